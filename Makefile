@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)"
+BENCH ?= ../shared/bench
+
+.PHONY: help build deps deps-generate deps-bench generate generate-check lint test test-race demo bench clean
+
+help: ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: ## bin/tacitd and bin/tacit
+	@mkdir -p bin
+	$(GOBUILD) -o bin/ ./cmd/tacitd ./cmd/tacit
+
+deps: ## install what tests and demo need, where it is missing
+	@build/deps.sh run
+
+deps-generate: ## install clang and the headers that `generate` needs
+	@build/deps.sh generate
+
+deps-bench: ## install what `bench` needs
+	@build/deps.sh run bench
+
+generate: deps-generate ## compile the eBPF programs anew
+	go generate ./...
+
+generate-check: deps-generate ## are the committed objects what the sources give?
+	build/generate-check.sh
+
+lint: ## formatter, vet, staticcheck
+	build/lint.sh
+
+test: deps build ## every test, as root
+	@$(GOBUILD) -o bin/ ./internal/testhost/probe
+	build/test.sh
+
+test-race: ## the race detector, in the rooms that need no kernel
+	go test -race -count=1 -timeout 8m $$(go list ./... | grep -Ev '^tacit/(cmd|internal|bpf|redirect|policy/kernel)(/|$$)')
+
+demo: deps build ## three hosts, one connection from name to proof
+	demo/run.sh bin
+
+bench: deps-bench build ## beside haproxy, by the harness in BENCH
+	@if [ -x $(BENCH)/bench ]; then \
+		TACIT_BIN=$(CURDIR)/bin BENCH_SYSTEMS=$(CURDIR)/bench $(BENCH)/bench quick tacit haproxy; \
+	else \
+		echo "no benchmark harness at $(BENCH): make bench BENCH=folder, where folder holds the program bench" >&2; exit 1; \
+	fi
+
+clean: ## remove what the build made
+	rm -rf bin

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Formatter first, then what finds mistakes. staticcheck.conf has the choice of
+# checks; what only this project asks for is in internal/rules.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+unformatted=$(gofmt -l .)
+if [ -n "$unformatted" ]; then
+	printf 'not formatted, run gofmt -w:\n%s\n' "$unformatted" >&2
+	exit 1
+fi
+for script in build/*.sh bench/*.sh demo/*.sh .ci/run; do
+	bash -n "$script"
+done
+go vet ./...
+go tool staticcheck ./...

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Every test, on the real kernel, with the programs in bin. Packages that count
+# the kernel's eBPF objects, everybody's, run one by one after the others.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if [ "$(id -u)" != 0 ]; then
+	echo "the tests make namespaces, cgroups and eBPF programs: run them as root" >&2
+	exit 1
+fi
+export TACIT_BIN=$PWD/bin
+all=$(go list ./...)
+alone=$(grep -rl --include='*_test.go' 'testhost\.CountObjects(' . | xargs -r -n1 dirname | sort -u |
+	sed 's,^\./,tacit/,' | grep -v '^tacit/internal/testhost$' || true)
+failed=0
+# shellcheck disable=SC2046 # one word each
+go test -count=1 -timeout 8m $(grep -vxF "${alone:-none}" <<<"$all") || failed=1
+[ -z "$alone" ] || go test -count=1 -timeout 5m -p 1 $alone || failed=1
+exit $failed
