@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package identity
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
+
+type kind uint8
+
+const (
+	kindNode kind = iota + 1
+	kindService
+)
+
+// ID is a SPIFFE ID of one of our two shapes, spiffe://TD/node/NAME and
+// spiffe://TD/svc/NAME. It is comparable; the zero ID is nobody.
+type ID struct {
+	td   string
+	kind kind
+	name Name
+}
+
+// NodeID is a node's ID.
+func NodeID(td string, n Name) ID { return ID{td, kindNode, n} }
+
+// ServiceID is a service's ID.
+func ServiceID(td string, n Name) ID { return ID{td, kindService, n} }
+
+// ParseID accepts only the two shapes, in lower case, with nothing added.
+func ParseID(s string) (ID, error) {
+	id, err := spiffeid.FromString(s)
+	if err != nil {
+		return ID{}, fmt.Errorf("SPIFFE ID %.120q: %w", s, err)
+	}
+	what, rest, _ := strings.Cut(strings.TrimPrefix(id.Path(), "/"), "/")
+	name, err := ParseName(rest)
+	if err != nil || string(name) != rest {
+		return ID{}, fmt.Errorf("SPIFFE ID %.120q: want /node/NAME or /svc/NAME with a lower-case name", s)
+	}
+	switch what {
+	case "node":
+		return NodeID(id.TrustDomain().Name(), name), nil
+	case "svc":
+		return ServiceID(id.TrustDomain().Name(), name), nil
+	}
+	return ID{}, fmt.Errorf("SPIFFE ID %.120q: want /node/NAME or /svc/NAME", s)
+}
+
+// ParseTrustDomain checks a trust domain: labels of lower-case letters, digits,
+// hyphens and underscores with dots between them, 255 bytes at most. It is
+// stricter than SPIFFE about dots and IP addresses, which X.509 name
+// constraints can't hold (RFC 5280, 4.2.1.10).
+func ParseTrustDomain(s string) (string, error) {
+	td, err := spiffeid.TrustDomainFromString(s)
+	if err != nil {
+		return "", fmt.Errorf("trust domain %.120q: %w", s, err)
+	}
+	if td.Name() != s || len(s) > 255 {
+		return "", fmt.Errorf("trust domain %.120q: give the name alone, 255 bytes at most", s)
+	}
+	if _, err := netip.ParseAddr(s); err == nil || strings.Contains("."+s+".", "..") {
+		return "", fmt.Errorf("trust domain %.120q: want labels with one dot between them, and no IP address", s)
+	}
+	return td.Name(), nil
+}
+
+// String is the ID as a URI, "" for nobody.
+func (id ID) String() string {
+	switch id.kind {
+	case kindNode:
+		return "spiffe://" + id.td + "/node/" + string(id.name)
+	case kindService:
+		return "spiffe://" + id.td + "/svc/" + string(id.name)
+	}
+	return ""
+}
+
+// Name is the node's or the service's name.
+func (id ID) Name() Name { return id.name }
+
+// TrustDomain is the mesh's.
+func (id ID) TrustDomain() string { return id.td }
+
+// IsNode says whether it names a node.
+func (id ID) IsNode() bool { return id.kind == kindNode }
+
+// IsService says whether it names a service.
+func (id ID) IsService() bool { return id.kind == kindService }
+
+// IsZero says whether it names nobody.
+func (id ID) IsZero() bool { return id == ID{} }
