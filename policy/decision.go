@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+// Decision is a verdict with its one reason. The zero value refuses.
+type Decision struct {
+	Allowed bool       `json:"allowed"`
+	Reason  Reason     `json:"reason"`
+	Rule    *Intention `json:"rule,omitempty"` // the rule that decided; nil when the default did
+}
+
+// Err returns nil for an allowed decision and a *Refusal otherwise.
+func (d Decision) Err() error {
+	if d.Allowed {
+		return nil
+	}
+	if d.Rule != nil {
+		return &Refusal{Reason: d.Reason, Detail: d.Rule.String()}
+	}
+	return &Refusal{Reason: d.Reason}
+}
+
+// Refusal is the error of every refused connection.
+type Refusal struct {
+	Reason Reason
+	Detail string // names and numbers of this case; may be empty
+}
+
+// Error returns "refused: <reason>: <detail>".
+func (r *Refusal) Error() string {
+	if r.Detail == "" {
+		return "refused: " + string(r.Reason)
+	}
+	return "refused: " + string(r.Reason) + ": " + r.Detail
+}
+
+// Is makes errors.Is(err, &Refusal{Reason: x}) match by reason alone.
+func (r *Refusal) Is(target error) bool {
+	t, ok := target.(*Refusal)
+	return ok && t.Reason == r.Reason && (t.Detail == "" || t.Detail == r.Detail)
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"tacit/identity"
+)
+
+// maxUsage bounds what one node key may make others hold: the bodies of its
+// node and instance records, and recordCost for each, deletes included.
+const (
+	maxUsage   = 4 << 20
+	recordCost = 512 // bytes: what a record takes besides its body
+)
+
+// maxSeenRanges bounds what a node key that leaves gaps may cost.
+const maxSeenRanges = 4096
+
+// Rejection is a record that Merge didn't take. Err wraps one of the errors of
+// this package. A record that is held already is neither changed nor rejected.
+type Rejection struct {
+	Record Record
+	Err    error
+}
+
+// errHeld marks a record that is held already.
+var errHeld = errors.New("held")
+
+// Merge takes the records whose signatures verify and whose signers may sign
+// them, by what is held and what else is in the batch, in whatever order it is.
+// changed is what the caller must keep and pass on. A record named by another's
+// Supersedes must be kept too, unless both have the same signer: it counts
+// again when the other signer is revoked. The records must not be changed
+// afterwards.
+func (l *Ledger) Merge(recs []Record) (changed []Record, rejected []Rejection) {
+	l.merging.Lock()
+	defer l.merging.Unlock()
+	pending, rejected := l.openAll(recs)
+	slices.SortFunc(pending, mergeOrder)
+	for progress := true; progress && len(pending) > 0; {
+		progress = false
+		var waiting []*entry
+		for _, group := range byKind(pending) {
+			g := l.mergeGroup(group)
+			changed = append(changed, records(g.taken)...)
+			rejected = append(rejected, g.rejected...)
+			waiting = append(waiting, g.waiting...)
+			progress = progress || len(g.taken) > 0
+		}
+		pending = waiting
+	}
+	return changed, append(rejected, l.refused(pending)...)
+}
+
+// mergeOrder puts what vouches before what it vouches for, and a signer's newer
+// record before the older ones, which are then stale at once.
+func mergeOrder(a, b *entry) int {
+	return cmp.Or(cmp.Compare(ranks[a.Kind], ranks[b.Kind]), cmp.Compare(a.Key, b.Key), compareDots(b.Dot, a.Dot),
+		bytes.Compare(a.hash[:], b.hash[:]))
+}
+
+func byKind(sorted []*entry) [][]*entry {
+	var groups [][]*entry
+	for start := 0; start < len(sorted); {
+		end := start
+		for end < len(sorted) && sorted[end].Kind == sorted[start].Kind {
+			end++
+		}
+		groups = append(groups, sorted[start:end])
+		start = end
+	}
+	return groups
+}
+
+// group is the outcome for records of one kind. Those waiting may become
+// acceptable through others of the batch.
+type group struct {
+	taken, waiting []*entry
+	rejected       []Rejection
+}
+
+func (g *group) sort(e *entry, err error) {
+	switch {
+	case err == nil:
+		g.taken = append(g.taken, e)
+	case errors.Is(err, ErrNotAuthorized), errors.Is(err, ErrRevoked):
+		g.waiting = append(g.waiting, e)
+	case !errors.Is(err, errHeld):
+		g.rejected = append(g.rejected, Rejection{e.Record, err})
+	}
+}
+
+// mergeGroup first sorts out, then verifies signatures without holding up any
+// reader, then takes what is left, newest first.
+func (l *Ledger) mergeGroup(entries []*entry) group {
+	var first, g group
+	l.mu.RLock()
+	for _, e := range entries {
+		first.sort(e, l.admit(e))
+	}
+	l.mu.RUnlock()
+	sound, forged := l.verify(first.taken)
+	g.waiting, g.rejected = first.waiting, append(first.rejected, forged...)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range sound {
+		err := l.admit(e)
+		if err == nil {
+			l.put(e)
+		}
+		g.sort(e, err)
+	}
+	l.settle()
+	return g
+}
+
+// admit reports why a record can't be taken. It needs mu, for reading.
+func (l *Ledger) admit(e *entry) error {
+	old, held := l.held[e.Dot]
+	if held && old.hash == e.hash {
+		return errHeld
+	}
+	if !l.counts(e) {
+		return l.refusal(e)
+	}
+	switch at := l.cells[e.Kind][e.Key].at(e.slot()); {
+	case at != nil && at.Dot.Seq > e.Dot.Seq:
+		return fmt.Errorf("%w by its signer's number %d", ErrStale, at.Dot.Seq)
+	case !held && l.seen[e.Dot.Signer].Has(e.Dot.Seq):
+		return fmt.Errorf("%w: number %d was seen before", ErrStale, e.Dot.Seq)
+	case held && bytes.Compare(e.hash[:], old.hash[:]) > 0:
+		return ErrEquivocation
+	case ownKind(e.Kind) && l.usage[e.Dot.Signer]+cost(e)-cost(at) > maxUsage:
+		return ErrLimit
+	}
+	return nil
+}
+
+func (l *Ledger) refusal(e *entry) error {
+	if l.view.revoked[e.Dot.Signer] || e.Kind == KindMember && l.view.revoked[e.sub] {
+		return ErrRevoked
+	}
+	return fmt.Errorf("%w: a %s record %q by key %s", ErrNotAuthorized, e.Kind, e.Key, e.Dot.Signer.Short())
+}
+
+func (l *Ledger) refused(waiting []*entry) []Rejection {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var out []Rejection
+	for _, e := range waiting {
+		out = append(out, Rejection{e.Record, l.refusal(e)})
+	}
+	return out
+}
+
+func ownKind(k Kind) bool { return k == KindNode || k == KindInstance }
+
+func cost(e *entry) int {
+	if e == nil {
+		return 0
+	}
+	return len(e.Body) + recordCost
+}
+
+// put takes a record into its slot. The views are stale until settle or rebuild.
+func (l *Ledger) put(e *entry) {
+	if old := l.held[e.Dot]; old != nil {
+		l.drop(old)
+	}
+	c := l.cell(e.Kind, e.Key)
+	if old := c.slots[e.slot()]; old != nil {
+		l.drop(old)
+	}
+	c.slots[e.slot()] = e
+	l.held[e.Dot] = e
+	rs := l.seen[e.Dot.Signer].insert(Range{e.Dot.Seq, e.Dot.Seq})
+	if ownKind(e.Kind) {
+		l.usage[e.Dot.Signer] += cost(e)
+		rs = rs.fill(maxSeenRanges)
+	}
+	l.seen[e.Dot.Signer] = rs
+	l.dirty = append(l.dirty, e)
+}
+
+// cell returns a cell, made where there is none.
+func (l *Ledger) cell(k Kind, key string) *cell {
+	inner(l.cells, k)
+	c := l.cells[k][key]
+	if c == nil {
+		c = &cell{slots: map[slot]*entry{}}
+		l.cells[k][key] = c
+		if k == KindInstance {
+			l.byNode[nodeOf(key)] = append(l.byNode[nodeOf(key)], key)
+		}
+	}
+	return c
+}
+
+// drop takes an entry out of its slot.
+func (l *Ledger) drop(e *entry) {
+	delete(l.cells[e.Kind][e.Key].slots, e.slot())
+	delete(l.held, e.Dot)
+	if ownKind(e.Kind) {
+		l.usage[e.Dot.Signer] -= cost(e)
+	}
+	l.dirty = append(l.dirty, e)
+}
+
+// settle brings the views up to date with what put and drop did.
+func (l *Ledger) settle() {
+	if slices.ContainsFunc(l.dirty, func(e *entry) bool { return isTrust(e.Kind) }) {
+		l.rebuild()
+		return
+	}
+	for _, e := range l.dirty {
+		l.refresh(e.Kind, e.Key, l.cells[e.Kind][e.Key])
+	}
+	l.dirty = nil
+}
+
+// openAll checks forms, without a lock.
+func (l *Ledger) openAll(recs []Record) (entries []*entry, rejected []Rejection) {
+	for _, r := range recs {
+		e, err := l.open(r)
+		if err != nil {
+			rejected = append(rejected, Rejection{r, err})
+			continue
+		}
+		entries = append(entries, e)
+	}
+	return entries, rejected
+}
+
+// verify checks signatures on all processors; the order is kept.
+func (l *Ledger) verify(entries []*entry) (sound []*entry, forged []Rejection) {
+	errs := make([]error, len(entries))
+	var work sync.WaitGroup
+	workers := min(runtime.GOMAXPROCS(0), len(entries))
+	for w := range workers {
+		work.Go(func() {
+			for i := w; i < len(entries); i += workers {
+				e := entries[i]
+				errs[i] = identity.VerifySignature(e.Signer, signContext, e.message(l.trustDomain), e.Signature)
+			}
+		})
+	}
+	work.Wait()
+	for i, e := range entries {
+		if errs[i] != nil {
+			forged = append(forged, Rejection{e.Record, fmt.Errorf("%w: %w", ErrSignature, errs[i])})
+			continue
+		}
+		sound = append(sound, e)
+	}
+	return sound, forged
+}

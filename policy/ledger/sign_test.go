@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
+	"testing"
+
+	"tacit/identity"
+	"tacit/policy"
+)
+
+// TestPrepare: a grant in a token uses up its number, isn't in force before it
+// is merged, and loses against a later withdrawal.
+func TestPrepare(t *testing.T) {
+	m := newMesh(t)
+	before := m.l.Digest()
+	tok, err := m.l.Prepare(m.op, KindGrant, "n2/db", GrantBody{"n2", "db"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.l.Digest() != before || m.l.Granted("n2", "db") {
+		t.Error("a prepared record is in force")
+	}
+	next := m.grant("n2", "web")
+	if next.Dot.Seq != tok.Dot.Seq+1 {
+		t.Errorf("number %d after %d", next.Dot.Seq, tok.Dot.Seq)
+	}
+	redeemed := m.copyOf(m.l)
+	m.takes(redeemed, tok)
+	if !redeemed.Granted("n2", "db") {
+		t.Error("a redeemed grant isn't in force")
+	}
+	m.signOn(m.l, m.op, KindGrant, "n2/db", nil, true)
+	m.refuses(m.l, tok, ErrStale)
+
+	restarted := m.empty()
+	if err := restarted.Restore(m.l.Records(), m.l.Seen()); err != nil {
+		t.Fatal(err)
+	}
+	restarted.Reserve(Dot{m.op.ID(), 100})
+	if r := m.signOn(restarted, m.op, KindGrant, "n1/x", GrantBody{"n1", "x"}, false); r.Dot.Seq != 101 {
+		t.Errorf("number %d in spite of the reservation", r.Dot.Seq)
+	}
+	if d, err := m.l.PrepareDelete(m.op, KindGrant, "n2/web", nil); err != nil || !d.Delete || !m.l.Granted("n2", "web") {
+		t.Errorf("prepared delete: %+v, %v", d, err)
+	}
+}
+
+// TestOwnNumbersReturn: a signer that lost its state goes on above its own
+// records that others bring back.
+func TestOwnNumbersReturn(t *testing.T) {
+	m := newMesh(t)
+	for range 3 {
+		m.intend(m.l, m.op, policy.Allow, "web", "db")
+	}
+	if r := m.intend(m.copyOf(m.l), m.op, policy.Deny, "web", "db"); r.Dot.Seq != 4 {
+		t.Errorf("number %d", r.Dot.Seq)
+	}
+}
+
+// TestManySigners: beyond 64 operators a key can't be settled, but it can be
+// denied, and revoking some makes room.
+func TestManySigners(t *testing.T) {
+	m := newMesh(t)
+	ops := make([]*identity.Key, 70)
+	for i := range ops {
+		ops[i] = newKey(t)
+		m.operator(m.root, ops[i])
+	}
+	base := m.copyOf(m.l)
+	for _, k := range ops {
+		m.takes(m.l, m.intend(m.copyOf(base), k, policy.Allow, "web", "db"))
+	}
+	m.intend(m.l, m.op, policy.Deny, "web", "db")
+	if action(m.l, "web", "db") != policy.Deny {
+		t.Error("a deny among many doesn't win")
+	}
+	for _, k := range ops[:10] {
+		m.revoke(m.root, k)
+	}
+	m.unintend(m.l, m.op, "web", "db")
+	if n := len(m.l.Heads(KindIntention, "web>db")); n != 1 {
+		t.Errorf("%d heads", n)
+	}
+}
+
+// TestRevokedNodeReturns: a new key of a node may write where the old one did.
+func TestRevokedNodeReturns(t *testing.T) {
+	m := newMesh(t)
+	m.grant("n1", "db")
+	m.instance(m.n1, "n1", "db", "db")
+	m.revoke(m.op, m.n1)
+	fresh := newKey(t)
+	m.member(m.auth, "n1", fresh)
+	if len(m.l.Instances()) != 0 {
+		t.Error("the old key's instance is in force")
+	}
+	m.instance(fresh, "n1", "db", "db")
+	if len(m.l.Instances()) != 1 {
+		t.Error("the new key's instance isn't in force")
+	}
+}
+
+func TestBadBodies(t *testing.T) {
+	m := newMesh(t)
+	raw := func(s string) any { return json.RawMessage(s) }
+	for _, c := range []struct {
+		name string
+		key  *identity.Key
+		kind Kind
+		rkey string
+		body any
+	}{
+		{"upper case", m.op, KindGrant, "N1/db", GrantBody{"N1", "db"}},
+		{"other key", m.op, KindGrant, "n1/web", GrantBody{"n1", "db"}},
+		{"wildcard grant", m.op, KindGrant, "n1/*", GrantBody{"n1", "*"}},
+		{"unknown field", m.op, KindGrant, "n1/db", raw(`{"node":"n1","service":"db","until":"x"}`)},
+		{"field twice", m.op, KindGrant, "n1/db", raw(`{"node":"n2","node":"n1","service":"db"}`)},
+		{"not JSON's object", m.op, KindGrant, "n1/db", raw(`[]`)},
+		{"null", m.op, KindGrant, "n1/db", nil},
+		{"no action", m.op, KindIntention, "web>db", raw(`{"source":"web","destination":"db","action":""}`)},
+		{"pattern", m.op, KindIntention, "web-*>db", policy.Intention{Source: "web-*", Destination: "db", Action: policy.Allow}},
+		{"bad description", m.op, KindIntention, "web>db", policy.Intention{Source: "web", Destination: "db", Action: policy.Allow, Description: "\x1b[2J"}},
+		{"bad operator key", m.op, KindOperator, m.n1.ID().String(), OperatorBody{"n1", m.n1.Public()[1:]}},
+		{"another's operator key", m.op, KindOperator, m.n1.ID().String(), OperatorBody{"n1", m.n2.Public()}},
+		{"no certificate", m.op, KindAuthority, "n1", AuthorityBody{"n1", []byte("x")}},
+		{"address with zone", m.n1, KindNode, "n1", NodeBody{Node: "n1", Address: "fe80::1%eth0", LanePort: 1}},
+		{"mapped address", m.n1, KindNode, "n1", NodeBody{Node: "n1", Address: "::ffff:10.0.0.1", LanePort: 1}},
+		{"host name", m.n1, KindNode, "n1", NodeBody{Node: "n1", Address: "host", LanePort: 1}},
+		{"no lane port", m.n1, KindNode, "n1", NodeBody{Node: "n1", Address: "10.0.0.1"}},
+		{"id with space", m.n1, KindInstance, "n1/a b", InstanceBody{Node: "n1", Service: "db", ID: "a b"}},
+		{"weight", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Weight: -1}},
+		{"not ours: root", m.root, KindRoot, td, RootBody{caCert(t, m.op)}},
+		{"not ours: domain", m.root, KindRoot, "other.test", RootBody{caCert(t, m.root)}},
+	} {
+		if _, err := m.l.Sign(c.key, c.kind, c.rkey, c.body, false); !errors.Is(err, ErrBody) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	for kind, key := range map[Kind]string{KindGrant: "n1", KindInstance: "n1", KindIntention: "web", KindNode: "N1", KindOperator: m.op.ID().String()} {
+		if _, err := m.l.Sign(m.op, kind, key, nil, true); !errors.Is(err, ErrMalformed) {
+			t.Errorf("delete %s %s: %v", kind, key, err)
+		}
+	}
+	more := raw(`{"node":"n1","service":"db","id":"a","speed":"later versions may say more"}`)
+	if _, err := m.l.Sign(m.n1, KindInstance, "n1/a", more, false); err != nil {
+		t.Errorf("an instance of a later version: %v", err)
+	}
+}
+
+// TestJSON: records survive encoding byte for byte, whatever their bodies hold.
+func TestJSON(t *testing.T) {
+	m := newMesh(t)
+	m.sign(m.op, KindIntention, "web>db", policy.Intention{Source: "web", Destination: "db", Action: policy.Allow, Description: `<a> & "b" ü \u2028`})
+	m.unintend(m.l, m.op2, "web", "cache")
+	m.instance(m.n1, "n1", "db", "db<1>&")
+	text, err := json.Marshal(m.l.Records())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again []Record
+	if err := json.Unmarshal(text, &again); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(again, m.l.Records()) {
+		t.Error("the records differ after decoding")
+	}
+	l := m.empty()
+	m.takes(l, again...)
+	m.same(l, m.l)
+}
+
+// TestRestore: what is kept comes back without the others, a damaged record is
+// reported and left out, and a revoked signer's record stays void.
+func TestRestore(t *testing.T) {
+	m := newMesh(t)
+	history(m)
+	keep := newKeeper(m)
+	l := m.empty()
+	if err := l.Restore(keep.records(), m.l.Seen()); err != nil {
+		t.Fatal(err)
+	}
+	m.same(l, m.l)
+	if !reflect.DeepEqual(l.Intentions(), m.l.Intentions()) || !reflect.DeepEqual(l.Instances(), m.l.Instances()) {
+		t.Error("the views differ after Restore")
+	}
+	changed, _ := l.Merge(m.made)
+	if len(changed) != 0 || l.Digest() != m.l.Digest() {
+		t.Errorf("replaying everything after Restore changes %d records", len(changed))
+	}
+
+	broken := slices.Clone(m.l.Records())
+	broken[len(broken)-1].Signature = []byte{1}
+	if err := m.empty().Restore(broken, nil); !errors.Is(err, ErrSignature) {
+		t.Errorf("a damaged record: %v", err)
+	}
+	for _, bad := range []Ranges{{{0, 1}}, {{5, 4}}, {{1, 2}, {3, 4}}, {{5, 6}, {1, 2}}, {{1, 1<<64 - 1}}} {
+		if err := m.empty().Restore(nil, map[identity.KeyID]Ranges{{}: bad}); err == nil {
+			t.Errorf("damaged ranges %v are taken", bad)
+		}
+	}
+}
+
+// keeper keeps records as a store does: by dot, dropping what their own signer
+// supersedes.
+type keeper map[Dot]Record
+
+func newKeeper(m *mesh) keeper {
+	k := keeper{}
+	l := m.empty()
+	for range 4 {
+		for _, r := range m.made {
+			changed, _ := l.Merge([]Record{r})
+			k.keep(changed)
+		}
+	}
+	return k
+}
+
+func (k keeper) keep(changed []Record) {
+	for _, r := range changed {
+		for _, d := range r.Supersedes {
+			if d.Signer == r.Dot.Signer {
+				delete(k, d)
+			}
+		}
+		k[r.Dot] = r
+	}
+}
+
+func (k keeper) records() []Record {
+	var out []Record
+	for _, r := range k {
+		out = append(out, r)
+	}
+	return out
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import "tacit/identity"
+
+type keySet map[identity.KeyID]bool
+
+// trust is who may sign what. It is derived from the records of operators,
+// revocations and authorities alone.
+type trust struct {
+	vouched     keySet // operators, revoked ones too, but for those whom the root revoked
+	revoked     keySet
+	operators   keySet
+	authorities keySet // keys of intermediates
+}
+
+// counts reports whether a record's signer may sign it. That is also what
+// admits a record. Operators and revocations count beyond the revocation of
+// their signer: if they didn't, who is revoked would depend on who came first.
+func (l *Ledger) counts(e *entry) bool {
+	signer, t := e.Dot.Signer, &l.view.trust
+	switch e.Kind {
+	case KindRoot:
+		return signer == l.root
+	case KindOperator, KindRevocation:
+		return signer == l.root || t.vouched[signer]
+	case KindAuthority:
+		return signer == l.root || t.operators[signer]
+	case KindMember:
+		return t.authorities[signer] && !t.revoked[e.sub]
+	case KindGrant, KindIntention:
+		return t.operators[signer]
+	case KindNode, KindInstance:
+		key, ok := l.view.memberKeys[nodeOf(e.Key)]
+		return ok && key == signer
+	}
+	return false
+}
+
+// isTrust reports whether a change of this kind changes who may sign what.
+func isTrust(k Kind) bool { return ranks[k] <= ranks[KindAuthority] }
+
+// deriveTrust computes trust anew: who is vouched for follows from the root's
+// revocations, who is revoked from those vouched for, and who is an operator
+// from both, so there is no circle. Authorities need the heads of their cells
+// and are added by rebuild.
+func (l *Ledger) deriveTrust() trust {
+	t := trust{revoked: keySet{}, authorities: keySet{}}
+	byRoot := keySet{}
+	l.eachSigned(KindRevocation, func(id, signer identity.KeyID) {
+		if signer == l.root {
+			byRoot[id] = true
+		}
+	})
+	t.vouched = l.chain(byRoot)
+	l.eachSigned(KindRevocation, func(id, signer identity.KeyID) {
+		if signer == l.root || t.vouched[signer] {
+			t.revoked[id] = true
+		}
+	})
+	t.operators = l.chain(t.revoked)
+	return t
+}
+
+// chain returns the operators that are reached from the root without passing
+// through an excluded key.
+func (l *Ledger) chain(excluded keySet) keySet {
+	made := map[identity.KeyID][]identity.KeyID{}
+	l.eachSigned(KindOperator, func(id, signer identity.KeyID) {
+		made[signer] = append(made[signer], id)
+	})
+	found := keySet{}
+	for next := []identity.KeyID{l.root}; len(next) > 0; next = next[1:] {
+		for _, id := range made[next[0]] {
+			if !found[id] && !excluded[id] && id != l.root {
+				found[id] = true
+				next = append(next, id)
+			}
+		}
+	}
+	return found
+}
+
+// eachSigned calls f for every record of a kind whose key is a KeyID.
+func (l *Ledger) eachSigned(k Kind, f func(id, signer identity.KeyID)) {
+	for key, c := range l.cells[k] {
+		var id identity.KeyID
+		if id.UnmarshalText([]byte(key)) != nil {
+			continue
+		}
+		for s := range c.slots {
+			f(id, s.signer)
+		}
+	}
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ledger
+
+import (
+	"maps"
+	"slices"
+
+	"tacit/identity"
+	"tacit/policy"
+)
+
+// views is what is in force, kept up to date by the writers so that reading is
+// a look-up.
+type views struct {
+	trust
+	memberKeys map[identity.Name]identity.KeyID
+	members    map[identity.Name]MemberBody
+	nodes      map[identity.Name]NodeBody
+	grants     map[identity.Name]map[identity.Name]bool  // node, service
+	instances  map[identity.Name]map[string]InstanceBody // node, key; granted or not
+	intentions map[string]policy.Intention
+}
+
+// rebuild derives everything anew, each kind from the ones before it.
+func (l *Ledger) rebuild() {
+	l.view = views{
+		trust:      l.deriveTrust(),
+		memberKeys: map[identity.Name]identity.KeyID{},
+		members:    map[identity.Name]MemberBody{},
+		nodes:      map[identity.Name]NodeBody{},
+		grants:     map[identity.Name]map[identity.Name]bool{},
+		instances:  map[identity.Name]map[string]InstanceBody{},
+		intentions: map[string]policy.Intention{},
+	}
+	for _, k := range kindsInOrder() {
+		for key, c := range l.cells[k] {
+			l.refresh(k, key, c)
+		}
+	}
+	l.dirty = nil
+	l.gen++
+}
+
+func kindsInOrder() []Kind {
+	return slices.SortedFunc(maps.Keys(ranks), func(a, b Kind) int { return ranks[a] - ranks[b] })
+}
+
+// refresh derives one cell's heads, and what is in force of it.
+func (l *Ledger) refresh(k Kind, key string, c *cell) {
+	var counting []*entry
+	for _, e := range c.slots {
+		if l.counts(e) {
+			counting = append(counting, e)
+		}
+	}
+	c.heads = headsOf(counting)
+	l.gen++
+	win := winner(c.heads)
+	switch k {
+	case KindAuthority:
+		for _, id := range keysOf(c.heads) {
+			if !l.view.revoked[id] {
+				l.view.authorities[id] = true
+			}
+		}
+	case KindMember:
+		l.refreshMember(identity.Name(key), win)
+	case KindNode:
+		set(l.view.nodes, identity.Name(key), win)
+	case KindGrant:
+		l.refreshGrant(key, win)
+	case KindInstance:
+		inner(l.view.instances, nodeOf(key))
+		set(l.view.instances[nodeOf(key)], key, win)
+	case KindIntention:
+		delete(l.view.intentions, key)
+		if i, ok := intentionOf(c.heads); ok {
+			l.view.intentions[key] = i
+		}
+	}
+}
+
+// set puts what is in force under k, or takes away what was.
+func set[K comparable, V any](m map[K]V, k K, win *entry) {
+	if win == nil {
+		delete(m, k)
+		return
+	}
+	m[k] = win.body.(V)
+}
+
+func inner[K, L comparable, V any](m map[K]map[L]V, k K) {
+	if m[k] == nil {
+		m[k] = map[L]V{}
+	}
+}
+
+// refreshMember also derives what that node signs, if its key is another now.
+func (l *Ledger) refreshMember(node identity.Name, win *entry) {
+	old, had := l.view.memberKeys[node]
+	set(l.view.members, node, win)
+	delete(l.view.memberKeys, node)
+	if win != nil {
+		l.view.memberKeys[node] = win.sub
+	}
+	if now, has := l.view.memberKeys[node]; now == old && has == had {
+		return
+	}
+	if c := l.cells[KindNode][string(node)]; c != nil {
+		l.refresh(KindNode, string(node), c)
+	}
+	for _, key := range l.byNode[node] {
+		l.refresh(KindInstance, key, l.cells[KindInstance][key])
+	}
+}
+
+func (l *Ledger) refreshGrant(key string, win *entry) {
+	node := nodeOf(key)
+	service := identity.Name(key[len(node)+1:])
+	inner(l.view.grants, node)
+	delete(l.view.grants[node], service)
+	if win != nil {
+		l.view.grants[node][service] = true
+	}
+}
+
+// IsOperator reports whether the key is an operator's, and not revoked.
+func (l *Ledger) IsOperator(id identity.KeyID) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.view.operators[id]
+}
+
+// IsAuthority reports whether the key is an intermediate's, and not revoked.
+func (l *Ledger) IsAuthority(id identity.KeyID) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.view.authorities[id]
+}
+
+// Revoked reports whether the key is revoked.
+func (l *Ledger) Revoked(id identity.KeyID) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.view.revoked[id]
+}
+
+// Member returns the node that holds a name: none while two keys claim it.
+func (l *Ledger) Member(node identity.Name) (MemberBody, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	m, ok := l.view.members[node]
+	return m, ok
+}
+
+// Members returns all members, by name.
+func (l *Ledger) Members() []MemberBody {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return sorted(l.view.members)
+}
+
+// Node returns where a member is reached.
+func (l *Ledger) Node(node identity.Name) (NodeBody, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	n, ok := l.view.nodes[node]
+	return n, ok
+}
+
+// Granted reports whether a member may run a service: two look-ups.
+func (l *Ledger) Granted(node, service identity.Name) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.granted(node, service)
+}
+
+func (l *Ledger) granted(node, service identity.Name) bool {
+	_, member := l.view.members[node]
+	return member && l.view.grants[node][service]
+}
+
+// Grants returns the services that an operator granted to a node, sorted,
+// whether or not it is a member yet.
+func (l *Ledger) Grants(node identity.Name) []identity.Name {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.Sorted(maps.Keys(l.view.grants[node]))
+}
+
+// Instances returns the instances of members that are granted the service, by
+// key. Tags and meta are not to be changed.
+func (l *Ledger) Instances() []InstanceBody {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var out []InstanceBody
+	for _, node := range slices.Sorted(maps.Keys(l.view.instances)) {
+		for _, i := range sorted(l.view.instances[node]) {
+			if l.granted(node, i.Service) {
+				out = append(out, i)
+			}
+		}
+	}
+	return out
+}
+
+// Published returns what a member says it runs, granted or not, by key: what
+// the node itself has to withdraw.
+func (l *Ledger) Published(node identity.Name) []InstanceBody {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return sorted(l.view.instances[node])
+}
+
+// Intentions returns the intentions in force, one per pair, by key.
+func (l *Ledger) Intentions() []policy.Intention {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return sorted(l.view.intentions)
+}
+
+// Operators returns the operators that aren't revoked, by key.
+func (l *Ledger) Operators() []OperatorBody {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	found := map[string]OperatorBody{}
+	for key, c := range l.cells[KindOperator] {
+		var id identity.KeyID
+		if win := winner(c.heads); win != nil && id.UnmarshalText([]byte(key)) == nil && l.view.operators[id] {
+			found[key] = win.body.(OperatorBody)
+		}
+	}
+	return sorted(found)
+}
+
+// Authorities returns the nodes that hold an intermediate in force, sorted.
+func (l *Ledger) Authorities() []identity.Name {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var out []identity.Name
+	for key, c := range l.cells[KindAuthority] {
+		if slices.ContainsFunc(keysOf(c.heads), func(id identity.KeyID) bool { return l.view.authorities[id] }) {
+			out = append(out, identity.Name(key))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func sorted[K ~string, V any](m map[K]V) []V {
+	out := make([]V, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[k])
+	}
+	return out
+}

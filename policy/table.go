@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"tacit/identity"
+)
+
+type pair struct{ source, destination identity.Name }
+
+// Table answers who may call whom. It is immutable: a change of policy makes
+// another table, so readers need no lock.
+type Table struct {
+	def   Action
+	rules map[pair]Intention
+}
+
+// NewTable builds a table. Of two rules for one pair, deny wins; of two alike,
+// the one whose description sorts first stays. An action that isn't Allow, in
+// a rule or as default, counts as Deny.
+func NewTable(def Action, rules []Intention) *Table {
+	t := &Table{def: closed(def), rules: make(map[pair]Intention, len(rules))}
+	for _, r := range rules {
+		r.Action = closed(r.Action)
+		p := pair{r.Source, r.Destination}
+		if old, ok := t.rules[p]; !ok || wins(r, old) {
+			t.rules[p] = r
+		}
+	}
+	return t
+}
+
+func closed(a Action) Action {
+	if a == Allow {
+		return Allow
+	}
+	return Deny
+}
+
+func wins(r, old Intention) bool {
+	if r.Action != old.Action {
+		return r.Action == Deny
+	}
+	return r.Description < old.Description
+}
+
+// candidates returns the pairs that may decide, most specific first.
+func candidates(src, dst identity.Name) [4]pair {
+	return [4]pair{{src, dst}, {Any, dst}, {src, Any}, {Any, Any}}
+}
+
+// Decide returns the verdict for one connection, with at most four look-ups.
+// An empty source is nobody and refused with ReasonIdentity; an empty
+// destination is refused with ReasonDestination. "*" is nobody's name.
+func (t *Table) Decide(src, dst identity.Name) Decision {
+	if src == "" || src == Any {
+		return Decision{Reason: ReasonIdentity}
+	}
+	if dst == "" || dst == Any {
+		return Decision{Reason: ReasonDestination}
+	}
+	for _, p := range candidates(src, dst) {
+		if r, ok := t.rules[p]; ok {
+			return decided(r)
+		}
+	}
+	if t.def == Allow {
+		return Decision{Allowed: true, Reason: ReasonAllowed}
+	}
+	return Decision{Reason: ReasonDefault}
+}
+
+func decided(r Intention) Decision {
+	if r.Action == Allow {
+		return Decision{Allowed: true, Reason: ReasonAllowed, Rule: &r}
+	}
+	return Decision{Reason: ReasonIntention, Rule: &r}
+}
+
+// Explain returns every rule that matches the pair: the winner first, then the
+// losers in order of precedence.
+func (t *Table) Explain(src, dst identity.Name) []Intention {
+	var found []Intention
+	if src == "" || src == Any || dst == "" || dst == Any {
+		return nil
+	}
+	for _, p := range candidates(src, dst) {
+		if r, ok := t.rules[p]; ok {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+// List returns the rules in order of precedence, ties by source, then
+// destination.
+func (t *Table) List() []Intention {
+	all := make([]Intention, 0, len(t.rules))
+	for _, r := range t.rules {
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b Intention) int {
+		return cmp.Or(
+			cmp.Compare(b.Precedence(), a.Precedence()),
+			cmp.Compare(a.Source, b.Source),
+			cmp.Compare(a.Destination, b.Destination))
+	})
+	return all
+}
+
+// Default returns what happens to a pair that no rule matches.
+func (t *Table) Default() Action { return t.def }
+
+// Digest returns 16 hex digits over the default and the rules: equal for equal
+// policy, whatever the order the rules came in. Descriptions don't count,
+// since the kernel doesn't hold them.
+func (t *Table) Digest() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "default %s\n", t.def)
+	for _, r := range t.List() {
+		fmt.Fprintf(h, "%s\n", r)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
