@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+)
+
+// LocalAddrs returns this host's own addresses, sorted, each once, without zones and without loopback ones.
+func LocalAddrs() ([]netip.Addr, error) {
+	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("read this host's addresses: %w", err)
+	}
+	var out []netip.Addr
+	for _, a := range list {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok && !addr.Unmap().IsLoopback() {
+			out = append(out, addr.Unmap())
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out), nil
+}
+
+// WatchAddrs says on changed when [LocalAddrs] may differ, and once at the start, when nothing can be missed any more.
+// It never blocks on changed, so give it room for one. It returns nil when ctx ends, and an error when the kernel ends the
+// subscription.
+func WatchAddrs(ctx context.Context, changed chan<- struct{}) error {
+	for {
+		updates, err := watchOnce(ctx, changed)
+		if ctx.Err() != nil {
+			return nil
+		}
+		// A subscription that has worked ends when the kernel has more to say than fits: begin anew and look at everything.
+		if updates == 0 {
+			return fmt.Errorf("watch this host's addresses: %w", err)
+		}
+	}
+}
+
+// watchOnce runs one subscription and counts what it brought.
+func watchOnce(ctx context.Context, changed chan<- struct{}) (updates int, err error) {
+	failed := make(chan error, 1)
+	channel := make(chan netlink.AddrUpdate)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	options := netlink.AddrSubscribeOptions{ErrorCallback: func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+	}}
+	if err := netlink.AddrSubscribeWithOptions(channel, ctx.Done(), options); err != nil {
+		return 0, err
+	}
+	notify(changed)
+	for range channel { // closed when the subscription ends, for which ctx is enough
+		updates++
+		notify(changed)
+	}
+	select {
+	case err = <-failed:
+	default:
+		err = errors.New("the subscription ended")
+	}
+	return updates, err
+}
+
+func notify(changed chan<- struct{}) {
+	select {
+	case changed <- struct{}{}:
+	default:
+	}
+}

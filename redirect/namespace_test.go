@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// enter moves the calling test into a network namespace of its own, with lo up. The thread is never given back, so it
+// dies with the test and the namespace with it.
+func enter(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	if err := freshNamespace(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func freshNamespace() error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
+}
+
+// elsewhere is a second namespace: functions run there, one at a time.
+type elsewhere struct {
+	run  chan func()
+	file *os.File
+}
+
+func newElsewhere(t *testing.T) *elsewhere {
+	t.Helper()
+	e := &elsewhere{run: make(chan func())}
+	ready, gone := make(chan error), make(chan struct{})
+	go func() {
+		defer close(gone)
+		runtime.LockOSThread() // never unlocked: the thread dies
+		err := freshNamespace()
+		if err == nil {
+			e.file, err = os.Open("/proc/thread-self/ns/net")
+		}
+		ready <- err
+		for f := range e.run {
+			f()
+		}
+	}()
+	err := <-ready
+	t.Cleanup(func() { close(e.run); <-gone; e.file.Close() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// do runs f there and waits for it.
+func (e *elsewhere) do(f func() error) error {
+	result := make(chan error)
+	e.run <- func() { result <- f() }
+	return <-result
+}
+
+// join links the calling thread's namespace (10.9.0.1, fd00:9::1) and e (10.9.0.2, fd00:9::2) by a veth; e's default
+// routes lead here.
+func (e *elsewhere) join(t *testing.T) {
+	t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "here"
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: "there", PeerNamespace: netlink.NsFd(e.file.Fd())}
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Fatal(err)
+	}
+	if err := address("here", "10.9.0.1/24", "fd00:9::1/64"); err != nil {
+		t.Fatal(err)
+	}
+	err := e.do(func() error {
+		if err := address("there", "10.9.0.2/24", "fd00:9::2/64"); err != nil {
+			return err
+		}
+		for _, gw := range []string{"10.9.0.1", "fd00:9::1"} {
+			if err := netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(gw)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func address(name string, addrs ...string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		parsed, err := netlink.ParseAddr(a)
+		if err != nil {
+			return err
+		}
+		parsed.Flags = unix.IFA_F_NODAD
+		if err := netlink.AddrAdd(link, parsed); err != nil {
+			return err
+		}
+	}
+	return netlink.LinkSetUp(link)
+}
+
+// shell runs one command in the calling thread's namespace.
+func shell(t *testing.T, command string) string {
+	t.Helper()
+	out, err := exec.Command("sh", "-c", command).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return string(out)
+}
+
+// snapshot is all the state that this room could touch, as the tools print it. Comments (dates) and counters are left out.
+func snapshot(t *testing.T) string {
+	t.Helper()
+	all := shell(t, "ip -4 rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all; "+
+		"iptables-save; ip6tables-save; sysctl -a 2>/dev/null | grep -E 'route_localnet|rp_filter|src_valid_mark|forwarding' || true")
+	var kept []string
+	for line := range strings.Lines(all) {
+		if !strings.HasPrefix(line, "#") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "")
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+// The numbers and names by which our host state is known, and by which [Cleanup] finds it without memory.
+const (
+	// routeProtocol marks every route and rule of ours. It is in none of the kernel's RTPROT_ constants, nor in
+	// iproute2's rt_protos; newer kernels give 84 to OVN, so that one is taken.
+	routeProtocol = 116
+
+	// tproxyMark is the one bit that says "deliver to this host", mask and value. Bit 12 is free of kube-proxy (14, 15),
+	// the CNI port map (13), Tailscale (16-23), Calico (16-31), wg-quick's 0xca6c and Istio's 0x539, all of which
+	// set or match bits of the same word. The mark steers and is never an identity: any process with CAP_NET_RAW can set it.
+	tproxyMark = 0x1000
+
+	// tproxyTable holds one route: everything is local. Above 255, away from the small numbers that people give by hand,
+	// and none of Tailscale's 52, wg-quick's 51820 or Cilium's 2004 and 2005.
+	tproxyTable = 11600
+
+	// tproxyPriority comes after the local table (0) and before the rules of VPNs, which begin at 5210 (Tailscale)
+	// and would route marked packets out of the host.
+	tproxyPriority = 1160
+
+	// chainName is our chain in the mangle table, jumped to from PREROUTING.
+	chainName = "TACIT-PREROUTING"
+
+	tableLocal = 255 // RT_TABLE_LOCAL
+
+	// blackholeMetric is the lowest preference there is: the local route for the same range wins.
+	blackholeMetric = 1<<32 - 1
+
+	// metric6 is what the kernel gives to an IPv6 route without a metric. It is named so that what the kernel reports
+	// equals what was planned.
+	metric6 = 1024
+
+	dnsPort = 53
+)

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package redirect puts capture on a host and takes it off: routes, policy routing rules and TPROXY chains, the
+// transparent listeners that receive what they steer, the host's addresses, and the kernel's list of listening sockets.
+//
+// It steers and never guards: who may talk to whom is decided elsewhere, and flushing everything installed here must not
+// open a connection that policy denies. It must not change sysctls, set route_localnet, or touch a route, rule or chain
+// that is not ours. Everything acts on the network namespace of the calling thread.
+package redirect
+
+import "net/netip"
+
+// Config says what to capture. The zero Config captures nothing.
+type Config struct {
+	Range4, Range6     netip.Prefix // virtual addresses; a zero prefix leaves that family out
+	Port4, Port6       uint16       // proxy listeners on 127.0.0.1 and ::1, for TPROXY; 0 leaves that rule out
+	DNSPort4, DNSPort6 uint16       // transparent DNS listeners, UDP and TCP on one port; 0 leaves those rules out
+	// Resolvers are the host's: their port 53 is captured from other network namespaces. Loopback ones are left out, since
+	// no packet for them arrives by veth, and IPv6 link-local ones, which are another host on every link.
+	Resolvers []netip.Addr
+	IPv6      bool // false leaves out all of IPv6
+	TPROXY    bool // capture traffic of other network namespaces; needs iptables
+}
+
+// Plan is what a host shall hold, as data. It is made by [NewPlan] or [GuardPlan], printed by String, and put in force by
+// [Apply]. The zero Plan holds nothing.
+type Plan struct {
+	routes []route
+	rules  []rule
+	chains []chain
+	// addOnly keeps Apply from removing what another plan has put there.
+	addOnly bool
+}
+
+// route is one route of ours. Comparable: what the kernel reports is compared by ==.
+type route struct {
+	kind   routeKind
+	dst    netip.Prefix
+	table  int
+	metric int
+	src    netip.Addr // preferred source, may be zero
+}
+
+// routeKind is the word that ip-route(8) uses for a route's type.
+type routeKind string
+
+const (
+	kindLocal     routeKind = "local"
+	kindBlackhole routeKind = "blackhole"
+)
+
+// rule is one policy routing rule of ours: marked packets are looked up in a table.
+type rule struct {
+	v6         bool
+	priority   int
+	mark, mask uint32
+	table      int
+}
+
+// chain is our chain in the mangle table of one family, with the jump to it.
+type chain struct {
+	v6    bool
+	specs [][]string // iptables arguments, one slice a rule
+}
+
+// NewPlan returns the whole of what a running daemon needs on its host: the routes of [GuardPlan], a local route for
+// each virtual range, and with TPROXY the chains, rules and tables for other network namespaces. Applying it removes
+// whatever else of ours is there.
+func NewPlan(c Config) Plan {
+	p := Plan{routes: GuardPlan(c).routes}
+	for _, f := range c.families() {
+		if f.virtual.IsValid() {
+			p.routes = append(p.routes, localRoute(f.virtual, tableLocal, f.loopback))
+		}
+		if !c.TPROXY {
+			continue
+		}
+		p.routes = append(p.routes, localRoute(f.everything, tproxyTable, netip.Addr{}))
+		p.rules = append(p.rules, rule{v6: f.v6, priority: tproxyPriority, mark: tproxyMark, mask: tproxyMark, table: tproxyTable})
+		p.chains = append(p.chains, chain{v6: f.v6, specs: f.specs()})
+	}
+	return p
+}
+
+// GuardPlan returns the routes that keep packets for virtual addresses from leaving the host while no local route
+// catches them: blackholes of the lowest preference. They are in the local table, which is looked up before every other:
+// in the main table, a VPN's rule for all traffic would come first. Applying it removes nothing, so it is safe beside a
+// running daemon. The IPv6 one goes, like every IPv6 route by way of lo, when lo is taken down.
+func GuardPlan(c Config) Plan {
+	p := Plan{addOnly: true}
+	for _, f := range c.families() {
+		if f.virtual.IsValid() {
+			p.routes = append(p.routes, route{kind: kindBlackhole, dst: f.virtual, table: tableLocal, metric: blackholeMetric})
+		}
+	}
+	return p
+}
+
+// family is the part of a Config that belongs to one address family.
+type family struct {
+	v6            bool
+	virtual       netip.Prefix
+	everything    netip.Prefix
+	loopback      netip.Addr
+	port, dnsPort uint16
+	resolvers     []netip.Addr
+}
+
+// families splits a Config into its families, IPv4 first.
+func (c Config) families() []family {
+	v4 := family{virtual: c.Range4.Masked(), everything: netip.PrefixFrom(netip.IPv4Unspecified(), 0),
+		loopback: loopback(false), port: c.Port4, dnsPort: c.DNSPort4}
+	v6 := family{v6: true, virtual: c.Range6.Masked(), everything: netip.PrefixFrom(netip.IPv6Unspecified(), 0),
+		loopback: loopback(true), port: c.Port6, dnsPort: c.DNSPort6}
+	for _, a := range c.Resolvers {
+		a = a.Unmap()
+		switch {
+		case !a.IsValid() || a.IsLoopback() || a.IsUnspecified() || a.Is6() && a.IsLinkLocalUnicast():
+		case a.Is4():
+			v4.resolvers = append(v4.resolvers, a)
+		default:
+			v6.resolvers = append(v6.resolvers, a)
+		}
+	}
+	if !c.IPv6 {
+		return []family{v4}
+	}
+	return []family{v4, v6}
+}
+
+// specs returns the rules of the family's chain, in order.
+func (f family) specs() [][]string {
+	var specs [][]string
+	if f.virtual.IsValid() && f.port != 0 {
+		specs = append(specs, f.spec("tcp", f.virtual, 0))
+	}
+	if f.dnsPort == 0 {
+		return specs
+	}
+	seen := map[netip.Addr]bool{}
+	for _, a := range f.resolvers {
+		if seen[a] {
+			continue
+		}
+		seen[a] = true
+		host := netip.PrefixFrom(a, a.BitLen())
+		specs = append(specs, f.spec("udp", host, dnsPort), f.spec("tcp", host, dnsPort))
+	}
+	return specs
+}
+
+// localRoute delivers dst to this host, whatever its addresses.
+func localRoute(dst netip.Prefix, table int, src netip.Addr) route {
+	r := route{kind: kindLocal, dst: dst, table: table, src: src}
+	if dst.Addr().Is6() {
+		r.metric = metric6
+	}
+	return r
+}
+
+// loopback is the address on which our listeners of one family listen.
+func loopback(v6 bool) netip.Addr {
+	if v6 {
+		return netip.IPv6Loopback()
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}

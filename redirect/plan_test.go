@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func everything() Config {
+	return Config{
+		Range4: netip.MustParsePrefix("240.64.0.0/12"), Range6: netip.MustParsePrefix("fd7a:ac17::/32"),
+		Port4: 15001, Port6: 15006, DNSPort4: 15053, DNSPort6: 15063,
+		Resolvers: []netip.Addr{
+			netip.MustParseAddr("10.99.0.53"), netip.MustParseAddr("fd00:99::53"), netip.MustParseAddr("10.99.0.53"),
+			netip.MustParseAddr("127.0.0.53"), netip.MustParseAddr("::1"), netip.MustParseAddr("fe80::1%eth0"),
+		},
+		IPv6: true, TPROXY: true,
+	}
+}
+
+func with(change func(*Config)) Config {
+	c := everything()
+	change(&c)
+	return c
+}
+
+func TestPlanGolden(t *testing.T) {
+	for name, p := range map[string]Plan{
+		"full":            NewPlan(everything()),
+		"sockets":         NewPlan(with(func(c *Config) { c.TPROXY = false })),
+		"tproxy-v4":       NewPlan(with(func(c *Config) { c.IPv6 = false })),
+		"tproxy-no-dns":   NewPlan(with(func(c *Config) { c.Resolvers = nil })),
+		"tproxy-no-ports": NewPlan(with(func(c *Config) { c.Port4, c.Port6, c.DNSPort4, c.DNSPort6 = 0, 0, 0, 0 })),
+		"guard":           GuardPlan(everything()),
+		"nothing":         NewPlan(Config{}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join("testdata", name+".golden")
+			if *update {
+				if err := os.WriteFile(file, []byte(p.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := p.String(); got != string(want) {
+				t.Errorf("plan differs from %s (go test -update writes it):\n%s", file, got)
+			}
+		})
+	}
+}

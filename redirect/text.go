@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// String prints the plan as the commands that would put it in force, one a line, in order.
+func (p Plan) String() string {
+	var lines []string
+	for _, r := range p.routes {
+		lines = append(lines, r.String())
+	}
+	for _, r := range p.rules {
+		lines = append(lines, r.String())
+	}
+	for _, c := range p.chains {
+		lines = append(lines, c.newText())
+		for i := range c.specs {
+			lines = append(lines, c.specText(i))
+		}
+		lines = append(lines, c.jumpText())
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// String prints the route as ip-route(8) takes it.
+func (r route) String() string {
+	s := fmt.Sprintf("%s route add %s %s", ipCommand(r.v6()), r.kind, r.dst)
+	if r.kind == kindLocal {
+		s += " dev lo"
+	}
+	s += fmt.Sprintf(" table %s proto %d", tableName(r.table), routeProtocol)
+	if r.metric != 0 {
+		s += fmt.Sprintf(" metric %d", r.metric)
+	}
+	if r.src.IsValid() {
+		s += " src " + r.src.String()
+	}
+	return s
+}
+
+// v6 reports the route's family.
+func (r route) v6() bool { return r.dst.Addr().Is6() }
+
+// String prints the rule as ip-rule(8) takes it.
+func (r rule) String() string {
+	return fmt.Sprintf("%s rule add priority %d fwmark %#x/%#x lookup %s protocol %d",
+		ipCommand(r.v6), r.priority, r.mark, r.mask, tableName(r.table), routeProtocol)
+}
+
+// spec returns the iptables arguments that hand proto packets for dst to our listener. Port 0 means every port, which
+// goes to the proxy; any other goes to the DNS listener. The loopback interface is left out: nothing of this namespace's
+// own is steered by netfilter.
+func (f family) spec(proto string, dst netip.Prefix, port int) []string {
+	spec := []string{"-d", dst.String(), "!", "-i", "lo", "-p", proto}
+	listener := f.port
+	if port != 0 {
+		spec = append(spec, "--dport", strconv.Itoa(port))
+		listener = f.dnsPort
+	}
+	return append(spec, "-j", "TPROXY", "--on-port", strconv.Itoa(int(listener)), "--on-ip", f.loopback.String(),
+		"--tproxy-mark", fmt.Sprintf("%#x/%#x", tproxyMark, tproxyMark))
+}
+
+func (c chain) newText() string {
+	return c.command() + " -t mangle -N " + chainName
+}
+
+func (c chain) specText(i int) string {
+	return c.command() + " -t mangle -A " + chainName + " " + strings.Join(c.specs[i], " ")
+}
+
+func (c chain) jumpText() string {
+	return c.command() + " -t mangle -I PREROUTING 1 -j " + chainName
+}
+
+func (c chain) command() string {
+	if c.v6 {
+		return "ip6tables"
+	}
+	return "iptables"
+}
+
+func ipCommand(v6 bool) string {
+	if v6 {
+		return "ip -6"
+	}
+	return "ip -4"
+}
+
+func tableName(table int) string {
+	if table == tableLocal {
+		return "local"
+	}
+	return strconv.Itoa(table)
+}
