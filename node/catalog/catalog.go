@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package catalog is the picture of the mesh at one moment: which instances of
+// which service run where and which of their nodes are alive. From it come the
+// kernel's desired state, the choice of an instance, and the answers to names.
+// It must not talk to anything: a picture is made, read, and thrown away.
+package catalog
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"tacit/identity"
+	"tacit/policy/ledger"
+)
+
+// Instance is one instance of a service, here or elsewhere.
+type Instance struct {
+	ledger.InstanceBody
+	Addr  netip.AddrPort // its real address
+	Lane  netip.AddrPort // its node's lane port, from the node's signed record
+	Here  bool           // on this node
+	Alive bool           // its node answers
+}
+
+// Catalog is immutable; make a new one when something changes.
+type Catalog struct {
+	node     identity.Name
+	services map[identity.Name][]Instance
+}
+
+// Records is what a catalog reads of the ledger.
+type Records interface {
+	Instances() []ledger.InstanceBody
+	Node(identity.Name) (ledger.NodeBody, bool)
+}
+
+// New makes the picture that node has; alive says which nodes answer.
+func New(node identity.Name, records Records, alive func(identity.Name) bool) *Catalog {
+	c := &Catalog{node: node, services: map[identity.Name][]Instance{}}
+	for _, body := range records.Instances() {
+		in, ok := instance(body, records)
+		if !ok {
+			continue
+		}
+		in.Here = body.Node == node
+		in.Alive = in.Here || alive(body.Node)
+		c.services[body.Service] = append(c.services[body.Service], in)
+	}
+	for _, list := range c.services {
+		slices.SortFunc(list, func(a, b Instance) int {
+			return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ID, b.ID))
+		})
+	}
+	return c
+}
+
+func instance(body ledger.InstanceBody, records Records) (Instance, bool) {
+	host, ok := records.Node(body.Node)
+	if !ok {
+		return Instance{}, false
+	}
+	nodeAddr, err := netip.ParseAddr(host.Address)
+	if err != nil {
+		return Instance{}, false
+	}
+	addr := nodeAddr
+	if body.Address != "" {
+		addr, err = netip.ParseAddr(body.Address)
+		if err != nil || addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() {
+			return Instance{}, false // elsewhere that is another host, or none
+		}
+	}
+	return Instance{
+		InstanceBody: body,
+		Addr:         netip.AddrPortFrom(addr.Unmap(), body.Port),
+		Lane:         netip.AddrPortFrom(nodeAddr.Unmap(), host.LanePort),
+	}, true
+}
+
+// Services lists the names of all services that have an instance, sorted.
+func (c *Catalog) Services() []identity.Name { return slices.Sorted(maps.Keys(c.services)) }
+
+// Instances lists a service's instances in order of node and id.
+func (c *Catalog) Instances(service identity.Name) []Instance { return c.services[service] }
+
+// Known says whether the service has an instance that can be called.
+func (c *Catalog) Known(service identity.Name) bool {
+	return slices.ContainsFunc(c.services[service], func(i Instance) bool { return i.Port != 0 })
+}
+
+// Ports lists the distinct ports of a service, sorted; client-only instances have none.
+func (c *Catalog) Ports(service identity.Name) []uint16 {
+	set := map[uint16]bool{}
+	for _, i := range c.services[service] {
+		if i.Port != 0 {
+			set[i.Port] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// DefaultPort is the port of a service that has just one, else 0.
+func (c *Catalog) DefaultPort(service identity.Name) uint16 {
+	if ports := c.Ports(service); len(ports) == 1 {
+		return ports[0]
+	}
+	return 0
+}
+
+// Port says which registered port VIRTUAL:dialled means: the port itself, or
+// the only one where 80 or 443 was dialled; 0 is none.
+func (c *Catalog) Port(service identity.Name, dialled uint16) uint16 {
+	if slices.Contains(c.Ports(service), dialled) {
+		return dialled
+	}
+	if dialled == 80 || dialled == 443 {
+		return c.DefaultPort(service)
+	}
+	return 0
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package catalog
+
+import (
+	"errors"
+	"testing"
+
+	"tacit/identity"
+	"tacit/policy"
+	"tacit/policy/ledger"
+)
+
+type records []ledger.InstanceBody
+
+func (r records) Instances() []ledger.InstanceBody { return r }
+
+func (r records) Node(n identity.Name) (ledger.NodeBody, bool) {
+	addr := map[identity.Name]string{"here": "10.0.0.1", "there": "10.0.0.2", "far": "10.0.0.3"}[n]
+	return ledger.NodeBody{Node: n, Address: addr, LanePort: 7947}, addr != ""
+}
+
+func mesh(alive ...identity.Name) *Catalog {
+	return New("here", records{
+		{Node: "there", Service: "db", ID: "db", Port: 5432},
+		{Node: "far", Service: "db", ID: "db", Port: 5432},
+		{Node: "far", Service: "db", ID: "db-admin", Port: 9000},
+		{Node: "there", Service: "web", ID: "web", Port: 8080},
+		{Node: "here", Service: "web", ID: "web", Port: 8080},
+		{Node: "here", Service: "job", ID: "job"},
+		{Node: "nowhere", Service: "lost", ID: "lost", Port: 1},
+	}, func(n identity.Name) bool {
+		for _, a := range alive {
+			if a == n {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// TestPick: here first, else where a node answers; else a reason.
+func TestPick(t *testing.T) {
+	for name, c := range map[string]struct {
+		service identity.Name
+		port    uint16
+		alive   []identity.Name
+		node    identity.Name
+		reason  policy.Reason
+	}{
+		"here wins":                  {"web", 8080, []identity.Name{"there"}, "here", ""},
+		"80 is the only port":        {"web", 80, nil, "here", ""},
+		"443 too":                    {"web", 443, nil, "here", ""},
+		"no such port":               {"web", 22, nil, "", policy.ReasonPort},
+		"two ports have no default":  {"db", 80, []identity.Name{"there"}, "", policy.ReasonPort},
+		"the node that answers":      {"db", 5432, []identity.Name{"far"}, "far", ""},
+		"no node answers":            {"db", 5432, nil, "", policy.ReasonInstance},
+		"a client can't be called":   {"job", 80, nil, "", policy.ReasonInstance},
+		"its node has no address":    {"lost", 1, nil, "", policy.ReasonInstance},
+		"a service that isn't there": {"ghost", 80, nil, "", policy.ReasonInstance},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in, err := mesh(c.alive...).Pick(c.service, c.port)
+			var refusal *policy.Refusal
+			if c.reason == "" && (err != nil || in.Node != c.node) {
+				t.Errorf("got %s, %v; want %s", in.Node, err, c.node)
+			}
+			if c.reason != "" && (!errors.As(err, &refusal) || refusal.Reason != c.reason) {
+				t.Errorf("got %v, want a refusal for %s", err, c.reason)
+			}
+		})
+	}
+}
+
+// TestPickByWeight: every live instance gets its share.
+func TestPickByWeight(t *testing.T) {
+	list := []Instance{{InstanceBody: ledger.InstanceBody{ID: "a", Weight: 3}}, {InstanceBody: ledger.InstanceBody{ID: "b"}}}
+	got := map[string]int{}
+	for n := range 4 {
+		got[byWeight(list, n).ID]++
+	}
+	if got["a"] != 3 || got["b"] != 1 {
+		t.Errorf("shares %v, want a 3 and b 1", got)
+	}
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package definition reads service definitions: files in Consul's shape, HCL or
+// JSON, in one folder. A file is taken whole or not at all, and what was good
+// last stays in force. It must not judge who may run or call what, nor look at
+// the host beyond its folder.
+package definition
+
+import (
+	"net/netip"
+
+	"tacit/identity"
+)
+
+// Definition is one instance of a service on this node.
+type Definition struct {
+	Name       identity.Name     `json:"name"`
+	ID         string            `json:"id"`                // unique on the node; the name by default
+	Port       uint16            `json:"port,omitempty"`    // 0: it only calls others
+	Address    string            `json:"address,omitempty"` // an IP; "": the node's
+	Tags       []string          `json:"tags,omitempty"`
+	Meta       map[string]string `json:"meta,omitempty"`
+	Weight     int               `json:"weight,omitempty"` // share of connections among instances, 1..65535
+	Workload   Workload          `json:"workload,omitzero"`
+	Permissive bool              `json:"permissive,omitempty"` // mode = "permissive": plain connections to the port are let in
+	Upstreams  []Upstream        `json:"upstreams,omitempty"`
+	Ignored    []string          `json:"ignored,omitempty"` // what the file says and tacit doesn't do, one line each
+	Source     string            `json:"source,omitempty"`  // file:line
+}
+
+// Workload says which processes are the instance. At most one field is set;
+// none means `tacit run NAME` and the unit NAME.service.
+type Workload struct {
+	Cgroup      string  `json:"cgroup,omitempty"`
+	SystemdUnit string  `json:"systemd_unit,omitempty"`
+	UID         *uint32 `json:"uid,omitempty"`
+	NetNS       string  `json:"netns,omitempty"`
+	Container   string  `json:"container,omitempty"`
+}
+
+// Upstream is an explicit local address at which the workload reaches
+// Destination. Bind is a loopback address; nothing listens there.
+type Upstream struct {
+	Destination identity.Name  `json:"destination"`
+	Bind        netip.AddrPort `json:"bind"`
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package definition
+
+import (
+	"fmt"
+
+	"tacit/identity"
+)
+
+// top reads the whole file: service {…}, repeated or not, and services [...].
+func (r *reader) top(v value) []Definition {
+	var out []Definition
+	service := func(f field) {
+		r.each(f, func(f field) { out = append(out, r.service(f)) })
+	}
+	r.object(field{at: v.at, value: v}, "", keys{"service": service, "services": service})
+	return out
+}
+
+// draft is a definition while its fields are read in whatever order they come.
+type draft struct {
+	Definition
+	r         *reader
+	named     bool
+	at        field // of the service itself
+	id        field
+	localPort field // of a sidecar's local_service_port
+}
+
+func (r *reader) service(f field) Definition {
+	d := &draft{r: r, at: f, Definition: Definition{Weight: 1}}
+	d.Source = fmt.Sprintf("%s:%d", r.file, f.at.line)
+	r.object(f, "service", keys{
+		"name": d.name, "id": func(f field) { d.id, d.ID = f, r.string(f, "service.id") },
+		"port":    func(f field) { d.Port = uint16(r.number(f, "service.port", 0, 65535)) },
+		"address": d.address, "tags": d.tags, "meta": d.meta, "weights": d.weights,
+		"kind": d.kind, "mode": d.mode, "workload": d.workload, "connect": d.connect,
+		"check": d.checks, "checks": d.checks,
+		"token": skip, "enable_tag_override": skip,
+		"tagged_addresses": d.ignore("service.tagged_addresses", "every node finds its own virtual address"),
+		"locality":         d.ignore("service.locality", "instances aren't chosen by locality"),
+		"socket_path":      d.refuse("service.socket_path", "services on unix sockets aren't carried; give a port"),
+		"proxy":            d.refuse("service.proxy", "only sidecars have it; write its upstreams as service.connect.sidecar_service.proxy.upstreams"),
+		"namespace":        d.defaultOnly("service.namespace"), "partition": d.defaultOnly("service.partition"),
+	})
+	d.finish()
+	return d.Definition
+}
+
+func (d *draft) finish() {
+	if !d.named {
+		d.r.fail(d.at.at, "service.name: missing")
+	}
+	if d.id.key == "" {
+		d.id, d.ID = d.at, string(d.Name)
+	}
+	if d.Name != "" {
+		d.r.check(d.id, "service.id", checkID(d.ID))
+	}
+	d.r.check(d.at, "upstreams", checkUpstreams(d.Upstreams))
+	if f := d.localPort; f.key != "" && f.text != fmt.Sprint(d.Port) {
+		d.r.fail(f.at, "local_service_port %s isn't the service's port %d: tacit has no second port; set service.port to the one the program listens on", f.text, d.Port)
+	}
+}
+
+func (d *draft) name(f field) {
+	d.named = true
+	var err error
+	if text := d.r.string(f, "service.name"); f.kind == kindText {
+		d.Name, err = identity.ParseName(text)
+		d.r.check(f, "service.name", err)
+	}
+}
+
+func (d *draft) address(f field) {
+	text := d.r.string(f, "service.address")
+	var err error
+	d.Address, err = checkAddress(text)
+	d.r.check(f, "service.address", err)
+	if err == nil && text != "" && d.Address == "" {
+		d.note("service.address %s: other nodes reach the instance at this node's address", text)
+	}
+}
+
+func (d *draft) tags(f field) {
+	d.Tags = d.r.strings(f, "service.tags")
+	d.r.check(f, "service.tags", checkTags(d.Tags))
+}
+
+func (d *draft) meta(f field) {
+	d.Meta = d.r.table(f, "service.meta")
+	d.r.check(f, "service.meta", checkMeta(d.Meta))
+}
+
+func (d *draft) weights(f field) {
+	d.r.object(f, "service.weights", keys{
+		"passing": func(f field) { d.Weight = int(d.r.number(f, "service.weights.passing", 1, maxWeight)) },
+		"warning": skip,
+	})
+}
+
+func (d *draft) kind(f field) {
+	switch k := d.r.string(f, "service.kind"); k {
+	case "", "typical":
+	case "connect-proxy":
+		d.r.fail(f.at, "service.kind: connect-proxy: tacit needs no sidecars; remove this service and write its upstreams in the other's connect.sidecar_service.proxy.upstreams")
+	default:
+		d.r.fail(f.at, "service.kind: %.40q isn't supported; leave it out", k)
+	}
+}
+
+func (d *draft) mode(f field) {
+	switch m := d.r.string(f, "service.mode"); m {
+	case "strict", "permissive":
+		d.Permissive = m == "permissive"
+	default:
+		d.r.fail(f.at, "service.mode: %.40q: must be strict or permissive", m)
+	}
+}
+
+func (d *draft) workload(f field) {
+	const path = "service.workload"
+	text := func(into *string) func(field) {
+		return func(f field) {
+			if *into = d.r.string(f, join(path, f.key)); f.kind == kindText && *into == "" {
+				d.r.fail(f.at, "%s: must not be empty", join(path, f.key))
+			}
+		}
+	}
+	w := &d.Workload
+	d.r.object(f, path, keys{
+		"cgroup": text(&w.Cgroup), "systemd_unit": text(&w.SystemdUnit), "netns": text(&w.NetNS), "container": text(&w.Container),
+		"uid": func(f field) {
+			uid := uint32(d.r.number(f, "service.workload.uid", 0, 1<<32-2)) // 2^32-1 is no uid
+			w.UID = &uid
+		},
+	})
+	d.r.check(f, path, w.check())
+}
+
+func (d *draft) checks(f field) {
+	n := len(f.list)
+	if f.kind == kindObject {
+		n = 1
+	}
+	if n > 0 {
+		d.note("%s: %d health check(s) not run", "service."+f.key, n)
+	}
+}
+
+func (d *draft) note(format string, args ...any) {
+	d.Ignored = append(d.Ignored, fmt.Sprintf(format, args...))
+}
+
+// ignore is for fields whose loss an operator should know of.
+func (d *draft) ignore(path, why string) func(field) {
+	return func(field) { d.note("%s: %s", path, why) }
+}
+
+// refuse is for fields that tacit can't honour and mustn't pass over.
+func (d *draft) refuse(path, why string) func(field) {
+	return func(f field) { d.r.fail(f.at, "%s: %s", path, why) }
+}
+
+// defaultOnly accepts "" and "default", as Consul's community edition has them.
+func (d *draft) defaultOnly(path string) func(field) {
+	return func(f field) {
+		if s := d.r.string(f, path); s != "" && s != "default" {
+			d.r.fail(f.at, "%s: %.40q: there is only the default one; leave it out", path, s)
+		}
+	}
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dns
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/miekg/dns"
+)
+
+// ednsSize is the largest UDP answer that we give and ask for (DNS flag day
+// 2020: fits every path).
+const ednsSize = 1232
+
+// Answer answers a query for a name of the mesh; false means that the name
+// isn't ours. Answers are authoritative and have TTL 0.
+func (s *Server) Answer(m *dns.Msg) (*dns.Msg, bool) {
+	if len(m.Question) != 1 || m.Response {
+		return nil, false
+	}
+	q := m.Question[0]
+	p := s.find(labelsOf(q.Name))
+	if p.kind == foreign {
+		return nil, false
+	}
+	r := new(dns.Msg).SetReply(m)
+	r.Authoritative, r.RecursionAvailable = true, true
+	switch {
+	case !s.edns(m, r):
+	case m.Opcode != dns.OpcodeQuery:
+		r.Rcode = dns.RcodeNotImplemented
+	case q.Qclass != dns.ClassINET && q.Qclass != dns.ClassANY:
+		r.Rcode = dns.RcodeRefused
+	default:
+		s.fill(r, q, p)
+	}
+	return r, true
+}
+
+// edns copies what must be said about EDNS (RFC 6891); false means that the
+// version is none of ours, which is the whole answer.
+func (s *Server) edns(m, r *dns.Msg) bool {
+	opt := m.IsEdns0()
+	if opt == nil {
+		return true
+	}
+	r.SetEdns0(ednsSize, opt.Do())
+	if opt.Version() != 0 {
+		r.Rcode = dns.RcodeBadVers
+		return false
+	}
+	return true
+}
+
+// fill puts records in, or the SOA that says there are none.
+func (s *Server) fill(r *dns.Msg, q dns.Question, p place) {
+	switch p.kind {
+	case unknown:
+		r.Rcode = dns.RcodeNameError
+	case service:
+		s.records(r, q, p)
+	case empty:
+		if q.Qtype == dns.TypeSOA && dns.CountLabel(q.Name) == dns.CountLabel(p.soa) {
+			r.Answer = append(r.Answer, soa(q, p))
+		}
+	}
+	if len(r.Answer) == 0 {
+		r.Ns = append(r.Ns, soa(q, p))
+	}
+}
+
+func (s *Server) records(r *dns.Msg, q dns.Question, p place) {
+	v4, v6, port, ok := s.zone.Lookup(p.name)
+	if !ok { // gone since it was found
+		r.Rcode = dns.RcodeNameError
+		return
+	}
+	switch q.Qtype {
+	case dns.TypeA:
+		r.Answer = addresses(q.Name, v4)
+	case dns.TypeAAAA:
+		r.Answer = addresses(q.Name, v6)
+	case dns.TypeANY:
+		r.Answer = addresses(q.Name, v4, v6)
+	case dns.TypeSRV:
+		if !p.srv || port == 0 {
+			return
+		}
+		target := string(p.name) + "." + p.virtual
+		r.Answer = []dns.RR{&dns.SRV{
+			Hdr: header(q.Name, dns.TypeSRV), Priority: 1, Weight: 1, Port: port, Target: target,
+		}}
+		r.Extra = append(addresses(target, v4, v6), r.Extra...)
+	}
+}
+
+// addresses makes A and AAAA records of the valid ones.
+func addresses(owner string, addrs ...netip.Addr) []dns.RR {
+	var out []dns.RR
+	for _, a := range addrs {
+		switch a = a.Unmap(); {
+		case a.Is4():
+			out = append(out, &dns.A{Hdr: header(owner, dns.TypeA), A: a.AsSlice()})
+		case a.Is6():
+			out = append(out, &dns.AAAA{Hdr: header(owner, dns.TypeAAAA), AAAA: a.AsSlice()})
+		}
+	}
+	return out
+}
+
+// soa is the zone's; its owner lies in the zone, or resolvers between drop the
+// answer. The minimum is 0: a service may exist in a moment.
+func soa(q dns.Question, p place) dns.RR {
+	owner, ns, mbox := p.soa, "ns."+p.soa, "hostmaster."+p.soa
+	if owner == "" { // the name may be too long for another label
+		owner, ns, mbox = q.Name, q.Name, "."
+	}
+	return &dns.SOA{
+		Hdr: header(owner, dns.TypeSOA), Ns: ns, Mbox: mbox,
+		Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, Minttl: 0,
+	}
+}
+
+func header(owner string, rrtype uint16) dns.RR_Header {
+	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: 0}
+}
+
+// labelsOf cuts a name in presentation format; a label with an escape keeps it
+// and so is no service's.
+func labelsOf(name string) []string {
+	labels := dns.SplitDomainName(name)
+	for i, l := range labels {
+		labels[i] = lower(l)
+	}
+	return labels
+}
+
+// answer answers raw, a query for a name of ours, in wire format.
+func (s *Server) answer(raw []byte, udp bool) ([]byte, error) {
+	var m dns.Msg
+	if err := m.Unpack(raw); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	r, ok := s.Answer(&m)
+	if !ok { // the service went away in between
+		r = new(dns.Msg).SetRcode(&m, dns.RcodeServerFailure)
+	}
+	size := dns.MaxMsgSize
+	if udp {
+		size = dns.MinMsgSize
+		if opt := m.IsEdns0(); opt != nil {
+			size = min(max(size, int(opt.UDPSize())), ednsSize)
+		}
+	}
+	r.Truncate(size)
+	return r.Pack()
+}

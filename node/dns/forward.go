@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dns
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Exchange answers one query, raw as it came: a mesh name from the zone, any
+// other by upstream, whose reply comes back as it is. network is "udp" or
+// "tcp" (raw and reply without the length in front). An upstream that can't be
+// reached or stays silent, and too many queries at a time, give SERVFAIL. The
+// error is ErrMalformed, where no reply is due, or ctx's.
+func (s *Server) Exchange(ctx context.Context, raw []byte, network string, upstream netip.AddrPort) ([]byte, error) {
+	q, reply, err := s.local(raw, network)
+	if reply != nil || err != nil {
+		return reply, err
+	}
+	select {
+	case s.inflight <- struct{}{}:
+		defer func() { <-s.inflight }()
+	default:
+		s.log.Debug("DNS query refused: too many are being forwarded", "limit", maxInflight)
+		return failure(raw, q, rcodeServFail), nil
+	}
+	return s.forward(ctx, raw, q, route{network, upstream})
+}
+
+// local replies where no upstream is needed: reply is nil for a foreign name.
+func (s *Server) local(raw []byte, network string) (q question, reply []byte, err error) {
+	if q, err = parseQuestion(raw); err != nil {
+		return q, nil, err
+	}
+	if q.count > 1 { // RFC 9619
+		return q, failure(raw, q, rcodeFormErr), nil
+	}
+	if s.find(q.labels).kind == foreign {
+		return q, nil, nil
+	}
+	reply, err = s.answer(raw, network == "udp")
+	return q, reply, err
+}
+
+// route is the way to an upstream.
+type route struct {
+	network  string
+	upstream netip.AddrPort
+}
+
+func (s *Server) forward(ctx context.Context, raw []byte, q question, r route) ([]byte, error) {
+	var err error
+	tries, timeout, ask := udpTries, s.timeout, askUDP
+	if r.network == "tcp" {
+		tries, timeout, ask = 1, udpTries*s.timeout, askTCP
+	}
+	for range tries {
+		var reply []byte
+		try, cancel := context.WithTimeout(ctx, timeout)
+		reply, err = ask(try, raw, q, r.upstream)
+		cancel()
+		if err == nil {
+			return reply, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("DNS query to %s: %w", r.upstream, ctx.Err())
+		}
+	}
+	s.log.Debug("resolver does not answer", "resolver", r.upstream, "network", r.network, "error", err)
+	return failure(raw, q, rcodeServFail), nil
+}
+
+// askUDP asks once, from a socket and port of its own.
+func askUDP(ctx context.Context, raw []byte, q question, upstream netip.AddrPort) ([]byte, error) {
+	c, stop, err := dial(ctx, "udp", upstream)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	if _, err := c.Write(raw); err != nil {
+		return nil, err
+	}
+	buf := packetBuffers.Get().(*[packetBuffer]byte)
+	defer packetBuffers.Put(buf)
+	for {
+		n, err := c.Read(buf[:])
+		if err != nil {
+			return nil, err
+		}
+		if answers(buf[:n], raw, q) {
+			return append([]byte(nil), buf[:n]...), nil
+		}
+	}
+}
+
+// askTCP asks over a connection of its own.
+func askTCP(ctx context.Context, raw []byte, q question, upstream netip.AddrPort) ([]byte, error) {
+	c, stop, err := dial(ctx, "tcp", upstream)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	if err := writeFrame(c, raw); err != nil {
+		return nil, err
+	}
+	for {
+		reply, err := readFrame(c)
+		if err != nil {
+			return nil, err
+		}
+		if answers(reply, raw, q) {
+			return reply, nil
+		}
+	}
+}
+
+// dial connects within ctx, which also ends reads and writes.
+func dial(ctx context.Context, network string, upstream netip.AddrPort) (c net.Conn, stop func(), err error) {
+	var d net.Dialer
+	d.SetMultipathTCP(false)
+	if c, err = d.DialContext(ctx, network, upstream.String()); err != nil {
+		return nil, nil, err
+	}
+	wake := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	return c, func() { wake(); _ = c.Close() }, nil
+}
+
+// readFrame reads one message of a DNS stream (RFC 1035, section 4.2.2).
+func readFrame(r io.Reader) ([]byte, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	p := make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err := io.ReadFull(r, p)
+	return p, err
+}
+
+// writeFrame writes one message, length and all, at once (RFC 7766, section 8).
+func writeFrame(w io.Writer, p []byte) error {
+	if len(p) > 0xffff {
+		return fmt.Errorf("a DNS message of %d bytes doesn't fit a stream", len(p))
+	}
+	_, err := w.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(p)), uint16(len(p))), p...))
+	return err
+}
+
+const packetBuffer = 1 << 16
+
+// packetBuffers saves an allocation of the largest packet for each query.
+var packetBuffers = sync.Pool{New: func() any { return new([packetBuffer]byte) }}

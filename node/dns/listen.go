@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dns
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const receiveBuffer = 1 << 20 // bytes in the kernel, for bursts
+
+// serveUDP answers mesh names where it reads, so that a flood of foreign names
+// doesn't hold them up, and forwards in the background.
+func (s *Server) serveUDP(ctx context.Context, udp net.PacketConn, upstream netip.AddrPort) error {
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	if c, ok := udp.(*net.UDPConn); ok {
+		_ = c.SetReadBuffer(receiveBuffer) // the kernel's limit may be lower
+	}
+	buf := make([]byte, packetBuffer)
+	for {
+		n, from, err := udp.ReadFrom(buf)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("DNS over UDP on %s: %w", udp.LocalAddr(), err)
+			}
+			if !pause(ctx) {
+				return nil
+			}
+			continue
+		}
+		s.packet(ctx, &wait, packet{udp, from, buf[:n]}, upstream)
+	}
+}
+
+// packet is a query and where its answer goes.
+type packet struct {
+	udp  net.PacketConn
+	from net.Addr
+	raw  []byte
+}
+
+func (p packet) reply(b []byte) { _, _ = p.udp.WriteTo(b, p.from) }
+
+func (s *Server) packet(ctx context.Context, wait *sync.WaitGroup, p packet, upstream netip.AddrPort) {
+	q, reply, err := s.local(p.raw, "udp")
+	if err != nil {
+		return
+	}
+	if reply != nil {
+		p.reply(reply)
+		return
+	}
+	select {
+	case s.inflight <- struct{}{}:
+	default:
+		p.reply(failure(p.raw, q, rcodeServFail))
+		return
+	}
+	p.raw = bytes.Clone(p.raw)
+	wait.Go(func() {
+		defer func() { <-s.inflight }()
+		if reply, err := s.forward(ctx, p.raw, q, route{"udp", upstream}); err == nil {
+			p.reply(reply)
+		}
+	})
+}
+
+// serveTCP accepts clients.
+func (s *Server) serveTCP(ctx context.Context, tcp net.Listener, upstream netip.AddrPort) error {
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	for {
+		c, err := tcp.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("DNS over TCP on %s: %w", tcp.Addr(), err)
+			}
+			if !pause(ctx) {
+				return nil
+			}
+			continue
+		}
+		select {
+		case s.conns <- struct{}{}:
+			wait.Go(func() {
+				defer func() { <-s.conns }()
+				s.client(ctx, c, upstream)
+			})
+		default:
+			_ = c.Close()
+		}
+	}
+}
+
+// client answers the queries of one TCP connection, each as soon as its answer
+// is there (RFC 7766, section 6.2.1.1).
+func (s *Server) client(ctx context.Context, c net.Conn, upstream netip.AddrPort) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	var wait sync.WaitGroup
+	defer func() {
+		wait.Wait() // a client may half-close and still wait for answers
+		cancel()
+		stop()
+		_ = c.Close()
+	}()
+	var writing sync.Mutex
+	slots := make(chan struct{}, maxPipelined)
+	for {
+		_ = c.SetReadDeadline(time.Now().Add(idleTimeout))
+		raw, err := readFrame(c)
+		if err != nil {
+			return
+		}
+		slots <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			reply, err := s.Exchange(ctx, raw, "tcp", upstream)
+			if err != nil {
+				return
+			}
+			writing.Lock()
+			defer writing.Unlock()
+			_ = c.SetWriteDeadline(time.Now().Add(idleTimeout))
+			if writeFrame(c, reply) != nil {
+				cancel()
+			}
+		})
+	}
+}

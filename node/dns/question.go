@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dns
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+)
+
+// ErrMalformed means that a packet is no DNS query; it deserves no answer.
+var ErrMalformed = errors.New("not a DNS query")
+
+// Wire format (RFC 1035, section 4.1).
+const (
+	headerSize = 12
+	maxName    = 255
+	maxLabel   = 63
+
+	flagResponse  = 0x80 // byte 2
+	flagOpcode    = 0x78
+	flagRecursion = 0x01
+	flagAvailable = 0x80 // byte 3
+	maskRcode     = 0x0f
+
+	rcodeFormErr  = 1
+	rcodeServFail = 2
+)
+
+// question is what a forwarder needs to know of a query. It is read by hand so
+// that options and records unknown to the library pass through.
+type question struct {
+	id     uint16
+	opcode uint8
+	count  int      // questions; only the first is read
+	labels []string // lower case, as on the wire
+	qtype  uint16
+	class  uint16
+	end    int // of the first question in the packet
+}
+
+// parseQuestion reads header and first question of a query.
+func parseQuestion(p []byte) (question, error) {
+	if len(p) < headerSize || p[2]&flagResponse != 0 {
+		return question{}, ErrMalformed
+	}
+	q := question{
+		id:     binary.BigEndian.Uint16(p),
+		opcode: p[2] & flagOpcode >> 3,
+		count:  int(binary.BigEndian.Uint16(p[4:])),
+		end:    headerSize,
+	}
+	if q.count == 0 {
+		return q, nil // legal: RFC 7873, section 5.4, and RFC 8490
+	}
+	labels, end, err := parseName(p, headerSize)
+	if err != nil || len(p) < end+4 {
+		return question{}, ErrMalformed
+	}
+	q.labels = labels
+	q.qtype = binary.BigEndian.Uint16(p[end:])
+	q.class = binary.BigEndian.Uint16(p[end+2:])
+	q.end = end + 4
+	return q, nil
+}
+
+// parseName reads an uncompressed name; a first question can't be compressed.
+func parseName(p []byte, at int) (labels []string, end int, err error) {
+	for begin := at; at < len(p); {
+		n := int(p[at])
+		at++
+		if n == 0 {
+			return labels, at, nil
+		}
+		if n > maxLabel || at+n > len(p) || at+n-begin > maxName-1 {
+			return nil, 0, ErrMalformed
+		}
+		labels = append(labels, lower(string(p[at:at+n])))
+		at += n
+	}
+	return nil, 0, ErrMalformed
+}
+
+// lower folds ASCII only (RFC 4343), and leaves all other bytes as they are.
+func lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+// splitName cuts a configured name into lower-case labels; nil for a bad one.
+func splitName(name string) []string {
+	name = strings.Trim(lower(strings.TrimSpace(name)), ".")
+	if name == "" || len(name) > maxName-2 {
+		return nil
+	}
+	labels := strings.Split(name, ".")
+	for _, l := range labels {
+		if l == "" || len(l) > maxLabel {
+			return nil
+		}
+	}
+	return labels
+}
+
+// failure answers query, whose question ends at end, with nothing but rcode.
+func failure(query []byte, q question, rcode byte) []byte {
+	if q.count > 1 {
+		q.end = headerSize // the others weren't read
+	}
+	r := make([]byte, q.end)
+	copy(r, query[:q.end])
+	r[2] = flagResponse | query[2]&(flagOpcode|flagRecursion)
+	r[3] = flagAvailable | rcode
+	clear(r[4:headerSize])
+	if q.end > headerSize {
+		r[5] = 1
+	}
+	return r
+}
+
+// answers says whether reply answers query: same ID, same question (RFC 5452,
+// section 9.1). A refusal may come without the question.
+func answers(reply, query []byte, q question) bool {
+	if len(reply) < headerSize || reply[2]&flagResponse == 0 || reply[0] != query[0] || reply[1] != query[1] {
+		return false
+	}
+	n := int(binary.BigEndian.Uint16(reply[4:]))
+	if n == 0 {
+		return q.count == 0 || reply[3]&maskRcode != 0
+	}
+	if n != q.count || len(reply) < q.end {
+		return false
+	}
+	return lower(string(reply[headerSize:q.end-4])) == lower(string(query[headerSize:q.end-4])) &&
+		string(reply[q.end-4:q.end]) == string(query[q.end-4:q.end])
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dns answers the mesh's names and passes every other query on, byte
+// for byte, to the resolver it was meant for. It is the only room that knows
+// the DNS library. It must not cache, must not touch the host's resolver
+// files, and must never send a mesh name to an upstream.
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"tacit/identity"
+)
+
+const (
+	maxInflight  = 512             // forwarded queries of one Server at a time
+	maxConns     = 256             // TCP clients of one Server
+	maxPipelined = 16              // queries of one TCP client at a time
+	tryTimeout   = 2 * time.Second // for each try at an upstream, and for a TCP exchange twice that
+	udpTries     = 2
+	idleTimeout  = 10 * time.Second // between the queries of a TCP client
+)
+
+// Zone knows the services.
+type Zone interface {
+	// Lookup returns a service's virtual addresses and its port (0: it has
+	// none); an invalid address means that the service has none of that
+	// family. It is called from many goroutines and must be quick.
+	Lookup(name identity.Name) (v4, v6 netip.Addr, port uint16, ok bool)
+}
+
+// Config of a Server.
+type Config struct {
+	Zone    Zone
+	Domains []string        // "mesh", "consul"; names below them are ours, known or not
+	Search  func() []string // the host's search suffixes now; nil: none
+	Log     *slog.Logger    // nil: nothing is logged
+}
+
+// Server answers and forwards. It is safe for concurrent use; one serves any
+// number of listeners.
+type Server struct {
+	zone     Zone
+	domains  []domain
+	search   func() []string
+	log      *slog.Logger
+	inflight chan struct{}
+	conns    chan struct{}
+	timeout  time.Duration // tryTimeout, shorter in tests
+}
+
+// New makes a server; nothing runs until Serve or Exchange.
+func New(cfg Config) *Server {
+	s := &Server{
+		zone: cfg.Zone, search: cfg.Search, log: cfg.Log, timeout: tryTimeout,
+		inflight: make(chan struct{}, maxInflight), conns: make(chan struct{}, maxConns),
+	}
+	for _, d := range cfg.Domains {
+		if labels := splitName(d); len(labels) > 0 {
+			s.domains = append(s.domains, domain{labels: labels, consul: strings.Join(labels, ".") == "consul"})
+		}
+	}
+	if s.search == nil {
+		s.search = func() []string { return nil }
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	return s
+}
+
+// Serve stands in for one resolver, upstream, on a UDP socket and a TCP
+// listener (either may be nil) until ctx ends; it closes both and waits for
+// what is under way. It returns nil when ctx ended it.
+func (s *Server) Serve(ctx context.Context, udp net.PacketConn, tcp net.Listener, upstream netip.AddrPort) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := loop(udp, tcp, upstream); err != nil {
+		return errors.Join(err, closeBoth(udp, tcp))
+	}
+	stop := context.AfterFunc(ctx, func() { _ = closeBoth(udp, tcp) })
+	var wait sync.WaitGroup
+	errs := make(chan error, 2)
+	run := func(serve func() error) {
+		wait.Go(func() {
+			errs <- serve()
+			cancel() // one ended: so does the other
+		})
+	}
+	if udp != nil {
+		run(func() error { return s.serveUDP(ctx, udp, upstream) })
+	}
+	if tcp != nil {
+		run(func() error { return s.serveTCP(ctx, tcp, upstream) })
+	}
+	<-ctx.Done()
+	if stop() {
+		_ = closeBoth(udp, tcp)
+	}
+	wait.Wait()
+	close(errs)
+	return errors.Join(<-errs, <-errs)
+}
+
+// loop refuses an upstream that is the server itself.
+func loop(udp net.PacketConn, tcp net.Listener, upstream netip.AddrPort) error {
+	if (udp != nil && udp.LocalAddr().String() == upstream.String()) || (tcp != nil && tcp.Addr().String() == upstream.String()) {
+		return fmt.Errorf("resolver %s is this DNS server itself: queries would go in circles", upstream)
+	}
+	return nil
+}
+
+func closeBoth(udp net.PacketConn, tcp net.Listener) error {
+	var errs [2]error
+	if udp != nil {
+		errs[0] = udp.Close()
+	}
+	if tcp != nil {
+		errs[1] = tcp.Close()
+	}
+	return errors.Join(errs[:]...)
+}
+
+// pause waits a little after an error of a socket; false means that ctx ended.
+func pause(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(20 * time.Millisecond):
+		return true
+	}
+}

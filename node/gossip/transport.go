@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gossip
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+const (
+	dialTimeout   = 2 * time.Second
+	receiveBuffer = 2 << 20 // bytes in the kernel, for bursts
+	labelType     = 244     // memberlist's hasLabelMsg
+	bindTries     = 10      // port 0: TCP's free port may be taken in UDP
+)
+
+// transport is memberlist's network: one UDP and one TCP socket on the node's
+// own address. Unlike memberlist's own it never makes MPTCP sockets, copies a
+// packet only when its label is ours, bounds what strangers may send by
+// streams, and ends every connection on Shutdown.
+type transport struct {
+	addr    netip.AddrPort
+	label   []byte // header that every packet of this mesh begins with
+	udp     *net.UDPConn
+	tcp     net.Listener
+	packets chan *memberlist.Packet
+	streams chan net.Conn
+	conns   *conns
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wait    sync.WaitGroup
+}
+
+var _ memberlist.NodeAwareTransport = (*transport)(nil)
+
+// listen opens both sockets; knows tells members' addresses from strangers'.
+func listen(addr netip.AddrPort, label string, knows func(netip.Addr) bool) (*transport, error) {
+	t := &transport{
+		packets: make(chan *memberlist.Packet),
+		streams: make(chan net.Conn),
+		conns:   newConns(knows),
+	}
+	if label != "" {
+		t.label = append([]byte{labelType, byte(len(label))}, label...)
+	}
+	var err error
+	for range bindTries {
+		err = t.bind(addr)
+		if addr.Port() != 0 || !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	_ = t.udp.SetReadBuffer(receiveBuffer) // the kernel's limit may be lower
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.wait.Go(t.readPackets)
+	t.wait.Go(t.acceptStreams)
+	return t, nil
+}
+
+func (t *transport) bind(addr netip.AddrPort) error {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	tcp, err := lc.Listen(context.Background(), "tcp", addr.String())
+	if err != nil {
+		return err
+	}
+	port := uint16(tcp.Addr().(*net.TCPAddr).Port)
+	at := netip.AddrPortFrom(addr.Addr(), port)
+	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return errors.Join(err, tcp.Close())
+	}
+	t.tcp, t.udp, t.addr = tcp, udp, at
+	return nil
+}
+
+// FinalAdvertiseAddr is the address that both sockets are bound to.
+func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	return t.addr.Addr().AsSlice(), int(t.addr.Port()), nil
+}
+
+// WriteTo sends one packet.
+func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("gossip to %q: %w", addr, err)
+	}
+	_, err = t.udp.WriteToUDPAddrPort(b, to)
+	return time.Now(), err
+}
+
+// WriteToAddress is WriteTo; names play no part.
+func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
+	return t.WriteTo(b, addr.Addr)
+}
+
+// DialTimeout opens a stream from the node's own address.
+func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	d := net.Dialer{
+		Timeout:   min(timeout, dialTimeout),
+		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(t.addr.Addr(), 0)),
+	}
+	d.SetMultipathTCP(false)
+	c, err := d.DialContext(t.ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return t.conns.outbound(c)
+}
+
+// DialAddressTimeout is DialTimeout; names play no part.
+func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	return t.DialTimeout(addr.Addr, timeout)
+}
+
+// PacketCh delivers packets.
+func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
+
+// StreamCh delivers accepted streams.
+func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
+
+// Shutdown closes everything and waits for both readers.
+func (t *transport) Shutdown() error {
+	t.cancel()
+	err := errors.Join(t.tcp.Close(), t.udp.Close())
+	t.conns.closeAll()
+	t.wait.Wait()
+	return err
+}
+
+func (t *transport) readPackets() {
+	buf := make([]byte, 1<<16)
+	for {
+		n, from, err := t.udp.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			if t.pause() {
+				return
+			}
+			continue
+		}
+		if n == 0 || !bytes.HasPrefix(buf[:n], t.label) {
+			continue
+		}
+		p := &memberlist.Packet{Buf: bytes.Clone(buf[:n]), From: net.UDPAddrFromAddrPort(from), Timestamp: time.Now()}
+		select {
+		case t.packets <- p:
+		case <-t.ctx.Done():
+			return
+		}
+	}
+}
+
+func (t *transport) acceptStreams() {
+	for {
+		c, err := t.tcp.Accept()
+		if err != nil {
+			if t.pause() {
+				return
+			}
+			continue
+		}
+		in, ok := t.conns.inbound(c)
+		if !ok {
+			_ = c.Close()
+			continue
+		}
+		select {
+		case t.streams <- in:
+		case <-t.ctx.Done():
+			_ = in.Close()
+			return
+		}
+	}
+}
+
+// pause waits a little after an error of a socket (no descriptors left, say)
+// and reports whether the transport is closed.
+func (t *transport) pause() (closed bool) {
+	select {
+	case <-t.ctx.Done():
+		return true
+	case <-time.After(20 * time.Millisecond):
+		return false
+	}
+}

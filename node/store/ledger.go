@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"tacit/identity"
+	"tacit/policy/ledger"
+)
+
+func dotKey(d ledger.Dot) []byte { return fmt.Appendf(nil, "%s/%020d", d.Signer, d.Seq) }
+
+// SaveRecords keeps changed records, drops those that they supersede for good
+// (their own signer's: another's counts again should the superseding signer be
+// revoked), and keeps the seen ranges, in one transaction.
+func (s *Store) SaveRecords(changed []ledger.Record, ranges map[identity.KeyID]ledger.Ranges) error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		for _, r := range changed {
+			if err := saveRecord(tx.Bucket([]byte(records)), r); err != nil {
+				return err
+			}
+		}
+		for signer, rs := range ranges {
+			text, err := json.Marshal(rs)
+			if err != nil {
+				return fmt.Errorf("state: seen: %w", err)
+			}
+			if err := tx.Bucket([]byte(seen)).Put([]byte(signer.String()), text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func saveRecord(b *bbolt.Bucket, r ledger.Record) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("state: record %s %s: %w", r.Kind, r.Key, err)
+	}
+	for _, d := range r.Supersedes {
+		if d.Signer != r.Dot.Signer {
+			continue
+		}
+		if err := b.Delete(dotKey(d)); err != nil {
+			return err
+		}
+	}
+	return b.Put(dotKey(r.Dot), text)
+}
+
+// LoadRecords returns what SaveRecords kept.
+func (s *Store) LoadRecords() ([]ledger.Record, map[identity.KeyID]ledger.Ranges, error) {
+	var recs []ledger.Record
+	err := s.each(records, func(key string, v []byte) error {
+		var r ledger.Record
+		if err := json.Unmarshal(v, &r); err != nil {
+			return fmt.Errorf("state: record %s: %w", key, err)
+		}
+		recs = append(recs, r)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	ranges := map[identity.KeyID]ledger.Ranges{}
+	err = s.each(seen, func(key string, v []byte) error {
+		var id identity.KeyID
+		var rs ledger.Ranges
+		if err := id.UnmarshalText([]byte(key)); err != nil {
+			return fmt.Errorf("state: seen: %w", err)
+		}
+		if err := json.Unmarshal(v, &rs); err != nil {
+			return fmt.Errorf("state: seen %s: %w", key, err)
+		}
+		ranges[id] = rs
+		return nil
+	})
+	return recs, ranges, err
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"tacit/identity"
+)
+
+// Numbers gives each service name a number, and so its virtual address. A
+// number is kept on disk and never given to another name.
+type Numbers struct {
+	store *Store
+	log   *slog.Logger
+
+	mu     sync.RWMutex
+	byName map[identity.Name]uint32
+	byNum  map[uint32]identity.Name
+	last   uint32
+}
+
+// Numbers loads the table; numbers begin at 1, since 0 is nobody.
+func (s *Store) Numbers(log *slog.Logger) (*Numbers, error) {
+	n := &Numbers{store: s, log: log, byName: map[identity.Name]uint32{}, byNum: map[uint32]identity.Name{}}
+	err := s.each(numbers, func(key string, v []byte) error {
+		if len(v) != 4 {
+			return fmt.Errorf("state: number of %s: %d bytes, want 4", key, len(v))
+		}
+		n.keep(identity.Name(key), binary.BigEndian.Uint32(v))
+		return nil
+	})
+	return n, err
+}
+
+func (n *Numbers) keep(name identity.Name, number uint32) {
+	n.byName[name], n.byNum[number] = number, name
+	n.last = max(n.last, number)
+}
+
+// Number returns the name's number, giving the next one to a new name. It
+// returns 0 (nobody, which nothing may reach) when the number can't be kept.
+func (n *Numbers) Number(name identity.Name) uint32 {
+	n.mu.RLock()
+	number, ok := n.byName[name]
+	n.mu.RUnlock()
+	if ok {
+		return number
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if number, ok := n.byName[name]; ok {
+		return number
+	}
+	next := n.last + 1
+	if err := n.store.put(numbers, string(name), binary.BigEndian.AppendUint32(nil, next)); err != nil {
+		n.log.Error("a service's number can't be kept: it stays unreachable", "service", name, "err", err)
+		return 0
+	}
+	n.keep(name, next)
+	return next
+}
+
+// Name returns the name that holds the number.
+func (n *Numbers) Name(number uint32) (identity.Name, bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	name, ok := n.byNum[number]
+	return name, ok
+}

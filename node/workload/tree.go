@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workload
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"tacit/identity"
+)
+
+// Tree is what tacit makes below the hooked root: tacit/daemon for itself and
+// tacit/services/NAME for the workloads started by `tacit run`.
+type Tree struct{ root string }
+
+// NewTree checks that root lies in a cgroup v2 tree.
+func NewTree(root string) (Tree, error) { return Tree{root}, Check(root) }
+
+// Depth is how far the hooked root lies below the tree's own root.
+func (t Tree) Depth() uint32 {
+	top, err := Root()
+	rel, ok := strings.CutPrefix(t.root, top)
+	if err != nil || !ok {
+		return 0 // from the top: deeper look-ups, no missed level
+	}
+	return uint32(len(strings.FieldsFunc(rel, func(r rune) bool { return r == '/' })))
+}
+
+// Root is the hooked root.
+func (t Tree) Root() string { return t.root }
+
+func (t Tree) daemon() string { return filepath.Join(t.root, "tacit", "daemon") }
+func (t Tree) service(name identity.Name) string {
+	return filepath.Join(t.root, "tacit", "services", string(name))
+}
+
+// EnterDaemon moves this process into its own leaf, which exempts its sockets,
+// and returns the leaf's id. It must come before any socket is opened, and it
+// refuses when another process is in there: that one would be exempt as well.
+func (t Tree) EnterDaemon() (uint64, error) {
+	leaf := t.daemon()
+	if err := os.MkdirAll(leaf, 0o755); err != nil {
+		return 0, fmt.Errorf("the daemon's cgroup: %w", err)
+	}
+	others, err := procs(leaf)
+	if err != nil {
+		return 0, err
+	}
+	for _, pid := range others {
+		if pid != os.Getpid() {
+			return 0, fmt.Errorf("process %d is in the daemon's own cgroup %s: stop it (another tacitd?) or use another --cgroup", pid, leaf)
+		}
+	}
+	if err := enter(leaf, os.Getpid()); err != nil {
+		return 0, err
+	}
+	return ID(leaf)
+}
+
+// ServicePath is the cgroup of `tacit run NAME`.
+func (t Tree) ServicePath(name identity.Name) string { return t.service(name) }
+
+// ServiceCgroup makes the cgroup for `tacit run NAME` and returns its id.
+func (t Tree) ServiceCgroup(name identity.Name) (uint64, error) {
+	if err := os.MkdirAll(t.service(name), 0o755); err != nil {
+		return 0, fmt.Errorf("the workload's cgroup: %w", err)
+	}
+	return ID(t.service(name))
+}
+
+// Admit moves the process behind pidfd into the service's cgroup. The pid is
+// read while the descriptor holds the process, so it can't mean another one.
+func (t Tree) Admit(name identity.Name, pid, pidfd int) error {
+	if err := enter(t.service(name), pid); err != nil {
+		return err
+	}
+	if pidfd >= 0 {
+		if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil {
+			return fmt.Errorf("process %d ended before it could be moved: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// RemoveService removes the service's cgroup where no process is left in it.
+func (t Tree) RemoveService(name identity.Name) error {
+	if err := os.Remove(t.service(name)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("the workload's cgroup: %w", err)
+	}
+	return nil
+}
+
+// Remove removes everything below tacit/ that is empty; processes that still
+// run keep their cgroup.
+func (t Tree) Remove() error {
+	base := filepath.Join(t.root, "tacit")
+	var dirs []string
+	err := filepath.WalkDir(base, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := len(dirs) - 1; i >= 0; i-- {
+		if err := os.Remove(dirs[i]); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove cgroup: %w", err)
+		}
+	}
+	return nil
+}
+
+// Within says whether the cgroup of that id is path or lies below it.
+func Within(path string, id uint64) bool {
+	found := false
+	_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil
+		}
+		if got, err := ID(p); err == nil && got == id {
+			found = true
+			return filepath.SkipAll
+		}
+		return nil
+	})
+	return found
+}
+
+// find returns the first directory, in path order and at most six levels below root, whose name match accepts.
+func find(root string, match func(base string) bool) (string, bool) {
+	found := ""
+	_ = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() || p == root {
+			return nil
+		}
+		if match(filepath.Base(p)) {
+			found = p
+			return filepath.SkipAll
+		}
+		if strings.Count(strings.TrimPrefix(p, root), "/") >= 6 {
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return found, found != ""
+}
