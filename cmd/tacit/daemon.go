@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+)
+
+// doctor and cleanup need what only tacitd links: they become tacitd.
+
+func (e *env) doctorCommand() *cobra.Command {
+	return e.daemonCommand(&cobra.Command{
+		Use:   "doctor",
+		Short: "is this host fit: kernel, cgroup v2, bpffs, iptables, sysctls, ports, limits",
+		Long: "Is this host fit for tacit? Works before the daemon runs (tacitd doctor, and\n" +
+			"takes its flags).\n\nExit status: 0 fit, 1 not.",
+		Example: "  tacit doctor\n" +
+			"  tacit doctor --json",
+	})
+}
+
+func (e *env) cleanupCommand() *cobra.Command {
+	return e.daemonCommand(&cobra.Command{
+		Use:   "cleanup",
+		Short: "remove all kernel and firewall state, daemon stopped or dead",
+		Long: "Remove every program, map, link, rule and route of tacit from this host. The\n" +
+			"daemon must be stopped or dead (tacitd cleanup, and takes its flags).",
+		Example: "  tacit cleanup\n" +
+			"  tacit cleanup --run-dir /run/tacit",
+	})
+}
+
+func (e *env) daemonCommand(cmd *cobra.Command) *cobra.Command {
+	cmd.DisableFlagParsing = true // they are tacitd's
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if slices.Contains(args, "--help") || slices.Contains(args, "-h") {
+			return cmd.Help()
+		}
+		path, err := e.findDaemon()
+		if err != nil {
+			return err
+		}
+		argv := append([]string{"tacitd", cmd.Name()}, args...)
+		if err := e.exec(path, argv, e.environ()); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		return nil
+	}
+	return cmd
+}
+
+// findDaemon prefers the tacitd beside this program, which is of its version.
+func (e *env) findDaemon() (string, error) {
+	if self, err := e.self(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), "tacitd")
+		if st, err := os.Stat(beside); err == nil && st.Mode().IsRegular() {
+			return beside, nil
+		}
+	}
+	path, err := e.lookPath("tacitd")
+	if err != nil {
+		return "", fmt.Errorf("tacitd is neither beside tacit nor in PATH; install it")
+	}
+	return path, nil
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tacit/node/api"
+)
+
+const defaultSocket = "/run/tacit/tacit.sock"
+
+// env is everything outside that a command touches, so that tests can run
+// commands in their own process.
+type env struct {
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	environ        func() []string
+	client         func(socket string) api.Backend
+	lookPath       func(string) (string, error)
+	self           func() (string, error)                      // path of this program
+	exec           func(path string, argv, env []string) error // returns only on failure
+
+	socket string // --socket
+	json   bool   // --json
+}
+
+// Exit statuses besides those that an api.Error carries.
+const (
+	exitNo          = 1 // the answer is no: not healthy, denied
+	exitError       = 2
+	exitCannotExec  = 126 // run: CMD is there and can't be executed
+	exitNotFound    = 127 // run: CMD isn't there
+	exitInterrupted = 130
+)
+
+// exitStatus ends a command that has said all it has to say.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// run is the whole program; it returns the exit status.
+func (e *env) run(ctx context.Context, args []string) int {
+	root := e.root()
+	root.SetArgs(args)
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if status, ok := errors.AsType[exitStatus](err); ok {
+		return int(status)
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintln(e.stderr, "tacit: interrupted")
+		return exitInterrupted
+	}
+	return e.report(err)
+}
+
+// report prints an error in one line, and what to do about it in the next.
+func (e *env) report(err error) int {
+	fmt.Fprintln(e.stderr, "tacit:", oneLine(err.Error()))
+	answer, ok := errors.AsType[*api.Error](err)
+	if !ok {
+		return exitError
+	}
+	if answer.Hint != "" {
+		fmt.Fprintln(e.stderr, "  "+oneLine(answer.Hint))
+	}
+	if len(answer.Nodes) > 0 {
+		fmt.Fprintln(e.stderr, "  nodes that can: "+oneLine(strings.Join(answer.Nodes, ", ")))
+	}
+	return answer.Code
+}
+
+func (e *env) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tacit",
+		Short: "see and change a tacit mesh",
+		Long: "tacit talks to the tacitd of this host. Nouns read, verbs change.\n\n" +
+			"Exit status: 0 done, 1 refused or the answer is no, 2 error.",
+		Example: "  tacit status\n" +
+			"  tacit run web -- ./web\n" +
+			"  tacit intention allow web db --wait",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          needVerb,
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&e.socket, "socket", "", "the daemon's socket (default $TACIT_SOCKET or "+defaultSocket+")")
+	flags.BoolVar(&e.json, "json", false, "print JSON")
+	root.AddCommand(
+		e.statusCommand(), e.resolveCommand(), e.nodesCommand(), e.nodeCommand(), e.tokenCommand(),
+		e.servicesCommand(), e.serviceCommand(), e.runCommand(), e.intentionCommand(),
+		e.doctorCommand(), e.cleanupCommand(),
+	)
+	addCompletion(root)
+	return root
+}
+
+// needVerb is what a command does that only groups others.
+func needVerb(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s has no command %.40q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+	}
+	return fmt.Errorf("%s needs a command; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+}
+
+// daemon is the client for the socket that flag or environment name.
+func (e *env) daemon() api.Backend {
+	for _, socket := range []string{e.socket, e.getenv("TACIT_SOCKET")} {
+		if socket != "" {
+			return e.client(socket)
+		}
+	}
+	return e.client(defaultSocket)
+}
+
+// print writes v as JSON where that was asked for, else as text does.
+func (e *env) print(v any, text func(io.Writer)) error {
+	if !e.json {
+		text(e.stdout)
+		return nil
+	}
+	enc := json.NewEncoder(e.stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// warn prints what deserves attention besides the result.
+func (e *env) warn(lines []string) {
+	for _, line := range lines {
+		fmt.Fprintln(e.stderr, "warning:", oneLine(line))
+	}
+}
+
+func names(args []string) []api.Name {
+	out := make([]api.Name, len(args))
+	for i, a := range args {
+		out[i] = api.Name(a)
+	}
+	return out
+}

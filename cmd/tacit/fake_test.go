@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"tacit/node/api"
+)
+
+// fake is a daemon on host1 of a mesh of three nodes. What it is asked stands
+// in last, one JSON value, for scripts to look at.
+type fake struct {
+	mu   sync.Mutex
+	file string // gets the last change asked for
+}
+
+var _ api.Backend = (*fake)(nil)
+
+func (f *fake) note(v any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	text, err := json.Marshal(v)
+	if err == nil {
+		err = os.WriteFile(f.file, append(text, '\n'), 0o600)
+	}
+	if err != nil {
+		panic(err)
+	}
+}
+
+var (
+	noon     = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	v4, v6   = netip.MustParseAddr("240.64.0.2"), netip.MustParseAddr("fd7a:ac17::2")
+	denyRule = api.Rule{Source: "*", Destination: "db", Action: denied, Precedence: 8, Description: "by default nobody"}
+	webRule  = api.Rule{Source: "web", Destination: "db", Action: allowed, Precedence: 9, Description: "orders are kept there"}
+)
+
+const (
+	denied  = api.Action(1)
+	allowed = api.Action(2)
+)
+
+func (f *fake) Status(context.Context) (*api.Status, error) {
+	s := &api.Status{Node: "host1", TrustDomain: "tacit.local", Version: "dev", Healthy: true, Revision: 12, Digest: "8f0e2b7d41c09a35",
+		UptimeSeconds: 7500, Counters: map[api.Reason]uint64{"intention": 3, "allowed": 40},
+		Checks:       []api.Check{{Name: "capture", OK: true, Reason: "a connection to a virtual address arrived"}, {Name: "gossip", OK: true, Reason: "3 of 3 nodes answer"}},
+		Certificates: []api.Certificate{{ID: "spiffe://tacit.local/node/host1", NotAfter: noon}}}
+	if _, err := os.Stat(f.file + ".sick"); err == nil {
+		s.Healthy = false
+		s.Checks[1] = api.Check{Name: "gossip", Reason: "2 of 3 nodes answer", Hint: "is port 7946 open on host3?"}
+	}
+	return s, nil
+}
+
+func (f *fake) Resolve(_ context.Context, name string) (*api.Resolution, error) {
+	if service, _, _ := strings.Cut(strings.ToLower(name), "."); service == "db" {
+		return &api.Resolution{Name: name, Service: "db", Virtual4: v4, Virtual6: v6, Ports: []uint16{80, 443, 5432}, Why: "db is a service of the mesh"}, nil
+	}
+	return &api.Resolution{Name: name, Why: "no service has this name; the host's resolver is asked"}, nil
+}
+
+func nodes() []api.Node {
+	return []api.Node{
+		{Name: "host1", ID: "spiffe://tacit.local/node/host1", Address: "192.0.2.1", Alive: true, Local: true, Authority: true, Operator: true, Grants: []api.Name{"web"}, PolicyDigest: "8f0e2b7d41c09a35", Version: "dev"},
+		{Name: "host2", ID: "spiffe://tacit.local/node/host2", Address: "192.0.2.2", Alive: true, Grants: []api.Name{"api", "db"}, PolicyDigest: "8f0e2b7d41c09a35", Version: "dev"},
+		{Name: "host3", ID: "spiffe://tacit.local/node/host3", Address: "192.0.2.3", PolicyDigest: "51d20c9377aa0be1", Version: "dev"},
+	}
+}
+
+func (f *fake) Nodes(context.Context) ([]api.Node, error) { return nodes(), nil }
+
+func (f *fake) Node(_ context.Context, name api.Name) (*api.Node, error) {
+	for _, n := range nodes() {
+		if n.Name == name {
+			return &n, nil
+		}
+	}
+	return nil, api.Failed("tacit nodes lists the members", "no node is called %s", name)
+}
+
+func (f *fake) GrantNode(ctx context.Context, r api.GrantRequest) (*api.NodeResult, error) {
+	f.note(r)
+	n, err := f.Node(ctx, r.Node)
+	if err != nil {
+		return nil, err
+	}
+	if n.Grants = append(n.Grants, r.Services...); r.Withdraw {
+		n.Grants = nil
+	}
+	return &api.NodeResult{Node: *n}, nil
+}
+
+func (f *fake) RevokeNode(ctx context.Context, r api.RevokeRequest) (*api.NodeResult, error) {
+	f.note(r)
+	if r.Node == "host1" {
+		return nil, &api.Error{Code: api.CodeRefused, Message: "host1 holds the only operator key", Hint: "give another node one first", Nodes: []string{"host2"}}
+	}
+	n, err := f.Node(ctx, r.Node)
+	if err != nil {
+		return nil, err
+	}
+	n.Revoked = true
+	return &api.NodeResult{Node: *n, Notes: []string{"2 lanes closed"}}, nil
+}
+
+func (f *fake) CreateToken(_ context.Context, r api.TokenRequest) (*api.Token, error) {
+	f.note(r)
+	return &api.Token{Token: "tacit1.c2VjcmV0", Node: r.Node, Services: r.Services, Expires: noon}, nil
+}
+
+func db() api.Service {
+	return api.Service{Name: "db", ID: "spiffe://tacit.local/svc/db", Virtual4: v4, Virtual6: v6, Instances: []api.Instance{
+		{ID: "db-1", Node: "host1", Address: "192.0.2.1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerVerified, Source: "/etc/tacit/services.d/db.hcl:1"},
+		{ID: "db-2", Node: "host2", Address: "192.0.2.2", Port: 5432, Permissive: true},
+	}}
+}
+
+func (f *fake) Services(context.Context) ([]api.Service, error) {
+	return []api.Service{db(), {Name: "web", ID: "spiffe://tacit.local/svc/web", Instances: []api.Instance{{ID: "web", Node: "host1", Local: true, Healthy: true, Source: "command"}}}}, nil
+}
+
+func (f *fake) Service(_ context.Context, name api.Name) (*api.Service, error) {
+	if name == "db" {
+		s := db()
+		return &s, nil
+	}
+	return nil, api.Failed("tacit services lists them", "no service is called %s", name)
+}
+
+func (f *fake) Register(_ context.Context, r api.Registration) (*api.RegisterResult, error) {
+	f.note(r)
+	if r.Port == 22 && !r.Yes {
+		return nil, api.Refused("repeat it with --yes if that is meant", "port 22 carries your own session from 198.51.100.7")
+	}
+	return &api.RegisterResult{Service: api.Service{Name: r.Name, Virtual4: v4, Virtual6: v6}, GrantSigned: true,
+		Warnings: []string{"nobody may call " + string(r.Name) + " yet: tacit intention allow SRC " + string(r.Name)}}, nil
+}
+
+func (f *fake) Deregister(_ context.Context, r api.Deregistration) (*api.DeregisterResult, error) {
+	f.note(r)
+	if r.Name == "nginx" {
+		return nil, api.Refused("it is defined in /etc/tacit/services.d/nginx.hcl:1; remove it there", "no instance of nginx on this node was registered by command")
+	}
+	return &api.DeregisterResult{Removed: []string{"db", "db-2"}}, nil
+}
+
+func (f *fake) Run(ctx context.Context, r api.RunRequest) (*api.RunResult, error) {
+	peer, _ := api.PeerFrom(ctx)
+	f.note(peer.PID)
+	if r.Service == "db" {
+		return nil, &api.Error{Code: api.CodeRefused, Message: "service db is not granted to node host1", Reason: "grant",
+			Hint: "on a node with an operator key: tacit node grant host1 --service db", Nodes: []string{"host2"}}
+	}
+	return &api.RunResult{Service: r.Service, Cgroup: "/tacit/service/" + string(r.Service), Registered: r.Service == "new", GrantSigned: r.Service == "new"}, nil
+}
+
+func (f *fake) Intentions(context.Context) (*api.IntentionList, error) {
+	conflict := api.Rule{Source: "api", Destination: "*", Action: denied, Precedence: 6, Conflict: true, Description: strings.Repeat("a very long story ", 10)}
+	return &api.IntentionList{Default: denied, Rules: []api.Rule{webRule, denyRule, conflict}}, nil
+}
+
+func (f *fake) ChangeIntention(ctx context.Context, r api.IntentionChange) (*api.ChangeResult, error) {
+	f.note(r)
+	before := api.Verdict{Reason: "default"}
+	out := &api.ChangeResult{Applied: !r.DryRun, Before: before, After: before, InForce: 3, Nodes: 3, Elapsed: 38 * time.Millisecond}
+	switch {
+	case r.Destination == "vault":
+		return nil, &api.Error{Code: api.CodeRefused, Message: "changing an intention needs an operator key, and this node holds none", Nodes: []string{"host2", "host3"}}
+	case r.Destination == "cache": // one node never gets it
+		out.InForce, out.Waiting, out.Elapsed = 2, []string{"host3"}, r.Timeout
+	case r.Destination == "slow":
+		timer := time.NewTimer(1200 * time.Millisecond)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		out.Elapsed = 1200 * time.Millisecond
+	case r.Destination == "typo":
+		out.Warnings = []string{"no instance of typo is known yet"}
+	}
+	switch r.Action {
+	case api.ChangeAllow:
+		out.After = api.Verdict{Allowed: true, Reason: "allowed", Rule: &api.Rule{Source: r.Source, Destination: r.Destination, Action: allowed}}
+	case api.ChangeDeny:
+		out.Before = api.Verdict{Allowed: true, Reason: "allowed", Rule: &webRule}
+		out.After = api.Verdict{Reason: "intention", Rule: &api.Rule{Source: r.Source, Destination: r.Destination, Action: denied}}
+		out.LiveAffected = 2
+	}
+	return out, nil
+}
+
+func (f *fake) CheckIntention(_ context.Context, source, destination api.Name) (*api.Verdict, error) {
+	switch {
+	case destination == "vault":
+		return nil, api.Refused("", "this node has left the mesh")
+	case source == "web" && destination == "db":
+		return &api.Verdict{Allowed: true, Reason: "allowed", Rule: &webRule}, nil
+	case destination == "db":
+		return &api.Verdict{Reason: "intention", Rule: &denyRule}, nil
+	}
+	return &api.Verdict{Reason: "default"}, nil
+}
+
+func (f *fake) ExplainIntention(ctx context.Context, source, destination api.Name) (*api.Explanation, error) {
+	v, err := f.CheckIntention(ctx, source, destination)
+	if err != nil {
+		return nil, err
+	}
+	x := &api.Explanation{Source: source, Destination: destination, Verdict: *v, Default: denied, Digest: "8f0e2b7d41c09a35", Winner: v.Rule, Nodes: []api.NodePolicy{
+		{Name: "host1", Digest: "8f0e2b7d41c09a35", InForce: true, Alive: true}, {Name: "host2", Digest: "51d20c9377aa0be1", Alive: true}, {Name: "host3"}}}
+	if !v.Allowed {
+		x.Why = "No intention matches, and the default is deny."
+		x.Unknown = []api.Name{destination}
+		return x, nil
+	}
+	x.Losers = []api.Rule{denyRule}
+	x.Why = "An intention allows it, or no intention matches and the default is allow."
+	x.Live = []api.Flow{{Source: source, Destination: destination, Node: "host2", Direction: "out", Client: netip.MustParseAddrPort("192.0.2.1:40112"), Port: 5432, Start: noon, Sent: 900, Received: 5 << 20}}
+	return x, nil
+}

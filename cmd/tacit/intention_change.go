@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tacit/node/api"
+)
+
+func (e *env) intentionChange(action api.Change, short string) *cobra.Command {
+	r := api.IntentionChange{Action: action}
+	verb := string(action)
+	cmd := &cobra.Command{
+		Use:   verb + " SRC DST",
+		Short: short,
+		Long: upperFirst(short) + ".\nOnly a node that holds an operator key may; elsewhere the answer names those.\n\n" +
+			"Exit status: 0 done, 1 refused, 2 error, also when --wait ran out.",
+		Example: "  tacit intention " + verb + " web db\n" +
+			"  tacit intention " + verb + " web db --wait\n" +
+			"  tacit intention " + verb + " '*' db --dry-run",
+		Args: cobra.ExactArgs(2), ValidArgsFunction: e.completeServices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Source, r.Destination = api.Name(args[0]), api.Name(args[1])
+			if r.Timeout <= 0 || r.Timeout > api.MaxWait {
+				return fmt.Errorf("--timeout %s: must be longer than nothing and at most %s", r.Timeout, api.MaxWait)
+			}
+			return e.change(cmd.Context(), r)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&r.Wait, "wait", false, "return when it is in force on every live node")
+	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long to wait")
+	f.BoolVar(&r.DryRun, "dry-run", false, "only say what would change")
+	if action != api.ChangeDelete {
+		f.StringVar(&r.Description, "description", "", "why, in a line")
+	}
+	cmd.MarkFlagsMutuallyExclusive("wait", "dry-run")
+	return cmd
+}
+
+func upperFirst(s string) string { return string(s[0]-'a'+'A') + s[1:] }
+
+func (e *env) change(ctx context.Context, r api.IntentionChange) error {
+	stop := func() {}
+	if r.Wait {
+		stop = e.progress(ctx, r)
+	}
+	out, err := e.daemon().ChangeIntention(ctx, r)
+	stop()
+	if err != nil {
+		return err
+	}
+	e.warn(out.Warnings)
+	if err := e.print(out, func(w io.Writer) { printChange(w, r, out) }); err != nil {
+		return err
+	}
+	if r.Wait && len(out.Waiting) > 0 {
+		return exitStatus(exitError)
+	}
+	return nil
+}
+
+func printChange(w io.Writer, r api.IntentionChange, out *api.ChangeResult) {
+	pair := oneLine(fmt.Sprintf("%s -> %s", r.Source, r.Destination))
+	switch {
+	case r.DryRun && verdict(out.Before) == verdict(out.After):
+		fmt.Fprintf(w, "dry run: %s stays %s\n", pair, verdict(out.After))
+	case r.DryRun:
+		fmt.Fprintf(w, "dry run: %s would change from %s to %s\n", pair, verdict(out.Before), verdict(out.After))
+	case !out.Applied && !r.Wait:
+		fmt.Fprintf(w, "%s: no change, %s\n", pair, verdict(out.After))
+	case !r.Wait:
+		fmt.Fprintf(w, "%s: %s\n", pair, verdict(out.After))
+	}
+	if r.DryRun && out.LiveAffected > 0 {
+		fmt.Fprintf(w, "%s would be cut\n", plural(out.LiveAffected, "live connection"))
+	} else if out.LiveAffected > 0 {
+		fmt.Fprintf(w, "%s cut\n", plural(out.LiveAffected, "live connection"))
+	}
+	if r.Wait {
+		fmt.Fprintf(w, "in force on %d of %s after %s\n", out.InForce, plural(out.Nodes, "node"), elapsed(out.Elapsed))
+	}
+	if r.Wait && len(out.Waiting) > 0 {
+		fmt.Fprintf(w, "not on: %s\n", oneLine(list(out.Waiting)))
+	}
+}
+
+// progress names on standard error the nodes that a change waits for, every
+// second from the first on. The function that it returns ends it.
+func (e *env) progress(ctx context.Context, r api.IntentionChange) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		began := time.Now()
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				fmt.Fprintf(e.stderr, "waiting%s (%s)\n", e.laggards(ctx, r), elapsed(time.Since(began)))
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// laggards says " for host3", as far as that can be learnt.
+func (e *env) laggards(ctx context.Context, r api.IntentionChange) string {
+	x, err := e.daemon().ExplainIntention(ctx, r.Source, r.Destination)
+	if err != nil {
+		return "" // a * can't be explained; the change itself reports what is wrong
+	}
+	var out []api.Name
+	for _, n := range x.Nodes {
+		if n.Alive && !n.InForce {
+			out = append(out, n.Name)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return " for " + oneLine(list(out))
+}

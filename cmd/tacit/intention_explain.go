@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tacit/node/api"
+)
+
+func (e *env) intentionExplain() *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain SRC DST",
+		Short: "winning and losing rules, what each node has in force, live connections",
+		Long: "Why SRC may or may not call DST: the rule that decides, those that lose, the\n" +
+			"policy that each node has in force, and the live connections it governs.",
+		Example: "  tacit intention explain web db\n" +
+			"  tacit intention explain web db --json",
+		Args: cobra.ExactArgs(2), ValidArgsFunction: e.completeServices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			x, err := e.daemon().ExplainIntention(cmd.Context(), api.Name(args[0]), api.Name(args[1]))
+			if err != nil {
+				return err
+			}
+			return e.print(x, func(w io.Writer) { printExplanation(w, x) })
+		},
+	}
+}
+
+func printExplanation(w io.Writer, x *api.Explanation) {
+	fmt.Fprintf(w, "%s -> %s: %s\n", x.Source, x.Destination, verdict(x.Verdict))
+	if x.Why != "" {
+		fmt.Fprintln(w, oneLine(x.Why))
+	}
+	for _, name := range x.Unknown {
+		fmt.Fprintf(w, "No instance of %s is known.\n", oneLine(string(name)))
+	}
+	printRules(w, x)
+	fmt.Fprintln(w)
+	t := newTable("NODE", "POLICY", "IN FORCE")
+	for _, n := range x.Nodes {
+		t.row(n.Name, orDash(n.Digest), inForce(n))
+	}
+	t.print(w)
+	printFlows(w, x.Live)
+}
+
+func printRules(w io.Writer, x *api.Explanation) {
+	fmt.Fprintln(w)
+	t := newTable("", "PRECEDENCE", "RULE", "DESCRIPTION")
+	decides := "decides"
+	if x.Winner != nil {
+		t.row(decides, x.Winner.Precedence, rule(*x.Winner), x.Winner.Description)
+		decides = "loses"
+	}
+	for _, r := range x.Losers {
+		t.row("loses", r.Precedence, rule(r), r.Description)
+	}
+	t.row(decides, "-", fmt.Sprintf("%s * -> *", x.Default), "default, where no intention matches")
+	t.print(w)
+}
+
+func inForce(n api.NodePolicy) string {
+	switch {
+	case n.InForce && n.Alive:
+		return "yes"
+	case !n.Alive:
+		return "not known: no answer"
+	}
+	return "not yet"
+}
+
+func printFlows(w io.Writer, flows []api.Flow) {
+	if len(flows) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t := newTable("LIVE HERE", "CLIENT", "OTHER NODE", "PORT", "SENT", "RECEIVED", "SINCE")
+	for _, f := range flows {
+		t.row(f.Direction, f.Client, orDash(string(f.Node)), f.Port, amount(f.Sent), amount(f.Received), f.Start.UTC().Format(time.RFC3339))
+	}
+	t.print(w)
+}

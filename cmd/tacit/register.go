@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tacit/node/api"
+)
+
+// registration is a Registration as flags say it.
+type registration struct {
+	api.Registration
+	upstreams []string
+	uid       int64
+}
+
+func (e *env) serviceRegister() *cobra.Command {
+	var r registration
+	cmd := &cobra.Command{
+		Use:   "register NAME",
+		Short: "register an instance of a service on this node",
+		Long: "Register an instance of a service on this node; it stays until deregister.\n" +
+			"Without a workload the processes are those of `tacit run NAME` and of the unit\n" +
+			"NAME.service. From then on the port takes no plain connections.",
+		Example: "  tacit service register db --port 5432 --systemd-unit postgresql.service\n" +
+			"  tacit service register web --port 8080 --upstream db=5432",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeServices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := r.settle(args[0], cmd.Flags().Changed("uid")); err != nil {
+				return err
+			}
+			out, err := e.daemon().Register(cmd.Context(), r.Registration)
+			if err != nil {
+				return err
+			}
+			e.warn(out.Warnings)
+			return e.print(out, func(w io.Writer) { printRegistered(w, out) })
+		},
+	}
+	r.bind(cmd)
+	return cmd
+}
+
+func (r *registration) bind(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.Uint16Var(&r.Port, "port", 0, "port that the program listens on; none for one that only calls others")
+	f.StringVar(&r.ID, "id", "", "id of the instance on this node (default the name)")
+	f.StringVar(&r.Address, "address", "", "IP address of the instance (default the node's)")
+	f.StringSliceVar(&r.Tags, "tag", nil, "a tag; repeatable")
+	f.StringToStringVar(&r.Meta, "meta", nil, "key=value; repeatable")
+	f.StringVar(&r.Workload.Cgroup, "cgroup", "", "workload: a cgroup, by path")
+	f.StringVar(&r.Workload.SystemdUnit, "systemd-unit", "", "workload: a systemd unit")
+	f.StringVar(&r.Workload.Container, "container", "", "workload: a container, by id")
+	f.StringVar(&r.Workload.NetNS, "netns", "", "workload: a network namespace, by name or path")
+	f.Int64Var(&r.uid, "uid", 0, "workload: every process of a user, by number")
+	f.StringSliceVar(&r.upstreams, "upstream", nil, "NAME=PORT or NAME=ADDRESS:PORT: local port of a service; repeatable")
+	f.BoolVar(&r.Permissive, "permissive", false, "let plain connections to the port in, while moving to the mesh")
+	f.BoolVar(&r.Yes, "yes", false, "even if that ends the session you work in")
+	cmd.MarkFlagsMutuallyExclusive("cgroup", "systemd-unit", "container", "netns", "uid")
+}
+
+func (r *registration) settle(name string, uidGiven bool) error {
+	r.Name = api.Name(name)
+	if uidGiven {
+		if r.uid < 0 || r.uid >= 1<<32-1 { // 2^32-1 is no user
+			return fmt.Errorf("--uid %d: must be 0 to %d", r.uid, uint32(1<<32-2))
+		}
+		uid := uint32(r.uid)
+		r.Workload.UID = &uid
+	}
+	for _, text := range r.upstreams {
+		u, err := parseUpstream(text)
+		if err != nil {
+			return fmt.Errorf("--upstream %q: %w", text, err)
+		}
+		r.Upstreams = append(r.Upstreams, u)
+	}
+	return nil
+}
+
+func parseUpstream(text string) (api.Upstream, error) {
+	name, bind, ok := strings.Cut(text, "=")
+	if !ok {
+		return api.Upstream{}, fmt.Errorf("want NAME=PORT or NAME=ADDRESS:PORT")
+	}
+	u := api.Upstream{Destination: api.Name(name)}
+	if port, err := strconv.ParseUint(bind, 10, 16); err == nil && port != 0 {
+		u.Bind = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
+		return u, nil
+	}
+	var err error
+	if u.Bind, err = netip.ParseAddrPort(bind); err != nil || u.Bind.Port() == 0 || !u.Bind.Addr().IsLoopback() {
+		return u, fmt.Errorf("%q is neither a port from 1 to 65535 nor a loopback address with one", bind)
+	}
+	return u, nil
+}
+
+func printRegistered(w io.Writer, r *api.RegisterResult) {
+	fmt.Fprintf(w, "registered %s", r.Service.Name)
+	if a := addresses(r.Service.Virtual4, r.Service.Virtual6); a != "" {
+		fmt.Fprintf(w, ", reached at %s", a)
+	}
+	fmt.Fprintln(w)
+	if r.GrantSigned {
+		fmt.Fprintf(w, "granted %s to this node with its operator key\n", r.Service.Name)
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintln(w, oneLine(note))
+	}
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tacit/node/api"
+)
+
+func (e *env) resolveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "resolve NAME",
+		Short: "what the mesh answers for a name, and why",
+		Example: "  tacit resolve db\n" +
+			"  tacit resolve db.service.consul --json",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: e.completeServices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := e.daemon().Resolve(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return e.print(r, func(w io.Writer) { printResolution(w, r) })
+		},
+	}
+}
+
+func printResolution(w io.Writer, r *api.Resolution) {
+	t := newTable()
+	t.field("name", r.Name)
+	t.field("service", orDash(string(r.Service)))
+	t.field("addresses", addresses(r.Virtual4, r.Virtual6))
+	t.field("ports", strings.Trim(fmt.Sprint(r.Ports), "[]"))
+	t.field("why", r.Why)
+	t.print(w)
+}
+
+func addresses(all ...netip.Addr) string {
+	var out []string
+	for _, a := range all {
+		if a.IsValid() {
+			out = append(out, a.String())
+		}
+	}
+	return strings.Join(out, ", ")
+}

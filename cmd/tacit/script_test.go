@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+
+	"tacit/node/api"
+)
+
+// TestMain lets scripts call this test program by the name tacit, and as the
+// tacitd that doctor and cleanup look for.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"tacit": main, "tacitd": printArgs})
+}
+
+func printArgs() {
+	_, _ = os.Stdout.WriteString("tacitd was called with: " + strings.Join(os.Args[1:], " ") + "\n")
+	if len(os.Args) > 1 && os.Args[1] == "doctor" {
+		os.Exit(1) // not fit
+	}
+}
+
+// TestScripts runs the sessions of testdata, each with a daemon of its own.
+// They read like a manual.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata",
+		Setup: startFake,
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "narrow": narrow},
+		Condition: func(cond string) (bool, error) {
+			return false, errors.New("no condition is called " + cond)
+		},
+	})
+}
+
+func startFake(e *testscript.Env) error {
+	socket := filepath.Join(e.WorkDir, "tacit.sock")
+	ln, err := api.Listen(socket)
+	if err != nil {
+		return err
+	}
+	srv := api.NewServer(&fake{file: filepath.Join(e.WorkDir, "asked")}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }()
+	e.Defer(func() {
+		err := errors.Join(srv.Shutdown(context.Background()), <-done)
+		if !errors.Is(err, http.ErrServerClosed) {
+			panic(err)
+		}
+	})
+	e.Setenv("TACIT_SOCKET", socket)
+	return nil
+}
+
+// exits runs a command and wants this exit status: exits 1 tacit status
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS CMD...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+// narrow wants that the last output fits in a terminal of 100 columns.
+func narrow(ts *testscript.TestScript, _ bool, _ []string) {
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > columns {
+			ts.Fatalf("%d columns: %s", n, line)
+		}
+	}
+}
+
+// TestHelp: every command has help with an example that starts with the
+// command itself, and takes no line beyond 100 columns.
+func TestHelp(t *testing.T) {
+	e := &env{stdout: io.Discard, stderr: io.Discard, getenv: os.Getenv}
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		t.Run(cmd.CommandPath(), func(t *testing.T) {
+			if cmd.Short == "" || cmd.Example == "" {
+				t.Error("needs a short text and an example")
+			}
+			for line := range strings.Lines(cmd.Example) {
+				if !strings.HasPrefix(line, "  "+cmd.CommandPath()) && cmd.Name() != "help" {
+					t.Errorf("example %q is of another command", line)
+				}
+			}
+			var out strings.Builder
+			cmd.SetOut(&out)
+			if err := cmd.Help(); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(out.String(), "Examples:\n") {
+				t.Error("help shows no example")
+			}
+			for line := range strings.Lines(out.String()) {
+				if len(line) > columns+1 {
+					t.Errorf("%d columns: %s", len(line), line)
+				}
+			}
+		})
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	walk(e.root())
+}

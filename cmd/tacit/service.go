@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"tacit/node/api"
+)
+
+func (e *env) servicesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "services",
+		Short: "the catalog: services, their virtual addresses and where they run",
+		Example: "  tacit services\n" +
+			"  tacit services --json",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			services, err := e.daemon().Services(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return e.print(services, func(w io.Writer) {
+				t := newTable("SERVICE", "ADDRESS", "PORTS", "HEALTHY", "NODES")
+				for _, s := range services {
+					t.row(s.Name, orDash(addresses(s.Virtual4)), ports(s), healthy(s), nodesOf(s))
+				}
+				t.print(w)
+			})
+		},
+	}
+}
+
+func (e *env) serviceCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "service",
+		Short:   "show, register or deregister a service",
+		Example: "  tacit service show db",
+		Args:    cobra.ArbitraryArgs,
+		RunE:    needVerb,
+	}
+	cmd.AddCommand(e.serviceShow(), e.serviceRegister(), e.serviceDeregister())
+	return cmd
+}
+
+func (e *env) serviceShow() *cobra.Command {
+	return &cobra.Command{
+		Use:     "show NAME",
+		Short:   "one service with all its instances",
+		Example: "  tacit service show db",
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: e.completeServices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := e.daemon().Service(cmd.Context(), api.Name(args[0]))
+			if err != nil {
+				return err
+			}
+			return e.print(s, func(w io.Writer) { printService(w, s) })
+		},
+	}
+}
+
+func (e *env) serviceDeregister() *cobra.Command {
+	var r api.Deregistration
+	cmd := &cobra.Command{
+		Use:   "deregister NAME",
+		Short: "remove instances of a service from this node that were registered by command",
+		Example: "  tacit service deregister db\n" +
+			"  tacit service deregister db --id db-2",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeServices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Name = api.Name(args[0])
+			out, err := e.daemon().Deregister(cmd.Context(), r)
+			if err != nil {
+				return err
+			}
+			return e.print(out, func(w io.Writer) {
+				fmt.Fprintln(w, "removed:", oneLine(list(out.Removed)))
+				for _, note := range out.Notes {
+					fmt.Fprintln(w, oneLine(note))
+				}
+			})
+		},
+	}
+	cmd.Flags().StringVar(&r.ID, "id", "", "only this instance")
+	return cmd
+}
+
+func printService(w io.Writer, s *api.Service) {
+	t := newTable()
+	t.field("service", s.Name)
+	t.field("id", s.ID)
+	t.field("addresses", addresses(s.Virtual4, s.Virtual6))
+	t.print(w)
+	if len(s.Instances) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t = newTable("INSTANCE", "NODE", "ADDRESS", "HEALTHY", "LISTENER", "MODE", "DEFINED IN")
+	for _, i := range s.Instances {
+		t.row(i.ID, i.Node, instanceAddress(i), yesNo(i.Healthy), orDash(string(i.Listener)), mode(i), orDash(i.Source))
+	}
+	t.print(w)
+}
+
+func instanceAddress(i api.Instance) string {
+	if i.Port == 0 {
+		return "calls only"
+	}
+	return fmt.Sprintf("%s:%d", i.Address, i.Port)
+}
+
+func mode(i api.Instance) string {
+	if i.Permissive {
+		return "permissive"
+	}
+	return "strict"
+}
+
+// ports lists the distinct ports of a service.
+func ports(s api.Service) string {
+	var numbers []uint16
+	for _, i := range s.Instances {
+		if i.Port != 0 {
+			numbers = append(numbers, i.Port)
+		}
+	}
+	slices.Sort(numbers)
+	var out []string
+	for _, n := range slices.Compact(numbers) {
+		out = append(out, fmt.Sprint(n))
+	}
+	return orDash(list(out))
+}
+
+func healthy(s api.Service) string {
+	n := 0
+	for _, i := range s.Instances {
+		if i.Healthy {
+			n++
+		}
+	}
+	return fmt.Sprintf("%d of %d", n, len(s.Instances))
+}
+
+func nodesOf(s api.Service) string {
+	var out []api.Name
+	for _, i := range s.Instances {
+		if !slices.Contains(out, i.Node) {
+			out = append(out, i.Node)
+		}
+	}
+	return orDash(list(out))
+}

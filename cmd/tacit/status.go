@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tacit/node/api"
+)
+
+func (e *env) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "health of this node, each check with its reason",
+		Long:  "Health of this node, each check with its reason.\n\nExit status: 0 healthy, 1 not, 2 no answer.",
+		Example: "  tacit status\n" +
+			"  tacit status --json",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := e.daemon().Status(cmd.Context())
+			if err != nil {
+				_ = e.report(err)
+				return exitStatus(exitError) // also where the daemon refuses: that is no answer
+			}
+			if err := e.print(s, func(w io.Writer) { printStatus(w, s) }); err != nil {
+				return err
+			}
+			if !s.Healthy {
+				return exitStatus(exitNo)
+			}
+			return nil
+		},
+	}
+}
+
+func printStatus(w io.Writer, s *api.Status) {
+	health := "healthy"
+	if !s.Healthy {
+		health = "NOT healthy"
+	}
+	fmt.Fprintf(w, "%s is %s\n\n", oneLine(string(s.Node)), health)
+	t := newTable()
+	t.field("trust domain", s.TrustDomain)
+	t.field("version", s.Version)
+	t.field("up", elapsed(time.Duration(s.UptimeSeconds*float64(time.Second))))
+	t.field("policy", fmt.Sprintf("revision %d, digest %s", s.Revision, s.Digest))
+	for _, c := range s.Certificates {
+		t.row("certificate", fmt.Sprintf("%s until %s", c.ID, c.NotAfter.UTC().Format(time.RFC3339)))
+	}
+	t.print(w)
+	printChecks(w, s.Checks)
+	printCounters(w, s.Counters)
+}
+
+func printChecks(w io.Writer, checks []api.Check) {
+	if len(checks) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t := newTable("CHECK", "STATE", "FOUND")
+	for _, c := range checks {
+		state := "ok"
+		if !c.OK {
+			state = "FAILED"
+		}
+		t.row(c.Name, state, c.Reason)
+		if c.Hint != "" && !c.OK {
+			t.row("", "", "-> "+c.Hint)
+		}
+	}
+	t.print(w)
+}
+
+func printCounters(w io.Writer, counters map[api.Reason]uint64) {
+	if len(counters) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t := newTable("REASON", "CONNECTIONS")
+	for _, reason := range slices.Sorted(maps.Keys(counters)) {
+		t.row(reason, counters[reason])
+	}
+	t.print(w)
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tacit/node/api"
+)
+
+func (e *env) tokenCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "token",
+		Short:   "make join tokens",
+		Example: "  tacit token create --node host2",
+		Args:    cobra.ArbitraryArgs,
+		RunE:    needVerb,
+	}
+	cmd.AddCommand(e.tokenCreate())
+	return cmd
+}
+
+func (e *env) tokenCreate() *cobra.Command {
+	var r api.TokenRequest
+	var node string
+	var services []string
+	cmd := &cobra.Command{
+		Use:   "create --node NAME",
+		Short: "a single-use join token on standard output",
+		Long: "A single-use join token on standard output, for one node by name. It is a\n" +
+			"secret until it is used: write it to a file that only root reads.",
+		Example: "  tacit token create --node host2 --service db > token\n" +
+			"  tacit token create --node host3 --service web --service api --ttl 1h",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("ttl") && r.TTL <= 0 {
+				return fmt.Errorf("--ttl %s: must be longer than nothing", r.TTL)
+			}
+			r.Node, r.Services = api.Name(node), names(services)
+			t, err := e.daemon().CreateToken(cmd.Context(), r)
+			if err != nil {
+				return err
+			}
+			return e.print(t, func(w io.Writer) {
+				fmt.Fprintln(w, t.Token)
+				fmt.Fprintf(e.stderr, "for node %s, services: %s, until %s\n", t.Node, orDash(list(t.Services)), t.Expires.UTC().Format(time.RFC3339))
+			})
+		},
+	}
+	cmd.Flags().StringVar(&node, "node", "", "name of the node that may join with it")
+	cmd.Flags().StringSliceVar(&services, "service", nil, "a service that the node may run; repeatable")
+	cmd.Flags().DurationVar(&r.TTL, "ttl", 0, "how long it can be used (default 15m)")
+	required(cmd, "node")
+	return cmd
+}

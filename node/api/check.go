@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"strings"
+	"unicode"
+
+	"tacit/identity"
+	"tacit/policy"
+)
+
+const maxText = 512 // bytes of a description or a reason
+
+// fold checks a name that came from outside and puts it in lower case.
+func fold(what string, name *Name) error {
+	n, err := identity.ParseName(string(*name))
+	if err != nil {
+		return Failed("", "%s: %v", what, err)
+	}
+	*name = n
+	return nil
+}
+
+func foldAll(what string, names []Name) error {
+	for i := range names {
+		if err := fold(what, &names[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func foldEndpoint(what string, name *Name) error {
+	n, err := policy.ParseEndpoint(string(*name))
+	if err != nil {
+		return Failed("", "%s: %v", what, err)
+	}
+	*name = n
+	return nil
+}
+
+// first returns the first error of checks.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func text(what, s string) error {
+	if len(s) > maxText || strings.ContainsFunc(s, unicode.IsControl) {
+		return Failed("", "%s: must be one line of at most %d bytes", what, maxText)
+	}
+	return nil
+}
+
+func (r *GrantRequest) check() error {
+	if len(r.Services) == 0 {
+		return Failed("", "no service named to grant")
+	}
+	return first(fold("node", &r.Node), foldAll("service", r.Services))
+}
+
+func (r *RevokeRequest) check() error { return first(fold("node", &r.Node), text("reason", r.Reason)) }
+
+func (r *TokenRequest) check() error {
+	if r.TTL < 0 {
+		return Failed("", "ttl %s: must not be negative", r.TTL)
+	}
+	return first(fold("node", &r.Node), foldAll("service", r.Services))
+}
+
+func (r *Registration) check() error {
+	for i := range r.Upstreams {
+		if err := fold("upstream", &r.Upstreams[i].Destination); err != nil {
+			return err
+		}
+	}
+	return fold("service", &r.Name)
+}
+
+func (r *Deregistration) check() error { return fold("service", &r.Name) }
+
+func (r *RunRequest) check() error { return fold("service", &r.Service) }
+
+func (r *IntentionChange) check() error {
+	switch r.Action {
+	case ChangeAllow, ChangeDeny, ChangeDelete:
+	default:
+		return Failed("", "action %.40q: must be allow, deny or delete", string(r.Action))
+	}
+	if r.Timeout == 0 {
+		r.Timeout = DefaultWait
+	}
+	if r.Timeout < 0 || r.Timeout > MaxWait {
+		return Failed("", "timeout %s: must be at most %s", r.Timeout, MaxWait)
+	}
+	return first(foldEndpoint("source", &r.Source), foldEndpoint("destination", &r.Destination), text("description", r.Description))
+}

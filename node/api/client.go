@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+)
+
+// Client is the daemon's Backend seen through its socket. Every error is an
+// *Error.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+var _ Backend = (*Client)(nil)
+
+const maxAnswer = 64 << 20
+
+// NewClient talks to the daemon at socket, one connection for each request.
+func NewClient(socket string) *Client {
+	var d net.Dialer
+	return &Client{socket, &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+// Status asks for GET /v1/status.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	return ask[*Status](ctx, c, "status", nil)
+}
+
+// Resolve asks for GET /v1/resolve.
+func (c *Client) Resolve(ctx context.Context, name string) (*Resolution, error) {
+	return ask[*Resolution](ctx, c, "resolve", url.Values{"name": {name}})
+}
+
+// Nodes asks for GET /v1/nodes.
+func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
+	return ask[[]Node](ctx, c, "nodes", nil)
+}
+
+// Node asks for GET /v1/node.
+func (c *Client) Node(ctx context.Context, name Name) (*Node, error) {
+	return ask[*Node](ctx, c, "node", url.Values{"name": {string(name)}})
+}
+
+// GrantNode asks for POST /v1/node/grant.
+func (c *Client) GrantNode(ctx context.Context, r GrantRequest) (*NodeResult, error) {
+	return tell[*NodeResult](ctx, c, "node/grant", r)
+}
+
+// RevokeNode asks for POST /v1/node/revoke.
+func (c *Client) RevokeNode(ctx context.Context, r RevokeRequest) (*NodeResult, error) {
+	return tell[*NodeResult](ctx, c, "node/revoke", r)
+}
+
+// CreateToken asks for POST /v1/tokens.
+func (c *Client) CreateToken(ctx context.Context, r TokenRequest) (*Token, error) {
+	return tell[*Token](ctx, c, "tokens", r)
+}
+
+// Services asks for GET /v1/services.
+func (c *Client) Services(ctx context.Context) ([]Service, error) {
+	return ask[[]Service](ctx, c, "services", nil)
+}
+
+// Service asks for GET /v1/service.
+func (c *Client) Service(ctx context.Context, name Name) (*Service, error) {
+	return ask[*Service](ctx, c, "service", url.Values{"name": {string(name)}})
+}
+
+// Register asks for POST /v1/service/register.
+func (c *Client) Register(ctx context.Context, r Registration) (*RegisterResult, error) {
+	return tell[*RegisterResult](ctx, c, "service/register", r)
+}
+
+// Deregister asks for POST /v1/service/deregister.
+func (c *Client) Deregister(ctx context.Context, r Deregistration) (*DeregisterResult, error) {
+	return tell[*DeregisterResult](ctx, c, "service/deregister", r)
+}
+
+// Run asks for POST /v1/run; it moves this process.
+func (c *Client) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
+	return tell[*RunResult](ctx, c, "run", r)
+}
+
+// Intentions asks for GET /v1/intentions.
+func (c *Client) Intentions(ctx context.Context) (*IntentionList, error) {
+	return ask[*IntentionList](ctx, c, "intentions", nil)
+}
+
+// ChangeIntention asks for POST /v1/intentions.
+func (c *Client) ChangeIntention(ctx context.Context, r IntentionChange) (*ChangeResult, error) {
+	return tell[*ChangeResult](ctx, c, "intentions", r)
+}
+
+// CheckIntention asks for GET /v1/intentions/check.
+func (c *Client) CheckIntention(ctx context.Context, source, destination Name) (*Verdict, error) {
+	return ask[*Verdict](ctx, c, "intentions/check", pairValues(source, destination))
+}
+
+// ExplainIntention asks for GET /v1/intentions/explain.
+func (c *Client) ExplainIntention(ctx context.Context, source, destination Name) (*Explanation, error) {
+	return ask[*Explanation](ctx, c, "intentions/explain", pairValues(source, destination))
+}
+
+func pairValues(source, destination Name) url.Values {
+	return url.Values{"source": {string(source)}, "destination": {string(destination)}}
+}
+
+func ask[A any](ctx context.Context, c *Client, path string, query url.Values) (A, error) {
+	return do[A](ctx, c, http.MethodGet, path+"?"+query.Encode(), nil)
+}
+
+func tell[A any](ctx context.Context, c *Client, path string, request any) (A, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		var none A
+		return none, Failed("", "request can't be written: %v", err)
+	}
+	return do[A](ctx, c, http.MethodPost, path, body)
+}
+
+func do[A any](ctx context.Context, c *Client, method, path string, body []byte) (answer A, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "http://tacitd/v1/"+path, bytes.NewReader(body))
+	if err != nil {
+		return answer, Failed("", "%v", err)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return answer, c.unreachable(err)
+	}
+	defer res.Body.Close()
+	return decode[A](res)
+}
+
+func decode[A any](res *http.Response) (answer A, err error) {
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return answer, Failed("", "tacitd broke off its answer: %v", err)
+	}
+	if res.StatusCode != http.StatusOK {
+		var e Error
+		if json.Unmarshal(text, &e) != nil || e.Message == "" || (e.Code != CodeRefused && e.Code != CodeError) {
+			return answer, Failed("are tacit and tacitd of the same version?", "tacitd answered %s", res.Status)
+		}
+		return answer, &e
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return answer, Failed("are tacit and tacitd of the same version?", "tacitd's answer can't be read: %v", err)
+	}
+	return answer, nil
+}
+
+// unreachable says in one line what to do about a daemon that isn't there.
+func (c *Client) unreachable(err error) error {
+	where := "cannot reach tacitd at " + c.socket
+	switch op, isDial := errors.AsType[*net.OpError](err); {
+	case errors.Is(err, context.Canceled):
+		return Failed("", "interrupted")
+	case errors.Is(err, context.DeadlineExceeded):
+		return Failed("", "tacitd at %s doesn't answer", c.socket)
+	case errors.Is(err, fs.ErrPermission):
+		return Failed("", "%s: permission denied: run it as root or as a member of the group %s", where, Group)
+	case isDial && op.Op == "dial":
+		return Failed("", "%s: is it running? start it with: systemctl start tacitd", where)
+	}
+	return Failed("", "%s: it went away before it answered: %v", where, unwrapURL(err))
+}
+
+func unwrapURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}

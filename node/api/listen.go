@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Group is the group whose members may use the socket besides root.
+const Group = "tacit"
+
+// ErrInUse: another daemon answers on the socket.
+var ErrInUse = errors.New("another tacitd answers there; stop it first")
+
+// Listen makes the socket: mode 0660 for root and Group where that group
+// exists, else 0600. A socket that nobody answers on is replaced; closing the
+// listener removes it. Errors: ErrInUse, and when path is no socket.
+func Listen(path string) (net.Listener, error) {
+	if err := removeStale(path); err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	ln, err := listenClosed(path)
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	if gid := groupID(); gid >= 0 {
+		if err := errors.Join(os.Chown(path, 0, gid), os.Chmod(path, 0o660)); err != nil {
+			return nil, errors.Join(fmt.Errorf("socket %s: %w", path, err), ln.Close())
+		}
+	}
+	return ln, nil
+}
+
+// listenClosed binds under a name that appears only once its mode is 0600:
+// between bind and chmod anybody whom the umask permits could connect.
+func listenClosed(path string) (net.Listener, error) {
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".sock") // 0700
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	inside := filepath.Join(dir, "s")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: inside, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	ln.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(inside, 0o600), os.Rename(inside, path)); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return &listener{UnixListener: ln, path: path, allow: allowed(groupID())}, nil
+}
+
+func removeStale(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st.Mode().Type() != fs.ModeSocket {
+		return errors.New("is there and is no socket; remove it")
+	}
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		_ = c.Close()
+		return ErrInUse
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// groupID is Group's number, -1 when there is none.
+func groupID() int {
+	g, err := user.LookupGroup(Group)
+	if err != nil {
+		return -1
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return -1
+	}
+	return gid
+}

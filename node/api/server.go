@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Limits of a request. The time to answer is that of the longest wait.
+const (
+	maxBody    = 256 << 10
+	maxHeader  = 16 << 10
+	readTime   = 10 * time.Second
+	idleTime   = time.Minute
+	answerTime = MaxWait + time.Minute
+)
+
+// server answers the CLI.
+type server struct {
+	backend Backend
+	log     *slog.Logger
+}
+
+// NewServer makes a server for backend. Serve it on a listener from Listen:
+// callers on any other are refused, because nothing is known of them.
+func NewServer(backend Backend, log *slog.Logger) *http.Server {
+	s := &server{backend: backend, log: log}
+	return &http.Server{
+		Handler: s.guard(s.routes()),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if c, ok := c.(*conn); ok {
+				ctx = context.WithValue(ctx, callerKey{}, c)
+			}
+			return ctx
+		},
+		ReadTimeout: readTime, ReadHeaderTimeout: readTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+type callerKey struct{}
+
+// guard lets only the permitted in, whatever the socket's mode says, and tells
+// the handlers who calls.
+func (s *server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, ok := r.Context().Value(callerKey{}).(*conn)
+		if !ok || !c.allowed {
+			s.log.Warn("caller refused", "uid", peerUID(c), "path", r.URL.Path)
+			writeError(w, Refused("run it as root or as a member of the group "+Group, "permission denied"))
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(WithPeer(r.Context(), c.peer)))
+	})
+}
+
+func peerUID(c *conn) any {
+	if c == nil {
+		return "unknown"
+	}
+	return c.peer.UID
+}
+
+func (s *server) routes() http.Handler {
+	b, mux := s.backend, http.NewServeMux()
+	mux.Handle("GET /v1/status", get(func(r *http.Request) (any, error) { return b.Status(r.Context()) }))
+	mux.Handle("GET /v1/resolve", get(func(r *http.Request) (any, error) { return b.Resolve(r.Context(), r.FormValue("name")) }))
+	mux.Handle("GET /v1/nodes", get(func(r *http.Request) (any, error) { return b.Nodes(r.Context()) }))
+	mux.Handle("GET /v1/node", named("node", func(ctx context.Context, n Name) (any, error) { return b.Node(ctx, n) }))
+	mux.Handle("GET /v1/services", get(func(r *http.Request) (any, error) { return b.Services(r.Context()) }))
+	mux.Handle("GET /v1/service", named("service", func(ctx context.Context, n Name) (any, error) { return b.Service(ctx, n) }))
+	mux.Handle("GET /v1/intentions", get(func(r *http.Request) (any, error) { return b.Intentions(r.Context()) }))
+	mux.Handle("GET /v1/intentions/check", pair(func(ctx context.Context, src, dst Name) (any, error) { return b.CheckIntention(ctx, src, dst) }))
+	mux.Handle("GET /v1/intentions/explain", pair(func(ctx context.Context, src, dst Name) (any, error) { return b.ExplainIntention(ctx, src, dst) }))
+
+	mux.Handle("POST /v1/node/grant", post(b.GrantNode))
+	mux.Handle("POST /v1/node/revoke", post(b.RevokeNode))
+	mux.Handle("POST /v1/tokens", post(b.CreateToken))
+	mux.Handle("POST /v1/service/register", post(b.Register))
+	mux.Handle("POST /v1/service/deregister", post(b.Deregister))
+	mux.Handle("POST /v1/run", post(b.Run))
+	mux.Handle("POST /v1/intentions", post(b.ChangeIntention))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, Failed("are tacit and tacitd of the same version?", "tacitd doesn't know %s %.80q", r.Method, r.URL.Path))
+	})
+	return mux
+}
+
+func get(do func(*http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer, err := do(r)
+		write(w, answer, err)
+	})
+}
+
+func named(what string, do func(context.Context, Name) (any, error)) http.Handler {
+	return get(func(r *http.Request) (any, error) {
+		name := Name(r.FormValue("name"))
+		if err := fold(what, &name); err != nil {
+			return nil, err
+		}
+		return do(r.Context(), name)
+	})
+}
+
+func pair(do func(ctx context.Context, source, destination Name) (any, error)) http.Handler {
+	return get(func(r *http.Request) (any, error) {
+		src, dst := Name(r.FormValue("source")), Name(r.FormValue("destination"))
+		if err := first(fold("source", &src), fold("destination", &dst)); err != nil {
+			return nil, err
+		}
+		return do(r.Context(), src, dst)
+	})
+}
+
+// request is one that can check itself.
+type request[Q any] interface {
+	*Q
+	check() error
+}
+
+func post[Q, A any, P request[Q]](do func(context.Context, Q) (A, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var q Q
+		err := readBody(w, r, &q)
+		if err == nil {
+			err = P(&q).check()
+		}
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		answer, err := do(r.Context(), q)
+		write(w, answer, err)
+	})
+}
+
+// readBody takes one JSON value with no field that it doesn't know.
+func readBody(w http.ResponseWriter, r *http.Request, into any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(into)
+	if err == nil {
+		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("more than one JSON value")
+		}
+	}
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return Failed("", "request larger than %d KiB", maxBody>>10)
+	}
+	if err != nil {
+		return Failed("are tacit and tacitd of the same version?", "request can't be read: %v", err)
+	}
+	return nil
+}
+
+func write(w http.ResponseWriter, answer any, err error) {
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, answer)
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	e := AsError(err)
+	status := http.StatusBadRequest
+	if e.Code == CodeRefused {
+		status = http.StatusForbidden
+	}
+	writeJSON(w, status, e)
+}
+
+// writeJSON fails only when the caller is gone, and then nobody wants to know.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		status = http.StatusInternalServerError
+		body, _ = json.Marshal(Failed("", "answer can't be written: %v", err))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n'))
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Change is what is done to an intention.
+type Change string
+
+// The changes.
+const (
+	ChangeAllow  Change = "allow"
+	ChangeDeny   Change = "deny"
+	ChangeDelete Change = "delete"
+)
+
+// IntentionChange asks for a change of policy. With Wait the answer comes when
+// the change is in force everywhere, or after Timeout.
+type IntentionChange struct {
+	Source      Name          `json:"source"` // or "*"
+	Destination Name          `json:"destination"`
+	Action      Change        `json:"action"`
+	Description string        `json:"description,omitempty"` // at most 512 bytes
+	Wait        bool          `json:"wait,omitempty"`
+	Timeout     time.Duration `json:"timeout_ns,omitempty"` // of Wait; 0: DefaultWait, at most MaxWait
+	DryRun      bool          `json:"dry_run,omitempty"`
+}
+
+// How long a change waits to be in force everywhere.
+const (
+	DefaultWait = 30 * time.Second
+	MaxWait     = 10 * time.Minute
+)
+
+// ChangeResult is what a change did, or with a dry run would do.
+type ChangeResult struct {
+	Applied      bool          `json:"applied"`       // false: dry run, or it was so already
+	Before       Verdict       `json:"before"`        // of the pair; of "*" where an end is "*"
+	After        Verdict       `json:"after"`         //
+	LiveAffected int           `json:"live_affected"` // live connections that are cut (after a dry run: would be)
+	InForce      int           `json:"in_force"`      // nodes whose kernel maps hold it
+	Nodes        int           `json:"nodes"`         // live nodes
+	Elapsed      time.Duration `json:"elapsed_ns"`    // until InForce was reached; only with Wait
+	Waiting      []string      `json:"waiting,omitempty"`
+	Warnings     []string      `json:"warnings,omitempty"` // e.g. a name that no service has
+}
+
+// Rule is one intention in force.
+type Rule struct {
+	Source      Name   `json:"source"`
+	Destination Name   `json:"destination"`
+	Action      Action `json:"action"`
+	Precedence  int    `json:"precedence"` // 9, 8, 6 or 5; the highest decides
+	Description string `json:"description,omitempty"`
+	Conflict    bool   `json:"conflict,omitempty"` // signed differently by several operators at once; deny won
+}
+
+// IntentionList is the whole policy.
+type IntentionList struct {
+	Default Action `json:"default"` // where no rule matches
+	Rules   []Rule `json:"rules"`   // in order of precedence
+}
+
+// Verdict is the answer to one question, with its one reason.
+type Verdict struct {
+	Allowed bool   `json:"allowed"`
+	Reason  Reason `json:"reason"`
+	Rule    *Rule  `json:"rule,omitempty"` // nil: the default decided
+}
+
+// Explanation is everything that bears on one pair.
+type Explanation struct {
+	Source      Name         `json:"source"`
+	Destination Name         `json:"destination"`
+	Verdict     Verdict      `json:"verdict"`
+	Why         string       `json:"why,omitempty"` // the reason as one sentence
+	Default     Action       `json:"default"`
+	Winner      *Rule        `json:"winner,omitempty"`
+	Losers      []Rule       `json:"losers,omitempty"` // matching rules that don't decide, in order
+	Digest      string       `json:"digest"`           // of the policy that should be in force
+	Nodes       []NodePolicy `json:"nodes"`
+	Live        []Flow       `json:"live,omitempty"`    // live connections on this node that the verdict governs
+	Unknown     []Name       `json:"unknown,omitempty"` // of the two, those without an instance
+}
+
+// NodePolicy is what one node's kernel maps hold.
+type NodePolicy struct {
+	Name    Name   `json:"name"`
+	Digest  string `json:"digest"`
+	InForce bool   `json:"in_force"` // equal to what should be
+	Alive   bool   `json:"alive"`
+}
+
+// Flow is one live connection seen from this node.
+type Flow struct {
+	Source      Name           `json:"source"`
+	Destination Name           `json:"destination"`
+	Node        Name           `json:"node,omitempty"` // the other node; "": both ends are here
+	Direction   string         `json:"direction"`      // out, in or local
+	Client      netip.AddrPort `json:"client,omitzero"`
+	Port        uint16         `json:"port"`
+	Start       time.Time      `json:"start"`
+	Sent        uint64         `json:"sent"` // bytes, source to destination
+	Received    uint64         `json:"received"`
+}
