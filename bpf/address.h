@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+/* Addresses: IPv4 is kept as ::ffff:a.b.c.d, so that one form serves both. */
+#pragma once
+
+#include "maps.h"
+
+#define MAPPED bpf_htonl(0x0000ffff)
+
+static __always_inline struct address from4(__u32 ip)
+{
+	return (struct address){{0, 0, MAPPED, ip}};
+}
+
+static __always_inline struct address from6(__u32 a, __u32 b, __u32 c, __u32 d)
+{
+	return (struct address){{a, b, c, d}};
+}
+
+static __always_inline bool is4(const struct address *a)
+{
+	return !a->word[0] && !a->word[1] && a->word[2] == MAPPED;
+}
+
+/* FIELD reads a context's field where it is: the verifier refuses an address
+ * inside a context that the compiler has computed to share between branches. */
+#define FIELD(ctx, field)                                               \
+	({                                                              \
+		__u32 value_;                                           \
+		asm volatile("%0 = *(u32 *)(%1 + %2)"                   \
+			     : "=r"(value_)                             \
+			     : "r"(ctx), "i"(__builtin_offsetof(typeof(*(ctx)), field))); \
+		value_;                                                 \
+	})
+
+/* number_of returns the service whose virtual address a is, 0 for none. */
+static __always_inline __u32 number_of(const struct config *s, const struct address *a)
+{
+	__u32 words = s->prefix6 / 32;
+
+	if (is4(a)) {
+		if ((a->word[3] & s->mask4) != s->virtual4)
+			return 0;
+		return bpf_ntohl(a->word[3] & ~s->mask4);
+	}
+	if (!words || a->word[0] != s->virtual6.word[0])
+		return 0;
+	if (a->word[1] != s->virtual6.word[1] || a->word[2] != s->virtual6.word[2])
+		return 0;
+	return bpf_ntohl(a->word[3]);
+}
+
+/* in_range says whether a is a virtual address at all, of a service or not. */
+static __always_inline bool in_range(const struct config *s, const struct address *a)
+{
+	if (is4(a))
+		return (a->word[3] & s->mask4) == s->virtual4;
+	if (!s->prefix6)
+		return false;
+	return a->word[0] == s->virtual6.word[0] &&
+	       (s->prefix6 < 64 || a->word[1] == s->virtual6.word[1]) &&
+	       (s->prefix6 < 96 || a->word[2] == s->virtual6.word[2]);
+}
+
+/* virtual_of is the service's virtual address of the same family as like. */
+static __always_inline struct address virtual_of(const struct config *s, __u32 service, const struct address *like)
+{
+	if (is4(like))
+		return from4(s->virtual4 | bpf_htonl(service));
+	return from6(s->virtual6.word[0], s->virtual6.word[1], s->virtual6.word[2], bpf_htonl(service));
+}
+
+/* is_loopback: 127/8, ::1, and the unspecified addresses, which mean loopback
+ * to connect(). */
+static __always_inline bool is_loopback(const struct address *a)
+{
+	if (is4(a))
+		return (a->word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000) || !a->word[3];
+	return !a->word[0] && !a->word[1] && !a->word[2] && (!a->word[3] || a->word[3] == bpf_htonl(1));
+}
+
+static __always_inline bool is_local(const struct address *a)
+{
+	return is_loopback(a) || bpf_map_lookup_elem(&locals, a);
+}

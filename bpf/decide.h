@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+/* The decision: at most four look-ups, the most specific first. A match of
+ * the destination outranks one of the source (Consul's precedence). */
+#pragma once
+
+#include "maps.h"
+
+static __always_inline struct config *get_settings(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+static __always_inline enum action action_of(__u32 source, __u32 destination)
+{
+	struct pair key = {.source = source, .destination = destination};
+	enum action *action = bpf_map_lookup_elem(&intentions, &key);
+
+	return action ? *action : ACTION_NONE;
+}
+
+static __noinline enum reason decide(__u32 source, __u32 destination)
+{
+	struct config *s = get_settings();
+	enum action action;
+
+	if (!source)
+		return REASON_IDENTITY;
+	action = action_of(source, destination);
+	if (!action)
+		action = action_of(ANY_SERVICE, destination);
+	if (!action)
+		action = action_of(source, ANY_SERVICE);
+	if (!action)
+		action = action_of(ANY_SERVICE, ANY_SERVICE);
+	if (action)
+		return action == ACTION_ALLOW ? REASON_ALLOWED : REASON_INTENTION;
+	return s && s->default_action == ACTION_ALLOW ? REASON_ALLOWED : REASON_DEFAULT;
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// ensureFS makes dir inside a bpffs, and mounts one where the host has none:
+// at /sys/fs/bpf, or for another place at dir's parent.
+func ensureFS(dir string) error {
+	parent := filepath.Dir(dir)
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return fmt.Errorf("folder for pinned programs: %w", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(parent, &fs); err != nil {
+		return fmt.Errorf("folder for pinned programs %s: %w", parent, err)
+	}
+	if uint32(fs.Type) != unix.BPF_FS_MAGIC {
+		if err := unix.Mount("bpf", parent, "bpf", 0, "mode=0700"); err != nil {
+			return fmt.Errorf("mount bpffs on %s: %w", parent, err)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("folder for pinned programs: %w", err)
+	}
+	return nil
+}
+
+// netnsCookie names the calling thread's network namespace as
+// bpf_get_netns_cookie does.
+func netnsCookie() (uint64, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("network namespace: %w", err)
+	}
+	defer unix.Close(fd)
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return 0, fmt.Errorf("network namespace: %w", err)
+	}
+	return cookie, nil
+}
+
+// The kernel side keeps addresses in network order, IPv4 as ::ffff:a.b.c.d.
+
+func toAddress(a netip.Addr) meshAddress {
+	b := a.As16()
+	var out meshAddress
+	for i := range out.Word {
+		out.Word[i] = native(b[4*i : 4*i+4])
+	}
+	return out
+}
+
+func fromAddress(a meshAddress) netip.Addr {
+	var b [16]byte
+	for i, w := range a.Word {
+		putNative(b[4*i:4*i+4], w)
+	}
+	return netip.AddrFrom16(b).Unmap()
+}
+
+func toEndpoint(a netip.AddrPort) meshEndpoint {
+	if !a.IsValid() {
+		return meshEndpoint{}
+	}
+	return meshEndpoint{Addr: toAddress(a.Addr()), Port: swap(a.Port())}
+}
+
+func fromEndpoint(e meshEndpoint) netip.AddrPort {
+	if e.Port == 0 && e.Addr == (meshAddress{}) {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(fromAddress(e.Addr), swap(e.Port))
+}
+
+func range4(p netip.Prefix) (base, mask uint32) {
+	b := p.Masked().Addr().As4()
+	var m [4]byte
+	for i := range p.Bits() {
+		m[i/8] |= 0x80 >> (i % 8)
+	}
+	return native(b[:]), native(m[:])
+}
+
+func range6(p netip.Prefix) (meshAddress, uint32) {
+	if !p.IsValid() {
+		return meshAddress{}, 0
+	}
+	return toAddress(p.Masked().Addr()), uint32(p.Bits())
+}

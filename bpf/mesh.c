@@ -1,0 +1,201 @@
+//go:build ignore
+
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+/* The entry points: they unpack contexts and write them back. Everything that
+ * decides is in the headers, one for each concern. */
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+#define SOCK_STREAM 1
+#define ECONNREFUSED 111
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+
+#include "connect.h"
+#include "lookup.h"
+#include "origins.h"
+#include "sweep.h"
+
+/* The kernel's helpers want a licence compatible with the GPL: these programs
+ * are under Apache-2.0 and, as an alternative, under GPL-2.0. */
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Named so that the compiler describes them to Go, too. */
+const struct event *describe_event __attribute__((unused));
+const enum mode *describe_mode __attribute__((unused));
+const enum reason *describe_reason __attribute__((unused));
+
+static __always_inline int refused(void)
+{
+	bpf_set_retval(-ECONNREFUSED);
+	return 0;
+}
+
+static __always_inline int on_call4(struct bpf_sock_addr *ctx, bool sending)
+{
+	struct call c = {.to = {.addr = from4(FIELD(ctx, user_ip4)), .port = (__u16)ctx->user_port}};
+	int outcome = on_call(ctx, &c, sending);
+
+	if (outcome == REFUSE)
+		return refused();
+	if (outcome == REWRITE) {
+		ctx->user_ip4 = c.to.addr.word[3];
+		ctx->user_port = c.to.port;
+	}
+	return 1;
+}
+
+static __always_inline void write6(struct bpf_sock_addr *ctx, const struct endpoint *to)
+{
+	ctx->user_ip6[0] = to->addr.word[0];
+	ctx->user_ip6[1] = to->addr.word[1];
+	ctx->user_ip6[2] = to->addr.word[2];
+	ctx->user_ip6[3] = to->addr.word[3];
+	ctx->user_port = to->port;
+}
+
+static __always_inline int on_call6(struct bpf_sock_addr *ctx, bool sending)
+{
+	struct call c = {.to = {.port = (__u16)ctx->user_port}};
+	int outcome;
+
+	c.to.addr = from6(FIELD(ctx, user_ip6[0]), FIELD(ctx, user_ip6[1]), FIELD(ctx, user_ip6[2]), FIELD(ctx, user_ip6[3]));
+	outcome = on_call(ctx, &c, sending);
+	if (outcome == REFUSE)
+		return refused();
+	if (outcome == REWRITE)
+		write6(ctx, &c.to);
+	return 1;
+}
+
+SEC("cgroup/connect4")
+int mesh_connect4(struct bpf_sock_addr *ctx)
+{
+	return on_call4(ctx, false);
+}
+
+SEC("cgroup/connect6")
+int mesh_connect6(struct bpf_sock_addr *ctx)
+{
+	return on_call6(ctx, false);
+}
+
+SEC("cgroup/sendmsg4")
+int mesh_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return on_call4(ctx, true);
+}
+
+SEC("cgroup/sendmsg6")
+int mesh_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return on_call6(ctx, true);
+}
+
+/* An answer from our listener gets the address of the resolver it stands for. */
+static __always_inline struct address *resolver_at(__u16 port)
+{
+	__u32 key = port;
+
+	return bpf_map_lookup_elem(&resolver_ports, &key);
+}
+
+SEC("cgroup/recvmsg4")
+int mesh_recvmsg4(struct bpf_sock_addr *ctx)
+{
+	struct address *r = resolver_at((__u16)ctx->user_port);
+
+	if (r && is4(r) && ctx->user_ip4 == bpf_htonl(0x7f000001)) {
+		ctx->user_ip4 = r->word[3];
+		ctx->user_port = bpf_htons(53);
+	}
+	return 1;
+}
+
+SEC("cgroup/recvmsg6")
+int mesh_recvmsg6(struct bpf_sock_addr *ctx)
+{
+	struct address *r = resolver_at((__u16)ctx->user_port);
+	struct endpoint from = {.port = bpf_htons(53)};
+	struct address sender = from6(FIELD(ctx, user_ip6[0]), FIELD(ctx, user_ip6[1]), FIELD(ctx, user_ip6[2]), FIELD(ctx, user_ip6[3]));
+
+	if (r && is_loopback(&sender)) {
+		from.addr = *r;
+		write6(ctx, &from);
+	}
+	return 1;
+}
+
+/* A program sees the peer that it asked for. */
+SEC("cgroup/getpeername4")
+int mesh_peername4(struct bpf_sock_addr *ctx)
+{
+	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+
+	if (st && st->rewritten) {
+		ctx->user_ip4 = st->peer.addr.word[3];
+		ctx->user_port = st->peer.port;
+	}
+	return 1;
+}
+
+SEC("cgroup/getpeername6")
+int mesh_peername6(struct bpf_sock_addr *ctx)
+{
+	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+	struct endpoint peer;
+
+	if (st && st->rewritten) {
+		peer = st->peer;
+		write6(ctx, &peer);
+	}
+	return 1;
+}
+
+/* The creator of a TCP socket is remembered: only it may connect with it. */
+SEC("cgroup/sock_create")
+int mesh_create(struct bpf_sock *sk)
+{
+	struct sock_state *st;
+	__u32 service = 0;
+
+	if (sk->type != SOCK_STREAM || (sk->family != AF_INET && sk->family != AF_INET6))
+		return 1;
+	if (find_source(&service) || !service)
+		return 1;
+	st = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (st)
+		st->creator = service;
+	return 1;
+}
+
+SEC("sockops")
+int mesh_sockops(struct bpf_sock_ops *ctx)
+{
+	on_sockops(ctx);
+	return 1;
+}
+
+SEC("sk_lookup")
+int mesh_lookup(struct bpf_sk_lookup *ctx)
+{
+	return on_lookup(ctx);
+}
+
+SEC("iter/tcp")
+int mesh_sweep(struct bpf_iter__tcp *ctx)
+{
+	return on_socket(ctx);
+}
+
+/* For tests: the decision alone, on two numbers. */
+SEC("syscall")
+int mesh_decide(struct pair *p)
+{
+	return decide(p->source, p->destination);
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// The objects are little-endian (bpfel): a number in network order is read as
+// its bytes swapped.
+
+func swap(port uint16) uint16 { return bits.ReverseBytes16(port) }
+
+func native(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
+
+func putNative(b []byte, w uint32) { binary.LittleEndian.PutUint32(b, w) }

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+/* sockops carries the identity from the connecting socket to the accepted
+ * one, before the first can end, and lets go of it. */
+#pragma once
+
+#include "address.h"
+#include "decide.h"
+#include "report.h"
+
+/* ends reads both ends. In the context the local port is in host order and the
+ * remote one, as 32 bits, in network order. */
+static __always_inline void ends(struct bpf_sock_ops *ctx, struct endpoint *local, struct endpoint *remote)
+{
+	remote->port = bpf_htons((__u16)bpf_ntohl(FIELD(ctx, remote_port)));
+	local->port = bpf_htons((__u16)FIELD(ctx, local_port));
+	if (ctx->family == AF_INET) {
+		remote->addr = from4(FIELD(ctx, remote_ip4));
+		local->addr = from4(FIELD(ctx, local_ip4));
+		return;
+	}
+	remote->addr = from6(FIELD(ctx, remote_ip6[0]), FIELD(ctx, remote_ip6[1]), FIELD(ctx, remote_ip6[2]), FIELD(ctx, remote_ip6[3]));
+	if (is4(&remote->addr)) /* the socket's IPv6 names are not filled in yet */
+		local->addr = from4(FIELD(ctx, local_ip4));
+	else
+		local->addr = from6(FIELD(ctx, local_ip6[0]), FIELD(ctx, local_ip6[1]), FIELD(ctx, local_ip6[2]), FIELD(ctx, local_ip6[3]));
+}
+
+static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct config *s, struct sock_state *st)
+{
+	struct origin value = {.cookie = bpf_get_socket_cookie(ctx), .source = st->source, .destination = st->destination};
+	struct origin_key key = {.netns = st->foreign ? 0 : s->netns};
+	long err;
+
+	ends(ctx, &key.client, &key.target);
+	err = bpf_map_update_elem(&origins, &key, &value, st->foreign ? BPF_NOEXIST : BPF_ANY);
+	if (err == -17) { /* EEXIST: two namespaces claim one connection, so nobody gets it */
+		value.source = 0;
+		err = bpf_map_update_elem(&origins, &key, &value, BPF_ANY);
+	}
+	if (err)
+		report(REASON_LIMIT, st->source, st->destination, &key.target);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+static __always_inline void origin_ends(struct bpf_sock_ops *ctx, const struct config *s, struct sock_state *st)
+{
+	struct origin_key key = {.netns = st->foreign ? 0 : s->netns};
+	struct origin *held;
+
+	ends(ctx, &key.client, &key.target);
+	held = bpf_map_lookup_elem(&origins, &key);
+	if (held && held->cookie == bpf_get_socket_cookie(ctx))
+		bpf_map_delete_elem(&origins, &key);
+}
+
+/* origin_arrives moves the identity into the accepted socket. */
+static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struct config *s)
+{
+	struct origin_key key = {.netns = s->netns};
+	struct bpf_sock *sk = ctx->sk;
+	struct sock_state *st;
+	struct origin *o;
+
+	ends(ctx, &key.target, &key.client);
+	if (!sk || !in_range(s, &key.target.addr))
+		return;
+	o = bpf_map_lookup_elem(&origins, &key);
+	if (!o) {
+		key.netns = 0;
+		o = bpf_map_lookup_elem(&origins, &key);
+	}
+	if (!o || !o->source)
+		return;
+	st = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!st)
+		return;
+	st->source = o->source;
+	st->destination = o->destination;
+	st->mode = MODE_ACCEPTED;
+	bpf_map_delete_elem(&origins, &key);
+}
+
+/* established_local judges a same-node pair again: policy may have changed
+ * between connect() and now, after the sweep had passed. */
+static __always_inline void established_local(struct sock_state *st)
+{
+	if (st->source != st->destination && decide(st->source, st->destination) != REASON_ALLOWED)
+		report(REASON_CHANGED, st->source, st->destination, &st->peer);
+}
+
+static __always_inline void on_sockops(struct bpf_sock_ops *ctx)
+{
+	struct config *s = get_settings();
+	struct bpf_sock *sk = ctx->sk;
+	struct sock_state *st;
+
+	if (!s || !sk)
+		return;
+	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
+		origin_arrives(ctx, s);
+		return;
+	}
+	if (ctx->op != BPF_SOCK_OPS_TCP_CONNECT_CB && ctx->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
+	    ctx->op != BPF_SOCK_OPS_STATE_CB)
+		return;
+	st = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!st)
+		return;
+	if (ctx->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && st->mode == MODE_LOCAL)
+		established_local(st);
+	if (st->mode != MODE_CAPTURE)
+		return;
+	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+		origin_begins(ctx, s, st);
+	else if (ctx->op == BPF_SOCK_OPS_STATE_CB && ctx->args[1] == BPF_TCP_CLOSE)
+		origin_ends(ctx, s, st);
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+
+	"tacit/bpf"
+)
+
+// mirror is a map and what it holds, so that only differences are written.
+type mirror[K, V comparable] struct {
+	table bpf.Table[K, V]
+	held  map[K]V
+}
+
+func read[K, V comparable](t bpf.Table[K, V], err *error) mirror[K, V] {
+	held, e := t.All()
+	*err = errors.Join(*err, e)
+	return mirror[K, V]{t, held}
+}
+
+func (m mirror[K, V]) put(k K, v V) error {
+	err := m.table.Put(k, v)
+	if err == nil {
+		m.held[k] = v
+	}
+	return err
+}
+
+func (m mirror[K, V]) del(k K) error {
+	err := m.table.Delete(k)
+	if err == nil {
+		delete(m.held, k)
+	}
+	return err
+}
+
+// remove deletes what want lacks; write puts what it has. Both count changes.
+func (m mirror[K, V]) remove(want map[K]V, also func(V) bool) (n int, err error) {
+	for k, v := range m.held {
+		if _, keep := want[k]; !keep && also(v) {
+			n++
+			err = errors.Join(err, m.del(k))
+		}
+	}
+	return n, err
+}
+
+func (m mirror[K, V]) write(want map[K]V, also func(V) bool) (n int, err error) {
+	for k, v := range want {
+		if old, ok := m.held[k]; (!ok || old != v) && also(v) {
+			n++
+			err = errors.Join(err, m.put(k, v))
+		}
+	}
+	return n, err
+}
+
+type maps struct {
+	workloads  mirror[uint64, uint32]
+	intentions mirror[bpf.Pair, bool]
+	ports      mirror[bpf.PortKey, bpf.Port]
+	guards     mirror[uint16, bpf.Guard]
+	remotes    mirror[netip.AddrPort, uint32]
+	upstreams  mirror[bpf.UpstreamKey, bpf.Upstream]
+	locals     mirror[netip.Addr, uint32]
+}
+
+func readMaps(o *bpf.Objects) (maps, error) {
+	var err error
+	m := maps{
+		workloads: read(o.Workloads(), &err), intentions: read(o.Intentions(), &err), ports: read(o.Ports(), &err),
+		guards: read(o.Guards(), &err), remotes: read(o.Remotes(), &err), upstreams: read(o.Upstreams(), &err),
+		locals: read(o.Locals(), &err),
+	}
+	return m, err
+}
+
+func always[V any](V) bool { return true }
+
+func allows(v bool) bool { return v }
+
+func denies(v bool) bool { return !v }
+
+// replace writes before it removes: for maps where more means closed, or
+// where an entry only routes.
+func replace[K, V comparable](m mirror[K, V], want map[K]V) (int, error) {
+	wrote, err := m.write(want, always)
+	removed, err2 := m.remove(want, always)
+	return wrote + removed, errors.Join(err, err2)
+}
+
+// apply writes the differences, in an order in which no moment allows what
+// neither the old nor the new state allows: what closes comes first.
+func (m maps) apply(want contents, intentions bool) (int, error) {
+	total := 0
+	var errs []error
+	do := func(n int, err error) {
+		total += n
+		errs = append(errs, err)
+	}
+	do(replace(m.locals, want.locals))
+	do(replace(m.guards, want.guards))
+	do(replace(m.remotes, want.remotes))
+	if intentions {
+		do(m.intentions.write(want.intentions, denies))
+		do(m.intentions.remove(want.intentions, allows))
+		do(m.intentions.write(want.intentions, allows))
+		do(m.intentions.remove(want.intentions, denies))
+	}
+	do(m.workloads.remove(want.workloads, always))
+	do(m.workloads.write(want.workloads, always))
+	do(replace(m.ports, want.ports))
+	do(replace(m.upstreams, want.upstreams))
+	return total, errors.Join(errs...)
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"net/netip"
+
+	"tacit/bpf"
+	"tacit/identity"
+	"tacit/policy"
+)
+
+// State is all that the maps shall hold.
+type State struct {
+	Table     *policy.Table
+	Workloads map[uint64]identity.Name // cgroup id -> service
+	Endpoints []Endpoint               // what VIRTUAL:port reaches
+	Guards    []Guard                  // service ports of this node
+	Remotes   []Remote                 // real addresses of instances elsewhere
+	Upstreams []Upstream               // explicit upstreams
+	Locals    []netip.Addr             // this node's own addresses, besides loopback
+}
+
+// Endpoint is one port of a service.
+type Endpoint struct {
+	Service identity.Name
+	Port    uint16
+	Local   netip.AddrPort // zero: no instance here
+	Remote  bool           // some instance is elsewhere
+}
+
+// Guard is a port of this node that belongs to a service.
+type Guard struct {
+	Port       uint16
+	Service    identity.Name
+	Permissive bool // plain connections are let in, and counted
+}
+
+// Remote is an instance's real address.
+type Remote struct {
+	Addr    netip.AddrPort
+	Service identity.Name
+}
+
+// Upstream lets a workload call a loopback address for a service.
+type Upstream struct {
+	Service     identity.Name
+	Bind        netip.AddrPort
+	Destination identity.Name
+	Port        uint16 // of the destination
+}
+
+// contents are a State in numbers.
+type contents struct {
+	workloads  map[uint64]uint32
+	intentions map[bpf.Pair]bool
+	ports      map[bpf.PortKey]bpf.Port
+	guards     map[uint16]bpf.Guard
+	remotes    map[netip.AddrPort]uint32
+	upstreams  map[bpf.UpstreamKey]bpf.Upstream
+	locals     map[netip.Addr]uint32
+}
+
+// compile gives names their numbers. A name without a number is left out,
+// which closes it: nothing reaches number 0.
+func (k *Kernel) compile(s State) contents {
+	c := contents{
+		workloads: map[uint64]uint32{}, ports: k.ports(s.Endpoints), guards: map[uint16]bpf.Guard{},
+		remotes: map[netip.AddrPort]uint32{}, upstreams: map[bpf.UpstreamKey]bpf.Upstream{}, locals: map[netip.Addr]uint32{},
+	}
+	if k.table != s.Table {
+		c.intentions = k.intentions(s.Table)
+	}
+	number := k.conf.Numbers.Number
+	for id, name := range s.Workloads {
+		if n := number(name); n != 0 {
+			c.workloads[id] = n
+		}
+	}
+	for _, g := range s.Guards {
+		c.guards[g.Port] = bpf.Guard{Service: number(g.Service), Permissive: g.Permissive}
+	}
+	for _, r := range s.Remotes {
+		if n := number(r.Service); n != 0 {
+			c.remotes[r.Addr] = n
+		}
+	}
+	for _, u := range s.Upstreams {
+		if src, dst := number(u.Service), number(u.Destination); src != 0 && dst != 0 {
+			c.upstreams[bpf.UpstreamKey{Service: src, Bind: u.Bind}] = bpf.Upstream{Destination: dst, Port: u.Port}
+		}
+	}
+	for _, a := range s.Locals {
+		c.locals[a.Unmap()] = 1
+	}
+	return c
+}
+
+func (k *Kernel) intentions(t *policy.Table) map[bpf.Pair]bool {
+	out := map[bpf.Pair]bool{}
+	for _, i := range t.List() {
+		src, dst := k.endpoint(i.Source), k.endpoint(i.Destination)
+		if src != 0 && dst != 0 {
+			out[bpf.Pair{Source: src, Destination: dst}] = i.Action == policy.Allow
+		}
+	}
+	return out
+}
+
+func (k *Kernel) endpoint(name identity.Name) uint32 {
+	if name == policy.Any {
+		return bpf.Any
+	}
+	return k.conf.Numbers.Number(name)
+}
+
+// ports adds to what is registered the mark that a service is known (port 0),
+// and 80 and 443 for a service with one port, where they aren't its own.
+func (k *Kernel) ports(list []Endpoint) map[bpf.PortKey]bpf.Port {
+	out := map[bpf.PortKey]bpf.Port{}
+	byService := map[uint32][]Endpoint{}
+	for _, e := range list {
+		n := k.conf.Numbers.Number(e.Service)
+		if n == 0 {
+			continue
+		}
+		byService[n] = append(byService[n], e)
+		out[bpf.PortKey{Service: n}] = bpf.Port{}
+		out[bpf.PortKey{Service: n, Port: e.Port}] = bpf.Port{Local: e.Local, Remote: e.Remote}
+	}
+	for n, own := range byService {
+		if len(own) != 1 {
+			continue
+		}
+		for _, port := range []uint16{80, 443} {
+			out[bpf.PortKey{Service: n, Port: port}] = bpf.Port{Local: own[0].Local, Remote: own[0].Remote}
+		}
+	}
+	return out
+}
+
+// Virtual4 is the virtual IPv4 address of service number n: base plus number.
+// It is invalid when the range has no such address.
+func Virtual4(r netip.Prefix, n uint32) netip.Addr {
+	if n == 0 || n >= 1<<(32-r.Bits()) {
+		return netip.Addr{}
+	}
+	b := r.Masked().Addr().As4()
+	putNumber(b[:], n)
+	return netip.AddrFrom4(b)
+}
+
+// Virtual6 is the virtual IPv6 address: the number in the last 32 bits.
+func Virtual6(r netip.Prefix, n uint32) netip.Addr {
+	if n == 0 {
+		return netip.Addr{}
+	}
+	b := r.Masked().Addr().As16()
+	putNumber(b[12:], n)
+	return netip.AddrFrom16(b)
+}
+
+func putNumber(b []byte, n uint32) {
+	for i := range 4 {
+		b[3-i] |= byte(n >> (8 * i))
+	}
+}
+
+// NumberOf returns the number of a virtual address.
+func (k *Kernel) NumberOf(a netip.Addr) (uint32, bool) {
+	a = a.Unmap()
+	r := k.conf.Range6
+	if a.Is4() {
+		r = k.conf.Range4
+	}
+	if !r.Contains(a) {
+		return 0, false
+	}
+	var n uint32
+	b, base := a.AsSlice(), r.Masked().Addr().AsSlice()
+	for i := len(b) - 4; i < len(b); i++ {
+		n = n<<8 | uint32(b[i]^base[i])
+	}
+	return n, n != 0
+}
