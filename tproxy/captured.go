@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tproxy
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"tacit/policy"
+)
+
+// captured carries one connection that was captured on this node. Until it is
+// known who made it and where it may go, nothing is read from it.
+func (p *Proxy) captured(conn *net.TCPConn) {
+	origin, err := p.cfg.Router.Identify(conn)
+	near, err2 := newEndpoint(conn, &p.blocks)
+	if err == nil {
+		err = err2
+	}
+	if err != nil {
+		p.unknown(conn, origin, err)
+		return
+	}
+	s := p.newStream(Flow{Source: origin.Source, Destination: origin.Destination, Direction: DirectionOut,
+		Client: origin.Client, Port: origin.Port})
+	s.near = near
+	p.begin(s)
+	defer p.finish(s)
+	far, err := p.reach(s, origin)
+	if err == nil {
+		if err = s.attach(&s.far, far); err != nil {
+			far.reset(reasonOf(err, policy.ReasonDaemon))
+			far.close()
+		}
+	}
+	if err != nil {
+		p.refused(s, err, policy.ReasonLane)
+		return
+	}
+	s.run()
+}
+
+// unknown resets a connection that nobody known made.
+func (p *Proxy) unknown(conn *net.TCPConn, o Origin, err error) {
+	client, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	resetConn(conn)
+	s := p.newStream(Flow{Source: o.Source, Destination: o.Destination, Direction: DirectionOut, Client: client, Port: o.Port})
+	p.refused(s, err, policy.ReasonIdentity)
+	p.report(s.flow())
+}
+
+// refused resets the program here and writes the one line about it.
+func (p *Proxy) refused(s *stream, err error, def policy.Reason) {
+	r := reasonOf(err, def)
+	s.stop(r)
+	f := s.flow()
+	p.cfg.Log.Info("connection refused", "source", f.Source, "destination", f.Destination, "node", f.Node,
+		"direction", f.Direction, "client", f.Client, "reason", f.End, "err", err)
+}
+
+// reach judges, picks an instance and opens the way to it. The stream is
+// registered by now, so that no change of policy slips between.
+func (p *Proxy) reach(s *stream, o Origin) (side, error) {
+	if err := p.cfg.Router.Decide(o.Source, o.Destination).Err(); err != nil {
+		return nil, err
+	}
+	t, err := p.cfg.Router.Pick(o)
+	if err != nil {
+		return nil, err
+	}
+	if t.Local {
+		s.place("", t.Port, DirectionLocal)
+		return p.dialProgram(Inbound{Source: o.Source, Destination: o.Destination, Port: t.Port, Instance: t.Instance, Client: o.Client})
+	}
+	s.place(t.Node, t.Port, DirectionOut)
+	if err := p.granted(t.Node, o.Destination); err != nil {
+		return nil, err
+	}
+	near := s.near.(*endpoint)
+	return p.lanes.carry(p.ctx, t, opening{source: o.Source, destination: o.Destination, instance: t.Instance,
+		port: t.Port, client: o.Client}, near.early)
+}
+
+// dialProgram connects to a program of this node.
+func (p *Proxy) dialProgram(in Inbound) (*endpoint, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
+	defer cancel()
+	conn, err := p.cfg.Router.Dial(ctx, in)
+	if err != nil {
+		return nil, refuse(reasonOf(err, policy.ReasonDial), "%v", err)
+	}
+	e, err := newEndpoint(conn, &p.blocks)
+	if err != nil {
+		_ = conn.Close()
+	}
+	return e, err
+}

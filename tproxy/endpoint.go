@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tproxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tacit/policy"
+)
+
+// endpoint is a program's socket as a side.
+type endpoint struct {
+	conn   *net.TCPConn
+	raw    syscall.RawConn
+	blocks *blocks
+	gone   atomic.Bool // reset or closed by us
+
+	// The reader's own: what the last attempt found. attempt is tryRead, bound once.
+	attempt func(fd uintptr) bool
+	eof     bool
+	got     *block
+	n       int
+	err     error
+	late    error // what early met
+}
+
+func newEndpoint(conn *net.TCPConn, blocks *blocks) (*endpoint, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	e := &endpoint{conn: conn, raw: raw, blocks: blocks}
+	e.attempt = e.tryRead
+	return e, nil
+}
+
+// read takes a block only when bytes are there, so that ten thousand quiet
+// connections hold none.
+func (e *endpoint) read() (*block, int, error) {
+	e.got, e.n, e.err = nil, 0, nil
+	if e.late != nil {
+		return nil, 0, e.late
+	}
+	if err := e.raw.Read(e.attempt); err != nil {
+		e.err = err
+	}
+	if errors.Is(e.err, os.ErrDeadlineExceeded) {
+		e.err = errNudged
+	}
+	return e.got, e.n, e.err
+}
+
+// tryRead reads once without waiting; false: nothing yet. After FIN only a
+// reset is left to come, which the kernel reports as the socket's error.
+func (e *endpoint) tryRead(fd uintptr) bool {
+	if e.eof {
+		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && code != 0 {
+			err = syscall.Errno(code)
+		}
+		e.err = err
+		return err != nil
+	}
+	b := e.blocks.get()
+	n, err := readNow(int(fd), b.payload())
+	if err == nil && n > 0 {
+		e.got, e.n = b, n
+		return true
+	}
+	e.blocks.put(b)
+	if err == nil {
+		e.eof, err = true, io.EOF
+	}
+	e.err = err
+	if errors.Is(err, unix.EAGAIN) {
+		e.err = nil
+		return false
+	}
+	return true
+}
+
+func readNow(fd int, into []byte) (int, error) {
+	for {
+		n, err := unix.Read(fd, into)
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+// early reads what is there already, without waiting. An error is kept for
+// read: the kernel reports a reset only once.
+func (e *endpoint) early(into []byte) int {
+	var n int
+	var err error
+	if e := e.raw.Control(func(fd uintptr) { n, err = readNow(int(fd), into) }); e != nil {
+		err = e
+	}
+	if err != nil && err != unix.EAGAIN {
+		e.late = err
+	}
+	return max(n, 0)
+}
+
+func (e *endpoint) write(b *block, n int) error {
+	_, err := e.conn.Write(b.payload()[:n])
+	return err
+}
+
+func (e *endpoint) closeWrite() error { return e.conn.CloseWrite() }
+
+func (e *endpoint) nudge() { _ = e.conn.SetReadDeadline(time.Unix(1, 0)) }
+
+func (e *endpoint) hurry() {
+	if e.gone.CompareAndSwap(false, true) {
+		resetConn(e.conn)
+	}
+}
+
+func (e *endpoint) reset(policy.Reason) { e.hurry() }
+
+func (e *endpoint) dead() bool { return closedByPeer(e.raw) }
+
+func (e *endpoint) close() {
+	if e.gone.CompareAndSwap(false, true) {
+		_ = e.conn.Close()
+	}
+}

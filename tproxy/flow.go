@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tproxy
+
+import (
+	"net/netip"
+	"time"
+
+	"tacit/identity"
+	"tacit/policy"
+)
+
+// Directions of flows and lanes.
+const (
+	DirectionOut   = "out"   // captured here, carried to another node; a lane that this node dialled
+	DirectionIn    = "in"    // carried here from another node; a lane that this node accepted
+	DirectionLocal = "local" // both programs are here
+)
+
+// Flow is one connection, live or ended.
+type Flow struct {
+	Source, Destination identity.Name
+	Node                identity.Name // the other node; "": none
+	Direction           string
+	Client              netip.AddrPort
+	Port                uint16 // the instance's once one is picked, before that the one asked for
+	Start               time.Time
+	Duration            time.Duration
+	Sent, Received      uint64        // bytes from source to destination, and back, that this node handed on
+	End                 policy.Reason // why it ended or was refused; "" while it lives
+}
+
+// LaneInfo is one lane.
+type LaneInfo struct {
+	Peer      identity.ID
+	Direction string        // out: dialled here
+	Proven    []identity.ID // services that the peer has proven on it
+	Since     time.Time
+	Streams   int // carried so far
+	Busy      bool
+	Ends      time.Time // when it is cut unless the peer proves its certificate anew
+}
+
+// Flows returns the live streams.
+func (p *Proxy) Flows() []Flow {
+	all := p.all()
+	out := make([]Flow, 0, len(all))
+	for _, s := range all {
+		out = append(out, s.flow())
+	}
+	return out
+}
+
+// Lanes returns the lanes, idle ones too.
+func (p *Proxy) Lanes() []LaneInfo {
+	all := p.lanes.all()
+	out := make([]LaneInfo, 0, len(all))
+	for _, l := range all {
+		out = append(out, l.info())
+	}
+	return out
+}
+
+func (p *Proxy) all() []*stream {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]*stream, 0, len(p.streams))
+	for s := range p.streams {
+		out = append(out, s)
+	}
+	return out
+}
+
+// begin registers a stream; from now on a sweep sees it.
+func (p *Proxy) begin(s *stream) {
+	p.mu.Lock()
+	p.streams[s] = struct{}{}
+	closed := p.closed
+	if s.counted = !closed; s.counted {
+		p.live.Add(1)
+	}
+	p.mu.Unlock()
+	if closed {
+		s.stop(policy.ReasonDrain)
+	}
+}
+
+// finish takes a stream off the list and hands out its one flow record.
+func (p *Proxy) finish(s *stream) {
+	p.mu.Lock()
+	delete(p.streams, s)
+	p.mu.Unlock()
+	f := s.flow()
+	if f.End == "" {
+		f.End = policy.ReasonClosed
+	}
+	p.report(f)
+	if s.counted {
+		p.live.Done()
+	}
+}
+
+func (p *Proxy) report(f Flow) {
+	p.cfg.Log.Debug("connection ended", "source", f.Source, "destination", f.Destination, "node", f.Node,
+		"direction", f.Direction, "reason", f.End, "sent", f.Sent, "received", f.Received, "duration", f.Duration)
+	p.cfg.OnEnd(f)
+}
+
+// Sweep judges every live stream again, as the node of the source and of the
+// destination alike, and every lane's peer. What is no longer allowed is cut:
+// RST to the program here at once, RESET on the lane. It returns the number of
+// streams cut and waits for none of them.
+func (p *Proxy) Sweep() (cut int) {
+	for _, l := range p.lanes.all() {
+		if err := l.recheck(); err != nil {
+			p.cfg.Log.Warn("lane cut", "peer", l.peer, "err", err)
+			l.abort(policy.ReasonRevoked)
+		}
+	}
+	for _, s := range p.all() {
+		if p.judge(s) != nil && s.stop(policy.ReasonChanged) {
+			cut++
+		}
+	}
+	return cut
+}
+
+// judge is the verdict on a registered stream by present policy and grants.
+func (p *Proxy) judge(s *stream) error {
+	f := s.flow()
+	if err := p.cfg.Router.Decide(f.Source, f.Destination).Err(); err != nil {
+		return err
+	}
+	switch {
+	case f.Node == "":
+		return nil
+	case f.Direction == DirectionOut:
+		return p.granted(f.Node, f.Destination)
+	}
+	return p.granted(f.Node, f.Source)
+}
+
+func (p *Proxy) granted(node, service identity.Name) error {
+	if p.cfg.Router.Granted(node, service) {
+		return nil
+	}
+	return refuse(policy.ReasonGrant, "node %s, service %s", node, service)
+}

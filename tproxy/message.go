@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tproxy
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"unicode/utf8"
+
+	"tacit/identity"
+)
+
+// opening is what OPEN carries: flags (1: prove the destination), the names of
+// source and destination and the instance, each behind a length byte, the port
+// (16 bit), the client's address behind a length byte (0, 4 or 16), its port.
+type opening struct {
+	source, destination identity.Name
+	instance            string
+	port                uint16
+	client              netip.AddrPort // the address without a zone; invalid: unknown
+	prove               bool           // the dialer holds no live proof of the destination
+}
+
+const flagProve = 1
+
+func (o opening) encode() []byte {
+	var flags byte
+	if o.prove {
+		flags = flagProve
+	}
+	out := []byte{flags}
+	for _, s := range []string{string(o.source), string(o.destination), o.instance} {
+		out = append(append(out, byte(len(s))), s...)
+	}
+	out = binary.BigEndian.AppendUint16(out, o.port)
+	addr := o.client.Addr().Unmap().AsSlice()
+	out = append(append(out, byte(len(addr))), addr...)
+	return binary.BigEndian.AppendUint16(out, o.client.Port())
+}
+
+func decodeOpening(payload []byte) (opening, error) {
+	r := reader{rest: payload}
+	flags := r.byte()
+	source, err1 := parseExact(r.short())
+	destination, err2 := parseExact(r.short())
+	instance := r.short()
+	port := r.uint16()
+	addr := r.short()
+	client, ok := netip.AddrFromSlice(addr)
+	clientPort := r.uint16()
+	if r.bad || len(r.rest) > 0 || flags > flagProve || err1 != nil || err2 != nil ||
+		(!ok && len(addr) > 0) || !printable(instance) {
+		return opening{}, fmt.Errorf("%w: OPEN %.64x", errFrame, payload)
+	}
+	o := opening{source: source, destination: destination, instance: string(instance), port: port, prove: flags == flagProve}
+	if ok {
+		o.client = netip.AddrPortFrom(client.Unmap(), clientPort)
+	}
+	return o, nil
+}
+
+// parseExact takes a name only in its one form.
+func parseExact(b []byte) (identity.Name, error) {
+	n, err := identity.ParseName(string(b))
+	if err == nil && string(n) != string(b) {
+		return "", errFrame
+	}
+	return n, err
+}
+
+// printable: a text of the peer's that may stand in a log.
+func printable(b []byte) bool {
+	for _, r := range string(b) {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return false
+		}
+	}
+	return true
+}
+
+// encodeProof: role, number of certificates, each DER behind 16 bit of length,
+// the signature likewise.
+func encodeProof(role identity.Role, p identity.Proof) ([]byte, error) {
+	out := []byte{byte(role), byte(len(p.Chain))}
+	for _, part := range append(p.Chain[:len(p.Chain):len(p.Chain)], p.Signature) {
+		out = binary.BigEndian.AppendUint16(out, uint16(len(part)))
+		out = append(out, part...)
+	}
+	if len(p.Chain) > 255 || len(out) > payloadSize {
+		return nil, fmt.Errorf("proof of %d bytes: %d is the most; the certificate chain is too long", len(out), payloadSize)
+	}
+	return out, nil
+}
+
+func decodeProof(payload []byte) (identity.Role, identity.Proof, error) {
+	r := reader{rest: payload}
+	role := identity.Role(r.byte())
+	var p identity.Proof
+	for n := r.byte(); n > 0 && !r.bad; n-- {
+		p.Chain = append(p.Chain, r.long())
+	}
+	p.Signature = r.long()
+	if r.bad || len(r.rest) > 0 {
+		return 0, identity.Proof{}, fmt.Errorf("%w: PROVE %.64x", errFrame, payload)
+	}
+	return role, p, nil
+}
+
+// reader takes fields off a payload; once one is missing, bad stays true.
+type reader struct {
+	rest []byte
+	bad  bool
+}
+
+func (r *reader) take(n int) []byte {
+	if r.bad || n > len(r.rest) {
+		r.bad = true
+		return nil
+	}
+	out := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return out
+}
+
+func (r *reader) byte() byte {
+	if b := r.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (r *reader) uint16() uint16 {
+	if b := r.take(2); b != nil {
+		return binary.BigEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (r *reader) short() []byte { return r.take(int(r.byte())) }
+
+func (r *reader) long() []byte { return r.take(int(r.uint16())) }

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tproxy
+
+import (
+	"errors"
+	"time"
+
+	"tacit/identity"
+	"tacit/policy"
+)
+
+// request is a stream to be opened: o, and bytes of the client's that were
+// read early. They are kept here, so that a second try has them as well.
+type request struct {
+	opening
+	early func(into []byte) int
+	first *block
+	n     int
+}
+
+// open opens a stream. Where the destination is proven on this lane, no answer
+// is awaited and the client's first bytes go along; else they wait for the proof.
+func (l *lane) open(q *request) (*carried, error) {
+	proven, soon := l.proven(q.destination, time.Now())
+	q.prove = !proven || soon
+	frames, err := l.service(identity.RoleClient, q.source, false)
+	if err != nil {
+		return nil, err
+	}
+	l.occupy()
+	l.last++
+	c := &carried{l: l, id: l.last}
+	frames = appendFrame(frames, kindOpen, c.id, q.encode())
+	if proven {
+		frames = appendData(frames, c.id, q)
+	}
+	if err := l.send(frames); err != nil {
+		return nil, err
+	}
+	if proven {
+		return c, nil
+	}
+	return c, l.await(c, q)
+}
+
+// appendData adds the client's first bytes, if there are any yet and they fit
+// into the same record.
+func appendData(frames []byte, id uint32, q *request) []byte {
+	if room := recordSize - len(frames) - headerSize; q.n == 0 && room > 0 {
+		q.n = q.early(q.first.payload()[:min(room, payloadSize)])
+	}
+	if q.n == 0 {
+		return frames
+	}
+	return appendFrame(frames, kindData, id, q.first.payload()[:q.n])
+}
+
+// await waits for the destination's proof. Until it holds, no byte of the
+// client's leaves, and none of the destination's is taken.
+func (l *lane) await(c *carried, q *request) error {
+	if err := l.conn.SetReadDeadline(time.Now().Add(dialTimeout)); err != nil {
+		return l.fault(err)
+	}
+	c.timed = true
+	for {
+		err := l.answer(c, q.destination)
+		if errors.Is(err, errNudged) {
+			return l.fault(errors.New("no answer to OPEN"))
+		}
+		if err != nil {
+			return err
+		}
+		if ok, _ := l.proven(q.destination, time.Now()); ok {
+			break
+		}
+	}
+	_ = l.conn.SetReadDeadline(time.Time{})
+	if q.n == 0 {
+		return nil
+	}
+	return l.send(appendFrame(nil, kindData, c.id, q.first.payload()[:q.n]))
+}
+
+// answer takes in one frame while the proof of want is awaited.
+func (l *lane) answer(c *carried, want identity.Name) error {
+	h, b, err := l.frame()
+	if err != nil {
+		return err
+	}
+	defer l.blocks.put(b)
+	switch {
+	case h.kind == kindProve:
+		id, err := l.learn(b.payload()[:h.length])
+		if err == nil && id.Name() != want && id != l.peer {
+			return refuse(policy.ReasonProof, "node %s didn't prove %s", l.peer.Name(), want)
+		}
+		return err
+	case h.stream < c.id:
+		return nil
+	case h.stream == c.id && h.kind == kindReset:
+		return c.event(h, b.payload()[:h.length])
+	}
+	return l.breach("bytes before the proof")
+}

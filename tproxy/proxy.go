@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tproxy is the transparent proxy. It accepts captured connections,
+// carries each as a stream over a lane (mutual TLS 1.3 between two nodes) and
+// dials the program at the other end; bytes, FIN and RST arrive as TCP would
+// have brought them. It must not know how a connection was captured, how
+// policy is stored, or where instances come from: it asks its Router.
+package tproxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"tacit/identity"
+	"tacit/policy"
+)
+
+// Origin is what is known of a captured connection.
+type Origin struct {
+	Source, Destination identity.Name
+	Port                uint16 // as the caller asked for it
+	Client              netip.AddrPort
+	OriginalDst         netip.AddrPort
+}
+
+// Target is the instance that a connection goes to.
+type Target struct {
+	Node     identity.Name
+	Lane     netip.AddrPort // where the node's lane port is
+	Port     uint16         // the instance's
+	Instance string         // at most 255 bytes
+	Local    bool           // on this node: no lane
+}
+
+// Inbound is a connection for a program of this node.
+type Inbound struct {
+	Source, Destination identity.Name
+	Port                uint16
+	Instance            string
+	Node                identity.Name // the caller's; "" when the caller is here
+	Client              netip.AddrPort
+}
+
+// Router answers the proxy's questions. All methods are called from many
+// goroutines at once. An error that is a *policy.Refusal gives its reason to
+// log, flow record and the other node.
+type Router interface {
+	// Identify says who made an accepted connection; it must not read from it.
+	Identify(*net.TCPConn) (Origin, error)
+	// Pick chooses an instance.
+	Pick(Origin) (Target, error)
+	// Decide is the verdict of this node's present policy.
+	Decide(source, destination identity.Name) policy.Decision
+	// Granted says whether a live grant lets node run service.
+	Granted(node, service identity.Name) bool
+	// Dial connects to the program of this node that in names.
+	Dial(ctx context.Context, in Inbound) (*net.TCPConn, error)
+}
+
+// Identities are the certificates in use; they change at any time.
+type Identities interface {
+	identity.Source
+	// ServiceSVID is the certificate that proves a service of this node on lanes.
+	ServiceSVID(identity.Name) (*identity.SVID, error)
+}
+
+// Config is what a proxy needs. Zero limits mean their defaults.
+type Config struct {
+	Node       identity.ID // this node
+	Router     Router
+	Identities Identities
+	Check      identity.PeerCheck // further condition on a peer's node certificate; may be nil
+	Log        *slog.Logger
+	OnEnd      func(Flow) // called once for every connection, refused ones too; must not block; may be nil
+
+	IdleLanes   int           // warm lanes kept per peer; default 64
+	IdleTimeout time.Duration // how long one is kept; default 90 s. The peer keeps its end twice as long.
+	Dials       int           // lanes being dialled at once per peer; default 16
+	PeerLanes   int           // lanes accepted from one peer; default 12,000
+}
+
+const (
+	dialTimeout   = 5 * time.Second         // TCP and TLS of a lane, the answer to OPEN, the program's accept
+	resetTimeout  = time.Second             // for a peer to answer RESET before the lane is given up
+	expiryGrace   = 5 * time.Second         // a lane outlives its last proven node certificate by this
+	silenceLimit  = 3500 * time.Millisecond // without a sign of life: with the janitor's rounds, under 5 s
+	janitorPeriod = 500 * time.Millisecond
+)
+
+// Proxy carries connections. Make it with New, end it with Close.
+type Proxy struct {
+	cfg    Config
+	ctx    context.Context
+	cancel context.CancelFunc
+	lanes  *pools
+	blocks blocks
+	tick   atomic.Uint64  // janitor's rounds, from 1: a coarse clock
+	work   sync.WaitGroup // goroutines that call into the proxy or were started by it
+	live   sync.WaitGroup // streams
+
+	mu      sync.Mutex
+	closed  bool
+	streams map[*stream]struct{}
+}
+
+// New starts a proxy. It accepts nothing before Serve or ServeLane is called.
+func New(cfg Config) *Proxy {
+	cfg.IdleLanes = orDefault(cfg.IdleLanes, 64)
+	cfg.IdleTimeout = orDefault(cfg.IdleTimeout, 90*time.Second)
+	cfg.Dials = orDefault(cfg.Dials, 16)
+	cfg.PeerLanes = orDefault(cfg.PeerLanes, 12_000)
+	if cfg.OnEnd == nil {
+		cfg.OnEnd = func(Flow) {}
+	}
+	p := &Proxy{cfg: cfg, streams: map[*stream]struct{}{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.lanes = newPools(&p.cfg, &p.blocks)
+	p.tick.Store(1)
+	p.work.Go(p.clean)
+	return p
+}
+
+func orDefault[T int | time.Duration](v, def T) T {
+	if v == 0 {
+		return def
+	}
+	return v
+}
+
+// Serve accepts captured connections until ctx or the proxy ends, and closes
+// ln. Live streams go on until they end or Close is called.
+func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
+	if !p.enter() {
+		return errors.Join(net.ErrClosed, ln.Close())
+	}
+	defer p.work.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
+	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case err == nil:
+			p.accepted(conn)
+		case ctx.Err() != nil:
+			return nil
+		case passing(err):
+			pause(ctx, 10*time.Millisecond) // instead of spinning until a descriptor is free
+		default:
+			return fmt.Errorf("accept captured connections on %s: %w", ln.Addr(), err)
+		}
+	}
+}
+
+func (p *Proxy) accepted(conn net.Conn) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok || !p.enter() {
+		_ = conn.Close()
+		return
+	}
+	go func() {
+		defer p.work.Done()
+		p.captured(tcp)
+	}()
+}
+
+// passing says whether an error of accept goes by itself.
+func passing(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// enter counts a goroutine in; false once the proxy is closed.
+func (p *Proxy) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.work.Add(1)
+	return true
+}
+
+// CloseLanes ends every lane with a node, and with them its streams, which
+// end with the reason "revoked".
+func (p *Proxy) CloseLanes(node identity.Name) {
+	for _, l := range p.lanes.all() {
+		if l.peer.Name() == node {
+			l.abort(policy.ReasonRevoked)
+		}
+	}
+}
+
+// Close cuts every stream (reason "drain"), closes lanes and listeners, and
+// returns when all goroutines have ended.
+func (p *Proxy) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.cancel()
+	for _, s := range p.all() {
+		s.stop(policy.ReasonDrain)
+	}
+	timer := time.AfterFunc(2*resetTimeout, p.lanes.shut)
+	p.live.Wait()
+	timer.Stop()
+	p.lanes.shut()
+	p.work.Wait()
+	return nil
+}
+
+// ServeLane serves one accepted connection with ALPN tacit-lane/1 whose
+// handshake is done, until it ends. After ctx has ended, no further stream is
+// taken; the live one goes on until it ends or Close is called.
+func (p *Proxy) ServeLane(ctx context.Context, conn *tls.Conn) {
+	if !p.enter() {
+		_ = conn.Close()
+		return
+	}
+	defer p.work.Done()
+	l, err := p.lanes.accept(conn)
+	if err != nil {
+		p.cfg.Log.Warn("lane refused", "peer", conn.RemoteAddr(), "err", err)
+		_ = conn.Close()
+		return
+	}
+	defer context.AfterFunc(ctx, l.retire)()
+	err = p.serve(l)
+	p.lanes.drop(l)
+	p.cfg.Log.Debug("lane ended", "peer", l.peer, "err", err)
+}

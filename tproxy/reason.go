@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tproxy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"tacit/policy"
+)
+
+// errNudged: a read was woken because there is nothing more to wait for.
+var errNudged = errors.New("nothing more to wait for")
+
+func refuse(r policy.Reason, format string, args ...any) error {
+	return &policy.Refusal{Reason: r, Detail: fmt.Sprintf(format, args...)}
+}
+
+// reasonOf is an error's reason; def where it has none of its own.
+func reasonOf(err error, def policy.Reason) policy.Reason {
+	var r *policy.Refusal
+	switch {
+	case errors.As(err, &r):
+		return r.Reason
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return policy.ReasonLimit
+	}
+	return def
+}
+
+// foreignReason is a reason that a peer sent; one that isn't on the list is a
+// fault of the peer's.
+func foreignReason(text []byte) policy.Reason {
+	if r := policy.Reason(text); slices.Contains(policy.Reasons(), r) {
+		return r
+	}
+	return policy.ReasonProtocol
+}

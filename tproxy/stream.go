@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tproxy
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tacit/identity"
+	"tacit/policy"
+)
+
+// stream is one connection from its acceptance to its flow record. near is the
+// program's socket here, far what leads to the other program.
+type stream struct {
+	p    *Proxy
+	out  way // near to far
+	in   way // far to near
+	ends atomic.Int32
+
+	counted bool // among those that Close waits for; begin and finish use it
+
+	mu        sync.Mutex
+	record    Flow
+	near, far side
+	end       policy.Reason // why it broke; the first one stays
+	over      bool          // both sides are let go of
+}
+
+// way is one direction.
+type way struct {
+	bytes   atomic.Uint64
+	blocked atomic.Uint64 // the janitor's round in which the write under way began; 0: none is
+}
+
+func (p *Proxy) newStream(f Flow) *stream {
+	f.Start = time.Now()
+	return &stream{p: p, record: f}
+}
+
+// flow is the record as it is now.
+func (s *stream) flow() Flow {
+	s.mu.Lock()
+	f := s.record
+	f.End = s.end
+	s.mu.Unlock()
+	f.Sent, f.Received = s.out.bytes.Load(), s.in.bytes.Load()
+	if f.Direction == DirectionIn {
+		f.Sent, f.Received = f.Received, f.Sent
+	}
+	f.Duration = time.Since(f.Start)
+	return f
+}
+
+// stop breaks the stream unless it is over or broken already: RST to the
+// program here, and whatever blocks on the far side ends soon. It doesn't block.
+func (s *stream) stop(r policy.Reason) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over || s.end != "" {
+		return false
+	}
+	s.end = r
+	if s.near != nil {
+		s.near.hurry()
+	}
+	if s.far != nil {
+		s.far.hurry()
+	}
+	return true
+}
+
+func (s *stream) reason() policy.Reason {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.end
+}
+
+// place says where the stream goes.
+func (s *stream) place(node identity.Name, port uint16, direction string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.record.Node, s.record.Port, s.record.Direction = node, port, direction
+}
+
+// attach gives the stream a side; a stream that was cut meanwhile takes none.
+func (s *stream) attach(place *side, to side) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.end != "" {
+		return refuse(s.end, "cut while it was being opened")
+	}
+	*place = to
+	return nil
+}
+
+// run copies until both directions have ended, and lets go of both sides. It
+// takes one goroutine besides the caller's.
+func (s *stream) run() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.pump(s.near, s.far, &s.out)
+	}()
+	s.pump(s.far, s.near, &s.in)
+	<-done
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
+	s.near.close()
+	s.far.close()
+}
+
+// pump copies one direction. Its read goes on after FIN, so that a reset that
+// comes later is passed on; the direction that ends second wakes the other.
+func (s *stream) pump(from, to side, w *way) {
+	for {
+		b, n, err := from.read()
+		switch {
+		case err == nil:
+			s.write(to, b, n, w)
+			s.p.blocks.put(b)
+		case errors.Is(err, io.EOF):
+			if err := to.closeWrite(); err != nil {
+				s.fail(reasonOf(err, policy.ReasonReset))
+			}
+			if s.ends.Add(1) == 2 {
+				to.nudge()
+				return
+			}
+		case errors.Is(err, errNudged) && s.ends.Load() == 2:
+			return
+		default:
+			s.fail(reasonOf(err, policy.ReasonReset))
+			return
+		}
+	}
+}
+
+// write hands a block on. After a failure pump reads on until its source, told
+// by fail, ends as well.
+func (s *stream) write(to side, b *block, n int, w *way) {
+	w.blocked.Store(s.p.tick.Load())
+	err := to.write(b, n)
+	w.blocked.Store(0)
+	if err != nil {
+		s.fail(reasonOf(err, policy.ReasonReset))
+		return
+	}
+	w.bytes.Add(uint64(n))
+}
+
+// fail breaks the stream and tells the other end.
+func (s *stream) fail(r policy.Reason) {
+	s.stop(r)
+	s.near.reset(s.reason())
+	s.far.reset(s.reason())
+}
+
+// stalled: a write has been blocked for a second or more.
+func (s *stream) stalled(w *way) bool {
+	began := w.blocked.Load()
+	return began != 0 && s.p.tick.Load()-began >= uint64(time.Second/janitorPeriod)
+}
+
+// reap ends a stream that waits for a side which doesn't read although the
+// other side is gone: nobody would notice before the wait is over.
+func (s *stream) reap() {
+	if !s.stalled(&s.out) && !s.stalled(&s.in) {
+		return
+	}
+	s.mu.Lock()
+	near, far, over := s.near, s.far, s.over
+	s.mu.Unlock()
+	if over || near == nil || far == nil {
+		return
+	}
+	if s.stalled(&s.out) && near.dead() {
+		s.stop(policy.ReasonReset)
+	}
+	if s.stalled(&s.in) && far.dead() {
+		s.stop(policy.ReasonLane)
+	}
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tproxy
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"tacit/identity"
+	"tacit/policy"
+)
+
+const (
+	maxProofs    = 64                     // of services, per lane and direction
+	renewalPause = 300 * time.Millisecond // between two proofs of the peer's node certificate
+)
+
+// trust is what the two ends of a lane have proven to each other. The lane's
+// mutex guards it.
+type trust struct {
+	own        *x509.Certificate   // this node's leaf, as last proven to the peer
+	ownStale   time.Time           // when own is past half life
+	chain      []*x509.Certificate // the peer's, as last proven to us
+	chainStale time.Time
+	renewed    time.Time        // when the peer last proved it
+	bundle     *identity.Bundle // by which chain was verified
+	retired    time.Time        // when chain's root was found to be gone; zero: it wasn't
+	theirs     map[identity.ID]span // services that the peer has proven
+	ours       map[identity.Name]*x509.Certificate // service leaves that we have proven to the peer
+	seen       int                                 // service proofs of the peer's
+	shown      int                                 // ours
+}
+
+// span is a certificate's life: all that is kept of a service's, since parsed
+// certificates are large and lanes many.
+type span struct{ from, to time.Time }
+
+func newTrust(own *x509.Certificate, chain []*x509.Certificate, now time.Time, bundle *identity.Bundle) trust {
+	return trust{own: own, ownStale: stale(own, now), chain: chain, chainStale: stale(chain[0], now), bundle: bundle,
+		theirs: map[identity.ID]span{}, ours: map[identity.Name]*x509.Certificate{}}
+}
+
+// stale is when a lane should give way to one with newer certificates: at the
+// certificate's half life or, where it was older than that already when it was
+// proven, at half of what was left, so that lanes are still reused while no
+// authority renews anything.
+func stale(leaf *x509.Certificate, proven time.Time) time.Time {
+	if half := between(leaf.NotBefore, leaf.NotAfter); proven.Before(half) {
+		return half
+	}
+	return between(proven, leaf.NotAfter)
+}
+
+func between(a, b time.Time) time.Time { return a.Add(b.Sub(a) / 2) }
+
+func (t *trust) staleAt() time.Time {
+	if t.ownStale.Before(t.chainStale) {
+		return t.ownStale
+	}
+	return t.chainStale
+}
+
+// endsAt is when the lane is cut unless the peer proves its certificate anew.
+func (t *trust) endsAt() time.Time {
+	end := t.chain[0].NotAfter
+	if !t.retired.IsZero() && t.retired.Before(end) {
+		end = t.retired
+	}
+	return end.Add(expiryGrace)
+}
+
+// proof makes a frame that proves a certificate of ours on this lane.
+func (l *lane) proof(role identity.Role, s *identity.SVID) ([]byte, error) {
+	p, err := identity.Prove(s, role, l.channel)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := encodeProof(role, p)
+	if err != nil {
+		return nil, err
+	}
+	return appendFrame(nil, kindProve, 0, payload), nil
+}
+
+// service makes the frame that proves a service of this node, or none where
+// the peer has seen this very certificate and doesn't ask again.
+func (l *lane) service(role identity.Role, name identity.Name, again bool) ([]byte, error) {
+	s, err := l.cfg.Identities.ServiceSVID(name)
+	if err != nil {
+		return nil, refuse(policy.ReasonProof, "service %s: %v", name, err)
+	}
+	l.mu.Lock()
+	known := l.ours[name] == s.Chain[0] && !again
+	if !known {
+		l.ours[name] = s.Chain[0]
+		l.shown++
+	}
+	full := l.shown > maxProofs
+	l.mu.Unlock()
+	if known {
+		return nil, nil
+	}
+	if full {
+		return nil, refuse(policy.ReasonLimit, "more than %d proofs on one lane", maxProofs)
+	}
+	frame, err := l.proof(role, s)
+	if err != nil {
+		return nil, refuse(policy.ReasonProof, "service %s: %v", name, err)
+	}
+	return frame, nil
+}
+
+// learn takes in a proof of the peer's. A service's that doesn't hold is
+// refused with the reason "proof"; anything else wrong breaks the lane.
+func (l *lane) learn(payload []byte) (identity.ID, error) {
+	role, p, err := decodeProof(payload)
+	if err != nil {
+		return identity.ID{}, l.breach("%v", err)
+	}
+	if role == identity.RoleNode {
+		return l.peer, l.renew(p)
+	}
+	if (role == identity.RoleServer) != l.dialled {
+		return identity.ID{}, l.breach("a proof in role %d from the wrong end", role)
+	}
+	if !l.count() {
+		return identity.ID{}, l.breach("more than %d proofs on one lane", maxProofs)
+	}
+	id, leaf, err := p.Verify(l.cfg.Identities.Bundle(), role, l.channel, time.Now())
+	if err != nil {
+		l.cfg.Log.Warn("proof refused", "peer", l.peer, "err", err)
+		return identity.ID{}, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.theirs[id] = span{leaf.NotBefore, leaf.NotAfter}
+	return id, nil
+}
+
+func (l *lane) count() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen++
+	return l.seen <= maxProofs
+}
+
+func (l *lane) breach(format string, args ...any) error {
+	l.abort(policy.ReasonProtocol)
+	return refuse(policy.ReasonProtocol, format, args...)
+}
+
+// renew takes the peer's node certificate, proven anew.
+func (l *lane) renew(p identity.Proof) error {
+	now, bundle := time.Now(), l.cfg.Identities.Bundle()
+	l.mu.Lock()
+	early := now.Sub(l.renewed) < renewalPause
+	l.renewed = now
+	l.mu.Unlock()
+	if early {
+		return l.breach("node certificate proven too often")
+	}
+	id, leaf, err := p.Verify(bundle, identity.RoleNode, l.channel, now)
+	switch {
+	case err == nil && id != l.peer:
+		err = fmt.Errorf("%s isn't the node of this lane", id)
+	case err == nil && l.cfg.Check != nil:
+		err = l.cfg.Check(id, leaf)
+	}
+	if err != nil {
+		l.abort(policy.ReasonProof)
+		return refuse(policy.ReasonProof, "%s: %v", l.peer, err)
+	}
+	chain, err := parseAll(p.Chain)
+	if err != nil {
+		return l.breach("%v", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.chain, l.chainStale, l.bundle, l.retired = chain, stale(leaf, now), bundle, time.Time{}
+	return nil
+}
+
+func parseAll(ders [][]byte) (chain []*x509.Certificate, err error) {
+	for _, der := range ders {
+		c, e := x509.ParseCertificate(der)
+		err = errors.Join(err, e)
+		chain = append(chain, c)
+	}
+	return chain, err
+}
+
+// proven says whether the peer has proven the service by a certificate that
+// lasts. soon: for less than an eighth of its life, so better ask again.
+func (l *lane) proven(name identity.Name, now time.Time) (ok, soon bool) {
+	l.mu.Lock()
+	life := l.theirs[identity.ServiceID(l.cfg.Node.TrustDomain(), name)]
+	l.mu.Unlock()
+	if now.After(life.to) {
+		return false, false
+	}
+	return true, life.to.Sub(now) < life.to.Sub(life.from)/8
+}
+
+// outdated says whether this node's certificate was renewed since it was
+// proven on a lane that is busy. An idle one is replaced instead.
+func (l *lane) outdated() bool {
+	s := l.cfg.Identities.NodeSVID()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.busy && !l.broken && s.Chain[0] != l.own
+}
+
+// reprove proves this node's certificate anew.
+func (l *lane) reprove(now time.Time) {
+	s := l.cfg.Identities.NodeSVID()
+	l.mu.Lock()
+	known := l.own == s.Chain[0]
+	l.own, l.ownStale = s.Chain[0], stale(s.Chain[0], now)
+	l.mu.Unlock()
+	if known {
+		return
+	}
+	frame, err := l.proof(identity.RoleNode, s)
+	if err == nil {
+		err = l.send(frame)
+	}
+	if err != nil {
+		l.cfg.Log.Warn("node certificate not proven anew", "peer", l.peer, "err", err)
+	}
+}
+
+// recheck asks the further condition on the peer's certificate again.
+func (l *lane) recheck() error {
+	if l.cfg.Check == nil {
+		return nil
+	}
+	l.mu.Lock()
+	leaf := l.chain[0]
+	l.mu.Unlock()
+	return l.cfg.Check(l.peer, leaf)
+}
+
+// expired says whether the peer's last proven node certificate, or its root,
+// has been gone for expiryGrace.
+func (l *lane) expired(now time.Time) bool {
+	bundle := l.cfg.Identities.Bundle()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if bundle != l.bundle {
+		l.bundle, l.retired = bundle, time.Time{}
+		if _, err := bundle.Verify(withoutRoot(l.chain), earlier(now, l.chain[0].NotAfter)); err != nil {
+			l.retired = now
+		}
+	}
+	return now.After(l.endsAt())
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// withoutRoot drops a root at the end of a chain: peers may send it.
+func withoutRoot(chain []*x509.Certificate) []*x509.Certificate {
+	if n := len(chain); n > 1 && chain[n-1].CheckSignatureFrom(chain[n-1]) == nil {
+		return chain[:n-1]
+	}
+	return chain
+}
