@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command tacitd is the daemon of a tacit node: flags and config file become a
+// node.Config, and node.Run does the rest. It must hold no other logic.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"tacit/node"
+)
+
+// version is set by the linker (see the Makefile).
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := rootCommand().ExecuteContext(ctx); err != nil {
+		if !errors.Is(err, errReported) {
+			fmt.Fprintln(os.Stderr, "tacitd:", err)
+		}
+		stop()
+		os.Exit(1)
+	}
+}
+
+// errReported: the command has said what is wrong; only the status is left.
+var errReported = errors.New("reported")
+
+func rootCommand() *cobra.Command {
+	var o options
+	root := &cobra.Command{
+		Use:   "tacitd",
+		Short: "the daemon of a tacit node",
+		Long: "tacitd captures the connections of this host's workloads, carries them to other\n" +
+			"nodes in mutual TLS, and lets only those exist that an intention permits.\n" +
+			"Every flag is also a key of the config file (HCL or JSON), with _ for -.",
+		Example: "  tacitd --bootstrap\n" +
+			"  tacitd --join host1 --token-file token\n" +
+			"  tacitd --config /etc/tacit/tacitd.hcl",
+		Version:       version,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := o.config(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if os.Geteuid() != 0 {
+				return errors.New("must run as root: it loads eBPF programs and sets routes")
+			}
+			return node.Run(cmd.Context(), cfg)
+		},
+	}
+	o.bind(root.PersistentFlags())
+	root.AddCommand(cleanupCommand(&o), doctorCommand(&o))
+	return root
+}
+
+func cleanupCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:     "cleanup",
+		Short:   "remove all kernel and firewall state of this node, daemon stopped or dead",
+		Example: "  tacitd cleanup",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := o.config(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			removed, err := node.Cleanup(cfg)
+			for _, line := range removed {
+				fmt.Fprintln(cmd.OutOrStdout(), line)
+			}
+			return err
+		},
+	}
+}
+
+func doctorCommand(o *options) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "doctor",
+		Short:   "is this host fit for tacit: kernel, cgroup v2, bpffs, iptables, sysctls, ports, limits",
+		Example: "  tacitd doctor",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := o.config(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			fit, err := node.Doctor(cfg, asJSON, cmd.OutOrStdout())
+			if err == nil && !fit {
+				return errReported
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}

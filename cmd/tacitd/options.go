@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"tacit/node"
+	"tacit/node/workload"
+	"tacit/policy"
+)
+
+// options are the flags' texts; config turns them into a node.Config.
+type options struct {
+	file           string
+	cfg            node.Config
+	defaultAction  string
+	range4, range6 string
+	logFormat      string
+	logLevel       string
+}
+
+func (o *options) bind(f *pflag.FlagSet) {
+	c := &o.cfg
+	f.StringVar(&o.file, "config", "", "config file, HCL or JSON; flags win over it")
+	f.StringVar(&c.Node, "node", node.HostName(), "this node's name")
+	f.StringVar(&c.StateDir, "state-dir", "/var/lib/tacit", "keys, certificates, records")
+	f.StringVar(&c.RunDir, "run-dir", "/run/tacit", "the CLI's socket")
+	f.StringVar(&c.Address, "address", "", "this node's IP address as others reach it (default: the one that routes out)")
+	f.StringVar(&c.Cgroup, "cgroup", "", "root of the cgroup v2 tree to hook (default: from the mount table)")
+	f.StringVar(&c.BPFDir, "bpffs-dir", "/sys/fs/bpf/tacit", "where programs and maps are pinned; bpffs is mounted when missing")
+	f.StringVar(&c.ServicesDir, "services-dir", "/etc/tacit/services.d", "service definitions")
+	f.BoolVar(&c.Bootstrap, "bootstrap", false, "create the mesh, its authority and its operator key; ignored by a member")
+	f.StringSliceVar(&c.Join, "join", nil, "address of a member; ignored by a member")
+	f.StringVar(&c.TokenFile, "token-file", "", "file with the join token")
+	f.StringVar(&c.TrustDomain, "trust-domain", "tacit.local", "SPIFFE trust domain of a new mesh")
+	f.StringVar(&o.defaultAction, "default-intention", "deny", "where no intention matches: allow or deny")
+	f.StringSliceVar(&c.Domains, "domain", []string{"mesh"}, "DNS domains of the mesh; consul is always one")
+	f.StringVar(&c.Redirect, "redirect", "auto", "how connections are captured: auto or sockets")
+	f.Uint16Var(&c.GossipPort, "gossip-port", 7946, "port for gossip, UDP and TCP")
+	f.Uint16Var(&c.LanePort, "lane-port", 7947, "port for lanes and enrolment, TCP")
+	f.StringVar(&o.range4, "virtual-range4", "240.64.0.0/12", "virtual IPv4 addresses")
+	f.StringVar(&o.range6, "virtual-range6", "fd7a:ac17::/32", "virtual IPv6 addresses")
+	f.DurationVar(&c.LeafTTL, "leaf-ttl", time.Hour, "life of the certificates this node's authority issues")
+	f.StringVar(&c.ResolvConf, "resolv-conf", "/etc/resolv.conf", "the file that names the host's resolvers")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+}
+
+// config merges the file below the flags and understands every text.
+func (o *options) config(f *pflag.FlagSet) (node.Config, error) {
+	if o.file != "" {
+		if err := applyFile(o.file, f); err != nil {
+			return node.Config{}, err
+		}
+	}
+	c := o.cfg
+	c.Version = version
+	var errs [5]error
+	c.Default, errs[0] = policy.ParseAction(o.defaultAction)
+	c.Range4, errs[1] = netip.ParsePrefix(o.range4)
+	c.Range6, errs[2] = netip.ParsePrefix(o.range6)
+	c.Log, errs[3] = logger(o.logFormat, o.logLevel, os.Stderr)
+	errs[4] = fillDefaults(&c)
+	names := []string{"--default-intention", "--virtual-range4", "--virtual-range6", "", ""}
+	for i, err := range errs {
+		if err != nil && names[i] != "" {
+			return c, fmt.Errorf("%s: %w", names[i], err)
+		}
+	}
+	return c, errors.Join(errs[:]...)
+}
+
+// fillDefaults finds what depends on the host.
+func fillDefaults(c *node.Config) error {
+	var err error
+	if c.Cgroup == "" {
+		if c.Cgroup, err = workload.Root(); err != nil {
+			return err
+		}
+	}
+	if c.Address == "" {
+		c.Address = ownAddress()
+	}
+	return nil
+}
+
+// ownAddress is the address that packets to the world would carry; connecting
+// a UDP socket sends nothing. Empty when there is no route.
+func ownAddress() string {
+	for _, probe := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} { // RFC 5737, RFC 3849
+		conn, err := net.Dial("udp", probe)
+		if err != nil {
+			continue
+		}
+		defer conn.Close()
+		if at, err := netip.ParseAddrPort(conn.LocalAddr().String()); err == nil {
+			return at.Addr().String()
+		}
+	}
+	return ""
+}
+
+func logger(format, level string, w io.Writer) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: debug, info, warn or error", level)
+	}
+	h := &slog.HandlerOptions{Level: l}
+	switch strings.ToLower(format) {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, h)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, h)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: text or json", format)
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+
+	"golang.org/x/sync/errgroup"
+
+	"tacit/bpf"
+	"tacit/node/dns"
+	"tacit/policy"
+	"tacit/policy/kernel"
+	"tacit/redirect"
+	"tacit/tproxy"
+)
+
+// capture puts the hooks, the listeners and the routes on the host.
+func (n *Node) capture(ctx context.Context, daemonCgroup uint64) error {
+	var err error
+	n.objects, err = bpf.Load(bpf.Config{
+		PinDir: n.cfg.BPFDir, Cgroup: n.tree.Root(), Depth: n.tree.Depth(), DaemonCgroup: daemonCgroup,
+		Range4: n.cfg.Range4, Range6: n.cfg.Range6, DefaultAllow: n.cfg.Default == policy.Allow,
+	})
+	if err != nil {
+		return err
+	}
+	n.kernel, err = kernel.New(kernel.Config{Objects: n.objects, Numbers: n.numbers,
+		Range4: n.cfg.Range4, Range6: n.cfg.Range6, Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.proxy = tproxy.New(tproxy.Config{Node: n.member.svid.ID, Router: router{n}, Identities: n.wallet,
+		Check: n.checkPeer, Log: n.log})
+	return n.steer(ctx)
+}
+
+// steer opens the listeners, tells the hooks of them, and sets the routes.
+func (n *Node) steer(ctx context.Context) error {
+	var err error
+	if n.listeners, err = redirect.Listen(ctx, hasIPv6()); err != nil {
+		return err
+	}
+	if err := n.tellHooks(); err != nil {
+		return err
+	}
+	n.dns = dns.New(dns.Config{Zone: zone{n}, Domains: append([]string{"consul"}, n.cfg.Domains...), Search: n.search, Log: n.log})
+	n.resolvers = newResolvers(n)
+	if err := n.resolvers.start(ctx); err != nil {
+		return err
+	}
+	n.plan = redirect.NewPlan(n.redirectConfig())
+	return redirect.Apply(n.plan)
+}
+
+// tellHooks hands the listeners to the program that assigns captured connections.
+func (n *Node) tellHooks() error {
+	fd4, err := fdOf(n.listeners.TCP4)
+	if err != nil {
+		return err
+	}
+	fd6 := -1
+	if n.listeners.TCP6 != nil {
+		if fd6, err = fdOf(n.listeners.TCP6); err != nil {
+			return err
+		}
+	}
+	port4, port6 := n.listeners.Ports()
+	return n.objects.SetListeners(fd4, fd6, port4, port6)
+}
+
+func fdOf(ln *net.TCPListener) (int, error) {
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	out := -1
+	err = raw.Control(func(fd uintptr) { out = int(fd) })
+	return out, err
+}
+
+func (n *Node) redirectConfig() redirect.Config {
+	c := redirect.Config{Range4: n.cfg.Range4, Range6: n.cfg.Range6, IPv6: hasIPv6(), TPROXY: true,
+		Resolvers: n.resolvers.addrs()}
+	c.Port4, c.Port6 = n.listeners.Ports()
+	c.DNSPort4, c.DNSPort6 = n.resolvers.foreignPorts()
+	if _, err := exec.LookPath("iptables"); err != nil {
+		n.log.Warn("iptables is not installed: programs in other network namespaces are not captured (apt-get install iptables)")
+		c.TPROXY = false
+	}
+	return c
+}
+
+// serveCaptured accepts what the hooks and TPROXY deliver.
+func (n *Node) serveCaptured(ctx context.Context, g *errgroup.Group) {
+	for _, ln := range []*net.TCPListener{n.listeners.TCP4, n.listeners.TCP6} {
+		if ln != nil {
+			g.Go(func() error { return n.proxy.Serve(ctx, ln) })
+		}
+	}
+}
+
+func portOf(ln net.Listener) uint16 { return uint16(ln.Addr().(*net.TCPAddr).Port) }
+
+func hasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
+}
+
+// watchEvents logs each refusal that the hooks made, with its one reason.
+func (n *Node) watchEvents(ctx context.Context) error {
+	go n.sweepWhenAsked(ctx)
+	return n.kernel.Events(ctx, func(e kernel.Event) {
+		n.log.Info("connection refused", "source", orNobody(string(e.Source)), "destination", e.Destination,
+			"reason", e.Reason, "target", e.Target, "pid", e.PID, "program", e.Comm)
+	})
+}
+
+// sweepWhenAsked cuts same-node pairs that completed behind a sweep's back.
+func (n *Node) sweepWhenAsked(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.kernel.SweepWanted():
+			n.sweep()
+		}
+	}
+}
+
+func orNobody(s string) string {
+	if s == "" {
+		return "nobody"
+	}
+	return s
+}
+
+// watchFolder reads service files again when they change.
+func (n *Node) watchFolder(ctx context.Context) error {
+	n.reloadFolder()
+	return n.folder.Watch(ctx, func() {
+		n.reloadFolder()
+		n.nudge()
+	})
+}
+
+func (n *Node) reloadFolder() {
+	_, bad := n.folder.Reload()
+	var err error
+	for _, p := range bad {
+		n.log.Error("service file refused, its last good version stays in force", "err", p)
+		err = fmt.Errorf("%v", p)
+	}
+	n.problems.set("service files", err)
+}
+
+// watchAddrs wakes the loop when this node's addresses change.
+func (n *Node) watchAddrs(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	done := make(chan error, 1)
+	go func() { done <- redirect.WatchAddrs(ctx, changed) }()
+	for {
+		select {
+		case <-changed:
+			n.nudge()
+		case err := <-done:
+			return err
+		}
+	}
+}
+
+func (n *Node) localAddrs() []netip.Addr {
+	addrs, err := redirect.LocalAddrs()
+	n.problems.set("addresses", err)
+	return append(addrs, n.cfg.addr)
+}

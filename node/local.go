@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"tacit/identity"
+	"tacit/node/definition"
+	"tacit/node/workload"
+	"tacit/policy"
+	"tacit/redirect"
+)
+
+// localView is what runs on this node, as last looked at. Immutable.
+type localView struct {
+	services []localService
+}
+
+// localService is one instance defined on this node.
+type localService struct {
+	definition.Definition
+	cgroups  []string // of its workload, those that exist now
+	listener listener
+}
+
+// listener is who holds an instance's port.
+type listener struct {
+	state string         // verified, unverified, foreign or none
+	addr  netip.AddrPort // where to dial it; zero for foreign
+	who   string         // for foreign: what was found
+}
+
+const (
+	listenerVerified   = "verified"   // its socket belongs to the workload
+	listenerUnverified = "unverified" // the service has no workload that could be compared
+	listenerForeign    = "foreign"    // somebody else's socket
+	listenerNone       = "none"       // nobody listens
+)
+
+// lookAtLocal reads definitions, cgroups and listening sockets.
+func (n *Node) lookAtLocal() *localView {
+	v := &localView{}
+	for _, d := range n.definitions() {
+		s := localService{Definition: d, cgroups: n.tree.Paths(d.Name, selector(d))}
+		if d.Port != 0 {
+			s.listener = n.lookAtListener(d, s.cgroups)
+		}
+		v.services = append(v.services, s)
+	}
+	return v
+}
+
+func selector(d definition.Definition) workload.Selector {
+	w := d.Workload
+	return workload.Selector{Cgroup: w.Cgroup, SystemdUnit: w.SystemdUnit, Container: w.Container}
+}
+
+// definitions are those of the folder and those registered by command; a
+// file's wins over a command's where both name one id.
+func (n *Node) definitions() []definition.Definition {
+	defs := n.folder.Definitions()
+	ids := map[string]bool{}
+	for _, d := range defs {
+		ids[d.ID] = true
+	}
+	err := n.store.Services(func(id string, text []byte) error {
+		var d definition.Definition
+		if err := json.Unmarshal(text, &d); err != nil {
+			return fmt.Errorf("registered service %s: %w", id, err)
+		}
+		if !ids[id] {
+			defs = append(defs, d)
+		}
+		return nil
+	})
+	if err != nil {
+		n.problems.set("services", err)
+	}
+	return defs
+}
+
+func (n *Node) lookAtListener(d definition.Definition, cgroups []string) listener {
+	socks, err := redirect.ListeningOn(d.Port)
+	if err != nil {
+		n.log.Warn("listening sockets can't be read", "port", d.Port, "err", err)
+		return listener{state: listenerForeign, who: err.Error()}
+	}
+	return judgeListeners(d, socks, func(id uint64) bool {
+		return slices.ContainsFunc(cgroups, func(path string) bool { return workload.Within(path, id) })
+	}, len(cgroups) > 0)
+}
+
+// judgeListeners is the rule: every socket that listens on the port where the
+// instance is reached must belong to its workload, where the service has one.
+func judgeListeners(d definition.Definition, socks []redirect.Listening, ours func(cgroup uint64) bool, known bool) listener {
+	out := listener{state: listenerNone}
+	for _, s := range socks {
+		at, reached := dialable(d, s.Addr)
+		if !reached {
+			continue
+		}
+		state := listenerUnverified
+		if known && ours(s.CgroupID) {
+			state = listenerVerified
+		} else if known {
+			return listener{state: listenerForeign, who: fmt.Sprintf("socket of uid %d, cgroup %d, listens on %s", s.UID, s.CgroupID, s.Addr)}
+		}
+		if out.state == listenerNone || at.Addr().Is4() {
+			out = listener{state: state, addr: at}
+		}
+	}
+	return out
+}
+
+// dialable turns a listening address into the one to dial, and says whether
+// the instance is reached there.
+func dialable(d definition.Definition, a netip.AddrPort) (netip.AddrPort, bool) {
+	addr := a.Addr().Unmap()
+	if addr.IsUnspecified() {
+		if d.Address != "" {
+			own, err := netip.ParseAddr(d.Address)
+			return netip.AddrPortFrom(own, a.Port()), err == nil
+		}
+		if addr.Is4() {
+			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port()), true
+		}
+		return netip.AddrPortFrom(netip.IPv6Loopback(), a.Port()), true
+	}
+	if d.Address != "" && d.Address != addr.String() && !addr.IsLoopback() {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(addr, a.Port()), true
+}
+
+// find returns the instance of service at port; id picks among several.
+func (v *localView) find(service identity.Name, port uint16, id string) (localService, bool) {
+	i := slices.IndexFunc(v.services, func(s localService) bool {
+		return s.Name == service && s.Port == port && (id == "" || s.ID == id)
+	})
+	if i < 0 {
+		return localService{}, false
+	}
+	return v.services[i], true
+}
+
+// names are the services that have an instance here, sorted.
+func (v *localView) names() []identity.Name {
+	var out []identity.Name
+	for _, s := range v.services {
+		out = append(out, s.Name)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// clash refuses a definition whose port another service of this node has.
+func (v *localView) clash(d definition.Definition) error {
+	for _, s := range v.services {
+		if d.Port != 0 && s.Port == d.Port && s.ID != d.ID {
+			return fmt.Errorf("port %d of %s is the port of %s (id %s) on this node already; deregister that one or use another port", d.Port, d.ID, s.Name, s.ID)
+		}
+	}
+	return nil
+}
+
+func refuse(reason policy.Reason, format string, args ...any) error {
+	return &policy.Refusal{Reason: reason, Detail: strings.TrimSpace(fmt.Sprintf(format, args...))}
+}

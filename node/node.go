@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package node assembles a daemon from the rooms: it loads or makes the node's
+// membership, puts capture on the host, starts gossip, lanes, names and the
+// CLI's socket, and keeps the kernel's maps equal to what the records say. It
+// must not hold what a sub-package or another room can hold.
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"tacit/bpf"
+	"tacit/node/catalog"
+	"tacit/node/definition"
+	"tacit/node/dns"
+	"tacit/node/gossip"
+	"tacit/node/store"
+	"tacit/node/workload"
+	"tacit/policy"
+	"tacit/policy/kernel"
+	"tacit/redirect"
+	"tacit/tproxy"
+)
+
+// Node is one running daemon.
+type Node struct {
+	cfg     *settled
+	log     *slog.Logger
+	started time.Time
+
+	store   *store.Store
+	numbers *store.Numbers
+	member  *member
+	wallet  *wallet
+	tree    workload.Tree
+	folder  *definition.Folder
+
+	objects   *bpf.Objects
+	kernel    *kernel.Kernel
+	listeners *redirect.Listeners
+	plan      redirect.Plan
+	pool      *gossip.Pool
+	proxy     *tproxy.Proxy
+	dns       *dns.Server
+	resolvers *resolvers
+
+	catalog atomic.Pointer[catalog.Catalog]
+	table   atomic.Pointer[policy.Table]
+	local   atomic.Pointer[localView]
+
+	signing   sync.Mutex // one record is numbered, kept and sent at a time
+	applying  sync.Mutex // one reconciliation at a time; guards the fields below
+	published string     // the digest last announced
+	problems  problems   // what status reports besides its probes
+
+	kick   chan struct{} // something changed: reconcile
+	joined chan struct{} // closed when the pool is there
+}
+
+// Run is the whole life of a daemon: until ctx ends, or something that it
+// can't do without fails.
+func Run(ctx context.Context, cfg Config) error {
+	s, err := cfg.settle()
+	if err != nil {
+		return err
+	}
+	n := &Node{cfg: s, log: cfg.Log, started: time.Now(), kick: make(chan struct{}, 1), joined: make(chan struct{})}
+	n.catalog.Store(catalog.New(s.name, noRecords{}, nil))
+	n.table.Store(policy.NewTable(cfg.Default, nil))
+	n.local.Store(&localView{})
+	defer n.close()
+	if err := n.open(ctx); err != nil {
+		return err
+	}
+	return n.serve(ctx)
+}
+
+// open does what changes the host, in the order that keeps it closed: the
+// daemon's own cgroup before any socket, membership before the kernel, the
+// kernel's refusals before routes, routes before names.
+func (n *Node) open(ctx context.Context) error {
+	var err error
+	if n.tree, err = workload.NewTree(n.cfg.Cgroup); err != nil {
+		return err
+	}
+	if n.store, err = store.Open(n.cfg.StateDir); err != nil {
+		return err
+	}
+	cgroup, err := n.tree.EnterDaemon()
+	if err != nil {
+		return err
+	}
+	if n.member, err = enter(ctx, n.cfg, n.store); err != nil {
+		return err
+	}
+	if n.numbers, err = n.store.Numbers(n.log); err != nil {
+		return err
+	}
+	n.wallet = newWallet(n)
+	if n.folder, err = definition.NewFolder(n.cfg.ServicesDir); err != nil {
+		return err
+	}
+	return n.capture(ctx, cgroup)
+}
+
+// serve runs everything that lives, and ends all of it when one part fails.
+func (n *Node) serve(ctx context.Context) error {
+	lanes, err := n.listenLanes(ctx)
+	if err != nil {
+		return err
+	}
+	defer lanes.Close()
+	if err := n.startGossip(ctx); err != nil {
+		return err
+	}
+	if err := n.announce(); err != nil {
+		return err
+	}
+	n.reconcile()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{
+		n.wallet.Run, n.reconcileLoop, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.serveAPI,
+		func(ctx context.Context) error { return n.serveLanes(ctx, lanes) },
+	} {
+		g.Go(func() error { return run(ctx) })
+	}
+	n.serveCaptured(ctx, g)
+	n.log.Info("ready", "node", n.cfg.name, "address", n.cfg.addr, "trust_domain", n.member.bundle.TrustDomain())
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+	<-ctx.Done()
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	n.drain()
+	return g.Wait()
+}
+
+// drain gives live streams a moment to end by themselves; what the kernel
+// holds stays, so that the mesh is closed while the daemon is away.
+func (n *Node) drain() {
+	deadline := time.Now().Add(drainTime)
+	for len(n.proxy.Flows()) > 0 && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := n.pool.Leave(time.Second); err != nil {
+		n.log.Debug("leaving", "err", err)
+	}
+	if err := n.proxy.Close(); err != nil {
+		n.log.Warn("closing the proxy", "err", err)
+	}
+}
+
+const drainTime = 3 * time.Second
+
+// close lets go of handles, in reverse order; pins and routes stay.
+func (n *Node) close() {
+	var errs []error
+	if n.pool != nil {
+		errs = append(errs, n.pool.Close())
+	}
+	if n.listeners != nil {
+		errs = append(errs, n.listeners.Close())
+	}
+	if n.objects != nil {
+		errs = append(errs, n.objects.Close())
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			n.log.Warn("closing", "err", err)
+		}
+	}
+}
+
+func (n *Node) listenLanes(ctx context.Context) (net.Listener, error) {
+	ln, err := listenTCP(ctx, n.cfg.addr, n.cfg.LanePort)
+	if err != nil {
+		return nil, portError("--lane-port", n.cfg.LanePort, err)
+	}
+	return ln, nil
+}
+
+// serveLanes hands each connection to what its ALPN says: a lane, an
+// enrolment, or a renewal.
+func (n *Node) serveLanes(ctx context.Context, ln net.Listener) error {
+	conf := serverTLS(n)
+	gate := make(chan struct{}, maxHandshakes)
+	return accept(ctx, ln, func(conn net.Conn) {
+		select {
+		case gate <- struct{}{}:
+		default:
+			_ = conn.Close() // a flood of handshakes must not take the memory
+			return
+		}
+		go n.serveLane(ctx, tls.Server(conn, conf), func() { <-gate })
+	})
+}

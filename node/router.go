@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"tacit/identity"
+	"tacit/policy"
+	"tacit/tproxy"
+)
+
+const dialTimeout = 5 * time.Second
+
+// router answers the proxy's questions from the node's present picture.
+type router struct{ n *Node }
+
+// Identify asks the kernel who made the connection. Only a connection to a
+// virtual address has an answer: the daemon's port is no proxy.
+func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
+	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	if err != nil {
+		return tproxy.Origin{}, fmt.Errorf("captured connection: %w", err)
+	}
+	client, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	if err != nil {
+		return tproxy.Origin{}, fmt.Errorf("captured connection: %w", err)
+	}
+	number, ok := r.n.kernel.NumberOf(local.Addr().Unmap())
+	if !ok {
+		return tproxy.Origin{}, refuse(policy.ReasonIdentity, "%s is no virtual address", local)
+	}
+	destination, ok := r.n.numbers.Name(number)
+	if !ok {
+		return tproxy.Origin{}, refuse(policy.ReasonInstance, "%s belongs to no service", local)
+	}
+	source, err := r.source(conn)
+	if err != nil {
+		return tproxy.Origin{}, err
+	}
+	return tproxy.Origin{Source: source, Destination: destination, Port: local.Port(), Client: client, OriginalDst: local}, nil
+}
+
+func (r router) source(conn *net.TCPConn) (identity.Name, error) {
+	var name identity.Name
+	err := onFD(conn, func(fd int) error {
+		origin, err := r.n.kernel.Origin(fd)
+		name = origin.Source
+		return err
+	})
+	return name, err
+}
+
+// Pick chooses an instance of the called service.
+func (r router) Pick(o tproxy.Origin) (tproxy.Target, error) {
+	in, err := r.n.catalog.Load().Pick(o.Destination, o.Port)
+	if err != nil {
+		return tproxy.Target{}, err
+	}
+	return tproxy.Target{Node: in.Node, Lane: in.Lane, Port: in.Port, Instance: in.ID, Local: in.Here}, nil
+}
+
+// Decide judges by the same table that the kernel's maps were made from.
+func (r router) Decide(src, dst identity.Name) policy.Decision {
+	return r.n.table.Load().Decide(src, dst)
+}
+
+// Granted asks the records.
+func (r router) Granted(node, service identity.Name) bool {
+	return r.n.member.ledger.Granted(node, service)
+}
+
+// Dial connects to the program: only to a listener of the workload, and only
+// with a socket that carries the proven source, which the kernel judges again.
+func (r router) Dial(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, error) {
+	s, ok := r.n.local.Load().find(in.Destination, in.Port, in.Instance)
+	if !ok {
+		return nil, refuse(policy.ReasonInstance, "%s port %d doesn't run on this node", in.Destination, in.Port)
+	}
+	l := r.n.lookAtListener(s.Definition, s.cgroups)
+	switch l.state {
+	case listenerForeign:
+		return nil, refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.who)
+	case listenerNone:
+		return nil, refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
+	}
+	return r.dial(ctx, l.addr, in)
+}
+
+func (r router) dial(ctx context.Context, to netip.AddrPort, in tproxy.Inbound) (*net.TCPConn, error) {
+	d := net.Dialer{Timeout: dialTimeout, Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		return errors.Join(raw.Control(func(fd uintptr) { err = r.n.kernel.Tag(int(fd), in.Source, in.Destination) }), err)
+	}}
+	d.SetMultipathTCP(false)
+	conn, err := d.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, refuse(policy.ReasonDial, "%s on port %d: %v", in.Destination, in.Port, err)
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+func onFD(conn *net.TCPConn, f func(fd int) error) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
+		return err
+	}
+	return inner
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"tacit/identity"
+	"tacit/node/store"
+	"tacit/policy/ledger"
+)
+
+// signer returns a key's ID that is easy to tell in a failure.
+func signer(b byte) identity.KeyID { return identity.KeyID{b} }
+
+func record(by byte, seq uint64, supersedes ...ledger.Dot) ledger.Record {
+	return ledger.Record{
+		Kind: ledger.KindIntention, Key: "web>db", Dot: ledger.Dot{Signer: signer(by), Seq: seq}, Supersedes: supersedes,
+		Body: json.RawMessage(`{"description":"a \u003c b"}`), Signer: []byte{by}, Signature: []byte{1, 2, 3},
+	}
+}
+
+func dots(recs []ledger.Record) string {
+	var out []string
+	for _, r := range recs {
+		out = append(out, fmt.Sprintf("%d/%d", r.Dot.Signer[0], r.Dot.Seq))
+	}
+	return strings.Join(out, " ")
+}
+
+func load(t *testing.T, s *store.Store) ([]ledger.Record, map[identity.KeyID]ledger.Ranges) {
+	t.Helper()
+	recs, seen, err := s.LoadRecords()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return recs, seen
+}
+
+func TestRecordsSurvive(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if recs, seen := load(t, s); len(recs) != 0 || len(seen) != 0 {
+		t.Errorf("a new store holds %v, %v", recs, seen)
+	}
+	want := []ledger.Record{record(1, 9), record(1, 10), record(2, 1, ledger.Dot{Signer: signer(1), Seq: 9})}
+	ranges := map[identity.KeyID]ledger.Ranges{signer(1): {{First: 1, Last: 10}}, signer(2): {{First: 1, Last: 1}, {First: 7, Last: 9}}}
+	if err := s.SaveRecords(want, ranges); err != nil {
+		t.Fatal(err)
+	}
+	s = reopen(t, s, dir)
+	recs, seen := load(t, s)
+	if !reflect.DeepEqual(recs, want) {
+		t.Errorf("records\n%+v, want\n%+v", recs, want)
+	}
+	if !reflect.DeepEqual(seen, ranges) {
+		t.Errorf("seen %v, want %v", seen, ranges)
+	}
+}
+
+func TestSupersededRecords(t *testing.T) {
+	one := ledger.Dot{Signer: signer(1), Seq: 1}
+	two := ledger.Dot{Signer: signer(1), Seq: 2}
+	for name, c := range map[string]struct {
+		batches [][]ledger.Record
+		want    string
+	}{
+		"the same signer's goes":       {[][]ledger.Record{{record(1, 1)}, {record(1, 2, one)}}, "1/2"},
+		"another signer's stays":       {[][]ledger.Record{{record(1, 1)}, {record(2, 1, one)}}, "1/1 2/1"},
+		"in one batch":                 {[][]ledger.Record{{record(1, 1), record(1, 2, one)}}, "1/2"},
+		"in one batch, newest first":   {[][]ledger.Record{{record(1, 3, one, two), record(1, 2, one), record(1, 1)}}, "1/3"},
+		"saved twice is saved once":    {[][]ledger.Record{{record(1, 1)}, {record(1, 1)}}, "1/1"},
+		"one that was never held":      {[][]ledger.Record{{record(1, 3, two)}}, "1/3"},
+		"numbers are ordered as such":  {[][]ledger.Record{{record(1, 10), record(1, 9)}}, "1/9 1/10"},
+		"the largest number of signer": {[][]ledger.Record{{record(1, 1<<64-1), record(1, 1)}}, "1/1 1/18446744073709551615"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			for _, batch := range c.batches {
+				if err := s.SaveRecords(batch, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if recs, _ := load(t, s); dots(recs) != c.want {
+				t.Errorf("kept %s, want %s", dots(recs), c.want)
+			}
+		})
+	}
+}
+
+// TestSignaturesSurvive: what was signed must come back byte for byte.
+func TestSignaturesSurvive(t *testing.T) {
+	root, err := identity.CreateAuthority("mesh.test", "n1", t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := func() *ledger.Ledger { return ledger.New("mesh.test", root.RootKey().ID()) }
+	l, s := fresh(), open(t, t.TempDir())
+	operator, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := ledger.OperatorBody{Node: "n1", Public: operator.Public()}
+	if _, err := l.Sign(root.RootKey(), ledger.KindOperator, operator.ID().String(), body, false); err != nil {
+		t.Fatal(err)
+	}
+	rule := json.RawMessage(`{"source":"web","destination":"db","action":"allow","description":"<&> \u2028 ü"}`)
+	if _, err := l.Sign(operator, ledger.KindIntention, "web>db", rule, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SaveRecords(l.Records(), l.Seen()); err != nil {
+		t.Fatal(err)
+	}
+	again := fresh()
+	if err := again.Restore(load(t, s)); err != nil {
+		t.Fatal(err)
+	}
+	if again.Digest() != l.Digest() || len(again.Intentions()) != 1 {
+		t.Errorf("after restoring: %v", again.Intentions())
+	}
+}
+
+// damage writes one row as a failing disk or a careless hand would.
+func damage(t *testing.T, dir, bucket, key, value string) {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(dir, "state.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).Put([]byte(key), []byte(value)) })
+	if err == nil {
+		err = db.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDamagedRowsAreNamed(t *testing.T) {
+	id := signer(7).String()
+	for name, c := range map[string]struct {
+		bucket, key, value string
+		want               []string
+	}{
+		"record":           {"records", "dot-1", "{", []string{"record", "dot-1"}},
+		"seen, key":        {"seen", "no-hex", "[]", []string{"seen", "no-hex"}},
+		"seen, value":      {"seen", id, "{", []string{"seen", id}},
+		"number, short":    {"numbers", "api", "\x01", []string{"number", "api"}},
+		"number, nobody's": {"numbers", "api", "\x00\x00\x00\x00", []string{"number", "api"}},
+		"number, twice":    {"numbers", "api", "\x00\x00\x00\x01", []string{"number", "api", "web"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir)
+			if n := numbersOf(t, s); n.Number("web") != 1 {
+				t.Fatal("the first number isn't 1")
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			damage(t, dir, c.bucket, c.key, c.value)
+			s = open(t, dir)
+			_, _, err := s.LoadRecords()
+			if c.bucket == "numbers" {
+				_, err = s.Numbers(slog.New(slog.DiscardHandler))
+			}
+			if err == nil {
+				t.Fatal("damage is taken")
+			}
+			for _, part := range append(c.want, "state: ") {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%q doesn't name %q", err, part)
+				}
+			}
+		})
+	}
+}
+
+// TestNumbersEnd: after the last number nobody gets one, least of all 0.
+func TestNumbersEnd(t *testing.T) {
+	dir := t.TempDir()
+	if err := open(t, dir).Close(); err != nil {
+		t.Fatal(err)
+	}
+	damage(t, dir, "numbers", "last", "\xff\xff\xff\xff")
+	n := numbersOf(t, open(t, dir))
+	for _, name := range []identity.Name{"one", "two"} {
+		if got := n.Number(name); got != 0 {
+			t.Errorf("%s: %d, want 0", name, got)
+		}
+	}
+	if name, ok := n.Name(0); ok {
+		t.Errorf("0 is %s", name)
+	}
+}
