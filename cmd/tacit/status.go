@@ -55,7 +55,28 @@ func printStatus(w io.Writer, s *api.Status) {
 	}
 	t.print(w)
 	printChecks(w, s.Checks)
+	printLanes(w, s.Lanes)
 	printCounters(w, s.Counters)
+}
+
+// printLanes shows one row for each identity proven on a lane.
+func printLanes(w io.Writer, lanes []api.Lane) {
+	if len(lanes) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t := newTable("LANE", "PEER", "PROVEN", "STREAMS")
+	for _, l := range lanes {
+		proven := append([]string(nil), l.Proven...)
+		if len(proven) == 0 {
+			proven = []string{"-"}
+		}
+		t.row(l.Direction, l.Peer, proven[0], l.Streams)
+		for _, id := range proven[1:] {
+			t.row("", "", id, "")
+		}
+	}
+	t.print(w)
 }
 
 func printChecks(w io.Writer, checks []api.Check) {

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tacit/internal/rules"
+)
+
+// tree is the tree as it is, parsed.
+type tree struct {
+	root  string
+	files []rules.File
+	goes  []rules.Go
+	pkgs  map[string][]rules.Go
+}
+
+func read(t *testing.T) tree {
+	t.Helper()
+	root, err := rules.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := tree{root: root, pkgs: map[string][]rules.Go{}}
+	if tr.files, err = rules.Tree(root); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range tr.files {
+		if !f.Is(".go") {
+			continue
+		}
+		g, err := rules.Parse(f)
+		if err != nil {
+			t.Errorf("%v", err)
+			continue
+		}
+		tr.goes = append(tr.goes, g)
+		tr.pkgs[f.Package()] = append(tr.pkgs[f.Package()], g)
+	}
+	return tr
+}
+
+func report(t *testing.T, problems ...string) {
+	t.Helper()
+	for _, p := range problems {
+		if p != "" {
+			t.Error(p)
+		}
+	}
+}
+
+// TestImports: the diagram in docs/architecture.md can't rot.
+func TestImports(t *testing.T) {
+	for _, f := range read(t).goes {
+		report(t, rules.ImportProblems(f)...)
+	}
+}
+
+func TestEveryFile(t *testing.T) {
+	for _, f := range read(t).files {
+		report(t, rules.LicenceProblem(f), rules.LengthProblem(f), rules.ShellProblem(f))
+		report(t, rules.PlaceProblems(f)...)
+	}
+}
+
+func TestEveryPackage(t *testing.T) {
+	tr := read(t)
+	for _, f := range tr.goes {
+		report(t, rules.CallProblems(f)...)
+	}
+	for pkg, files := range tr.pkgs {
+		report(t, rules.CommentProblems(pkg, files)...)
+		report(t, rules.GlobalProblems(files)...)
+	}
+}
+
+// TestReadme: the commands and rooms that the README names exist.
+func TestReadme(t *testing.T) {
+	tr := read(t)
+	text := map[string]string{}
+	for _, f := range tr.files {
+		text[f.Path] = f.Text
+	}
+	report(t, rules.ReadmeProblems(text["README.md"], text["Makefile"], func(name string) bool {
+		info, err := os.Stat(filepath.Join(tr.root, name))
+		return err == nil && info.IsDir()
+	})...)
+	if !strings.HasPrefix(text["go.mod"], "module tacit\n") {
+		t.Error("go.mod: the module is tacit")
+	}
+	if !strings.Contains(text["LICENSE"], "Apache License") {
+		t.Error("LICENSE: not the text of Apache-2.0")
+	}
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package testhost
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// Bin is the path of tacitd, tacit or probe: from the folder that TACIT_BIN
+// names when it is there, else built from this tree, once for each Net. A
+// program that can't be built fails the test.
+func (h *Host) Bin(name string) string { return h.net.bin(name) }
+
+func (n *Net) bin(name string) string {
+	if path := filepath.Join(os.Getenv("TACIT_BIN"), name); filepath.IsAbs(path) {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if path, ok := n.bins[name]; ok {
+		return path
+	}
+	pkg := "tacit/cmd/" + name
+	if name == "probe" {
+		pkg = "tacit/internal/testhost/probe"
+	}
+	path := filepath.Join(n.dir, "bin", name)
+	must(n.t, command("", "go", "build", "-buildvcs=false", "-o", path, pkg))
+	n.bins[name] = path
+	return path
+}

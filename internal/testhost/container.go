@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package testhost
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+)
+
+// Container makes a namespace inside the host, a container's situation: one
+// veth to the host (there it is called box1, box2, …), a /30 and a default
+// route by it, processes in the child cgroup of the host that has its name.
+// The host doesn't forward.
+func (h *Host) Container(t testing.TB, name string) *Host {
+	t.Helper()
+	h.mu.Lock()
+	h.parts++
+	i := h.parts
+	h.mu.Unlock()
+	c := h.net.newHost(h.Name+"."+name, "")
+	c.Cgroup = h.CgroupPath(name)
+	subnet4 := [4]byte{10, 88, h.Addr.As4()[3], byte(4 * i)}
+	subnet6 := [16]byte{0: 0xfd, 1: 0x88, 7: h.Addr.As4()[3], 9: byte(i)}
+	outer4, outer6 := netip.AddrFrom4(subnet4).Next(), netip.AddrFrom16(subnet6).Next()
+	c.Addr = outer4.Next()
+	veth := fmt.Sprintf("box%d", i)
+	inside := []string{"link set lo up", "link add eth0 type veth peer name " + veth + " netns " + h.namespace}
+	outside := []string{fmt.Sprintf("addr add %s/30 dev %s", outer4, veth), "link set " + veth + " up"}
+	routes := []string{fmt.Sprintf("route add default via %s dev eth0", outer4)}
+	if h.net.v6 {
+		c.Addr6 = outer6.Next()
+		outside = append(outside, fmt.Sprintf("addr add %s/126 dev %s nodad", outer6, veth))
+		routes = append(routes, fmt.Sprintf("route add default via %s dev eth0", outer6))
+	}
+	must(t, c.furnish())
+	t.Cleanup(c.closeCgroups)
+	must(t, makeNamespace(c.namespace, append(inside, c.addresses(30, 126)...)))
+	must(t, batch(h.namespace, outside))
+	must(t, batch(c.namespace, routes))
+	must(t, c.settle())
+	return c
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command probe makes and takes connections the way programs do that no stock
+// tool imitates, and says what the kernel told it. Tests run it on test hosts.
+// It must not know anything of tacit.
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+)
+
+const usage = `usage:
+  probe connect [plain|nonblock|fastopen] ADDR   connect, print errno or names, end
+  probe ask ADDR TEXT          connect, send TEXT and end of file, print the answer
+  probe udp ADDR TEXT          send a datagram from an unconnected socket
+  probe listen ADDR [BANNER]   print who comes; send BANNER, then echo
+  probe duplex-listen ADDR BYTES          the other end of duplex
+  probe duplex ADDR BYTES CONNECTIONS     random bytes both ways at once, compared by SHA-256
+ADDR is 10.0.0.1:80, [::1]:80 or [::ffff:10.0.0.1]:80 (an IPv6 socket to a mapped address)`
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	args = append(args, "", "", "", "")
+	switch args[0] {
+	case "connect":
+		if args[2] == "" {
+			return connect("plain", args[1])
+		}
+		return connect(args[1], args[2])
+	case "ask":
+		return ask(args[1], args[2])
+	case "udp":
+		return sendUDP(args[1], args[2])
+	case "listen":
+		return listen(args[1], args[2])
+	case "duplex-listen":
+		return duplexListen(args[1], number(args[2]))
+	case "duplex":
+		return duplex(args[1], number(args[2]), int(number(args[3])))
+	}
+	return fmt.Errorf("%s", usage)
+}
+
+func number(s string) int64 {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 1 {
+		fmt.Println(usage)
+		os.Exit(2)
+	}
+	return n
+}
