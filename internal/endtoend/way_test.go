@@ -97,9 +97,9 @@ func TestTheDestinationGuardsItself(t *testing.T) {
 	url := "http://" + host2.Addr.String() + ":8080/"
 	m.answers(outside, "", url, "plain")
 	m.answers(host1, "", url, "plain")
-	out := m.tacit(host2, "service", "register", "db", "--port", "8080")
-	if !strings.Contains(out, "nobody may call db yet") {
-		t.Errorf("register doesn't say that nobody may call: %s", out)
+	_, warned, exit := host2.Output(t, "user", host2.Bin("tacit"), "service", "register", "db", "--port", "8080")
+	if exit != 0 || !strings.Contains(warned, "nobody may call db yet") {
+		t.Errorf("register: exit %d, and doesn't say that nobody may call: %s", exit, warned)
 	}
 	m.refused(outside, "", url)
 	m.refused(host1, "", url)
