@@ -32,7 +32,8 @@ type PeerCheck func(id ID, leaf *x509.Certificate) error
 // base is what all our connections have: TLS 1.3, no tickets, and Go's default
 // key exchanges, hybrid ones included.
 func base(alpn ...string) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: alpn, SessionTicketsDisabled: true}
+	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: alpn, SessionTicketsDisabled: true,
+		DynamicRecordSizingDisabled: true} // a frame is a record, from the first on
 }
 
 // ServerTLS serves the lane port; the ALPN agreed on says what a client must show.

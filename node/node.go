@@ -61,6 +61,7 @@ type Node struct {
 	signing   sync.Mutex // one record is numbered, kept and sent at a time
 	applying  sync.Mutex // one reconciliation at a time; guards the fields below
 	published string     // the digest last announced
+	swept     [32]byte   // the ledger's digest at the last sweep
 	problems  problems   // what status reports besides its probes
 
 	kick   chan struct{} // something changed: reconcile
@@ -80,7 +81,7 @@ func Run(ctx context.Context, cfg Config) error {
 	n.local.Store(&localView{})
 	defer n.close()
 	if err := n.open(ctx); err != nil {
-		return err
+		return errors.Join(err, n.undo())
 	}
 	return n.serve(ctx)
 }
@@ -111,6 +112,15 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	return n.capture(ctx, cgroup)
+}
+
+// undo takes back what a start that failed before capture has changed. What
+// capture has put into the kernel stays: it only closes.
+func (n *Node) undo() error {
+	if n.objects != nil || n.store == nil {
+		return nil
+	}
+	return n.tree.LeaveDaemon()
 }
 
 // serve runs everything that lives, and ends all of it when one part fails.

@@ -40,9 +40,13 @@ func (o office) Admit(_ context.Context, ask enrol.Ask) (*enrol.Admission, error
 		return nil, fmt.Errorf("the token can't be marked as used: %w", err)
 	}
 	if !first {
-		return nil, errors.New("the token has been used; make a new one: tacit token create --node " + string(token.Node))
+		return nil, usedToken(token)
 	}
 	return o.admit(token, spki, ask.CSR)
+}
+
+func usedToken(t *identity.Token) error {
+	return fmt.Errorf("the token has been used; make a new one: tacit token create --node %s", t.Node)
 }
 
 func (o office) checkAdmission(t *identity.Token, csr []byte) ([]byte, error) {
@@ -52,6 +56,9 @@ func (o office) checkAdmission(t *identity.Token, csr []byte) ([]byte, error) {
 	}
 	if err := t.Verify(t.Node, m.ledger.IsOperator, time.Now()); err != nil {
 		return nil, err
+	}
+	if used, err := o.n.store.Spent(t.ID); err != nil || used {
+		return nil, errors.Join(err, usedToken(t))
 	}
 	key, spki, err := identity.CSRKeyID(csr)
 	if err != nil {

@@ -58,8 +58,9 @@ func (n *Node) reconcile() {
 		n.log.Error("the kernel's maps are not what the records say", "err", err)
 		return
 	}
-	if changed {
-		n.sweep()
+	if digest := n.member.ledger.Digest(); changed || digest != n.swept {
+		n.sweep() // a revocation or a withdrawn grant need not change a map
+		n.swept = digest
 	}
 	n.wallet.Want(n.granted())
 	n.announceRevision()

@@ -63,6 +63,15 @@ func (t Tree) EnterDaemon() (uint64, error) {
 	return ID(leaf)
 }
 
+// LeaveDaemon undoes EnterDaemon where the start failed: the process goes up
+// to the hooked root's own cgroup, and the leaf goes if it is empty.
+func (t Tree) LeaveDaemon() error {
+	if err := enter(t.root, os.Getpid()); err != nil {
+		return err
+	}
+	return t.Remove()
+}
+
 // ServicePath is the cgroup of `tacit run NAME`.
 func (t Tree) ServicePath(name identity.Name) string { return t.service(name) }
 

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endtoend
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tacit/internal/testhost"
+)
+
+// TestBadInput: each is one line that names what is wrong and what to do, and
+// nothing is half done.
+func TestBadInput(t *testing.T) {
+	m := newMesh(t, 1)
+	host1 := m.hosts[0]
+	token := func(name string, more ...string) string {
+		file := filepath.Join(t.TempDir(), "token")
+		write(t, file, m.tacit(host1, append([]string{"token", "create", "--node", name}, more...)...))
+		return file
+	}
+	other := testhost.NewNet(t).Host(t, "host1") // another mesh, whose tokens are worth nothing here
+	other.Daemon(t, "--bootstrap")
+	foreign := filepath.Join(t.TempDir(), "token")
+	text, _ := other.Tacit(t, "token", "create", "--node", "late")
+	write(t, foreign, text)
+	cut := filepath.Join(t.TempDir(), "token")
+	write(t, cut, text[:len(text)/2])
+	used := token("used")
+	m.join("used-before") // host2 of the name below
+	first := m.net.Host(t, "used")
+	first.Daemon(t, "--join", host1.Addr.String(), "--token-file", used)
+	first.Stop(t)
+
+	join := []string{"--join", host1.Addr.String(), "--token-file"}
+	for name, c := range map[string]struct {
+		node string
+		args []string
+		want []string
+	}{
+		"no mesh yet":       {"late", nil, []string{"in no mesh", "--bootstrap", "--join"}},
+		"no token":          {"late", []string{"--join", "10.87.9.9"}, []string{"--token-file", "tacit token create --node late"}},
+		"no token file":     {"late", append(join, "/nowhere/token"), []string{"--token-file", "/nowhere/token"}},
+		"cut-off token":     {"late", append(join, cut), []string{"--token-file", "tacit token create"}},
+		"another's token":   {"late", append(join, token("early")), []string{"for node early", "--node late"}},
+		"used token":        {"used", append(join, used), []string{"has been used", "tacit token create"}},
+		"expired token":     {"late", append(join, token("late", "--ttl", "1s")), []string{"expired", "tacit token create"}},
+		"another mesh's CA": {"late", append(join, foreign), []string{"CA", "token"}},
+		"bad name":          {"no_label", nil, []string{"--node", "letters, digits and hyphens"}},
+		"bad address":       {"late", []string{"--address", "host"}, []string{"--address", "IP address"}},
+		"not a cgroup":      {"late", []string{"--bootstrap", "--cgroup", os.TempDir()}, []string{"cgroup v2"}},
+		"both ways":         {"late", []string{"--bootstrap", "--join", "10.87.9.9"}, []string{"--bootstrap", "--join", "only one"}},
+		"bad range":         {"late", []string{"--virtual-range4", "10.0.0.0/30"}, []string{"--virtual-range4", "/24"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := m.net.Host(t, strings.ReplaceAll(strings.ReplaceAll(name, " ", "-"), "'", ""))
+			before := h.Snapshot(t)
+			if name == "expired token" {
+				testhost.Eventually(t, 5*time.Second, "the token is old", func() error { return olderThan(c.args[3], time.Second+200*time.Millisecond) })
+			}
+			out, exit := h.Tacitd(t, append([]string{"--node", c.node}, c.args...)...)
+			last := lastLine(out)
+			if exit != 1 {
+				t.Errorf("exit %d, want 1\n%s", exit, out)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(last, want) {
+					t.Errorf("doesn't say %q: %s", want, out)
+				}
+			}
+			if after := h.Snapshot(t); after != before {
+				t.Errorf("half done:\n%s", after)
+			}
+		})
+	}
+}
+
+// TestSecondDaemon: one state directory, one daemon; and a port that is taken.
+func TestSecondDaemon(t *testing.T) {
+	m := newMesh(t, 1)
+	host := m.hosts[0]
+	out, exit := host.Tacitd(t)
+	if exit != 1 || !strings.Contains(lastLine(out), "in use by another tacitd") {
+		t.Errorf("exit %d: %s", exit, out)
+	}
+	m.answersStatus(host)
+	alone := m.net.Host(t, "alone")
+	alone.Start(t, "user", testhost.Python(), "-m", "http.server", "7947")
+	testhost.Eventually(t, 5*time.Second, "the port is taken", func() error {
+		return contains(first(alone.Run(t, "user", "ss", "-Hltn", "sport = :7947")), ":7947")
+	})
+	out, exit = alone.Tacitd(t, "--bootstrap")
+	if exit != 1 || !strings.Contains(lastLine(out), "--lane-port 7947") || !strings.Contains(lastLine(out), "in use") {
+		t.Errorf("exit %d: %s", exit, out)
+	}
+}
+
+// TestBadCommands: exit statuses and advice of the CLI.
+func TestBadCommands(t *testing.T) {
+	m := newMesh(t, 2)
+	host1, host2 := m.hosts[0], m.hosts[1]
+	for name, c := range map[string]struct {
+		host *testhost.Host
+		args []string
+		exit int
+		want []string
+	}{
+		"not an operator":      {host2, []string{"intention", "allow", "a", "b"}, 1, []string{"operator key", "host1"}},
+		"no grant":             {host2, []string{"service", "register", "db", "--port", "5432"}, 1, []string{"not granted", "tacit node grant host2 --service db"}},
+		"no grant to run":      {host2, []string{"run", "db", "--", "true"}, 1, []string{"not granted"}},
+		"a bad name":           {host1, []string{"intention", "allow", "web_1", "db"}, 2, []string{"web_1", "letters, digits and hyphens"}},
+		"half a wildcard":      {host1, []string{"intention", "allow", "web-*", "db"}, 2, []string{"web-*"}},
+		"nothing to delete":    {host1, []string{"intention", "delete", "a", "b"}, 1, []string{"no intention", "tacit intention list"}},
+		"a name that is taken": {host1, []string{"token", "create", "--node", "host2"}, 1, []string{"taken"}},
+		"no such node":         {host1, []string{"node", "show", "ghost"}, 2, []string{"ghost", "tacit nodes"}},
+		"no such service":      {host1, []string{"service", "show", "ghost"}, 2, []string{"ghost", "tacit services"}},
+		"denied":               {host1, []string{"intention", "check", "a", "b"}, 1, []string{"enied"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, exit := c.host.Tacit(t, c.args...)
+			if exit != c.exit {
+				t.Errorf("exit %d, want %d\n%s", exit, c.exit, out)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("doesn't say %q: %s", want, out)
+				}
+			}
+		})
+	}
+}
+
+// TestLastGoodFileStays: a file that went bad is reported by name, line and
+// reason, and what it said before stays in force.
+func TestLastGoodFileStays(t *testing.T) {
+	m := newMesh(t, 1)
+	host := m.hosts[0]
+	m.define(host, "service-b", serviceB)
+	file := filepath.Join(host.Services, "service-b.json")
+	write(t, file, "{\"services\":[\n{\"name\":\"service-B\",\"prot\":80}]}")
+	testhost.Eventually(t, 10*time.Second, "status names the file", func() error {
+		out, exit := host.Tacit(t, "status")
+		if exit != 1 {
+			return contains("", "NOT healthy")
+		}
+		return contains(out, "service-b.json:2")
+	})
+	m.tacit(host, "service", "show", "service-b")
+	write(t, file, serviceB)
+	testhost.Eventually(t, 10*time.Second, "healthy again", func() error { return expect0(host.Tacit(t, "status")) })
+}
+
+func (m *mesh) answersStatus(h *testhost.Host) {
+	m.t.Helper()
+	m.tacit(h, "status")
+}
+
+func olderThan(path string, age time.Duration) error {
+	st, err := os.Stat(path)
+	if err == nil && time.Since(st.ModTime()) < age {
+		return os.ErrDeadlineExceeded
+	}
+	return err
+}
+
+func first(out string, _ int) string { return out }
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
