@@ -67,7 +67,7 @@ func (p *Proxy) reach(s *stream, o Origin) (side, error) {
 	}
 	t, err := p.cfg.Router.Pick(o)
 	if err != nil {
-		return nil, err
+		return nil, asRefusal(err, policy.ReasonInstance)
 	}
 	if t.Local {
 		s.place("", t.Port, DirectionLocal)
@@ -78,7 +78,7 @@ func (p *Proxy) reach(s *stream, o Origin) (side, error) {
 		return nil, err
 	}
 	near := s.near.(*endpoint)
-	return p.lanes.carry(p.ctx, t, opening{source: o.Source, destination: o.Destination, instance: t.Instance,
+	return p.far.carry(p.ctx, t, opening{source: o.Source, destination: o.Destination, instance: t.Instance,
 		port: t.Port, client: o.Client}, near.early)
 }
 
@@ -88,7 +88,7 @@ func (p *Proxy) dialProgram(in Inbound) (*endpoint, error) {
 	defer cancel()
 	conn, err := p.cfg.Router.Dial(ctx, in)
 	if err != nil {
-		return nil, refuse(reasonOf(err, policy.ReasonDial), "%v", err)
+		return nil, asRefusal(err, policy.ReasonDial)
 	}
 	e, err := newEndpoint(conn, &p.blocks)
 	if err != nil {

@@ -53,6 +53,14 @@ func TestReuse(t *testing.T) {
 	if lanes := b.Lanes(); len(lanes) != 1 || lanes[0].Direction != DirectionIn || len(lanes[0].Proven) != 1 {
 		t.Errorf("lanes there: %+v", lanes)
 	}
+	a.lanes.sift(time.Now().Add(a.cfg.IdleTimeout - time.Second))
+	if n := len(a.Lanes()); n != 1 {
+		t.Errorf("%d lanes before the idle limit", n)
+	}
+	a.lanes.sift(time.Now().Add(a.cfg.IdleTimeout + time.Second))
+	if n := len(a.Lanes()); n != 0 {
+		t.Errorf("%d lanes after the idle limit", n)
+	}
 	f := a.lastFlow(1)
 	if f.Source != "web" || f.Destination != "db" || f.Node != "b" || f.Sent != 5 || f.Received != 5 || !f.Client.IsValid() {
 		t.Errorf("flow %+v", f)
@@ -256,11 +264,7 @@ func TestImpostor(t *testing.T) {
 		got <- bytes
 		l.abort(policy.ReasonClosed)
 	}()
-	c := a.call()
-	_, _ = c.Write([]byte("secret"))
-	if read, err := io.ReadAll(c); err == nil || len(read) > 0 {
-		t.Errorf("the client read %q, %v", read, err)
-	}
+	a.wantRefused([]byte("secret"))
 	if bytes := <-got; len(bytes) > 0 {
 		t.Errorf("the impostor got %q", bytes)
 	}

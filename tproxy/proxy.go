@@ -102,6 +102,7 @@ type Proxy struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	lanes  *pools
+	far    carrier // the lanes, as captured connections see them
 	blocks blocks
 	tick   atomic.Uint64  // janitor's rounds, from 1: a coarse clock
 	work   sync.WaitGroup // goroutines that call into the proxy or were started by it
@@ -124,6 +125,7 @@ func New(cfg Config) *Proxy {
 	p := &Proxy{cfg: cfg, streams: map[*stream]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.lanes = newPools(&p.cfg, &p.blocks)
+	p.far = p.lanes
 	p.tick.Store(1)
 	p.work.Go(p.clean)
 	return p

@@ -30,6 +30,15 @@ func reasonOf(err error, def policy.Reason) policy.Reason {
 	return def
 }
 
+// asRefusal gives an error a reason if it has none.
+func asRefusal(err error, def policy.Reason) error {
+	var r *policy.Refusal
+	if errors.As(err, &r) {
+		return err
+	}
+	return &policy.Refusal{Reason: reasonOf(err, def), Detail: err.Error()}
+}
+
 // foreignReason is a reason that a peer sent; one that isn't on the list is a
 // fault of the peer's.
 func foreignReason(text []byte) policy.Reason {

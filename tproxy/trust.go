@@ -24,10 +24,10 @@ type trust struct {
 	ownStale   time.Time           // when own is past half life
 	chain      []*x509.Certificate // the peer's, as last proven to us
 	chainStale time.Time
-	renewed    time.Time        // when the peer last proved it
-	bundle     *identity.Bundle // by which chain was verified
-	retired    time.Time        // when chain's root was found to be gone; zero: it wasn't
-	theirs     map[identity.ID]span // services that the peer has proven
+	renewed    time.Time                           // when the peer last proved it
+	bundle     *identity.Bundle                    // by which chain was verified
+	retired    time.Time                           // when chain's root was found to be gone; zero: it wasn't
+	theirs     map[identity.ID]span                // services that the peer has proven
 	ours       map[identity.Name]*x509.Certificate // service leaves that we have proven to the peer
 	seen       int                                 // service proofs of the peer's
 	shown      int                                 // ours

@@ -122,3 +122,13 @@ func (s *Store) Spend(token string, now time.Time) (first bool, err error) {
 	})
 	return first && err == nil, err
 }
+
+// Spent says whether a token was spent before.
+func (s *Store) Spent(token string) (bool, error) {
+	found := false
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		found = tx.Bucket([]byte(spent)).Get([]byte(token)) != nil
+		return nil
+	})
+	return found, err
+}
