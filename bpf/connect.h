@@ -232,13 +232,13 @@ static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct conf
 	if (st)
 		st->mode = MODE_NONE, st->rewritten = 0; /* of an earlier attempt */
 	c->destination = classify(s, c);
-	if (!c->destination && !in_range(s, &c->to.addr) && !(c->home && is_loopback(&c->to.addr)))
+	if (!c->destination && !c->direct && !in_range(s, &c->to.addr) && !(c->home && is_loopback(&c->to.addr)))
 		return PASS;
 	reason = find_source(&c->source);
-	if (!c->destination && !in_range(s, &c->to.addr))
+	if (!c->destination && !c->direct && !in_range(s, &c->to.addr))
 		c->destination = explicit_upstream(s, c);
-	if (!c->destination)
-		return in_range(s, &c->to.addr) ? refuse(c, REASON_INSTANCE) : PASS;
+	if (!c->destination) /* a virtual address or a service's port without a number leads nowhere */
+		return c->direct || in_range(s, &c->to.addr) ? refuse(c, REASON_INSTANCE) : PASS;
 	if (reason)
 		return refuse(c, reason);
 	reason = judge(c, st);

@@ -36,7 +36,7 @@ static __always_inline int guarded(struct bpf_sk_lookup *ctx, const struct addre
 		count(REASON_PERMISSIVE);
 		return SK_PASS;
 	}
-	report(REASON_GUARD, 0, g->service, &target);
+	report_packet(REASON_GUARD, g->service, &target);
 	return SK_DROP;
 }
 

@@ -12,24 +12,46 @@ static __always_inline void count(__u32 reason)
 		*n += 1;
 }
 
-static __noinline int report(__u32 reason, __u32 source, __u32 destination, struct endpoint *target)
+/* emit sends an event. The current task is the caller's only where a hook runs
+ * in its system call; elsewhere it is whoever was interrupted. */
+static __always_inline void emit(struct event *from, bool current)
 {
 	struct event *e;
+
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return; /* the counter has it */
+	*e = *from;
+	e->time = bpf_ktime_get_boot_ns();
+	if (current) {
+		e->pid = bpf_get_current_pid_tgid() >> 32;
+		bpf_get_current_comm(e->comm, sizeof(e->comm));
+	}
+	bpf_ringbuf_submit(e, 0);
+}
+
+/* report counts a refusal by a system call's hook, and tells of it. */
+static __noinline int report(__u32 reason, __u32 source, __u32 destination, struct endpoint *target)
+{
+	struct event e = {.source = source, .destination = destination, .reason = reason};
 
 	count(reason);
 	if (!target)
 		return 0;
-	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	if (!e)
-		return 0; /* the counter has it */
-	__builtin_memset(e, 0, sizeof(*e));
-	e->time = bpf_ktime_get_boot_ns();
-	e->target = *target;
-	e->source = source;
-	e->destination = destination;
-	e->reason = reason;
-	e->pid = bpf_get_current_pid_tgid() >> 32;
-	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	bpf_ringbuf_submit(e, 0);
+	e.target = *target;
+	emit(&e, true);
+	return 0;
+}
+
+/* report_packet does so for what arrived from outside. */
+static __noinline int report_packet(__u32 reason, __u32 destination, struct endpoint *target)
+{
+	struct event e = {.destination = destination, .reason = reason};
+
+	count(reason);
+	if (!target)
+		return 0;
+	e.target = *target;
+	emit(&e, false);
 	return 0;
 }

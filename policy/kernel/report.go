@@ -32,6 +32,9 @@ var reasons = map[bpf.Reason]policy.Reason{
 	bpf.Changed: policy.ReasonChanged,
 }
 
+// ReasonOf names a number of the kernel's, "" for one it doesn't have.
+func ReasonOf(r bpf.Reason) policy.Reason { return reasons[r] }
+
 // Events hands refusals to f until ctx ends.
 func (k *Kernel) Events(ctx context.Context, f func(Event)) error {
 	return k.conf.Objects.Events(ctx, func(e bpf.Event) {
