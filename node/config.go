@@ -44,6 +44,9 @@ type Config struct {
 	Log     *slog.Logger
 }
 
+// minLeafTTL leaves time for a renewal at half life to fail and be tried again.
+const minLeafTTL = 8 * time.Second
+
 // settled is a Config after its texts have been understood.
 type settled struct {
 	Config
@@ -88,8 +91,8 @@ func (c Config) checkModes() error {
 	if c.Bootstrap && len(c.Join) > 0 {
 		return errors.New("--bootstrap creates a mesh and --join enters one: give only one of them")
 	}
-	if c.LeafTTL < time.Minute {
-		return fmt.Errorf("--leaf-ttl %s: too short; a minute at least", c.LeafTTL)
+	if c.LeafTTL < minLeafTTL {
+		return fmt.Errorf("--leaf-ttl %s: too short; %s at least", c.LeafTTL, minLeafTTL)
 	}
 	return nil
 }

@@ -33,9 +33,15 @@ type mesh struct {
 // newMesh starts n nodes; grants[i] are the services that host i+2 may run.
 func newMesh(t *testing.T, n int, grants ...[]string) *mesh {
 	t.Helper()
+	return newMeshWith(t, n, nil, grants...)
+}
+
+// newMeshWith gives the first node more flags.
+func newMeshWith(t *testing.T, n int, bootstrap []string, grants ...[]string) *mesh {
+	t.Helper()
 	m := &mesh{t: t, net: testhost.NewNet(t)}
 	first := m.net.Host(t, "host1")
-	first.Daemon(t, "--bootstrap")
+	first.Daemon(t, append([]string{"--bootstrap"}, bootstrap...)...)
 	m.hosts = []*testhost.Host{first}
 	for i := 2; i <= n; i++ {
 		var services []string

@@ -36,6 +36,9 @@ func TestTheWayOfOneConnection(t *testing.T) {
 	} {
 		m.answers(host1, "service-A", url, "Hello World")
 	}
+	if out, exit := m.curl(host1, "service-A", "http://service-B/", "-6"); exit != 0 || strings.TrimSpace(out) != "Hello World" {
+		t.Errorf("by IPv6: exit %d, %q", exit, out)
+	}
 	m.refused(host1, "", "http://service-B/")
 	m.refused(host1, "", "http://localhost:12000/")
 	m.refused(host1, "", "http://"+host2.Addr.String()+"/")
@@ -54,14 +57,7 @@ func TestAChangeOfMindCutsADownload(t *testing.T) {
 	host1, host2 := m.hosts[0], m.hosts[1]
 	dir := m.web(host2, "db", "127.0.0.1", 8000, "db")
 	m.tacit(host2, "service", "register", "db", "--port", "8000")
-	big, err := os.Create(filepath.Join(dir, "big"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := big.Truncate(1 << 30); err != nil {
-		t.Fatal(err)
-	}
-	big.Close()
+	bigFile(t, dir)
 	m.tacit(host1, "intention", "allow", "web", "db", "--wait")
 	testhost.Eventually(t, 10*time.Second, "db answers", func() error {
 		return expect0(m.curl(host1, "web", "http://db:8000/"))
@@ -85,6 +81,15 @@ func TestAChangeOfMindCutsADownload(t *testing.T) {
 		}
 	case <-time.After(5 * time.Second):
 		t.Error("the download lives on 5 s after the deny")
+	}
+}
+
+// bigFile makes a file, "big", that takes long to fetch.
+func bigFile(t *testing.T, dir string) {
+	t.Helper()
+	write(t, filepath.Join(dir, "big"), "")
+	if err := os.Truncate(filepath.Join(dir, "big"), 1<<30); err != nil {
+		t.Fatal(err)
 	}
 }
 
