@@ -25,7 +25,7 @@ func (n *Node) capture(ctx context.Context, daemonCgroup uint64) error {
 	var err error
 	n.objects, err = bpf.Load(bpf.Config{
 		PinDir: n.cfg.BPFDir, Cgroup: n.tree.Root(), Depth: n.tree.Depth(), DaemonCgroup: daemonCgroup,
-		Range4: n.cfg.Range4, Range6: n.cfg.Range6, DefaultAllow: n.cfg.Default == policy.Allow,
+		Range4: n.cfg.Range4, Range6: n.cfg.Range6, DefaultAllow: n.cfg.action == policy.Allow,
 	})
 	if err != nil {
 		return err

@@ -31,11 +31,11 @@ func Cleanup(c Config) (done []string, err error) {
 	}
 	step("routes, rules and chains", redirect.Cleanup())
 	step("programs, maps and links below "+c.BPFDir, bpf.Remove(c.BPFDir))
-	tree, err := workload.NewTree(c.Cgroup)
+	root, err := c.tree()
 	if err == nil {
-		err = tree.Remove()
+		err = removeCgroups(root)
 	}
-	step("empty cgroups below "+c.Cgroup+"/tacit", err)
+	step("empty cgroups below "+root+"/tacit", err)
 	if err := os.Remove(c.SocketPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)
 	}
@@ -43,4 +43,12 @@ func Cleanup(c Config) (done []string, err error) {
 		done = append(done, "removed: "+c.RunDir)
 	}
 	return done, errors.Join(errs...)
+}
+
+func removeCgroups(root string) error {
+	tree, err := workload.NewTree(root)
+	if err != nil {
+		return err
+	}
+	return tree.Remove()
 }

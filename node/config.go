@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tacit/identity"
+	"tacit/node/workload"
 	"tacit/policy"
 )
 
@@ -22,17 +23,17 @@ type Config struct {
 	StateDir    string   // keys, certificates, records; mode 0700
 	RunDir      string   // the CLI's socket
 	Address     string   // this node's IP as others reach it; by default that of the default route's interface
-	Cgroup      string   // root of the cgroup v2 tree to hook; by default the whole tree
+	Cgroup      string   // root of the cgroup v2 tree to hook; "": the whole tree
 	BPFDir      string   // where programs and maps are pinned; bpffs is mounted when missing
 	ServicesDir string   // service definitions
 	Bootstrap   bool     // create the mesh
 	Join        []string // addresses of members: host or host:lane-port
 	TokenFile   string   // the join token
 
-	TrustDomain string        // of a new mesh
-	Default     policy.Action // where no intention matches
-	Domains     []string      // DNS domains that the mesh answers, besides consul
-	Redirect    string        // auto, sockets or tproxy
+	TrustDomain string   // of a new mesh
+	Default     string   // where no intention matches: allow or deny
+	Domains     []string // DNS domains that the mesh answers, besides consul
+	Redirect    string   // auto, sockets or tproxy
 	GossipPort  uint16
 	LanePort    uint16
 	Range4      netip.Prefix // virtual addresses
@@ -50,8 +51,9 @@ const minLeafTTL = 8 * time.Second
 // settled is a Config after its texts have been understood.
 type settled struct {
 	Config
-	name identity.Name
-	addr netip.Addr
+	name   identity.Name
+	addr   netip.Addr
+	action policy.Action // Default, understood
 }
 
 // settle checks every field before anything on the host is touched. Errors
@@ -65,10 +67,24 @@ func (c Config) settle() (*settled, error) {
 	if s.addr, err = netip.ParseAddr(c.Address); err != nil {
 		return nil, fmt.Errorf("--address %q: not an IP address; give the one that other nodes reach", c.Address)
 	}
+	if s.action, err = policy.ParseAction(c.Default); err != nil {
+		return nil, fmt.Errorf("--default-intention: %w", err)
+	}
+	if s.Cgroup, err = c.tree(); err != nil {
+		return nil, err
+	}
 	if _, err := identity.ParseTrustDomain(c.TrustDomain); err != nil {
 		return nil, fmt.Errorf("--trust-domain: %w", err)
 	}
 	return s, errors.Join(c.checkRanges(), c.checkModes())
+}
+
+// tree is the root to hook: the one given, or the whole tree.
+func (c Config) tree() (string, error) {
+	if c.Cgroup != "" {
+		return c.Cgroup, nil
+	}
+	return workload.Root()
 }
 
 func (c Config) checkRanges() error {

@@ -71,10 +71,14 @@ func checkKernel() finding {
 }
 
 func checkCgroup(c Config) finding {
-	if err := workload.Check(c.Cgroup); err != nil {
+	root, err := c.tree()
+	if err == nil {
+		err = workload.Check(root)
+	}
+	if err != nil {
 		return finding{Name: "cgroup v2", Says: err.Error()}
 	}
-	return finding{Name: "cgroup v2", OK: true, Says: c.Cgroup}
+	return finding{Name: "cgroup v2", OK: true, Says: root}
 }
 
 func checkBPF(c Config) finding {

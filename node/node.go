@@ -61,6 +61,7 @@ type Node struct {
 	signing   sync.Mutex // one record is numbered, kept and sent at a time
 	applying  sync.Mutex // one reconciliation at a time; guards the fields below
 	published string     // the digest last announced
+	judged    [32]byte   // the ledger's digest when the table was made
 	swept     [32]byte   // the ledger's digest at the last sweep
 	problems  problems   // what status reports besides its probes
 
@@ -77,7 +78,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	n := &Node{cfg: s, log: cfg.Log, started: time.Now(), kick: make(chan struct{}, 1), joined: make(chan struct{})}
 	n.catalog.Store(catalog.New(s.name, noRecords{}, nil))
-	n.table.Store(policy.NewTable(cfg.Default, nil))
+	n.table.Store(policy.NewTable(s.action, nil))
 	n.local.Store(&localView{})
 	defer n.close()
 	if err := n.open(ctx); err != nil {

@@ -49,8 +49,10 @@ func (n *Node) reconcile() {
 	n.local.Store(n.lookAtLocal())
 	n.publish()
 	n.catalog.Store(catalog.New(n.cfg.name, n.member.ledger, n.alive()))
-	if fresh := policy.NewTable(n.cfg.Default, n.member.ledger.Intentions()); fresh.Digest() != n.table.Load().Digest() {
-		n.table.Store(fresh)
+	digest := n.member.ledger.Digest()
+	if digest != n.judged {
+		n.table.Store(policy.NewTable(n.cfg.action, n.member.ledger.Intentions()))
+		n.judged = digest
 	}
 	changed, err := n.kernel.Apply(n.desired())
 	n.problems.set("maps", err)
@@ -58,7 +60,7 @@ func (n *Node) reconcile() {
 		n.log.Error("the kernel's maps are not what the records say", "err", err)
 		return
 	}
-	if digest := n.member.ledger.Digest(); changed || digest != n.swept {
+	if changed || digest != n.swept {
 		n.sweep() // a revocation or a withdrawn grant need not change a map
 		n.swept = digest
 	}

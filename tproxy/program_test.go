@@ -63,7 +63,9 @@ func (h *host) wantRefused(first []byte) {
 	}
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(8 * time.Second))
-	_, _ = c.Write(first)
+	if _, err := c.Write(first); errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return // the kernel tells of a reset once; the next read would see an end of file
+	}
 	wantReset(h.t, c.(*net.TCPConn))
 }
 

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,15 +15,12 @@ import (
 	"github.com/spf13/pflag"
 
 	"tacit/node"
-	"tacit/node/workload"
-	"tacit/policy"
 )
 
 // options are the flags' texts; config turns them into a node.Config.
 type options struct {
 	file           string
 	cfg            node.Config
-	defaultAction  string
 	range4, range6 string
 	logFormat      string
 	logLevel       string
@@ -44,7 +40,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.Join, "join", nil, "address of a member; ignored by a member")
 	f.StringVar(&c.TokenFile, "token-file", "", "file with the join token")
 	f.StringVar(&c.TrustDomain, "trust-domain", "tacit.local", "SPIFFE trust domain of a new mesh")
-	f.StringVar(&o.defaultAction, "default-intention", "deny", "where no intention matches: allow or deny")
+	f.StringVar(&c.Default, "default-intention", "deny", "where no intention matches: allow or deny")
 	f.StringSliceVar(&c.Domains, "domain", []string{"mesh"}, "DNS domains of the mesh; consul is always one")
 	f.StringVar(&c.Redirect, "redirect", "auto", "how connections are captured: auto or sockets")
 	f.Uint16Var(&c.GossipPort, "gossip-port", 7946, "port for gossip, UDP and TCP")
@@ -66,33 +62,18 @@ func (o *options) config(f *pflag.FlagSet) (node.Config, error) {
 	}
 	c := o.cfg
 	c.Version = version
-	var errs [5]error
-	c.Default, errs[0] = policy.ParseAction(o.defaultAction)
-	c.Range4, errs[1] = netip.ParsePrefix(o.range4)
-	c.Range6, errs[2] = netip.ParsePrefix(o.range6)
-	c.Log, errs[3] = logger(o.logFormat, o.logLevel, os.Stderr)
-	errs[4] = fillDefaults(&c)
-	names := []string{"--default-intention", "--virtual-range4", "--virtual-range6", "", ""}
-	for i, err := range errs {
-		if err != nil && names[i] != "" {
-			return c, fmt.Errorf("%s: %w", names[i], err)
-		}
-	}
-	return c, errors.Join(errs[:]...)
-}
-
-// fillDefaults finds what depends on the host.
-func fillDefaults(c *node.Config) error {
-	var err error
-	if c.Cgroup == "" {
-		if c.Cgroup, err = workload.Root(); err != nil {
-			return err
-		}
-	}
 	if c.Address == "" {
 		c.Address = ownAddress()
 	}
-	return nil
+	var err error
+	if c.Range4, err = netip.ParsePrefix(o.range4); err != nil {
+		return c, fmt.Errorf("--virtual-range4: %w", err)
+	}
+	if c.Range6, err = netip.ParsePrefix(o.range6); err != nil {
+		return c, fmt.Errorf("--virtual-range6: %w", err)
+	}
+	c.Log, err = logger(o.logFormat, o.logLevel, os.Stderr)
+	return c, err
 }
 
 // ownAddress is the address that packets to the world would carry; connecting

@@ -18,7 +18,7 @@ type room struct {
 // rooms are the rooms; the longest path that fits a package counts.
 func rooms() []room {
 	return []room{
-		{"cmd/tacitd", []string{"node", "node/workload", "policy"},
+		{"cmd/tacitd", []string{"node"},
 			"tacitd turns flags and a file into a node.Config and runs it; what it would do itself belongs in node"},
 		{"cmd/tacit", []string{"node/api"},
 			"the CLI talks to the daemon's socket: it links neither BPF nor memberlist, and needs no privilege"},
@@ -81,7 +81,7 @@ func foreigners() []foreign {
 		{"github.com/hashicorp/hcl", []string{"node/definition", "cmd/tacitd"}, "HCL is a syntax of files, no type of ours"},
 		{"github.com/zclconf/go-cty", []string{"node/definition", "cmd/tacitd"}, "it comes with HCL"},
 		{"github.com/fsnotify/fsnotify", []string{"node/definition", "node/dns"}, "who owns a file watches it"},
-		{"github.com/coreos/go-systemd", []string{"node", "cmd/tacitd"}, "readiness is told by who knows it"},
+		{"github.com/coreos/go-systemd", []string{"node"}, "readiness is told by who knows it"},
 		{"github.com/spf13", []string{"cmd"}, "flags end where node.Config begins"},
 		{"github.com/rogpeppe/go-internal", []string{"cmd"}, "testscript sessions are the CLI's manual"},
 		{"github.com/prometheus/client_golang", []string{"node"}, "metrics are told by who serves them"},
