@@ -32,19 +32,13 @@ static __always_inline bool is4(const struct address *a)
 		value_;                                                 \
 	})
 
-/* number_of returns the service whose virtual address a is, 0 for none. */
+/* number_of returns the service whose virtual address a is, 0 for none. It is
+ * for addresses that are in_range. */
 static __always_inline __u32 number_of(const struct config *s, const struct address *a)
 {
-	__u32 words = s->prefix6 / 32;
-
-	if (is4(a)) {
-		if ((a->word[3] & s->mask4) != s->virtual4)
-			return 0;
+	if (is4(a))
 		return bpf_ntohl(a->word[3] & ~s->mask4);
-	}
-	if (!words || a->word[0] != s->virtual6.word[0])
-		return 0;
-	if (a->word[1] != s->virtual6.word[1] || a->word[2] != s->virtual6.word[2])
+	if (a->word[0] != s->virtual6.word[0] || a->word[1] != s->virtual6.word[1] || a->word[2] != s->virtual6.word[2])
 		return 0;
 	return bpf_ntohl(a->word[3]);
 }
@@ -53,12 +47,11 @@ static __always_inline __u32 number_of(const struct config *s, const struct addr
 static __always_inline bool in_range(const struct config *s, const struct address *a)
 {
 	if (is4(a))
-		return (a->word[3] & s->mask4) == s->virtual4;
-	if (!s->prefix6)
-		return false;
-	return a->word[0] == s->virtual6.word[0] &&
-	       (s->prefix6 < 64 || a->word[1] == s->virtual6.word[1]) &&
-	       (s->prefix6 < 96 || a->word[2] == s->virtual6.word[2]);
+		return s->mask4 && (a->word[3] & s->mask4) == s->virtual4;
+	return s->mask6.word[0] &&
+	       (a->word[0] & s->mask6.word[0]) == s->virtual6.word[0] &&
+	       (a->word[1] & s->mask6.word[1]) == s->virtual6.word[1] &&
+	       (a->word[2] & s->mask6.word[2]) == s->virtual6.word[2];
 }
 
 /* virtual_of is the service's virtual address of the same family as like. */
@@ -67,6 +60,12 @@ static __always_inline struct address virtual_of(const struct config *s, __u32 s
 	if (is4(like))
 		return from4(s->virtual4 | bpf_htonl(service));
 	return from6(s->virtual6.word[0], s->virtual6.word[1], s->virtual6.word[2], bpf_htonl(service));
+}
+
+static __always_inline bool same_endpoint(const struct endpoint *a, const struct endpoint *b)
+{
+	return a->port == b->port && a->addr.word[0] == b->addr.word[0] && a->addr.word[1] == b->addr.word[1] &&
+	       a->addr.word[2] == b->addr.word[2] && a->addr.word[3] == b->addr.word[3];
 }
 
 /* is_loopback: 127/8, ::1, and the unspecified addresses, which mean loopback

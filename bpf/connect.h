@@ -5,7 +5,9 @@
 
 #include "address.h"
 #include "decide.h"
+#include "kernel.h"
 #include "report.h"
+#include "resolve.h"
 #include "source.h"
 
 enum outcome {
@@ -16,11 +18,10 @@ enum outcome {
 
 struct call {
 	struct endpoint to;
-	struct address original;
+	struct endpoint asked;
 	__u32 source;
 	__u32 destination;
 	__u32 reason;
-	__u16 original_port;
 	enum mode mode;
 	bool home;   /* made in the daemon's network namespace */
 	bool direct; /* to a service's own port, not to a virtual address */
@@ -43,49 +44,6 @@ static __always_inline bool listening(const struct address *a)
 		return false;
 	bpf_sk_release(sk);
 	return true;
-}
-
-/* names_served says whether our listener for a resolver is there; without the
- * daemon, queries go where they were meant to go. */
-static __always_inline bool names_served(struct bpf_sock_addr *ctx, bool v4, __u16 port)
-{
-	struct bpf_sock_tuple t = {};
-	struct bpf_sock *sk;
-	__u32 size = sizeof(t.ipv4);
-
-	if (v4) {
-		t.ipv4.daddr = bpf_htonl(0x7f000001);
-		t.ipv4.dport = port;
-	} else {
-		t.ipv6.daddr[3] = bpf_htonl(1);
-		t.ipv6.dport = port;
-		size = sizeof(t.ipv6);
-	}
-	if (ctx->protocol == IPPROTO_UDP)
-		sk = bpf_sk_lookup_udp(ctx, &t, size, BPF_F_CURRENT_NETNS, 0);
-	else
-		sk = bpf_sk_lookup_tcp(ctx, &t, size, BPF_F_CURRENT_NETNS, 0);
-	if (!sk)
-		return false;
-	bpf_sk_release(sk);
-	return true;
-}
-
-/* to_names sends a query for a resolver of the host to the daemon. */
-static __always_inline int to_names(struct bpf_sock_addr *ctx, struct call *c)
-{
-	struct resolver_value *r = bpf_map_lookup_elem(&resolvers, &c->to.addr);
-	bool v4 = is4(&c->to.addr);
-	__u16 port;
-
-	if (!r)
-		return PASS;
-	port = v4 ? r->port4 : r->port6;
-	if (!port || !names_served(ctx, v4, port))
-		return PASS;
-	c->to.addr = v4 ? from4(bpf_htonl(0x7f000001)) : from6(0, 0, 0, bpf_htonl(1));
-	c->to.port = port;
-	return REWRITE;
 }
 
 /* classify finds the called service; 0 is none of ours. */
@@ -147,8 +105,32 @@ static __always_inline __u32 judge(struct call *c, struct sock_state *st)
 	return decide(c->source, c->destination);
 }
 
+/* takes4 says whether an IPv6 socket may have an IPv4 peer: it wasn't told not
+ * to, and isn't bound to an IPv6 address. */
+static __always_inline bool takes4(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct sock_common *common;
+
+	if (!sk || sk->src_ip6[0] || sk->src_ip6[1] || sk->src_ip6[2] || sk->src_ip6[3])
+		return false;
+	common = (struct sock_common *)bpf_skc_to_tcp6_sock(sk);
+	return common && !BPF_CORE_READ_BITFIELD(common, skc_ipv6only);
+}
+
+/* fits says whether the socket can be connected to an instance of this node.
+ * An MPTCP one goes to the daemon: it could add paths that nobody judges. */
+static __always_inline bool fits(struct bpf_sock_addr *ctx, const struct address *asked, const struct endpoint *local)
+{
+	if (!local->port || bpf_skc_to_mptcp_sock(ctx->sk))
+		return false;
+	if (is4(asked))
+		return is4(&local->addr);
+	return !is4(&local->addr) || takes4(ctx);
+}
+
 /* place says where an allowed call goes. */
-static __always_inline int place(const struct config *s, struct call *c)
+static __always_inline int place(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
 {
 	struct port_key key = {.service = c->destination};
 	struct port_value *v;
@@ -162,6 +144,8 @@ static __always_inline int place(const struct config *s, struct call *c)
 	v = bpf_map_lookup_elem(&ports, &key);
 	if (!v)
 		return refuse(c, REASON_PORT);
+	if (!v->local.port && !v->remote)
+		return refuse(c, REASON_INSTANCE);
 	if (!c->home) {
 		c->mode = MODE_CAPTURE;
 		/* a real address would leave in clear: only virtual ones are captured on the way */
@@ -169,12 +153,12 @@ static __always_inline int place(const struct config *s, struct call *c)
 	}
 	if (!listening(&c->to.addr))
 		return refuse(c, REASON_DAEMON);
-	if (v->local.port && (is4(&v->local.addr) || !is4(&c->to.addr))) {
+	if (fits(ctx, &c->to.addr, &v->local)) {
 		c->to = v->local;
 		return REWRITE;
 	}
 	c->mode = MODE_CAPTURE;
-	if (in_range(s, &c->to.addr) && c->original_port == c->to.port && in_range(s, &c->original))
+	if (in_range(s, &c->asked.addr))
 		return PASS;
 	c->to.addr = virtual_of(s, c->destination, &c->to.addr);
 	return REWRITE;
@@ -200,12 +184,10 @@ static __always_inline int by_daemon(struct bpf_sock_addr *ctx, struct call *c)
 	return verdict == REASON_ALLOWED ? PASS : refuse(c, verdict);
 }
 
-static __always_inline int udp_call(struct bpf_sock_addr *ctx, const struct config *s, struct call *c, bool sending)
+static __always_inline int udp_call(const struct config *s, struct call *c, bool sending)
 {
 	if (sending && in_range(s, &c->to.addr))
 		return refuse(c, REASON_UDP);
-	if (c->home && c->to.port == bpf_htons(53))
-		return to_names(ctx, c);
 	return PASS;
 }
 
@@ -218,27 +200,52 @@ static __always_inline void remember(struct call *c, struct sock_state *st, int 
 	st->destination = c->destination;
 	st->mode = c->mode;
 	st->foreign = !c->home;
-	st->rewritten = outcome == REWRITE;
-	st->peer.addr = c->original;
-	st->peer.port = c->original_port;
+	if (outcome != REWRITE)
+		return;
+	st->peer = c->asked;
+	st->actual = c->to;
+}
+
+/* state_of finds a socket's storage. What connects for an MPTCP socket is an
+ * inner one, made by the kernel on behalf of the outer one's creator. */
+static __always_inline struct sock_state *state_of(struct bpf_sock_addr *ctx)
+{
+	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+	struct sock_state *outer;
+	struct mptcp_sock *m;
+
+	if (st)
+		return st;
+	m = bpf_skc_to_mptcp_sock(ctx->sk);
+	if (!m)
+		return 0;
+	outer = bpf_sk_storage_get(&sockets, m, 0, 0);
+	if (!outer)
+		return 0;
+	st = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (st)
+		st->creator = outer->creator;
+	return st;
 }
 
 static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
 {
-	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+	struct sock_state *st = state_of(ctx);
 	__u32 reason;
 	int outcome;
+	bool ours;
 
 	if (st)
-		st->mode = MODE_NONE, st->rewritten = 0; /* of an earlier attempt */
+		st->mode = MODE_NONE; /* of an earlier attempt */
 	c->destination = classify(s, c);
-	if (!c->destination && !c->direct && !in_range(s, &c->to.addr) && !(c->home && is_loopback(&c->to.addr)))
+	ours = c->direct || in_range(s, &c->to.addr);
+	if (!c->destination && !ours && !(c->home && is_loopback(&c->to.addr)))
 		return PASS;
 	reason = find_source(&c->source);
-	if (!c->destination && !c->direct && !in_range(s, &c->to.addr))
+	if (!c->destination && !ours)
 		c->destination = explicit_upstream(s, c);
-	if (!c->destination) /* a virtual address or a service's port without a number leads nowhere */
-		return c->direct || in_range(s, &c->to.addr) ? refuse(c, REASON_INSTANCE) : PASS;
+	if (!c->destination)
+		return ours ? refuse(c, REASON_INSTANCE) : PASS;
 	if (reason)
 		return refuse(c, reason);
 	reason = judge(c, st);
@@ -246,7 +253,7 @@ static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct conf
 		return PASS;
 	if (reason != REASON_ALLOWED && reason != REASON_SELF)
 		return refuse(c, reason);
-	outcome = place(s, c);
+	outcome = place(ctx, s, c);
 	if (outcome != REFUSE) {
 		count(reason);
 		remember(c, st, outcome);
@@ -261,14 +268,25 @@ static __always_inline int on_call(struct bpf_sock_addr *ctx, struct call *c, bo
 
 	if (!s)
 		return PASS; /* not set up yet */
-	c->original = c->to.addr;
-	c->original_port = c->to.port;
-	if (bpf_get_current_cgroup_id() == s->daemon_cgroup)
+	c->asked = c->to;
+	if (is_daemon(s))
 		return by_daemon(ctx, c);
 	c->home = bpf_get_netns_cookie(ctx) == s->netns;
-	if (ctx->type != SOCK_STREAM)
-		return udp_call(ctx, s, c, sending);
-	if (c->home && c->to.port == bpf_htons(53) && to_names(ctx, c) == REWRITE)
+	if (c->home && to_names(ctx, &c->to)) {
+		if (!sending)
+			names_peer(ctx, &c->asked, &c->to);
 		return REWRITE;
-	return tcp_call(ctx, s, c);
+	}
+	return ctx->type == SOCK_STREAM ? tcp_call(ctx, s, c) : udp_call(s, c, sending);
+}
+
+/* on_peername gives back what connect() asked for. */
+static __always_inline bool on_peername(struct bpf_sock_addr *ctx, struct endpoint *peer)
+{
+	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+
+	if (!st || !st->actual.port || !same_endpoint(&st->actual, peer))
+		return false;
+	*peer = st->peer;
+	return true;
 }

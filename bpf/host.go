@@ -11,26 +11,50 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ensureFS makes dir inside a bpffs, and mounts one where the host has none:
-// at /sys/fs/bpf, or for another place at dir's parent.
+// usualFS is where a bpffs is mounted on most hosts.
+const usualFS = "/sys/fs/bpf"
+
+// ensureFS makes dir inside a bpffs. Where there is none it mounts one: at
+// /sys/fs/bpf for a folder there, else at dir itself, which hides nothing.
 func ensureFS(dir string) error {
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return fmt.Errorf("folder for pinned programs: %w", err)
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(parent, &fs); err != nil {
-		return fmt.Errorf("folder for pinned programs %s: %w", parent, err)
-	}
-	if uint32(fs.Type) != unix.BPF_FS_MAGIC {
-		if err := unix.Mount("bpf", parent, "bpf", 0, "mode=0700"); err != nil {
-			return fmt.Errorf("mount bpffs on %s: %w", parent, err)
+	if parent == usualFS && !isBPFFS(parent) {
+		if err := mountBPFFS(parent); err != nil {
+			return err
 		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("folder for pinned programs: %w", err)
 	}
+	if isBPFFS(dir) {
+		return nil
+	}
+	return mountBPFFS(dir)
+}
+
+func mountBPFFS(dir string) error {
+	if err := unix.Mount("bpf", dir, "bpf", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("mount bpffs on %s: %w", dir, err)
+	}
 	return nil
+}
+
+func isBPFFS(dir string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(dir, &fs) == nil && uint32(fs.Type) == unix.BPF_FS_MAGIC
+}
+
+// removeFS removes an empty dir, and the bpffs that ensureFS mounted on it.
+func removeFS(dir string) error {
+	if isBPFFS(dir) && !isBPFFS(filepath.Dir(dir)) {
+		if err := unix.Unmount(dir, 0); err != nil {
+			return fmt.Errorf("unmount bpffs from %s: %w", dir, err)
+		}
+	}
+	return os.Remove(dir)
 }
 
 // netnsCookie names the calling thread's network namespace as
@@ -90,9 +114,13 @@ func range4(p netip.Prefix) (base, mask uint32) {
 	return native(b[:]), native(m[:])
 }
 
-func range6(p netip.Prefix) (meshAddress, uint32) {
+func range6(p netip.Prefix) (base, mask meshAddress) {
 	if !p.IsValid() {
-		return meshAddress{}, 0
+		return meshAddress{}, meshAddress{}
 	}
-	return toAddress(p.Masked().Addr()), uint32(p.Bits())
+	var m [16]byte
+	for i := range p.Bits() {
+		m[i/8] |= 0x80 >> (i % 8)
+	}
+	return toAddress(p.Masked().Addr()), toAddress(netip.AddrFrom16(m))
 }

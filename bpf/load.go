@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
@@ -99,12 +100,9 @@ func (o *Objects) configure() error {
 		return err
 	}
 	s := meshConfig{DaemonCgroup: o.conf.DaemonCgroup, Netns: o.netns, Revision: old.Revision, RootLevel: o.conf.Depth,
-		Listen4: old.Listen4, Listen6: old.Listen6, DefaultAction: meshActionACTION_DENY}
-	if o.conf.DefaultAllow {
-		s.DefaultAction = meshActionACTION_ALLOW
-	}
+		Listen4: old.Listen4, Listen6: old.Listen6, DefaultAction: action(o.conf.DefaultAllow)}
 	s.Virtual4, s.Mask4 = range4(o.conf.Range4)
-	s.Virtual6, s.Prefix6 = range6(o.conf.Range6)
+	s.Virtual6, s.Mask6 = range6(o.conf.Range6)
 	return o.putSettings(s)
 }
 
@@ -121,6 +119,22 @@ func (o *Objects) putSettings(s meshConfig) error {
 		return fmt.Errorf("settings map: %w", err)
 	}
 	return nil
+}
+
+// SetDefault says what happens where no intention matches. One caller at a time.
+func (o *Objects) SetDefault(allow bool) error {
+	s, err := o.settings()
+	if err != nil {
+		return err
+	}
+	s.DefaultAction = action(allow)
+	return o.putSettings(s)
+}
+
+// Default is what happens where no intention matches.
+func (o *Objects) Default() (allow bool, err error) {
+	s, err := o.settings()
+	return s.DefaultAction == meshActionACTION_ALLOW, err
 }
 
 // Revision is the number of changes that the maps have seen.
@@ -160,9 +174,11 @@ func Remove(pinDir string) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		errs = append(errs, os.Remove(filepath.Join(pinDir, e.Name())))
+		if !e.Type().IsRegular() || !strings.HasSuffix(e.Name(), ".debug") { // the kernel's own, at the root of a bpffs
+			errs = append(errs, os.Remove(filepath.Join(pinDir, e.Name())))
+		}
 	}
-	return errors.Join(append(errs, os.Remove(pinDir))...)
+	return errors.Join(append(errs, removeFS(pinDir))...)
 }
 
 // Probe says whether the programs load on this kernel; nothing is attached.

@@ -14,11 +14,19 @@ static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct addre
 	struct bpf_sock *sk;
 	long err;
 
-	if (ctx->protocol != IPPROTO_TCP || ctx->ingress_ifindex != LOOPBACK_IFINDEX)
-		return SK_DROP; /* from another host, or not captured by TPROXY */
-	sk = bpf_map_lookup_elem(&listeners, &family);
-	if (!sk)
+	if (ctx->protocol != IPPROTO_TCP) {
+		count(REASON_UDP);
 		return SK_DROP;
+	}
+	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX) {
+		count(REASON_GUARD); /* from another host, or not captured by TPROXY */
+		return SK_DROP;
+	}
+	sk = bpf_map_lookup_elem(&listeners, &family);
+	if (!sk) {
+		count(REASON_DAEMON);
+		return SK_DROP;
+	}
 	err = bpf_sk_assign(ctx, sk, 0);
 	bpf_sk_release(sk);
 	return err ? SK_DROP : SK_PASS;
@@ -36,8 +44,24 @@ static __always_inline int guarded(struct bpf_sk_lookup *ctx, const struct addre
 		count(REASON_PERMISSIVE);
 		return SK_PASS;
 	}
-	report_packet(REASON_GUARD, g->service, &target);
+	report_packet(REASON_GUARD, 0, g->service, &target);
 	return SK_DROP;
+}
+
+/* is_proxy: the daemon's own port, which is no proxy for those who find it.
+ * When the daemon is dead, the port is anybody's. */
+static __always_inline bool is_proxy(const struct config *s, const struct address *to, __u32 port)
+{
+	__u32 family = is4(to) ? 0 : 1;
+	struct bpf_sock *sk;
+
+	if (port != (is4(to) ? s->listen4 : s->listen6) || !is_loopback(to))
+		return false;
+	sk = bpf_map_lookup_elem(&listeners, &family);
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
 }
 
 static __always_inline int on_lookup(struct bpf_sk_lookup *ctx)
@@ -56,8 +80,6 @@ static __always_inline int on_lookup(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX)
 		return guarded(ctx, &to);
-	/* the daemon's own port is no proxy; TPROXY's look-ups don't come from lo */
-	if (FIELD(ctx, local_port) == (is4(&to) ? s->listen4 : s->listen6))
-		return SK_DROP;
-	return SK_PASS;
+	/* TPROXY's look-ups don't come from lo */
+	return is_proxy(s, &to, FIELD(ctx, local_port)) ? SK_DROP : SK_PASS;
 }

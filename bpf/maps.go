@@ -68,12 +68,7 @@ func (o *Objects) Intentions() Table[Pair, bool] {
 			func(p meshPair) Pair { return Pair{p.Source, p.Destination} },
 		},
 		form[bool, meshAction]{
-			func(allow bool) meshAction {
-				if allow {
-					return meshActionACTION_ALLOW
-				}
-				return meshActionACTION_DENY
-			},
+			action,
 			func(a meshAction) bool { return a == meshActionACTION_ALLOW },
 		})
 }
@@ -139,6 +134,13 @@ func addresses() form[netip.Addr, meshAddress] {
 
 func endpoints() form[netip.AddrPort, meshEndpoint] {
 	return form[netip.AddrPort, meshEndpoint]{toEndpoint, fromEndpoint}
+}
+
+func action(allow bool) meshAction {
+	if allow {
+		return meshActionACTION_ALLOW
+	}
+	return meshActionACTION_DENY
 }
 
 func flag(b bool) uint32 {

@@ -34,8 +34,8 @@ HASH(guards, struct guard_key, struct guard_value, 16384);
 HASH(remotes, struct endpoint, __u32, MAX_SERVICES);      /* service */
 HASH(upstreams, struct upstream_key, struct upstream_value, 16384);
 HASH(locals, struct address, __u32, 4096);
-HASH(resolvers, struct address, struct resolver_value, 64);
-HASH(resolver_ports, __u32, struct address, 128);         /* port on loopback -> resolver */
+HASH(resolvers, struct address, struct endpoint, 128);    /* name server -> our listener */
+HASH(answers, struct endpoint, struct address, 128);      /* our listener -> name server */
 HASH(origins, struct origin_key, struct origin, MAX_ORIGINS);
 
 struct {

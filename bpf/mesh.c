@@ -6,8 +6,9 @@
 
 #include <linux/bpf.h>
 #include <stdbool.h>
-#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -25,10 +26,8 @@
  * are under Apache-2.0 and, as an alternative, under GPL-2.0. */
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* Named so that the compiler describes them to Go, too. */
+/* Named so that the compiler describes it to Go, too. */
 const struct event *describe_event __attribute__((unused));
-const enum mode *describe_mode __attribute__((unused));
-const enum reason *describe_reason __attribute__((unused));
 
 static __always_inline int refused(void)
 {
@@ -98,21 +97,14 @@ int mesh_sendmsg6(struct bpf_sock_addr *ctx)
 }
 
 /* An answer from our listener gets the address of the resolver it stands for. */
-static __always_inline struct address *resolver_at(__u16 port)
-{
-	__u32 key = port;
-
-	return bpf_map_lookup_elem(&resolver_ports, &key);
-}
-
 SEC("cgroup/recvmsg4")
 int mesh_recvmsg4(struct bpf_sock_addr *ctx)
 {
-	struct address *r = resolver_at((__u16)ctx->user_port);
+	struct endpoint from = {.addr = from4(FIELD(ctx, user_ip4)), .port = (__u16)ctx->user_port};
 
-	if (r && is4(r) && ctx->user_ip4 == bpf_htonl(0x7f000001)) {
-		ctx->user_ip4 = r->word[3];
-		ctx->user_port = bpf_htons(53);
+	if (from_names(ctx, &from)) {
+		ctx->user_ip4 = from.addr.word[3];
+		ctx->user_port = from.port;
 	}
 	return 1;
 }
@@ -120,14 +112,11 @@ int mesh_recvmsg4(struct bpf_sock_addr *ctx)
 SEC("cgroup/recvmsg6")
 int mesh_recvmsg6(struct bpf_sock_addr *ctx)
 {
-	struct address *r = resolver_at((__u16)ctx->user_port);
-	struct endpoint from = {.port = bpf_htons(53)};
-	struct address sender = from6(FIELD(ctx, user_ip6[0]), FIELD(ctx, user_ip6[1]), FIELD(ctx, user_ip6[2]), FIELD(ctx, user_ip6[3]));
+	struct endpoint from = {.port = (__u16)ctx->user_port};
 
-	if (r && is_loopback(&sender)) {
-		from.addr = *r;
+	from.addr = from6(FIELD(ctx, user_ip6[0]), FIELD(ctx, user_ip6[1]), FIELD(ctx, user_ip6[2]), FIELD(ctx, user_ip6[3]));
+	if (from_names(ctx, &from))
 		write6(ctx, &from);
-	}
 	return 1;
 }
 
@@ -135,11 +124,11 @@ int mesh_recvmsg6(struct bpf_sock_addr *ctx)
 SEC("cgroup/getpeername4")
 int mesh_peername4(struct bpf_sock_addr *ctx)
 {
-	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+	struct endpoint peer = {.addr = from4(FIELD(ctx, user_ip4)), .port = (__u16)ctx->user_port};
 
-	if (st && st->rewritten) {
-		ctx->user_ip4 = st->peer.addr.word[3];
-		ctx->user_port = st->peer.port;
+	if (on_peername(ctx, &peer)) {
+		ctx->user_ip4 = peer.addr.word[3];
+		ctx->user_port = peer.port;
 	}
 	return 1;
 }
@@ -147,30 +136,18 @@ int mesh_peername4(struct bpf_sock_addr *ctx)
 SEC("cgroup/getpeername6")
 int mesh_peername6(struct bpf_sock_addr *ctx)
 {
-	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
-	struct endpoint peer;
+	struct endpoint peer = {.port = (__u16)ctx->user_port};
 
-	if (st && st->rewritten) {
-		peer = st->peer;
+	peer.addr = from6(FIELD(ctx, user_ip6[0]), FIELD(ctx, user_ip6[1]), FIELD(ctx, user_ip6[2]), FIELD(ctx, user_ip6[3]));
+	if (on_peername(ctx, &peer))
 		write6(ctx, &peer);
-	}
 	return 1;
 }
 
-/* The creator of a TCP socket is remembered: only it may connect with it. */
 SEC("cgroup/sock_create")
 int mesh_create(struct bpf_sock *sk)
 {
-	struct sock_state *st;
-	__u32 service = 0;
-
-	if (sk->type != SOCK_STREAM || (sk->family != AF_INET && sk->family != AF_INET6))
-		return 1;
-	if (find_source(&service) || !service)
-		return 1;
-	st = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (st)
-		st->creator = service;
+	remember_creator(sk);
 	return 1;
 }
 

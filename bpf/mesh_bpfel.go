@@ -32,13 +32,14 @@ type meshConfig struct {
 	Netns         uint64
 	Revision      uint64
 	Virtual6      meshAddress
+	Mask6         meshAddress
 	Virtual4      uint32
 	Mask4         uint32
-	Prefix6       uint32
 	DefaultAction meshAction
 	RootLevel     uint32
 	Listen4       uint16
 	Listen6       uint16
+	Pad           uint32
 }
 
 type meshEndpoint struct {
@@ -137,22 +138,15 @@ const (
 	meshReasonREASON_COUNT      meshReason = 16
 )
 
-type meshResolverValue struct {
-	_     structs.HostLayout
-	Port4 uint16
-	Port6 uint16
-}
-
 type meshSockState struct {
 	_           structs.HostLayout
 	Peer        meshEndpoint
+	Actual      meshEndpoint
 	Creator     uint32
 	Source      uint32
 	Destination uint32
 	Mode        meshMode
-	Rewritten   uint8
-	Foreign     uint8
-	Pad         uint16
+	Foreign     uint32
 }
 
 type meshUpstreamKey struct {
@@ -178,6 +172,7 @@ type meshWorkload struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	meshMapAnswers        = "answers"
 	meshMapCounters       = "counters"
 	meshMapEvents         = "events"
 	meshMapGuards         = "guards"
@@ -187,7 +182,6 @@ const (
 	meshMapOrigins        = "origins"
 	meshMapPorts          = "ports"
 	meshMapRemotes        = "remotes"
-	meshMapResolverPorts  = "resolver_ports"
 	meshMapResolvers      = "resolvers"
 	meshMapSettings       = "settings"
 	meshMapSockets        = "sockets"
@@ -207,8 +201,6 @@ const (
 	meshProgMeshSockops   = "mesh_sockops"
 	meshProgMeshSweep     = "mesh_sweep"
 	meshVarDescribeEvent  = "describe_event"
-	meshVarDescribeMode   = "describe_mode"
-	meshVarDescribeReason = "describe_reason"
 )
 
 // loadMesh returns the embedded CollectionSpec for mesh.
@@ -272,30 +264,28 @@ type meshProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type meshMapSpecs struct {
-	Counters      *ebpf.MapSpec `ebpf:"counters"`
-	Events        *ebpf.MapSpec `ebpf:"events"`
-	Guards        *ebpf.MapSpec `ebpf:"guards"`
-	Intentions    *ebpf.MapSpec `ebpf:"intentions"`
-	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
-	Locals        *ebpf.MapSpec `ebpf:"locals"`
-	Origins       *ebpf.MapSpec `ebpf:"origins"`
-	Ports         *ebpf.MapSpec `ebpf:"ports"`
-	Remotes       *ebpf.MapSpec `ebpf:"remotes"`
-	ResolverPorts *ebpf.MapSpec `ebpf:"resolver_ports"`
-	Resolvers     *ebpf.MapSpec `ebpf:"resolvers"`
-	Settings      *ebpf.MapSpec `ebpf:"settings"`
-	Sockets       *ebpf.MapSpec `ebpf:"sockets"`
-	Upstreams     *ebpf.MapSpec `ebpf:"upstreams"`
-	Workloads     *ebpf.MapSpec `ebpf:"workloads"`
+	Answers    *ebpf.MapSpec `ebpf:"answers"`
+	Counters   *ebpf.MapSpec `ebpf:"counters"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	Guards     *ebpf.MapSpec `ebpf:"guards"`
+	Intentions *ebpf.MapSpec `ebpf:"intentions"`
+	Listeners  *ebpf.MapSpec `ebpf:"listeners"`
+	Locals     *ebpf.MapSpec `ebpf:"locals"`
+	Origins    *ebpf.MapSpec `ebpf:"origins"`
+	Ports      *ebpf.MapSpec `ebpf:"ports"`
+	Remotes    *ebpf.MapSpec `ebpf:"remotes"`
+	Resolvers  *ebpf.MapSpec `ebpf:"resolvers"`
+	Settings   *ebpf.MapSpec `ebpf:"settings"`
+	Sockets    *ebpf.MapSpec `ebpf:"sockets"`
+	Upstreams  *ebpf.MapSpec `ebpf:"upstreams"`
+	Workloads  *ebpf.MapSpec `ebpf:"workloads"`
 }
 
 // meshVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type meshVariableSpecs struct {
-	DescribeEvent  *ebpf.VariableSpec `ebpf:"describe_event"`
-	DescribeMode   *ebpf.VariableSpec `ebpf:"describe_mode"`
-	DescribeReason *ebpf.VariableSpec `ebpf:"describe_reason"`
+	DescribeEvent *ebpf.VariableSpec `ebpf:"describe_event"`
 }
 
 // meshObjects contains all objects after they have been loaded into the kernel.
@@ -318,25 +308,26 @@ func (o *meshObjects) Close() error {
 //
 // It can be passed to loadMeshObjects or ebpf.CollectionSpec.LoadAndAssign.
 type meshMaps struct {
-	Counters      *ebpf.Map `ebpf:"counters"`
-	Events        *ebpf.Map `ebpf:"events"`
-	Guards        *ebpf.Map `ebpf:"guards"`
-	Intentions    *ebpf.Map `ebpf:"intentions"`
-	Listeners     *ebpf.Map `ebpf:"listeners"`
-	Locals        *ebpf.Map `ebpf:"locals"`
-	Origins       *ebpf.Map `ebpf:"origins"`
-	Ports         *ebpf.Map `ebpf:"ports"`
-	Remotes       *ebpf.Map `ebpf:"remotes"`
-	ResolverPorts *ebpf.Map `ebpf:"resolver_ports"`
-	Resolvers     *ebpf.Map `ebpf:"resolvers"`
-	Settings      *ebpf.Map `ebpf:"settings"`
-	Sockets       *ebpf.Map `ebpf:"sockets"`
-	Upstreams     *ebpf.Map `ebpf:"upstreams"`
-	Workloads     *ebpf.Map `ebpf:"workloads"`
+	Answers    *ebpf.Map `ebpf:"answers"`
+	Counters   *ebpf.Map `ebpf:"counters"`
+	Events     *ebpf.Map `ebpf:"events"`
+	Guards     *ebpf.Map `ebpf:"guards"`
+	Intentions *ebpf.Map `ebpf:"intentions"`
+	Listeners  *ebpf.Map `ebpf:"listeners"`
+	Locals     *ebpf.Map `ebpf:"locals"`
+	Origins    *ebpf.Map `ebpf:"origins"`
+	Ports      *ebpf.Map `ebpf:"ports"`
+	Remotes    *ebpf.Map `ebpf:"remotes"`
+	Resolvers  *ebpf.Map `ebpf:"resolvers"`
+	Settings   *ebpf.Map `ebpf:"settings"`
+	Sockets    *ebpf.Map `ebpf:"sockets"`
+	Upstreams  *ebpf.Map `ebpf:"upstreams"`
+	Workloads  *ebpf.Map `ebpf:"workloads"`
 }
 
 func (m *meshMaps) Close() error {
 	return _MeshClose(
+		m.Answers,
 		m.Counters,
 		m.Events,
 		m.Guards,
@@ -346,7 +337,6 @@ func (m *meshMaps) Close() error {
 		m.Origins,
 		m.Ports,
 		m.Remotes,
-		m.ResolverPorts,
 		m.Resolvers,
 		m.Settings,
 		m.Sockets,
@@ -359,9 +349,7 @@ func (m *meshMaps) Close() error {
 //
 // It can be passed to loadMeshObjects or ebpf.CollectionSpec.LoadAndAssign.
 type meshVariables struct {
-	DescribeEvent  *ebpf.Variable `ebpf:"describe_event"`
-	DescribeMode   *ebpf.Variable `ebpf:"describe_mode"`
-	DescribeReason *ebpf.Variable `ebpf:"describe_reason"`
+	DescribeEvent *ebpf.Variable `ebpf:"describe_event"`
 }
 
 // meshPrograms contains all programs after they have been loaded into the kernel.

@@ -38,7 +38,7 @@ static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct
 		err = bpf_map_update_elem(&origins, &key, &value, BPF_ANY);
 	}
 	if (err)
-		report(REASON_LIMIT, st->source, st->destination, &key.target);
+		report_packet(REASON_LIMIT, st->source, st->destination, &key.target);
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
@@ -62,7 +62,7 @@ static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struc
 	struct origin *o;
 
 	ends(ctx, &key.target, &key.client);
-	if (!sk || !in_range(s, &key.target.addr))
+	if (!sk || !in_range(s, &key.target.addr) || bpf_get_netns_cookie(ctx) != s->netns)
 		return;
 	o = bpf_map_lookup_elem(&origins, &key);
 	if (!o) {
@@ -85,7 +85,7 @@ static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struc
 static __always_inline void established_local(struct sock_state *st)
 {
 	if (st->source != st->destination && decide(st->source, st->destination) != REASON_ALLOWED)
-		report(REASON_CHANGED, st->source, st->destination, &st->peer);
+		report_packet(REASON_CHANGED, st->source, st->destination, &st->peer);
 }
 
 static __always_inline void on_sockops(struct bpf_sock_ops *ctx)

@@ -12,46 +12,43 @@ static __always_inline void count(__u32 reason)
 		*n += 1;
 }
 
-/* emit sends an event. The current task is the caller's only where a hook runs
- * in its system call; elsewhere it is whoever was interrupted. */
-static __always_inline void emit(struct event *from, bool current)
+/* tell counts, and says what happened. caller: in the context of the process
+ * that asked for it, which is named. */
+static __noinline int tell(__u32 reason, struct pair *who, struct endpoint *target, bool caller)
 {
 	struct event *e;
 
+	count(reason);
+	if (!who || !target)
+		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e)
-		return; /* the counter has it */
-	*e = *from;
+		return 0; /* the counter has it */
+	__builtin_memset(e, 0, sizeof(*e));
 	e->time = bpf_ktime_get_boot_ns();
-	if (current) {
+	e->target = *target;
+	e->source = who->source;
+	e->destination = who->destination;
+	e->reason = reason;
+	if (caller) {
 		e->pid = bpf_get_current_pid_tgid() >> 32;
 		bpf_get_current_comm(e->comm, sizeof(e->comm));
 	}
 	bpf_ringbuf_submit(e, 0);
-}
-
-/* report counts a refusal by a system call's hook, and tells of it. */
-static __noinline int report(__u32 reason, __u32 source, __u32 destination, struct endpoint *target)
-{
-	struct event e = {.source = source, .destination = destination, .reason = reason};
-
-	count(reason);
-	if (!target)
-		return 0;
-	e.target = *target;
-	emit(&e, true);
 	return 0;
 }
 
-/* report_packet does so for what arrived from outside. */
-static __noinline int report_packet(__u32 reason, __u32 destination, struct endpoint *target)
+static __always_inline void report(__u32 reason, __u32 source, __u32 destination, struct endpoint *target)
 {
-	struct event e = {.destination = destination, .reason = reason};
+	struct pair who = {.source = source, .destination = destination};
 
-	count(reason);
-	if (!target)
-		return 0;
-	e.target = *target;
-	emit(&e, false);
-	return 0;
+	tell(reason, &who, target, true);
+}
+
+/* report_packet is report for what happens when a packet arrives. */
+static __always_inline void report_packet(__u32 reason, __u32 source, __u32 destination, struct endpoint *target)
+{
+	struct pair who = {.source = source, .destination = destination};
+
+	tell(reason, &who, target, false);
 }

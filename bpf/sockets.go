@@ -14,10 +14,11 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// Resolver is one of the host's, and where its queries go on loopback.
+// Resolver is one of the host's, and where its queries go: those to an IPv4
+// address to 127.0.0.1:Port4, those to an IPv6 one to [::1]:Port6. 0 is nowhere.
 type Resolver struct {
 	Addr         netip.Addr
-	Port4, Port6 uint16 // on 127.0.0.1 and ::1
+	Port4, Port6 uint16
 }
 
 // SetListeners hands the daemon's listeners to the program that assigns
@@ -41,26 +42,20 @@ func (o *Objects) SetListeners(fd4, fd6 int, port4, port6 uint16) error {
 
 // SetResolvers makes the captured resolvers equal to list.
 func (o *Objects) SetResolvers(list []Resolver) error {
-	byAddr := table("resolvers", o.mesh.Resolvers, addresses(), form[[2]uint16, meshResolverValue]{
-		func(p [2]uint16) meshResolverValue {
-			return meshResolverValue{Port4: swap(p[0]), Port6: swap(p[1])}
-		},
-		func(v meshResolverValue) [2]uint16 { return [2]uint16{swap(v.Port4), swap(v.Port6)} },
-	})
-	byPort := table("resolver_ports", o.mesh.ResolverPorts, form[uint16, uint32]{
-		func(p uint16) uint32 { return uint32(swap(p)) },
-		func(k uint32) uint16 { return swap(uint16(k)) },
-	}, addresses())
-	addrs, ports := map[netip.Addr][2]uint16{}, map[uint16]netip.Addr{}
+	asked, answers := map[netip.Addr]netip.AddrPort{}, map[netip.AddrPort]netip.Addr{}
 	for _, r := range list {
-		addrs[r.Addr] = [2]uint16{r.Port4, r.Port6}
-		for _, p := range []uint16{r.Port4, r.Port6} {
-			if p != 0 {
-				ports[p] = r.Addr
-			}
+		ours := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), r.Port4)
+		if r.Addr.Unmap().Is6() {
+			ours = netip.AddrPortFrom(netip.IPv6Loopback(), r.Port6)
 		}
+		if ours.Port() == 0 {
+			continue
+		}
+		asked[r.Addr.Unmap().WithZone("")], answers[ours] = ours, r.Addr.Unmap().WithZone("")
 	}
-	return errors.Join(replace(byPort, ports), replace(byAddr, addrs))
+	return errors.Join(
+		replace(table("answers", o.mesh.Answers, endpoints(), addresses()), answers),
+		replace(table("resolvers", o.mesh.Resolvers, addresses(), endpoints()), asked))
 }
 
 func replace[K, V comparable](t Table[K, V], want map[K]V) error {

@@ -15,13 +15,13 @@ static __noinline __u32 find_source(__u32 *service)
 
 	if (!s || !service)
 		return REASON_IDENTITY;
-	for (i = 0; i <= MAX_DEPTH; i++) {
+	for (i = 0; i <= MAX_DEPTH + 1; i++) {
 		__u64 id = bpf_get_current_ancestor_cgroup_id(s->root_level + i);
 		struct workload *w;
 
 		if (!id)
 			break;
-		if (i == MAX_DEPTH)
+		if (i > MAX_DEPTH)
 			return REASON_DEPTH;
 		w = bpf_map_lookup_elem(&workloads, &id);
 		if (w)
@@ -29,4 +29,26 @@ static __noinline __u32 find_source(__u32 *service)
 	}
 	*service = found;
 	return REASON_ALLOWED;
+}
+
+static __always_inline bool is_daemon(const struct config *s)
+{
+	return bpf_get_current_cgroup_id() == s->daemon_cgroup;
+}
+
+/* remember_creator keeps which service made a TCP socket: only it may connect
+ * with it. The daemon's sockets are known, too. Nobody's carry nothing. */
+static __always_inline void remember_creator(struct bpf_sock *sk)
+{
+	struct config *s = bpf_map_lookup_elem(&settings, &(__u32){0});
+	__u32 creator = DAEMON_SERVICE;
+	struct sock_state *st;
+
+	if (!s || (sk->family != AF_INET && sk->family != AF_INET6))
+		return;
+	if (!is_daemon(s) && (sk->type != SOCK_STREAM || find_source(&creator) || !creator))
+		return;
+	st = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (st)
+		st->creator = creator;
 }

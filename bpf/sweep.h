@@ -3,28 +3,18 @@
 #pragma once
 
 #include "decide.h"
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct seq_file;
-struct sock_common {
-	unsigned short skc_family; /* a mere declaration would not match the kernel's type */
-};
-struct bpf_iter_meta {
-	struct seq_file *seq;
-};
-struct bpf_iter__tcp {
-	struct bpf_iter_meta *meta;
-	struct sock_common *sk_common;
-};
-#pragma clang attribute pop
+#include "kernel.h"
+#include "report.h"
 
 extern int bpf_sock_destroy(struct sock_common *sk) __ksym;
 
-/* on_socket writes one byte for each pair that it cuts. */
+/* on_socket writes one byte for each pair, then cuts it: when the output is
+ * full, the kernel shows the same socket again. */
 static __always_inline int on_socket(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *sk = ctx->sk_common;
 	struct sock_state *st;
+	char mark = 1;
 
 	if (!sk || (sk->skc_family != AF_INET && sk->skc_family != AF_INET6))
 		return 0;
@@ -33,7 +23,10 @@ static __always_inline int on_socket(struct bpf_iter__tcp *ctx)
 		return 0;
 	if (decide(st->source, st->destination) == REASON_ALLOWED)
 		return 0;
-	if (!bpf_sock_destroy(sk))
-		bpf_seq_write(ctx->meta->seq, "x", 1);
+	if (bpf_seq_write(ctx->meta->seq, &mark, sizeof(mark)))
+		return 0;
+	st->mode = MODE_NONE;
+	count(REASON_CHANGED);
+	bpf_sock_destroy(sk);
 	return 0;
 }

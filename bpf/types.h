@@ -9,8 +9,9 @@
 #pragma clang diagnostic push
 #pragma clang diagnostic error "-Wpadded"
 
-#define ANY_SERVICE 0xffffffffu
-#define MAX_DEPTH 16
+#define ANY_SERVICE 0xffffffffu    /* `*` in an intention */
+#define DAEMON_SERVICE 0xfffffffeu /* creator of the daemon's own sockets */
+#define MAX_DEPTH 16               /* cgroup levels below the hooked root */
 
 enum reason {
 	REASON_ALLOWED = 0,
@@ -62,13 +63,14 @@ struct config {
 	__u64 netns;         /* cookie of the daemon's network namespace */
 	__u64 revision;
 	struct address virtual6;
+	struct address mask6; /* of 96 bits at most */
 	__u32 virtual4;
 	__u32 mask4;
-	__u32 prefix6;       /* bits, a multiple of 32 */
 	enum action default_action;
-	__u32 root_level;    /* of the hooked cgroup */
-	__u16 listen4;
+	__u32 root_level;     /* of the hooked cgroup */
+	__u16 listen4;        /* ports of the daemon's listeners */
 	__u16 listen6;
+	__u32 pad;
 };
 
 struct workload {
@@ -114,22 +116,15 @@ struct upstream_value {
 	__u16 pad;
 };
 
-/* resolver_value is where queries to a resolver go, on loopback. */
-struct resolver_value {
-	__u16 port4;
-	__u16 port6;
-};
-
-/* sock is what a socket carries in its storage. */
+/* sock_state is what a socket carries in its storage. */
 struct sock_state {
-	struct endpoint peer; /* what getpeername gives back, when rewritten */
-	__u32 creator;        /* service of the process that made it */
+	struct endpoint peer;   /* asked for; what getpeername gives back ... */
+	struct endpoint actual; /* ... while it is connected to this one */
+	__u32 creator;          /* service of the process that made it */
 	__u32 source;
 	__u32 destination;
 	enum mode mode;
-	__u8 rewritten;
-	__u8 foreign;         /* made in another network namespace than the daemon's */
-	__u16 pad;
+	__u32 foreign;          /* made in another network namespace than the daemon's */
 };
 
 /* origin_key is a connection as its capturing end will see it. */
@@ -151,7 +146,7 @@ struct event {
 	__u32 source;
 	__u32 destination;
 	enum reason reason;
-	__u32 pid;
+	__u32 pid; /* 0: not in the context of a process */
 	char comm[16];
 	__u32 pad;
 };

@@ -69,16 +69,33 @@ func (k *Kernel) Apply(s State) (changed bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	want := k.compile(s)
-	n, err := k.maps.apply(want, k.table != s.Table)
+	closed, err := k.byDefault(s.Table, policy.Deny)
+	n, err2 := k.maps.apply(want, k.table != s.Table)
+	opened, err3 := false, error(nil)
+	if err2 == nil {
+		opened, err3 = k.byDefault(s.Table, policy.Allow)
+	}
+	err = errors.Join(err, err2, err3)
 	if err == nil {
 		k.table = s.Table
 	}
-	if n == 0 {
+	if n == 0 && !closed && !opened {
 		return false, err
 	}
 	rev, bumpErr := k.conf.Objects.Bump()
 	k.revision.Store(rev)
 	return true, errors.Join(err, bumpErr)
+}
+
+// byDefault makes the kernel's default that of the table, when it is action:
+// deny before the maps are changed, allow after.
+func (k *Kernel) byDefault(t *policy.Table, action policy.Action) (changed bool, err error) {
+	allow := action == policy.Allow
+	held, err := k.conf.Objects.Default()
+	if err != nil || t.Default() != action || held == allow {
+		return false, err
+	}
+	return true, k.conf.Objects.SetDefault(allow)
 }
 
 // Sweep judges the live same-node connections again and cuts those that are

@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"tacit/bpf"
@@ -37,12 +38,14 @@ func (m mirror[K, V]) del(k K) error {
 	return err
 }
 
-// remove deletes what want lacks; write puts what it has. Both count changes.
+// remove deletes what want lacks; write puts what it has. Both count changes
+// that were made.
 func (m mirror[K, V]) remove(want map[K]V, also func(V) bool) (n int, err error) {
 	for k, v := range m.held {
 		if _, keep := want[k]; !keep && also(v) {
-			n++
-			err = errors.Join(err, m.del(k))
+			e := m.del(k)
+			err = errors.Join(err, e)
+			n += one(e == nil)
 		}
 	}
 	return n, err
@@ -51,11 +54,19 @@ func (m mirror[K, V]) remove(want map[K]V, also func(V) bool) (n int, err error)
 func (m mirror[K, V]) write(want map[K]V, also func(V) bool) (n int, err error) {
 	for k, v := range want {
 		if old, ok := m.held[k]; (!ok || old != v) && also(v) {
-			n++
-			err = errors.Join(err, m.put(k, v))
+			e := m.put(k, v)
+			err = errors.Join(err, e)
+			n += one(e == nil)
 		}
 	}
 	return n, err
+}
+
+func one(done bool) int {
+	if done {
+		return 1
+	}
+	return 0
 }
 
 type maps struct {
@@ -105,14 +116,43 @@ func (m maps) apply(want contents, intentions bool) (int, error) {
 	do(replace(m.guards, want.guards))
 	do(replace(m.remotes, want.remotes))
 	if intentions {
-		do(m.intentions.write(want.intentions, denies))
-		do(m.intentions.remove(want.intentions, allows))
-		do(m.intentions.write(want.intentions, allows))
-		do(m.intentions.remove(want.intentions, denies))
+		do(m.judge(want.intentions))
 	}
 	do(m.workloads.remove(want.workloads, always))
 	do(m.workloads.write(want.workloads, always))
 	do(replace(m.ports, want.ports))
 	do(replace(m.upstreams, want.upstreams))
 	return total, errors.Join(errs...)
+}
+
+// judge makes the intentions equal to want: denies, removed allows, allows,
+// removed denies. Where the map is too small, allows make room for denies, and
+// nothing more is allowed.
+func (m maps) judge(want map[bpf.Pair]bool) (int, error) {
+	denied, err := m.intentions.write(want, denies)
+	removed, err2 := m.intentions.remove(want, allows)
+	total, failed := denied+removed, err2
+	for errors.Is(err, bpf.ErrFull) && m.evict() {
+		denied, err = m.intentions.write(want, denies)
+		total += denied
+		failed = errors.Join(failed, errEvicted)
+	}
+	if failed = errors.Join(failed, err); failed != nil {
+		return total, failed
+	}
+	allowed, err := m.intentions.write(want, allows)
+	removed, err2 = m.intentions.remove(want, denies)
+	return total + allowed + removed, errors.Join(err, err2)
+}
+
+var errEvicted = fmt.Errorf("some allowed pairs gave way to denied ones, and are refused: %w", bpf.ErrFull)
+
+// evict takes one allow out and says whether there was one.
+func (m maps) evict() bool {
+	for k, allow := range m.intentions.held {
+		if allow {
+			return m.intentions.del(k) == nil
+		}
+	}
+	return false
 }

@@ -87,13 +87,25 @@ func (k *Kernel) compile(s State) contents {
 	}
 	for _, u := range s.Upstreams {
 		if src, dst := number(u.Service), number(u.Destination); src != 0 && dst != 0 {
-			c.upstreams[bpf.UpstreamKey{Service: src, Bind: u.Bind}] = bpf.Upstream{Destination: dst, Port: u.Port}
+			for _, at := range binds(u.Bind) {
+				c.upstreams[bpf.UpstreamKey{Service: src, Bind: at}] = bpf.Upstream{Destination: dst, Port: u.Port}
+			}
 		}
 	}
 	for _, a := range s.Locals {
 		c.locals[a.Unmap()] = 1
 	}
 	return c
+}
+
+// binds are the addresses by which a program may call an upstream: localhost is
+// both 127.0.0.1 and ::1.
+func binds(at netip.AddrPort) []netip.AddrPort {
+	v4, v6 := netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()
+	if a := at.Addr().Unmap(); a == v4 || a == v6 || a.IsUnspecified() {
+		return []netip.AddrPort{netip.AddrPortFrom(v4, at.Port()), netip.AddrPortFrom(v6, at.Port())}
+	}
+	return []netip.AddrPort{netip.AddrPortFrom(at.Addr().Unmap(), at.Port())}
 }
 
 func (k *Kernel) intentions(t *policy.Table) map[bpf.Pair]bool {
@@ -169,9 +181,9 @@ func putNumber(b []byte, n uint32) {
 // NumberOf returns the number of a virtual address.
 func (k *Kernel) NumberOf(a netip.Addr) (uint32, bool) {
 	a = a.Unmap()
-	r := k.conf.Range6
+	r, virtual := k.conf.Range6, Virtual6
 	if a.Is4() {
-		r = k.conf.Range4
+		r, virtual = k.conf.Range4, Virtual4
 	}
 	if !r.Contains(a) {
 		return 0, false
@@ -181,5 +193,5 @@ func (k *Kernel) NumberOf(a netip.Addr) (uint32, bool) {
 	for i := len(b) - 4; i < len(b); i++ {
 		n = n<<8 | uint32(b[i]^base[i])
 	}
-	return n, n != 0
+	return n, n != 0 && virtual(r, n) == a
 }

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// elsewhere makes a second namespace, 10.7.0.2 there and 10.7.0.1 here, and
+// returns what runs a function on a thread inside it.
+func (h *host) elsewhere() func(f func()) {
+	h.t.Helper()
+	work, tid := make(chan func()), make(chan int)
+	go func() {
+		runtime.LockOSThread() // the thread and its namespace end with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			tid <- 0
+			return
+		}
+		tid <- unix.Gettid()
+		for f := range work {
+			f()
+		}
+	}()
+	do := func(f func()) {
+		done := make(chan struct{})
+		work <- func() { defer close(done); f() }
+		<-done
+	}
+	id := <-tid
+	if id == 0 {
+		h.t.Fatal("no second namespace")
+	}
+	h.t.Cleanup(func() { close(work) })
+	run(h.t, fmt.Sprintf("ip link add out type veth peer name in netns %d", id), "ip addr add 10.7.0.1/24 dev out", "ip link set out up")
+	do(func() {
+		run(h.t, "ip link set lo up", "ip addr add 10.7.0.2/24 dev in", "ip link set in up", "ip route add default via 10.7.0.1")
+	})
+	return do
+}
+
+// TestGuard: from the network, a strict service's port refuses plain
+// connections, and virtual addresses lead nowhere.
+func TestGuard(t *testing.T) {
+	h := newHost(t)
+	h.proxy()
+	there := h.elsewhere()
+	ln := h.listen("0.0.0.0:15432")
+	h.listen("0.0.0.0:15433")
+	expect := func(target, want string) {
+		t.Helper()
+		there(func() {
+			if out := h.do("nobody", "connect", target); out != want {
+				t.Errorf("%s: %s, want %s", target, out, want)
+			}
+		})
+	}
+	expect("10.7.0.1:15432", "ok 10.7.0.1:15432")
+	accept(t, ln)
+	h.ok(h.Guards().Put(15432, Guard{Service: db}))
+	expect("10.7.0.1:15432", refused)
+	if e := h.lastEvent(Guarded); e.Pair.Destination != db || e.PID != 0 || e.Comm != "" {
+		t.Errorf("event %+v: a packet's arrival has no process", e)
+	}
+	expect("10.7.0.1:15433", "ok 10.7.0.1:15433")
+	h.ok(h.Guards().Put(15432, Guard{Service: db, Permissive: true}))
+	expect("10.7.0.1:15432", "ok 10.7.0.1:15432")
+}
+
+// TestAnotherNamespace: calls are judged there by the same rules and never
+// rewritten, since loopback there is another one.
+func TestAnotherNamespace(t *testing.T) {
+	h := newHost(t)
+	h.proxy()
+	there := h.elsewhere()
+	h.serve(db, 5432, Port{Local: netip.MustParseAddrPort("127.0.0.1:15432")})
+	h.ok(h.Remotes().Put(netip.MustParseAddrPort("10.9.9.9:5432"), db))
+	h.ok(h.Upstreams().Put(UpstreamKey{web, netip.MustParseAddrPort("127.0.0.1:12000")}, Upstream{db, 5432}))
+	h.ok(h.Guards().Put(15432, Guard{Service: db}))
+	h.ok(h.SetResolvers([]Resolver{{Addr: netip.MustParseAddr("10.9.9.9"), Port4: 15353}}))
+	there(func() {
+		if out := h.do("web", "connect", db4); out != refused {
+			t.Errorf("denied: %s", out)
+		}
+		h.lastEvent(Default)
+		h.allow(Pair{web, db})
+		impostor := h.listen("127.0.0.1:15432") // on this namespace's loopback
+		for target, want := range map[string]string{
+			"127.0.0.1:15432": "ok 127.0.0.1:15432", // its own affair
+			"10.9.9.9:5432":   refused,              // would leave in clear
+			"127.0.0.1:12000": refused,              // nobody listens
+		} {
+			if out := h.do("web", "connect", target); out != want {
+				t.Errorf("%s: %s, want %s", target, out, want)
+			}
+		}
+		accept(t, impostor)
+		h.lastEvent(Guarded)
+	})
+	// Allowed and virtual: the SYN leaves by veth as it is. Nothing steers it
+	// here, so the guard refuses it on arrival, and it never meets the impostor.
+	there(func() {
+		if out := h.do("web", "connect", db4); out != refused {
+			t.Errorf("allowed, not steered: %s", out)
+		}
+	})
+	if n, err := h.Counters(); err != nil || n[Allowed] != 1 {
+		t.Errorf("counters %v, %v; want 1 allowed", n, err)
+	}
+}

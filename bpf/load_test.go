@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+)
+
+// TestLayout compares the Go types with those of the object.
+func TestLayout(t *testing.T) {
+	spec, err := loadMesh()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]any{
+		"config": meshConfig{}, "workload": meshWorkload{}, "pair": meshPair{}, "port_key": meshPortKey{},
+		"port_value": meshPortValue{}, "guard_key": meshGuardKey{}, "guard_value": meshGuardValue{},
+		"upstream_key": meshUpstreamKey{}, "upstream_value": meshUpstreamValue{}, "sock_state": meshSockState{},
+		"origin_key": meshOriginKey{}, "origin": meshOrigin{}, "event": meshEvent{}, "endpoint": meshEndpoint{}, "address": meshAddress{},
+	} {
+		var s *btf.Struct
+		if err := spec.Types.TypeByName(name, &s); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if size := binary.Size(want); size != int(s.Size) {
+			t.Errorf("%s: %d bytes in Go, %d in C", name, size, s.Size)
+		}
+	}
+	for name := range spec.Maps {
+		if strings.HasPrefix(name, ".") {
+			continue // the compiler's
+		}
+		if len(name) > 15 {
+			t.Errorf("map name %s: the kernel cuts it to 15 bytes", name)
+		}
+		if spec.Maps[name].Pinning != ebpf.PinByName {
+			t.Errorf("map %s isn't pinned: policy would go with the daemon", name)
+		}
+	}
+	for name := range spec.Programs {
+		if len(name) > 15 {
+			t.Errorf("program name %s: the kernel cuts it to 15 bytes", name)
+		}
+	}
+}
+
+// TestLoadTwiceIsLoadOnce: a second daemon takes over maps and links, and the
+// revision goes on.
+func TestLoadTwiceIsLoadOnce(t *testing.T) {
+	h := newHost(t)
+	h.allow(Pair{web, db})
+	first, err := h.Bump()
+	h.ok(err)
+	ids := linkIDs(t, h.Objects)
+	again, err := Load(h.conf)
+	h.ok(err)
+	defer again.Close()
+	if rules, err := again.Intentions().All(); err != nil || !rules[Pair{web, db}] {
+		t.Errorf("the intentions didn't survive: %v, %v", rules, err)
+	}
+	if rev, err := again.Revision(); err != nil || rev != first {
+		t.Errorf("revision %d, %v; want %d", rev, err, first)
+	}
+	for name, id := range linkIDs(t, again) {
+		if ids[name] != id {
+			t.Errorf("%s was attached anew: connections went unjudged in between", name)
+		}
+	}
+	expectHealthy(t, again)
+}
+
+func linkIDs(t *testing.T, o *Objects) map[string]uint32 {
+	t.Helper()
+	out := map[string]uint32{}
+	for name, h := range o.links {
+		info, err := h.link.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[name] = uint32(info.ID)
+	}
+	return out
+}
+
+func expectHealthy(t *testing.T, o *Objects) {
+	t.Helper()
+	hooks, err := o.Status()
+	if err != nil || len(hooks) != 11 {
+		t.Fatalf("%d hooks, %v", len(hooks), err)
+	}
+	for _, h := range hooks {
+		if h.Problem != "" {
+			t.Errorf("%s: %s", h.Name, h.Problem)
+		}
+	}
+}
+
+// TestStatusSeesWhatIsMissing: a pin removed, and a link taken away from the
+// cgroup, which the next Load repairs.
+func TestStatusSeesWhatIsMissing(t *testing.T) {
+	h := newHost(t)
+	h.ok(os.Remove(filepath.Join(h.conf.PinDir, "link_connect4")))
+	h.ok(h.links["connect6"].link.Detach())
+	bad := 0
+	hooks, err := h.Status()
+	h.ok(err)
+	for _, hook := range hooks {
+		if hook.Problem != "" {
+			bad++
+		}
+	}
+	if bad != 2 {
+		t.Errorf("%d problems, want 2: %+v", bad, hooks)
+	}
+	again, err := Load(h.conf)
+	h.ok(err)
+	defer again.Close()
+	expectHealthy(t, again)
+}
+
+// TestAnotherLayoutIsRefused: a map that an older version has pinned.
+func TestAnotherLayoutIsRefused(t *testing.T) {
+	h := bareHost(t)
+	h.ok(os.Mkdir(h.conf.PinDir, 0o700))
+	old, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	h.ok(err)
+	defer old.Close()
+	h.ok(old.Pin(filepath.Join(h.conf.PinDir, "intentions")))
+	if _, err := Load(h.conf); !errors.Is(err, ErrLayout) {
+		t.Errorf("got %v, want ErrLayout", err)
+	}
+}
+
+// TestRemoveLeavesNothing: with and without a bpffs that Load had to mount.
+func TestRemoveLeavesNothing(t *testing.T) {
+	h := bareHost(t)
+	for _, dir := range []string{h.conf.PinDir, filepath.Join(t.TempDir(), "run", "pins")} {
+		c := h.conf
+		c.PinDir = dir
+		o, err := Load(c)
+		h.ok(err)
+		h.ok(o.Close())
+		if out := h.do("web", "connect", "240.64.0.2:5432"); out != "ECONNREFUSED" {
+			t.Errorf("handles closed: %s, want ECONNREFUSED", out)
+		}
+		h.ok(Remove(dir))
+		h.ok(Remove(dir))
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", dir, err)
+		}
+		ln := h.listen("240.64.0.2:5432")
+		eventually(t, "the hooks are gone", func() bool {
+			return h.do("web", "connect", "240.64.0.2:5432") == "ok 240.64.0.2:5432"
+		})
+		h.ok(ln.Close())
+	}
+}
+
+// TestProbe: the programs load, and nothing stays.
+func TestProbe(t *testing.T) {
+	if err := Probe(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// helperVar makes the test binary a program that makes one connection in the
+// cgroup and network namespace it was started in.
+const helperVar = "TACIT_BPF_HELPER"
+
+func TestMain(m *testing.M) {
+	if words := os.Getenv(helperVar); words != "" {
+		if err := help(strings.Fields(words)); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// help runs one of the helper's verbs. What it prints is what the kernel said.
+func help(words []string) error {
+	switch words[0] {
+	case "connect", "mptcp", "v6only", "hold", "again":
+		return helpConnect(words[0], words[1:])
+	case "udp":
+		return helpUDP(words[1], words[2])
+	case "names":
+		return helpNames(words[1])
+	case "inherit": // connect with the socket passed as descriptor 3
+		return connectFD(3, words[1])
+	}
+	return fmt.Errorf("unknown verb %q", words[0])
+}
+
+func helpConnect(how string, targets []string) error {
+	at := netip.MustParseAddrPort(targets[0])
+	family, proto := unix.AF_INET6, unix.IPPROTO_TCP
+	if at.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	if how == "mptcp" {
+		proto = unix.IPPROTO_MPTCP
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, proto)
+	if err != nil {
+		return err
+	}
+	if how == "v6only" {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
+	}
+	for _, target := range targets {
+		err = connectFD(fd, target)
+		if how == "again" && err != nil {
+			fmt.Println(err)
+		}
+	}
+	if how != "hold" || err != nil {
+		return err
+	}
+	_, err = unix.Read(fd, make([]byte, 1)) // until the peer or the kernel ends it
+	if err == nil {
+		err = io.EOF
+	}
+	return err
+}
+
+// connectFD connects and prints the peer that getpeername tells.
+func connectFD(fd int, target string) error {
+	if err := unix.Connect(fd, sockaddr(target)); err != nil {
+		return errors.New(unix.ErrnoName(err.(unix.Errno)))
+	}
+	peer, err := unix.Getpeername(fd)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ok", addrPort(peer))
+	return nil
+}
+
+// helpUDP asks from an unconnected or a connected socket, and prints whom the
+// answer is from, or the errno.
+func helpUDP(how, target string) error {
+	family := unix.AF_INET6
+	if netip.MustParseAddrPort(target).Addr().Is4() {
+		family = unix.AF_INET
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if how == "connected" {
+		if err := connectFD(fd, target); err != nil {
+			return err
+		}
+		_, err = unix.Write(fd, []byte("?"))
+	} else {
+		err = unix.Sendto(fd, []byte("?"), 0, sockaddr(target))
+	}
+	if err != nil {
+		return errors.New(unix.ErrnoName(err.(unix.Errno)))
+	}
+	limit := unix.NsecToTimeval(int64(2 * time.Second))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+		return err
+	}
+	buf := make([]byte, 100)
+	n, from, err := unix.Recvfrom(fd, buf, 0)
+	if err != nil {
+		return errors.New(unix.ErrnoName(err.(unix.Errno)))
+	}
+	fmt.Println(string(buf[:n]), addrPort(from))
+	return nil
+}
+
+func sockaddr(target string) unix.Sockaddr {
+	at := netip.MustParseAddrPort(target)
+	if at.Addr().Is4() {
+		return &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}
+	}
+	return &unix.SockaddrInet6{Addr: at.Addr().As16(), Port: int(at.Port())}
+}
+
+// addrPort keeps a mapped address as it is.
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// helpNames answers queries, by UDP and TCP, until its input ends.
+func helpNames(addr string) error {
+	udp, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	tcp, err := lc.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for buf := make([]byte, 100); ; {
+			_, from, err := udp.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = udp.WriteTo([]byte("answer"), from)
+		}
+	}()
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return errors.Join(udp.Close(), tcp.Close())
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+/* Name servers: queries to one go to the daemon's listener while there is
+ * one, and answers come from the one that was asked. */
+#pragma once
+
+#include "address.h"
+
+#define DNS_PORT 53
+
+/* daemon_listens says whether the daemon's own socket is at that place: when
+ * it is dead, another program may have taken the port. */
+static __always_inline bool daemon_listens(struct bpf_sock_addr *ctx, const struct endpoint *at)
+{
+	struct bpf_sock_tuple t = {};
+	struct sock_state *st;
+	struct bpf_sock *sk;
+	__u32 size = sizeof(t.ipv4);
+	bool found;
+
+	if (is4(&at->addr)) {
+		t.ipv4.daddr = at->addr.word[3];
+		t.ipv4.dport = at->port;
+	} else {
+		__builtin_memcpy(t.ipv6.daddr, at->addr.word, sizeof(t.ipv6.daddr));
+		t.ipv6.dport = at->port;
+		size = sizeof(t.ipv6);
+	}
+	if (ctx->type == SOCK_STREAM)
+		sk = bpf_sk_lookup_tcp(ctx, &t, size, BPF_F_CURRENT_NETNS, 0);
+	else
+		sk = bpf_sk_lookup_udp(ctx, &t, size, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	st = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	found = st && st->creator == DAEMON_SERVICE;
+	bpf_sk_release(sk);
+	return found;
+}
+
+/* to_names turns a query for a resolver of the host to the daemon. */
+static __always_inline bool to_names(struct bpf_sock_addr *ctx, struct endpoint *to)
+{
+	struct endpoint *ours;
+
+	if (to->port != bpf_htons(DNS_PORT))
+		return false;
+	ours = bpf_map_lookup_elem(&resolvers, &to->addr);
+	if (!ours || !ours->port || !daemon_listens(ctx, ours))
+		return false;
+	*to = *ours;
+	return true;
+}
+
+/* from_names gives an answer of ours the address of the resolver asked. */
+static __always_inline bool from_names(struct bpf_sock_addr *ctx, struct endpoint *from)
+{
+	struct config *s = get_settings();
+	struct address *asked;
+
+	if (!s || !is_loopback(&from->addr) || bpf_get_netns_cookie(ctx) != s->netns)
+		return false;
+	asked = bpf_map_lookup_elem(&answers, from);
+	if (!asked)
+		return false;
+	from->addr = *asked;
+	from->port = bpf_htons(DNS_PORT);
+	return true;
+}
+
+/* names_peer keeps the resolver asked for getpeername, where queries go to it
+ * by connect(). */
+static __always_inline void names_peer(struct bpf_sock_addr *ctx, const struct endpoint *asked, const struct endpoint *actual)
+{
+	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!st)
+		return;
+	st->peer = *asked;
+	st->actual = *actual;
+}
