@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -20,15 +21,16 @@ import (
 // backend answers the CLI.
 type backend struct{ n *Node }
 
-// serveAPI runs the CLI's socket until ctx ends.
-func (n *Node) serveAPI(ctx context.Context) error {
+// listenAPI opens the CLI's socket.
+func (n *Node) listenAPI() (net.Listener, error) {
 	if err := os.MkdirAll(n.cfg.RunDir, 0o755); err != nil {
-		return fmt.Errorf("--run-dir: %w", err)
+		return nil, fmt.Errorf("--run-dir: %w", err)
 	}
-	ln, err := api.Listen(n.cfg.SocketPath())
-	if err != nil {
-		return err
-	}
+	return api.Listen(n.cfg.SocketPath())
+}
+
+// serveAPI answers on the CLI's socket until ctx ends.
+func (n *Node) serveAPI(ctx context.Context, ln net.Listener) error {
 	srv := api.NewServer(backend{n}, n.log)
 	stop := context.AfterFunc(ctx, func() {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)

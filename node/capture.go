@@ -54,8 +54,14 @@ func (n *Node) steer(ctx context.Context) error {
 	if err := n.resolvers.start(ctx); err != nil {
 		return err
 	}
-	n.plan = redirect.NewPlan(n.redirectConfig())
-	return redirect.Apply(n.plan)
+	return n.restate()
+}
+
+// restate makes the routes and rules anew from the present listeners and resolvers.
+func (n *Node) restate() error {
+	plan := redirect.NewPlan(n.redirectConfig())
+	n.plan.Store(&plan)
+	return redirect.Apply(plan)
 }
 
 // tellHooks hands the listeners to the program that assigns captured connections.

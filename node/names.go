@@ -91,7 +91,7 @@ func (r *resolvers) run(ctx context.Context) error {
 		}
 	}
 	err := dns.Watch(ctx, r.n.cfg.ResolvConf, func() {
-		r.n.problems.set("resolv.conf", r.reload())
+		r.n.problems.set("resolv.conf", errors.Join(r.reload(), r.n.restate()))
 	})
 	return errors.Join(err, r.group.Wait())
 }

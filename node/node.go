@@ -48,7 +48,8 @@ type Node struct {
 	objects   *bpf.Objects
 	kernel    *kernel.Kernel
 	listeners *redirect.Listeners
-	plan      redirect.Plan
+	plan      atomic.Pointer[redirect.Plan]
+	lanes     net.Listener
 	pool      *gossip.Pool
 	proxy     *tproxy.Proxy
 	dns       *dns.Server
@@ -102,6 +103,9 @@ func (n *Node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := n.takePorts(ctx); err != nil {
+		return err
+	}
 	if n.member, err = enter(ctx, n.cfg, n.store); err != nil {
 		return err
 	}
@@ -121,16 +125,12 @@ func (n *Node) undo() error {
 	if n.objects != nil || n.store == nil {
 		return nil
 	}
+	n.close() // a socket that lives on would be exempt
 	return n.tree.LeaveDaemon()
 }
 
 // serve runs everything that lives, and ends all of it when one part fails.
 func (n *Node) serve(ctx context.Context) error {
-	lanes, err := n.listenLanes(ctx)
-	if err != nil {
-		return err
-	}
-	defer lanes.Close()
 	if err := n.startGossip(ctx); err != nil {
 		return err
 	}
@@ -138,10 +138,15 @@ func (n *Node) serve(ctx context.Context) error {
 		return err
 	}
 	n.reconcile()
+	socket, err := n.listenAPI()
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		n.wallet.Run, n.reconcileLoop, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.serveAPI,
-		func(ctx context.Context) error { return n.serveLanes(ctx, lanes) },
+		n.wallet.Run, n.reconcileLoop, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run,
+		func(ctx context.Context) error { return n.serveAPI(ctx, socket) },
+		func(ctx context.Context) error { return n.serveLanes(ctx, n.lanes) },
 	} {
 		g.Go(func() error { return run(ctx) })
 	}
@@ -177,6 +182,9 @@ func (n *Node) close() {
 	if n.pool != nil {
 		errs = append(errs, n.pool.Close())
 	}
+	if n.lanes != nil {
+		errs = append(errs, n.lanes.Close())
+	}
 	if n.listeners != nil {
 		errs = append(errs, n.listeners.Close())
 	}
@@ -193,12 +201,19 @@ func (n *Node) close() {
 	}
 }
 
-func (n *Node) listenLanes(ctx context.Context) (net.Listener, error) {
+// takePorts opens the lane port and tries the gossip port, before anything is
+// changed that a port in use would leave half done.
+func (n *Node) takePorts(ctx context.Context) error {
 	ln, err := listenTCP(ctx, n.cfg.addr, n.cfg.LanePort)
 	if err != nil {
-		return nil, portError("--lane-port", n.cfg.LanePort, err)
+		return portError("--lane-port", n.cfg.LanePort, err)
 	}
-	return ln, nil
+	n.lanes = ln
+	gossip, err := listenTCP(ctx, n.cfg.addr, n.cfg.GossipPort)
+	if err != nil {
+		return portError("--gossip-port", n.cfg.GossipPort, err)
+	}
+	return gossip.Close()
 }
 
 // serveLanes hands each connection to what its ALPN says: a lane, an

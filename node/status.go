@@ -65,7 +65,7 @@ func (b backend) checkHooks() api.Check {
 }
 
 func (b backend) checkRoutes() api.Check {
-	missing, err := redirect.Drift(b.n.plan)
+	missing, err := redirect.Drift(*b.n.plan.Load())
 	if err == nil && len(missing) > 0 {
 		err = fmt.Errorf("missing: %s", strings.Join(missing, "; "))
 	}

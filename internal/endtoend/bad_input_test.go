@@ -92,7 +92,11 @@ func TestSecondDaemon(t *testing.T) {
 	testhost.Eventually(t, 5*time.Second, "the port is taken", func() error {
 		return contains(first(alone.Run(t, "user", "ss", "-Hltn", "sport = :7947")), ":7947")
 	})
+	before := alone.Snapshot(t)
 	out, exit = alone.Tacitd(t, "--bootstrap")
+	if after := alone.Snapshot(t); after != before {
+		t.Errorf("half done:\n%s", after)
+	}
 	if exit != 1 || !strings.Contains(lastLine(out), "--lane-port 7947") || !strings.Contains(lastLine(out), "in use") {
 		t.Errorf("exit %d: %s", exit, out)
 	}
