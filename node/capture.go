@@ -4,7 +4,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -144,25 +143,6 @@ func orNobody(s string) string {
 		return "nobody"
 	}
 	return s
-}
-
-// watchFolder reads service files again when they change.
-func (n *Node) watchFolder(ctx context.Context) error {
-	n.reloadFolder()
-	return n.folder.Watch(ctx, func() {
-		n.reloadFolder()
-		n.nudge()
-	})
-}
-
-func (n *Node) reloadFolder() {
-	_, bad := n.folder.Reload()
-	var err error
-	for _, p := range bad {
-		n.log.Error("service file refused, its last good version stays in force", "err", p)
-		err = fmt.Errorf("%v", p)
-	}
-	n.problems.set("service files", err)
 }
 
 // watchAddrs wakes the loop when this node's addresses change.

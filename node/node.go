@@ -113,7 +113,7 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.wallet = newWallet(n)
-	if n.folder, err = definition.NewFolder(n.cfg.ServicesDir); err != nil {
+	if err := n.openFolder(); err != nil {
 		return err
 	}
 	return n.capture(ctx, cgroup)

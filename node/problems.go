@@ -5,6 +5,7 @@ package node
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -27,6 +28,22 @@ func (p *problems) set(what string, err error) {
 		p.all = map[string]error{}
 	}
 	p.all[what] = err
+}
+
+// replace sets a whole group: what was wrong before and isn't now is cleared.
+func (p *problems) replace(group string, now map[string]error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.all, func(what string, _ error) bool { return strings.HasPrefix(what, group+" ") })
+	for what, err := range now {
+		if err == nil {
+			continue
+		}
+		if p.all == nil {
+			p.all = map[string]error{}
+		}
+		p.all[group+" "+what] = err
+	}
 }
 
 // each hands every problem to f, in order of name.

@@ -111,13 +111,13 @@ func (n *Node) alive() func(identity.Name) bool {
 
 // publish signs the instances that run here, and withdraws those that don't.
 func (n *Node) publish() {
-	want := map[string]ledger.InstanceBody{}
+	want, grants, signed := map[string]ledger.InstanceBody{}, map[string]error{}, map[string]error{}
 	for _, s := range n.local.Load().services {
-		err := n.grantOwn(s.Name)
-		n.problems.set("grant "+string(s.Name), err)
-		if err == nil {
-			want[s.ID] = n.instanceBody(s)
+		if err := n.grantOwn(s.Name); err != nil {
+			grants[string(s.Name)] = err
+			continue
 		}
+		want[s.ID] = n.instanceBody(s)
 	}
 	for _, old := range n.member.ledger.Published(n.cfg.name) {
 		body, keep := want[old.ID]
@@ -126,12 +126,14 @@ func (n *Node) publish() {
 			continue
 		}
 		if !keep {
-			n.signInstance(old, true)
+			signed[old.ID] = n.signInstance(old, true)
 		}
 	}
 	for _, body := range want {
-		n.signInstance(body, false)
+		signed[body.ID] = n.signInstance(body, false)
 	}
+	n.problems.replace("grant", grants)
+	n.problems.replace("publish", signed)
 }
 
 // grantOwn is nil when this node may run the service. A node with an operator
@@ -171,12 +173,12 @@ func (n *Node) instanceBody(s localService) ledger.InstanceBody {
 		Tags: s.Tags, Meta: s.Meta, Weight: s.Weight, Permissive: s.Permissive}
 }
 
-func (n *Node) signInstance(body ledger.InstanceBody, del bool) {
+func (n *Node) signInstance(body ledger.InstanceBody, del bool) error {
 	err := n.sign(n.member.key, ledger.KindInstance, string(n.cfg.name)+"/"+body.ID, body, del)
-	n.problems.set("publish "+body.ID, err)
 	if err != nil {
 		n.log.Error("instance not published", "service", body.Service, "id", body.ID, "err", err)
 	}
+	return err
 }
 
 // desired is the kernel's state as the present picture wants it.
@@ -203,7 +205,7 @@ func (n *Node) desired() kernel.State {
 // workloads numbers every cgroup that is a workload now. A cgroup claimed by
 // two services belongs to neither: which one it is can't be told.
 func (n *Node) workloads(local *localView) map[uint64]identity.Name {
-	out, twice := map[uint64]identity.Name{}, map[uint64]bool{}
+	out, twice, clashes := map[uint64]identity.Name{}, map[uint64]bool{}, map[string]error{}
 	for _, svc := range local.services {
 		for _, path := range svc.cgroups {
 			id, err := workload.ID(path)
@@ -211,7 +213,7 @@ func (n *Node) workloads(local *localView) map[uint64]identity.Name {
 				continue
 			}
 			if other, taken := out[id]; taken && other != svc.Name {
-				n.problems.set("workload "+path, refuse(policy.ReasonIdentity, "%s and %s both claim %s", other, svc.Name, path))
+				clashes[path] = refuse(policy.ReasonIdentity, "%s and %s both claim %s", other, svc.Name, path)
 				twice[id] = true
 			}
 			out[id] = svc.Name
@@ -220,6 +222,7 @@ func (n *Node) workloads(local *localView) map[uint64]identity.Name {
 	for id := range twice {
 		delete(out, id)
 	}
+	n.problems.replace("workload", clashes)
 	return out
 }
 

@@ -153,6 +153,14 @@ func TestLastGoodFileStays(t *testing.T) {
 		return contains(out, "service-b.json:2")
 	})
 	m.tacit(host, "service", "show", "service-b")
+
+	host.Stop(t) // a restart doesn't forget: the port stays closed to plain connections
+	host.Daemon(t)
+	m.tacit(host, "service", "show", "service-b")
+	m.refused(host, "", "http://127.0.0.1/")
+	if out, exit := host.Tacit(t, "status"); exit != 1 || !strings.Contains(out, "service-b.json:2") {
+		t.Errorf("status after a restart: exit %d, %s", exit, out)
+	}
 	write(t, file, serviceB)
 	testhost.Eventually(t, 10*time.Second, "healthy again", func() error { return expect0(host.Tacit(t, "status")) })
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,21 @@ func NewFolder(dir string) (*Folder, error) {
 		return nil, fmt.Errorf("services folder: %s is not a directory", dir)
 	}
 	return &Folder{dir: filepath.Clean(dir), good: map[string][]Definition{}}, nil
+}
+
+// Remember seeds what was good last, by file, for a folder that was read by an
+// earlier process; call it before the first Reload.
+func (f *Folder) Remember(good map[string][]Definition) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.Copy(f.good, good)
+}
+
+// Good returns what each file said last when it was good, for Remember.
+func (f *Folder) Good() map[string][]Definition {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.good)
 }
 
 // Load reads dir once, with nothing to fall back on.

@@ -68,7 +68,7 @@ type answer[T any] struct {
 
 // ServeAdmission answers one enrolment on a connection with ALPN tacit-enrol/1.
 func ServeAdmission(ctx context.Context, conn net.Conn, office Office) error {
-	return serve(conn, func(ask Ask) (*Admission, error) { return office.Admit(ctx, ask) })
+	return serve(ctx, conn, func(ask Ask) (*Admission, error) { return office.Admit(ctx, ask) })
 }
 
 // ServeIssue answers one renewal on a connection with ALPN tacit-issue/1. The
@@ -77,23 +77,29 @@ func ServeAdmission(ctx context.Context, conn net.Conn, office Office) error {
 func ServeIssue(ctx context.Context, conn *tls.Conn, office Office) error {
 	id, leaf, err := identity.PeerID(conn.ConnectionState())
 	if err != nil {
-		return err
+		return errors.Join(err, conn.Close())
 	}
-	return serve(conn, func(r Renewal) (*Issued, error) {
+	return serve(ctx, conn, func(r Renewal) (*Issued, error) {
 		return office.Issue(ctx, id.Name(), leaf.RawSubjectPublicKeyInfo, r)
 	})
 }
 
-func serve[Q, A any](conn net.Conn, handle func(Q) (*A, error)) error {
+// serve reads one request and writes one answer; it ends with ctx or after
+// the deadline, whatever the client does.
+func serve[Q, A any](ctx context.Context, conn net.Conn, handle func(Q) (*A, error)) error {
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(deadline)); err != nil {
-		return err
-	}
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	defer interrupt(ctx, conn)()
 	var ask Q
-	if err := json.NewDecoder(io.LimitReader(conn, maxAsk)).Decode(&ask); err != nil {
-		return fmt.Errorf("enrolment: unreadable request: %w", err)
+	from := &io.LimitedReader{R: conn, N: maxAsk}
+	if err := json.NewDecoder(from).Decode(&ask); err != nil {
+		return refuseRequest(conn, from, err)
 	}
 	body, err := handle(ask)
+	if err == nil && body == nil {
+		err = errors.New("the office has no answer")
+	}
 	out := answer[A]{Body: body}
 	if err != nil {
 		out = answer[A]{Error: err.Error()}
@@ -101,9 +107,30 @@ func serve[Q, A any](conn net.Conn, handle func(Q) (*A, error)) error {
 	return errors.Join(err, json.NewEncoder(conn).Encode(out))
 }
 
-// Enrol redeems a token at one of the addresses, in order, and checks that
-// the answer is pinned to the token's root.
+// refuseRequest answers what can't be read. It takes in some of what the client
+// may still be sending: closing on it would destroy the answer on its way.
+func refuseRequest(conn net.Conn, from *io.LimitedReader, err error) error {
+	err = fmt.Errorf("unreadable request: %w", err)
+	if from.N <= 0 {
+		err = fmt.Errorf("unreadable request: longer than %d bytes", maxAsk)
+	}
+	if answered := json.NewEncoder(conn).Encode(answer[struct{}]{Error: err.Error()}); answered == nil {
+		_, _ = io.Copy(io.Discard, io.LimitReader(conn, maxAsk))
+	}
+	return fmt.Errorf("enrolment: %w", err)
+}
+
+// interrupt ends reading and writing when ctx ends, until stop is called.
+func interrupt(ctx context.Context, conn net.Conn) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+}
+
+// Enrol redeems a token at one of the addresses, tried in order; only an
+// authority under the token's root is asked. Errors: ErrRefused.
 func Enrol(ctx context.Context, t *identity.Token, ask Ask, addrs []string) (*Admission, error) {
+	if len(addrs) == 0 {
+		return nil, errors.New("no address of an authority is known: give one (--join)")
+	}
 	var errs []error
 	for _, addr := range addrs {
 		a, err := call[Ask, Admission](ctx, addr, identity.EnrolTLS(t), ask)
@@ -115,7 +142,7 @@ func Enrol(ctx context.Context, t *identity.Token, ask Ask, addrs []string) (*Ad
 	return nil, fmt.Errorf("no authority could be reached: %w", errors.Join(errs...))
 }
 
-// Renew asks the authority's node at addr for a certificate.
+// Renew asks the authority's node at addr for a certificate. Errors: ErrRefused.
 func Renew(ctx context.Context, addr netip.AddrPort, conf *tls.Config, r Renewal) (*Issued, error) {
 	return call[Renewal, Issued](ctx, addr.String(), conf, r)
 }
@@ -128,20 +155,24 @@ func call[Q, A any](ctx context.Context, addr string, conf *tls.Config, ask Q) (
 		return nil, fmt.Errorf("authority at %s: %w", addr, err)
 	}
 	defer conn.Close()
-	if end, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(end); err != nil {
-			return nil, err
-		}
-	}
-	if err := json.NewEncoder(conn).Encode(ask); err != nil {
-		return nil, fmt.Errorf("authority at %s: %w", addr, err)
-	}
-	var out answer[A]
-	if err := json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&out); err != nil {
-		return nil, fmt.Errorf("authority at %s: unreadable answer: %w", addr, err)
+	defer interrupt(ctx, conn)()
+	out, err := exchange[Q, A](conn, ask)
+	if err != nil {
+		return nil, fmt.Errorf("authority at %s: %w", addr, errors.Join(ctx.Err(), err))
 	}
 	if out.Error != "" || out.Body == nil {
 		return nil, fmt.Errorf("%w: %s", ErrRefused, out.Error)
 	}
 	return out.Body, nil
+}
+
+func exchange[Q, A any](conn net.Conn, ask Q) (*answer[A], error) {
+	if err := json.NewEncoder(conn).Encode(ask); err != nil {
+		return nil, err
+	}
+	var out answer[A]
+	if err := json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&out); err != nil {
+		return nil, fmt.Errorf("unreadable answer: %w", err)
+	}
+	return &out, nil
 }

@@ -19,10 +19,8 @@ func dotKey(d ledger.Dot) []byte { return fmt.Appendf(nil, "%s/%020d", d.Signer,
 // revoked), and keeps the seen ranges, in one transaction.
 func (s *Store) SaveRecords(changed []ledger.Record, ranges map[identity.KeyID]ledger.Ranges) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, r := range changed {
-			if err := saveRecord(tx.Bucket([]byte(records)), r); err != nil {
-				return err
-			}
+		if err := saveAll(tx.Bucket([]byte(records)), changed); err != nil {
+			return err
 		}
 		for signer, rs := range ranges {
 			text, err := json.Marshal(rs)
@@ -37,11 +35,27 @@ func (s *Store) SaveRecords(changed []ledger.Record, ranges map[identity.KeyID]l
 	})
 }
 
-func saveRecord(b *bbolt.Bucket, r ledger.Record) error {
-	text, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("state: record %s %s: %w", r.Kind, r.Key, err)
+// saveAll writes every record before it drops any, since a record may stand
+// before the one that it supersedes.
+func saveAll(b *bbolt.Bucket, changed []ledger.Record) error {
+	for _, r := range changed {
+		text, err := json.Marshal(r)
+		if err != nil {
+			return fmt.Errorf("state: record %s %s: %w", r.Kind, r.Key, err)
+		}
+		if err := b.Put(dotKey(r.Dot), text); err != nil {
+			return err
+		}
 	}
+	for _, r := range changed {
+		if err := dropSuperseded(b, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func dropSuperseded(b *bbolt.Bucket, r ledger.Record) error {
 	for _, d := range r.Supersedes {
 		if d.Signer != r.Dot.Signer {
 			continue
@@ -50,7 +64,7 @@ func saveRecord(b *bbolt.Bucket, r ledger.Record) error {
 			return err
 		}
 	}
-	return b.Put(dotKey(r.Dot), text)
+	return nil
 }
 
 // LoadRecords returns what SaveRecords kept.
@@ -72,7 +86,7 @@ func (s *Store) LoadRecords() ([]ledger.Record, map[identity.KeyID]ledger.Ranges
 		var id identity.KeyID
 		var rs ledger.Ranges
 		if err := id.UnmarshalText([]byte(key)); err != nil {
-			return fmt.Errorf("state: seen: %w", err)
+			return fmt.Errorf("state: seen %q: %w", key, err)
 		}
 		if err := json.Unmarshal(v, &rs); err != nil {
 			return fmt.Errorf("state: seen %s: %w", key, err)

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -98,7 +99,7 @@ func TestSupersededRecords(t *testing.T) {
 
 // TestSignaturesSurvive: what was signed must come back byte for byte.
 func TestSignaturesSurvive(t *testing.T) {
-	root, err := identity.CreateAuthority("mesh.test", "n1", t.TempDir(), 0)
+	root, err := identity.CreateAuthority("mesh.test", "n1", t.TempDir(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,10 +30,20 @@ func (s *Store) Numbers(log *slog.Logger) (*Numbers, error) {
 		if len(v) != 4 {
 			return fmt.Errorf("state: number of %s: %d bytes, want 4", key, len(v))
 		}
-		n.keep(identity.Name(key), binary.BigEndian.Uint32(v))
-		return nil
+		return n.restore(identity.Name(key), binary.BigEndian.Uint32(v))
 	})
 	return n, err
+}
+
+func (n *Numbers) restore(name identity.Name, number uint32) error {
+	if number == 0 {
+		return fmt.Errorf("state: number of %s: 0, which is nobody's", name)
+	}
+	if other, taken := n.byNum[number]; taken {
+		return fmt.Errorf("state: number of %s: %d, which is %s's", name, number, other)
+	}
+	n.keep(name, number)
+	return nil
 }
 
 func (n *Numbers) keep(name identity.Name, number uint32) {
@@ -56,6 +66,10 @@ func (n *Numbers) Number(name identity.Name) uint32 {
 		return number
 	}
 	next := n.last + 1
+	if next == 0 {
+		n.log.Error("all numbers are given away: the service stays unreachable", "service", name)
+		return 0
+	}
 	if err := n.store.put(numbers, string(name), binary.BigEndian.AppendUint32(nil, next)); err != nil {
 		n.log.Error("a service's number can't be kept: it stays unreachable", "service", name, "err", err)
 		return 0

@@ -19,8 +19,18 @@ import (
 // tacit/services/NAME for the workloads started by `tacit run`.
 type Tree struct{ root string }
 
-// NewTree checks that root lies in a cgroup v2 tree.
-func NewTree(root string) (Tree, error) { return Tree{root}, Check(root) }
+// NewTree checks that root lies in a cgroup v2 tree. However root is written,
+// Tree.Root has one form: absolute and clean.
+func NewTree(root string) (Tree, error) {
+	if err := Check(root); err != nil {
+		return Tree{}, err
+	}
+	path, err := filepath.Abs(root)
+	if err != nil {
+		return Tree{}, fmt.Errorf("cgroup %s: %w", root, err)
+	}
+	return Tree{path}, nil
+}
 
 // Depth is how far the hooked root lies below the tree's own root.
 func (t Tree) Depth() uint32 {
@@ -35,9 +45,10 @@ func (t Tree) Depth() uint32 {
 // Root is the hooked root.
 func (t Tree) Root() string { return t.root }
 
-func (t Tree) daemon() string { return filepath.Join(t.root, "tacit", "daemon") }
+func (t Tree) own() string    { return filepath.Join(t.root, "tacit") }
+func (t Tree) daemon() string { return filepath.Join(t.own(), "daemon") }
 func (t Tree) service(name identity.Name) string {
-	return filepath.Join(t.root, "tacit", "services", string(name))
+	return filepath.Join(t.own(), "services", string(name))
 }
 
 // EnterDaemon moves this process into its own leaf, which exempts its sockets,
@@ -83,18 +94,43 @@ func (t Tree) ServiceCgroup(name identity.Name) (uint64, error) {
 	return ID(t.service(name))
 }
 
-// Admit moves the process behind pidfd into the service's cgroup. The pid is
-// read while the descriptor holds the process, so it can't mean another one.
+// Admit moves the process behind pidfd into the service's cgroup; a pidfd
+// below 0 is none. A pidfd doesn't reserve its process's number, so the process
+// must live before and after the move: then the number meant it all the while.
 func (t Tree) Admit(name identity.Name, pid, pidfd int) error {
+	if pid <= 0 { // the kernel would take 0 for the daemon itself
+		return fmt.Errorf("process %d can't be moved: the daemon doesn't see it; start it in the daemon's process namespace", pid)
+	}
+	if err := alive(pid, pidfd); err != nil {
+		return err
+	}
 	if err := enter(t.service(name), pid); err != nil {
 		return err
 	}
-	if pidfd >= 0 {
-		if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil {
-			return fmt.Errorf("process %d ended before it could be moved: %w", pid, err)
-		}
+	if err := alive(pid, pidfd); err != nil {
+		return errors.Join(err, t.expel(pid))
 	}
 	return nil
+}
+
+func alive(pid, pidfd int) error {
+	if pidfd < 0 {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil {
+		return fmt.Errorf("process %d ended before it could be moved: %w", pid, err)
+	}
+	return nil
+}
+
+// expel takes out what may be another process by now. Where that one came from
+// isn't known; tacit/ itself is nobody's workload.
+func (t Tree) expel(pid int) error {
+	err := enter(t.own(), pid)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
 }
 
 // RemoveService removes the service's cgroup where no process is left in it.
@@ -108,9 +144,8 @@ func (t Tree) RemoveService(name identity.Name) error {
 // Remove removes everything below tacit/ that is empty; processes that still
 // run keep their cgroup.
 func (t Tree) Remove() error {
-	base := filepath.Join(t.root, "tacit")
 	var dirs []string
-	err := filepath.WalkDir(base, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(t.own(), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
 			dirs = append(dirs, path)
 		}
@@ -143,18 +178,28 @@ func Within(path string, id uint64) bool {
 	return found
 }
 
-// find returns the first directory, in path order and at most six levels below root, whose name match accepts.
-func find(root string, match func(base string) bool) (string, bool) {
+// verdict is what a search makes of one directory.
+type verdict int
+
+const (
+	pass    verdict = iota // neither this one nor what is below
+	descend                // perhaps one below
+	take                   // this one
+)
+
+// find returns the first directory, in path order and at most six levels below root, that judge takes.
+func find(root string, judge func(path string) verdict) (string, bool) {
 	found := ""
 	_ = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() || p == root {
 			return nil
 		}
-		if match(filepath.Base(p)) {
+		v := judge(p)
+		switch {
+		case v == take:
 			found = p
 			return filepath.SkipAll
-		}
-		if strings.Count(strings.TrimPrefix(p, root), "/") >= 6 {
+		case v == pass, strings.Count(strings.TrimPrefix(p, root), "/") >= 6:
 			return fs.SkipDir
 		}
 		return nil
