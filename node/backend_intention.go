@@ -76,7 +76,7 @@ func (b backend) liveness() (alive map[identity.Name]bool, digests map[identity.
 		}
 		alive[m.Name] = m.Alive
 	}
-	digests[b.n.cfg.name] = b.n.table.Load().Digest()
+	digests[b.n.cfg.name] = b.n.digest()
 	return alive, digests
 }
 

@@ -24,7 +24,7 @@ func (b backend) CreateToken(_ context.Context, r api.TokenRequest) (*api.Token,
 	if m.operator == nil {
 		return nil, b.notOperator("making a token")
 	}
-	if _, taken := m.ledger.Member(r.Node); taken {
+	if _, up := m.ledger.Node(r.Node); up { // admitted and never up: its answer was lost, and it may try again
 		return nil, api.Refused("tacit nodes lists the members; revoke that one first if it is gone for good",
 			"the name %s is taken by a member", r.Node)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -50,14 +51,39 @@ func (n *Node) steer(ctx context.Context) error {
 	}
 	n.dns = dns.New(dns.Config{Zone: zone{n}, Domains: append([]string{"consul"}, n.cfg.Domains...), Search: n.search, Log: n.log})
 	n.resolvers = newResolvers(n)
-	if err := n.resolvers.start(ctx); err != nil {
+	if err := n.resolvers.start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	return n.restate()
 }
 
+// repairInterval is how long routes and rules may be missing: what others
+// flush only closes, so nothing is open meanwhile.
+const repairInterval = time.Second
+
+// repair sets again what others have flushed, and says so.
+func (n *Node) repair(ctx context.Context) error {
+	tick := time.NewTicker(repairInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		missing, err := redirect.Drift(*n.plan.Load())
+		if err == nil && len(missing) > 0 {
+			n.log.Warn("routes or rules were changed by others; setting them again", "found", missing)
+			err = n.restate()
+		}
+		n.problems.set("routes", err)
+	}
+}
+
 // restate makes the routes and rules anew from the present listeners and resolvers.
 func (n *Node) restate() error {
+	n.steering.Lock()
+	defer n.steering.Unlock()
 	plan := redirect.NewPlan(n.redirectConfig())
 	n.plan.Store(&plan)
 	return redirect.Apply(plan)
@@ -119,23 +145,28 @@ func hasIPv6() bool {
 
 // watchEvents logs each refusal that the hooks made, with its one reason.
 func (n *Node) watchEvents(ctx context.Context) error {
-	go n.sweepWhenAsked(ctx)
+	var quota quota
 	return n.kernel.Events(ctx, func(e kernel.Event) {
+		if !quota.take(e.Time) {
+			return // the counters have it
+		}
 		n.log.Info("connection refused", "source", orNobody(string(e.Source)), "destination", e.Destination,
 			"reason", e.Reason, "target", e.Target, "pid", e.PID, "program", e.Comm)
 	})
 }
 
-// sweepWhenAsked cuts same-node pairs that completed behind a sweep's back.
-func (n *Node) sweepWhenAsked(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-n.kernel.SweepWanted():
-			n.sweep()
-		}
+// quota lets 50 refusals a second into the log: any local program can cause them.
+type quota struct {
+	second int64
+	used   int
+}
+
+func (q *quota) take(now time.Time) bool {
+	if s := now.Unix(); s != q.second {
+		q.second, q.used = s, 0
 	}
+	q.used++
+	return q.used <= 50
 }
 
 func orNobody(s string) string {
@@ -160,8 +191,13 @@ func (n *Node) watchAddrs(ctx context.Context) error {
 	}
 }
 
+// localAddrs are this node's addresses; while they can't be listed, the last
+// known ones: a missing one would leave its ports unjudged.
 func (n *Node) localAddrs() []netip.Addr {
 	addrs, err := redirect.LocalAddrs()
 	n.problems.set("addresses", err)
-	return append(addrs, n.cfg.addr)
+	if err == nil {
+		n.addrs = append(addrs, n.cfg.addr)
+	}
+	return n.addrs
 }

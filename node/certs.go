@@ -59,7 +59,7 @@ func (w *wallet) Want(names []identity.Name) {
 	wanted := map[identity.Name]bool{}
 	for _, name := range names {
 		wanted[name] = true
-		if w.services[name] == nil {
+		if !w.asking[name] {
 			w.nudge()
 		}
 	}

@@ -76,7 +76,13 @@ func (c Config) settle() (*settled, error) {
 	if _, err := identity.ParseTrustDomain(c.TrustDomain); err != nil {
 		return nil, fmt.Errorf("--trust-domain: %w", err)
 	}
-	return s, errors.Join(c.checkRanges(), c.checkModes())
+	if s.addr = s.addr.Unmap(); s.addr.IsUnspecified() || s.addr.IsMulticast() || s.addr.Zone() != "" {
+		return nil, fmt.Errorf("--address %s: give one address that other nodes reach", c.Address)
+	}
+	if err := c.checkRanges(); err != nil {
+		return nil, err
+	}
+	return s, c.checkModes()
 }
 
 // tree is the root to hook: the one given, or the whole tree.

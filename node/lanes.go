@@ -36,8 +36,8 @@ func (n *Node) checkPeer(id identity.ID, leaf *x509.Certificate) error {
 	if !id.IsNode() {
 		return fmt.Errorf("%s: not a node", id)
 	}
-	if m, ok := l.Member(id.Name()); ok && !bytes.Equal(m.Public, leaf.RawSubjectPublicKeyInfo) {
-		return fmt.Errorf("%s: another key is the member's", id)
+	if m, ok := l.Member(id.Name()); !ok || !bytes.Equal(m.Public, leaf.RawSubjectPublicKeyInfo) {
+		return fmt.Errorf("%s: no member with this key", id)
 	}
 	return nil
 }

@@ -45,7 +45,12 @@ const (
 // lookAtLocal reads definitions, cgroups and listening sockets.
 func (n *Node) lookAtLocal() *localView {
 	v := &localView{}
-	for _, d := range n.definitions() {
+	defs, err := n.definitions()
+	n.problems.set("services", err)
+	if err != nil {
+		return n.local.Load() // what can't be read mustn't open a port
+	}
+	for _, d := range defs {
 		s := localService{Definition: d, cgroups: n.tree.Paths(d.Name, selector(d))}
 		if d.Port != 0 {
 			s.listener = n.lookAtListener(d, s.cgroups)
@@ -62,7 +67,7 @@ func selector(d definition.Definition) workload.Selector {
 
 // definitions are those of the folder and those registered by command; a
 // file's wins over a command's where both name one id.
-func (n *Node) definitions() []definition.Definition {
+func (n *Node) definitions() ([]definition.Definition, error) {
 	defs := n.folder.Definitions()
 	ids := map[string]bool{}
 	for _, d := range defs {
@@ -78,10 +83,7 @@ func (n *Node) definitions() []definition.Definition {
 		}
 		return nil
 	})
-	if err != nil {
-		n.problems.set("services", err)
-	}
-	return defs
+	return defs, err
 }
 
 func (n *Node) lookAtListener(d definition.Definition, cgroups []string) listener {
@@ -92,7 +94,7 @@ func (n *Node) lookAtListener(d definition.Definition, cgroups []string) listene
 	}
 	return judgeListeners(d, socks, func(id uint64) bool {
 		return slices.ContainsFunc(cgroups, func(path string) bool { return workload.Within(path, id) })
-	}, len(cgroups) > 0)
+	}, len(cgroups) > 0 || d.Workload != definition.Workload{})
 }
 
 // judgeListeners is the rule: every socket that listens on the port where the
@@ -161,6 +163,9 @@ func (v *localView) names() []identity.Name {
 // clash refuses a definition whose port another service of this node has.
 func (v *localView) clash(d definition.Definition) error {
 	for _, s := range v.services {
+		if s.ID == d.ID && (s.Name != d.Name || s.Source != d.Source) {
+			return fmt.Errorf("the id %s is that of %s (%s) on this node already; give another --id", d.ID, s.Name, s.Source)
+		}
 		if d.Port != 0 && s.Port == d.Port && s.ID != d.ID {
 			return fmt.Errorf("port %d of %s is the port of %s (id %s) on this node already; deregister that one or use another port", d.Port, d.ID, s.Name, s.ID)
 		}

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -39,7 +40,8 @@ const (
 	setTrust     = "trust-domain"
 	setNode      = "node"
 	setGossipKey = "gossip-key"
-	setReserved  = "reserved" // the last of the operator key's numbers that a token carries
+	setBegun     = "bootstrap-begun" // a bootstrap is under way, or was cut off
+	setReserved  = "reserved"        // the last of the operator key's numbers that a token carries
 
 	fileNodeKey  = "node.key"
 	fileNodeCert = "node.crt"
@@ -137,7 +139,7 @@ func (m *member) loadRights(c *settled) error {
 // bootstrap creates the mesh. The settings are written last, in one place, so
 // that a crash in between leaves a node that is in no mesh and can begin again.
 func bootstrap(c *settled, st *store.Store) (*member, error) {
-	a, err := freshAuthority(c)
+	a, err := freshAuthority(c, st)
 	if err != nil {
 		return nil, err
 	}
@@ -163,8 +165,20 @@ func bootstrap(c *settled, st *store.Store) (*member, error) {
 }
 
 // freshAuthority starts from nothing: what a bootstrap that was cut off left has signed nothing yet.
-func freshAuthority(c *settled) (*identity.Authority, error) {
-	if err := os.RemoveAll(c.path(dirAuthority)); err != nil {
+func freshAuthority(c *settled, st *store.Store) (*identity.Authority, error) {
+	begun, err := st.Get(setBegun)
+	if err != nil {
+		return nil, err
+	}
+	if len(begun) > 0 {
+		err = os.RemoveAll(c.path(dirAuthority))
+	} else if _, statErr := os.Stat(c.path(dirAuthority)); statErr == nil {
+		err = fmt.Errorf("%s belongs to a mesh, but state.db beside it is empty: restore state.db, or move the folder away to found a new mesh", c.path(dirAuthority))
+	}
+	if err == nil {
+		err = st.Set(setBegun, []byte{1})
+	}
+	if err != nil {
 		return nil, fmt.Errorf("bootstrap: %w", err)
 	}
 	return identity.CreateAuthority(c.TrustDomain, c.name, c.path(dirAuthority), c.LeafTTL)
@@ -217,6 +231,7 @@ func (m *member) keep(c *settled, st *store.Store) error {
 		{setTrust, []byte(m.bundle.TrustDomain())},
 		{setGossipKey, m.gossipKey},
 		{setRoot, m.bundle.Roots()[0].Raw},
+		{setBegun, nil},
 	} {
 		if err := st.Set(s.name, s.value); err != nil {
 			return err
@@ -296,7 +311,7 @@ func (m *member) accept(c *settled, st *store.Store, t *identity.Token, a *enrol
 	if _, rejected := m.ledger.Merge(a.Records); len(rejected) > 0 {
 		c.Log.Warn("records of the admission were refused", "count", len(rejected), "first", rejected[0].Err)
 	}
-	if _, ok := m.ledger.Member(c.name); !ok {
+	if own, ok := m.ledger.Member(c.name); !ok || !bytes.Equal(own.Public, m.key.Public()) {
 		return errors.New("join: the answer doesn't make this node a member; make a new token and try again")
 	}
 	if err := m.svid.Save(c.path(fileNodeCert)); err != nil {

@@ -55,6 +55,7 @@ type resolvers struct {
 	suffix []string
 	group  *errgroup.Group
 	ctx    context.Context
+	cancel context.CancelFunc
 	direct [2]*redirect.DNSListener // v4, v6: queries of other network namespaces
 }
 
@@ -68,6 +69,7 @@ func newResolvers(n *Node) *resolvers { return &resolvers{n: n} }
 
 // start reads resolv.conf once, so that names are captured before routes are.
 func (r *resolvers) start(ctx context.Context) error {
+	ctx, r.cancel = context.WithCancel(ctx)
 	r.group, r.ctx = errgroup.WithContext(ctx)
 	for i, v6 := range []bool{false, true} {
 		if v6 && !hasIPv6() {
@@ -82,18 +84,23 @@ func (r *resolvers) start(ctx context.Context) error {
 	return r.reload()
 }
 
-// run follows resolv.conf until ctx ends.
+// run follows resolv.conf until ctx ends, or a listener of ours does.
 func (r *resolvers) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, r.cancel)
+	defer stop()
+	ctx = r.ctx
 	for _, ln := range r.direct {
 		if ln != nil {
 			r.group.Go(func() error { return r.n.serveForeignUDP(ctx, ln.UDP) })
 			r.group.Go(func() error { return r.n.serveForeignTCP(ctx, ln.TCP) })
 		}
 	}
-	err := dns.Watch(ctx, r.n.cfg.ResolvConf, func() {
-		r.n.problems.set("resolv.conf", errors.Join(r.reload(), r.n.restate()))
+	r.group.Go(func() error {
+		return dns.Watch(ctx, r.n.cfg.ResolvConf, func() {
+			r.n.problems.set("resolv.conf", errors.Join(r.reload(), r.n.restate()))
+		})
 	})
-	return errors.Join(err, r.group.Wait())
+	return r.group.Wait()
 }
 
 // reload makes the listeners equal to what resolv.conf names.
@@ -135,7 +142,7 @@ func (r *resolvers) add(addr netip.Addr) error {
 		}
 		udp, tcp, err := listenBoth(ctx, host)
 		if err != nil {
-			cancel()
+			cancel() // ends the IPv4 pair, too
 			return fmt.Errorf("listener for the names that go to %s: %w", addr, err)
 		}
 		one.ports[i] = portOf(tcp)

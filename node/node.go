@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ import (
 	"tacit/node/workload"
 	"tacit/policy"
 	"tacit/policy/kernel"
+	"tacit/policy/ledger"
 	"tacit/redirect"
 	"tacit/tproxy"
 )
@@ -43,6 +45,7 @@ type Node struct {
 	member  *member
 	wallet  *wallet
 	tree    workload.Tree
+	from    string // the cgroup this process came from
 	folder  *definition.Folder
 
 	objects   *bpf.Objects
@@ -50,6 +53,7 @@ type Node struct {
 	listeners *redirect.Listeners
 	plan      atomic.Pointer[redirect.Plan]
 	lanes     net.Listener
+	socket    net.Listener // the CLI's
 	pool      *gossip.Pool
 	proxy     *tproxy.Proxy
 	dns       *dns.Server
@@ -59,12 +63,18 @@ type Node struct {
 	table   atomic.Pointer[policy.Table]
 	local   atomic.Pointer[localView]
 
-	signing   sync.Mutex // one record is numbered, kept and sent at a time
-	applying  sync.Mutex // one reconciliation at a time; guards the fields below
-	published string     // the digest last announced
-	judged    [32]byte   // the ledger's digest when the table was made
-	swept     [32]byte   // the ledger's digest at the last sweep
-	problems  problems   // what status reports besides its probes
+	steering  sync.Mutex             // routes and rules are set by one at a time
+	admitting sync.Mutex             // one token is redeemed at a time
+	signing   sync.Mutex             // one record is numbered, kept and sent at a time
+	applying  sync.Mutex             // one reconciliation at a time; guards the fields below
+	published string                 // the digest last announced
+	judged    [32]byte               // the ledger's digest when the table was made
+	swept     [32]byte               // the ledger's digest at the last sweep
+	addrs     []netip.Addr           // this node's own, as last listed
+	unsaved   []ledger.Record        // guarded by signing: not on disk yet
+	inForce   atomic.Pointer[string] // digest of the policy that the maps hold
+	sweepDue  atomic.Bool
+	problems  problems // what status reports besides its probes
 
 	kick   chan struct{} // something changed: reconcile
 	joined chan struct{} // closed when the pool is there
@@ -99,10 +109,15 @@ func (n *Node) open(ctx context.Context) error {
 	if n.store, err = store.Open(n.cfg.StateDir); err != nil {
 		return err
 	}
+	from, err := workload.Own()
+	if err != nil {
+		return err
+	}
 	cgroup, err := n.tree.EnterDaemon()
 	if err != nil {
 		return err
 	}
+	n.from = from
 	if err := n.takePorts(ctx); err != nil {
 		return err
 	}
@@ -122,52 +137,54 @@ func (n *Node) open(ctx context.Context) error {
 // undo takes back what a start that failed before capture has changed. What
 // capture has put into the kernel stays: it only closes.
 func (n *Node) undo() error {
-	if n.objects != nil || n.store == nil {
+	if n.objects != nil || n.from == "" {
 		return nil
 	}
 	n.close() // a socket that lives on would be exempt
-	return n.tree.LeaveDaemon()
+	return n.tree.LeaveDaemon(n.from)
 }
 
 // serve runs everything that lives, and ends all of it when one part fails.
 func (n *Node) serve(ctx context.Context) error {
-	if err := n.startGossip(ctx); err != nil {
+	if err := n.startGossip(); err != nil {
 		return err
 	}
 	if err := n.announce(); err != nil {
 		return err
 	}
 	n.reconcile()
-	socket, err := n.listenAPI()
-	if err != nil {
-		return err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{
-		n.wallet.Run, n.reconcileLoop, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run,
-		func(ctx context.Context) error { return n.serveAPI(ctx, socket) },
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx)) // all goes on while streams drain
+	defer cancel()
+	g, run := errgroup.WithContext(run)
+	for _, part := range []func(context.Context) error{
+		n.wallet.Run, n.reconcileLoop, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.repair, n.rejoin,
+		func(ctx context.Context) error { return n.serveAPI(ctx, n.socket) },
 		func(ctx context.Context) error { return n.serveLanes(ctx, n.lanes) },
 	} {
-		g.Go(func() error { return run(ctx) })
+		g.Go(func() error { return part(run) })
 	}
-	n.serveCaptured(ctx, g)
+	n.serveCaptured(run, g)
 	n.log.Info("ready", "node", n.cfg.name, "address", n.cfg.addr, "trust_domain", n.member.bundle.TrustDomain())
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-run.Done(): // a part has failed
+	}
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 	n.drain()
+	cancel()
 	return g.Wait()
 }
 
 // drain gives live streams a moment to end by themselves; what the kernel
 // holds stays, so that the mesh is closed while the daemon is away.
 func (n *Node) drain() {
+	if err := n.pool.Leave(time.Second); err != nil { // first: others must pick another node
+		n.log.Debug("leaving", "err", err)
+	}
 	deadline := time.Now().Add(drainTime)
 	for len(n.proxy.Flows()) > 0 && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
-	}
-	if err := n.pool.Leave(time.Second); err != nil {
-		n.log.Debug("leaving", "err", err)
 	}
 	if err := n.proxy.Close(); err != nil {
 		n.log.Warn("closing the proxy", "err", err)
@@ -182,8 +199,10 @@ func (n *Node) close() {
 	if n.pool != nil {
 		errs = append(errs, n.pool.Close())
 	}
-	if n.lanes != nil {
-		errs = append(errs, n.lanes.Close())
+	for _, ln := range []net.Listener{n.lanes, n.socket} {
+		if ln != nil {
+			errs = append(errs, ln.Close())
+		}
 	}
 	if n.listeners != nil {
 		errs = append(errs, n.listeners.Close())
@@ -213,7 +232,15 @@ func (n *Node) takePorts(ctx context.Context) error {
 	if err != nil {
 		return portError("--gossip-port", n.cfg.GossipPort, err)
 	}
-	return gossip.Close()
+	udp, err := net.ListenPacket("udp", gossip.Addr().String())
+	if err != nil {
+		return errors.Join(portError("--gossip-port", n.cfg.GossipPort, err), gossip.Close())
+	}
+	if err := errors.Join(udp.Close(), gossip.Close()); err != nil {
+		return err
+	}
+	n.socket, err = n.listenAPI()
+	return err
 }
 
 // serveLanes hands each connection to what its ALPN says: a lane, an

@@ -31,7 +31,13 @@ func (o office) Admit(_ context.Context, ask enrol.Ask) (*enrol.Admission, error
 	if err != nil {
 		return nil, err
 	}
+	n.admitting.Lock() // two tokens for one name: the second must see the first's member
+	defer n.admitting.Unlock()
 	spki, err := o.checkAdmission(token, ask.CSR)
+	if err != nil {
+		return nil, err
+	}
+	grants, err := parseGrants(token.Grants)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +48,7 @@ func (o office) Admit(_ context.Context, ask enrol.Ask) (*enrol.Admission, error
 	if !first {
 		return nil, usedToken(token)
 	}
-	return o.admit(token, spki, ask.CSR)
+	return o.admit(token, spki, ask.CSR, grants)
 }
 
 func usedToken(t *identity.Token) error {
@@ -73,7 +79,7 @@ func (o office) checkAdmission(t *identity.Token, csr []byte) ([]byte, error) {
 	return spki, nil
 }
 
-func (o office) admit(t *identity.Token, spki, csr []byte) (*enrol.Admission, error) {
+func (o office) admit(t *identity.Token, spki, csr []byte, grants []ledger.Record) (*enrol.Admission, error) {
 	n, m := o.n, o.n.member
 	chain, err := m.authority.IssueNode(csr, t.Node)
 	if err != nil {
@@ -85,7 +91,7 @@ func (o office) admit(t *identity.Token, spki, csr []byte) (*enrol.Admission, er
 			return nil, err
 		}
 	}
-	if err := n.mergeGrants(t.Grants); err != nil {
+	if err := n.take(grants); err != nil {
 		return nil, err
 	}
 	n.log.Info("node admitted", "node", t.Node, "token", t.ID[:min(8, len(t.ID))])
@@ -95,20 +101,20 @@ func (o office) admit(t *identity.Token, spki, csr []byte) (*enrol.Admission, er
 	}, nil
 }
 
-// mergeGrants takes the operator-signed grants that the token carried.
-func (n *Node) mergeGrants(raw []json.RawMessage) error {
+// parseGrants reads the operator-signed grants that the token carries.
+func parseGrants(raw []json.RawMessage) ([]ledger.Record, error) {
 	recs := make([]ledger.Record, 0, len(raw))
 	for _, text := range raw {
 		var r ledger.Record
 		if err := json.Unmarshal(text, &r); err != nil {
-			return fmt.Errorf("the token's grants: %w", err)
+			return nil, fmt.Errorf("the token's grants: %w", err)
 		}
 		if r.Kind != ledger.KindGrant {
-			return fmt.Errorf("the token carries a %s record; only grants may travel in tokens", r.Kind)
+			return nil, fmt.Errorf("the token carries a %s record; only grants may travel in tokens", r.Kind)
 		}
 		recs = append(recs, r)
 	}
-	return n.take(recs)
+	return recs, nil
 }
 
 // Issue signs a certificate for a member's own name or for a service granted to it.

@@ -5,9 +5,12 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"tacit/identity"
@@ -36,6 +39,8 @@ func (n *Node) reconcileLoop(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-n.kick:
+		case <-n.kernel.SweepWanted():
+			n.sweepDue.Store(true) // a pair completed behind a sweep's back
 		}
 		n.reconcile()
 	}
@@ -46,6 +51,7 @@ func (n *Node) reconcileLoop(ctx context.Context) error {
 func (n *Node) reconcile() {
 	n.applying.Lock()
 	defer n.applying.Unlock()
+	n.saveAgain()
 	n.local.Store(n.lookAtLocal())
 	n.publish()
 	n.catalog.Store(catalog.New(n.cfg.name, n.member.ledger, n.alive()))
@@ -58,25 +64,30 @@ func (n *Node) reconcile() {
 	n.problems.set("maps", err)
 	if err != nil {
 		n.log.Error("the kernel's maps are not what the records say", "err", err)
-		return
 	}
-	if changed || digest != n.swept {
-		n.sweep() // a revocation or a withdrawn grant need not change a map
-		n.swept = digest
+	if changed || digest != n.swept { // a revocation or a withdrawn grant need not change a map
+		n.sweepDue.Store(true)
+	}
+	n.swept = digest
+	if n.sweepDue.Swap(false) && n.sweep() != nil {
+		n.sweepDue.Store(true) // again next time
 	}
 	n.wallet.Want(n.granted())
-	n.announceRevision()
+	if err == nil {
+		n.announceRevision()
+	}
 }
 
 // sweep judges live connections again: streams in the proxy, and same-node
 // pairs in the kernel.
-func (n *Node) sweep() {
+func (n *Node) sweep() error {
 	streams := n.proxy.Sweep()
 	pairs, err := n.kernel.Sweep(context.Background())
 	n.problems.set("sweep", err)
 	if streams+pairs > 0 {
 		n.log.Info("connections cut by a change", "streams", streams, "same_node", pairs, "revision", n.kernel.Revision())
 	}
+	return err
 }
 
 type revision struct {
@@ -87,6 +98,7 @@ type revision struct {
 // announceRevision publishes what the maps hold, which `--wait` waits for.
 func (n *Node) announceRevision() {
 	digest := n.table.Load().Digest()
+	n.inForce.Store(&digest)
 	if digest == n.published {
 		return
 	}
@@ -184,7 +196,7 @@ func (n *Node) signInstance(body ledger.InstanceBody, del bool) error {
 // desired is the kernel's state as the present picture wants it.
 func (n *Node) desired() kernel.State {
 	local, cat := n.local.Load(), n.catalog.Load()
-	s := kernel.State{Table: n.table.Load(), Workloads: n.workloads(local), Locals: n.localAddrs()}
+	s := kernel.State{Table: n.table.Load(), Workloads: n.workloads(local), Locals: n.localAddrs(), Guards: n.guards(local)}
 	for _, svc := range cat.Services() {
 		s.Endpoints = append(s.Endpoints, endpoints(cat, local, svc)...)
 		for _, in := range cat.Instances(svc) {
@@ -194,12 +206,34 @@ func (n *Node) desired() kernel.State {
 		}
 	}
 	for _, svc := range local.services {
-		if svc.Port != 0 {
-			s.Guards = append(s.Guards, kernel.Guard{Port: svc.Port, Service: svc.Name, Permissive: svc.Permissive})
+		if !n.member.ledger.Granted(n.cfg.name, svc.Name) {
+			continue
 		}
 		s.Upstreams = append(s.Upstreams, upstreams(cat, svc)...)
 	}
 	return s
+}
+
+// guards closes the ports of all services defined here, granted or not. Where
+// two claim one port, strict wins over permissive, and of two services neither
+// gets it.
+func (n *Node) guards(local *localView) []kernel.Guard {
+	byPort, clashes := map[uint16]kernel.Guard{}, map[string]error{}
+	for _, svc := range local.services {
+		g := kernel.Guard{Port: svc.Port, Service: svc.Name, Permissive: svc.Permissive}
+		if old, taken := byPort[g.Port]; taken {
+			g.Permissive = g.Permissive && old.Permissive
+			if old.Service != g.Service {
+				clashes[strconv.Itoa(int(g.Port))] = fmt.Errorf("%s and %s both define it: neither is served there", old.Service, g.Service)
+				g.Service = "" // nobody's: refused
+			}
+		}
+		if g.Port != 0 {
+			byPort[g.Port] = g
+		}
+	}
+	n.problems.replace("port", clashes)
+	return slices.Collect(maps.Values(byPort))
 }
 
 // workloads numbers every cgroup that is a workload now. A cgroup claimed by
@@ -207,6 +241,9 @@ func (n *Node) desired() kernel.State {
 func (n *Node) workloads(local *localView) map[uint64]identity.Name {
 	out, twice, clashes := map[uint64]identity.Name{}, map[uint64]bool{}, map[string]error{}
 	for _, svc := range local.services {
+		if !n.member.ledger.Granted(n.cfg.name, svc.Name) {
+			continue
+		}
 		for _, path := range svc.cgroups {
 			id, err := workload.ID(path)
 			if err != nil {

@@ -51,12 +51,33 @@ func (n *Node) take(recs []ledger.Record) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	err := n.store.SaveRecords(changed, n.member.ledger.Seen())
-	if err != nil {
-		n.log.Error("records can't be kept; serving from memory", "err", err)
-	}
+	n.unsaved = append(n.unsaved, changed...)
+	n.save()
 	n.spread(changed)
 	return nil
+}
+
+// save keeps what isn't on disk yet, with what has been seen: never the second
+// without the first, or a record would be refused for ever after a restart.
+// The caller holds signing.
+func (n *Node) save() {
+	if len(n.unsaved) == 0 {
+		return
+	}
+	err := n.store.SaveRecords(n.unsaved, n.member.ledger.Seen())
+	n.problems.set("state", err)
+	if err != nil {
+		n.log.Error("records can't be kept; serving from memory and trying again", "err", err)
+		return
+	}
+	n.unsaved = nil
+}
+
+// saveAgain is for a disk that has room again.
+func (n *Node) saveAgain() {
+	n.signing.Lock()
+	defer n.signing.Unlock()
+	n.save()
 }
 
 func (n *Node) spread(recs []ledger.Record) {
@@ -118,7 +139,7 @@ func (g gossiper) Admit(name identity.Name, addr netip.AddrPort) error {
 // Changed reconciles: liveness or somebody's revision changed.
 func (g gossiper) Changed() { g.n.nudge() }
 
-func (n *Node) startGossip(ctx context.Context) error {
+func (n *Node) startGossip() error {
 	pool, err := gossip.Start(gossip.Config{
 		Name: n.cfg.name, Bind: n.cfg.addr, Port: n.cfg.GossipPort,
 		Key: n.member.gossipKey, Label: n.member.bundle.Fingerprint().Short(),
@@ -129,21 +150,20 @@ func (n *Node) startGossip(ctx context.Context) error {
 	}
 	n.pool = pool
 	close(n.joined)
-	go n.rejoin(ctx)
 	return nil
 }
 
 // rejoin calls the members known from records, and those of --join, until one
 // answers; alone in the mesh there is nobody to call.
-func (n *Node) rejoin(ctx context.Context) {
+func (n *Node) rejoin(ctx context.Context) error {
 	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
 		addrs := n.peers()
 		if len(addrs) == 0 {
-			return
+			return nil
 		}
 		err := n.pool.Join(ctx, addrs)
 		if err == nil {
-			return
+			return nil
 		}
 		n.log.Warn("no member answers yet", "tried", addrs, "err", err)
 		select {
@@ -151,6 +171,7 @@ func (n *Node) rejoin(ctx context.Context) {
 		case <-time.After(wait):
 		}
 	}
+	return nil
 }
 
 func (n *Node) peers() []string {

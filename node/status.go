@@ -18,7 +18,7 @@ func (b backend) Status(context.Context) (*api.Status, error) {
 	n := b.n
 	out := &api.Status{
 		Node: n.cfg.name, TrustDomain: n.member.bundle.TrustDomain(), Version: n.cfg.Version,
-		Revision: n.kernel.Revision(), Digest: n.table.Load().Digest(), UptimeSeconds: time.Since(n.started).Seconds(),
+		Revision: n.kernel.Revision(), Digest: n.digest(), UptimeSeconds: time.Since(n.started).Seconds(),
 		Checks: b.checks(), Certificates: b.certificates(), Lanes: b.lanes(),
 	}
 	counters, err := n.kernel.Counters()
@@ -29,6 +29,14 @@ func (b backend) Status(context.Context) (*api.Status, error) {
 		out.Healthy = out.Healthy && c.OK
 	}
 	return out, nil
+}
+
+// digest is of the policy that the kernel's maps hold, "" before the first.
+func (n *Node) digest() string {
+	if d := n.inForce.Load(); d != nil {
+		return *d
+	}
+	return ""
 }
 
 func check(name string, err error, hint string) api.Check {

@@ -74,13 +74,36 @@ func (t Tree) EnterDaemon() (uint64, error) {
 	return ID(leaf)
 }
 
-// LeaveDaemon undoes EnterDaemon where the start failed: the process goes up
-// to the hooked root's own cgroup, and the leaf goes if it is empty.
-func (t Tree) LeaveDaemon() error {
-	if err := enter(t.root, os.Getpid()); err != nil {
+// LeaveDaemon undoes EnterDaemon where the start failed: the process goes back
+// to the cgroup it came from, and the leaf goes.
+func (t Tree) LeaveDaemon(back string) error {
+	if err := enter(back, os.Getpid()); err != nil {
 		return err
 	}
-	return t.Remove()
+	for _, dir := range []string{t.daemon(), filepath.Dir(t.daemon())} {
+		if err := os.Remove(dir); err != nil {
+			return nil // others are in there: theirs
+		}
+	}
+	return nil
+}
+
+// Own returns the cgroup that this process is in, for LeaveDaemon.
+func Own() (string, error) {
+	top, err := Root()
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", fmt.Errorf("cgroup of this process: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			return filepath.Join(top, path), nil
+		}
+	}
+	return "", ErrNoTree
 }
 
 // ServicePath is the cgroup of `tacit run NAME`.

@@ -68,14 +68,14 @@ func (k *Kernel) Revision() uint64 { return k.revision.Load() }
 func (k *Kernel) Apply(s State) (changed bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	want := k.compile(s)
+	want, err0 := k.compile(s)
 	closed, err := k.byDefault(s.Table, policy.Deny)
 	n, err2 := k.maps.apply(want, k.table != s.Table)
 	opened, err3 := false, error(nil)
 	if err2 == nil {
 		opened, err3 = k.byDefault(s.Table, policy.Allow)
 	}
-	err = errors.Join(err, err2, err3)
+	err = errors.Join(err0, err, err2, err3)
 	if err == nil {
 		k.table = s.Table
 	}

@@ -3,6 +3,8 @@
 package kernel
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 
 	"tacit/bpf"
@@ -32,8 +34,8 @@ type Endpoint struct {
 // Guard is a port of this node that belongs to a service.
 type Guard struct {
 	Port       uint16
-	Service    identity.Name
-	Permissive bool // plain connections are let in, and counted
+	Service    identity.Name // "": nobody's, refused
+	Permissive bool          // plain connections are let in, and counted
 }
 
 // Remote is an instance's real address.
@@ -63,13 +65,13 @@ type contents struct {
 
 // compile gives names their numbers. A name without a number is left out,
 // which closes it: nothing reaches number 0.
-func (k *Kernel) compile(s State) contents {
-	c := contents{
+func (k *Kernel) compile(s State) (c contents, err error) {
+	c = contents{
 		workloads: map[uint64]uint32{}, ports: k.ports(s.Endpoints), guards: map[uint16]bpf.Guard{},
 		remotes: map[netip.AddrPort]uint32{}, upstreams: map[bpf.UpstreamKey]bpf.Upstream{}, locals: map[netip.Addr]uint32{},
 	}
 	if k.table != s.Table {
-		c.intentions = k.intentions(s.Table)
+		c.intentions, err = k.intentions(s.Table)
 	}
 	number := k.conf.Numbers.Number
 	for id, name := range s.Workloads {
@@ -78,7 +80,11 @@ func (k *Kernel) compile(s State) contents {
 		}
 	}
 	for _, g := range s.Guards {
-		c.guards[g.Port] = bpf.Guard{Service: number(g.Service), Permissive: g.Permissive}
+		guard := bpf.Guard{Permissive: g.Permissive} // number 0: refused to everybody
+		if g.Service != "" {
+			guard.Service = number(g.Service)
+		}
+		c.guards[g.Port] = guard
 	}
 	for _, r := range s.Remotes {
 		if n := number(r.Service); n != 0 {
@@ -95,7 +101,7 @@ func (k *Kernel) compile(s State) contents {
 	for _, a := range s.Locals {
 		c.locals[a.Unmap()] = 1
 	}
-	return c
+	return c, err
 }
 
 // binds are the addresses by which a program may call an upstream: localhost is
@@ -108,15 +114,22 @@ func binds(at netip.AddrPort) []netip.AddrPort {
 	return []netip.AddrPort{netip.AddrPortFrom(at.Addr().Unmap(), at.Port())}
 }
 
-func (k *Kernel) intentions(t *policy.Table) map[bpf.Pair]bool {
+// ErrNoNumber: a name has no number, so a rule about it isn't in the maps. The
+// service itself is nobody meanwhile; it is tried again with the next Apply.
+var ErrNoNumber = errors.New("no number can be given")
+
+func (k *Kernel) intentions(t *policy.Table) (map[bpf.Pair]bool, error) {
 	out := map[bpf.Pair]bool{}
+	var err error
 	for _, i := range t.List() {
 		src, dst := k.endpoint(i.Source), k.endpoint(i.Destination)
 		if src != 0 && dst != 0 {
 			out[bpf.Pair{Source: src, Destination: dst}] = i.Action == policy.Allow
+		} else if err == nil {
+			err = fmt.Errorf("intention %s -> %s: %w", i.Source, i.Destination, ErrNoNumber)
 		}
 	}
-	return out
+	return out, err
 }
 
 func (k *Kernel) endpoint(name identity.Name) uint32 {
