@@ -3,7 +3,11 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -29,25 +33,57 @@ func applyFile(path string, f *pflag.FlagSet) error {
 	if diags.HasErrors() {
 		return fmt.Errorf("config: %s", firstError(diags))
 	}
-	for name, attr := range attrs {
-		if err := applyKey(f, name, attr); err != nil {
-			return fmt.Errorf("config: %s:%d: %s: %w", path, attr.Range.Start.Line, name, err)
+	lines := map[string]int{} // of each flag
+	for _, attr := range inOrder(attrs) {
+		name, line := flagName(attr.Name), attr.Range.Start.Line
+		err := applyKey(f, name, attr.Expr)
+		if before := lines[name]; before > 0 && err == nil {
+			err = fmt.Errorf("set twice, before in line %d", before)
 		}
+		if err != nil {
+			return fmt.Errorf("config: %s:%d: %s: %w", path, line, attr.Name, err)
+		}
+		lines[name] = line
 	}
 	return nil
 }
 
-func applyKey(f *pflag.FlagSet, name string, attr *hcl.Attribute) error {
-	flag := f.Lookup(strings.ReplaceAll(name, "_", "-"))
-	if flag == nil || flag.Name == "config" {
-		return fmt.Errorf("no such setting; tacitd --help lists them")
+// inOrder returns the attributes as the file has them, so that the first
+// mistake in it is the one reported.
+func inOrder(attrs hcl.Attributes) []*hcl.Attribute {
+	return slices.SortedFunc(maps.Values(attrs), func(a, b *hcl.Attribute) int {
+		return cmp.Compare(a.Range.Start.Byte, b.Range.Start.Byte)
+	})
+}
+
+func flagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
+
+// isSetting tells what a config file may hold from flags that are only for the
+// command line: config itself, help, version, and those of a subcommand.
+func isSetting(name string) bool {
+	var settings pflag.FlagSet
+	new(options).bind(&settings)
+	return name != "config" && settings.Lookup(name) != nil
+}
+
+func applyKey(f *pflag.FlagSet, name string, expr hcl.Expression) error {
+	flag := f.Lookup(name)
+	if flag == nil || !isSetting(name) {
+		return errors.New("no such setting; tacitd --help lists them")
+	}
+	value, diags := expr.Value(nil)
+	if diags.HasErrors() {
+		return errors.New(diags[0].Summary)
 	}
 	if flag.Changed {
 		return nil
 	}
-	value, diags := attr.Expr.Value(nil)
-	if diags.HasErrors() {
-		return fmt.Errorf("%s", diags[0].Summary)
+	if list, ok := flag.Value.(pflag.SliceValue); ok && value.CanIterateElements() {
+		parts, err := asTexts(value)
+		if err != nil {
+			return err
+		}
+		return list.Replace(parts)
 	}
 	text, err := asText(value)
 	if err != nil {
@@ -59,31 +95,37 @@ func applyKey(f *pflag.FlagSet, name string, attr *hcl.Attribute) error {
 	return nil
 }
 
-// asText writes a value as its flag would be written; lists by commas.
-func asText(v cty.Value) (string, error) {
-	if v.Type().IsTupleType() || v.Type().IsListType() {
-		var parts []string
-		for it := v.ElementIterator(); it.Next(); {
-			_, element := it.Element()
-			text, err := asText(element)
-			if err != nil {
-				return "", err
-			}
-			parts = append(parts, text)
-		}
-		return strings.Join(parts, ","), nil
+func asTexts(list cty.Value) ([]string, error) {
+	wrong := errors.New("want a text, or a list of texts")
+	if list.Type().IsObjectType() {
+		return nil, wrong
 	}
+	var parts []string
+	for it := list.ElementIterator(); it.Next(); {
+		_, element := it.Element()
+		text, err := asText(element)
+		if err != nil {
+			return nil, wrong
+		}
+		parts = append(parts, text)
+	}
+	return parts, nil
+}
+
+// asText writes a value as its flag would be written.
+func asText(v cty.Value) (string, error) {
 	s, err := convert.Convert(v, cty.String)
 	if err != nil || s.IsNull() {
-		return "", fmt.Errorf("want a text, a number, true or false, or a list of these")
+		return "", errors.New("want one text, number, true or false")
 	}
 	return s.AsString(), nil
 }
 
 func firstError(diags hcl.Diagnostics) string {
 	d := diags[0]
+	text := strings.Join(strings.Fields(d.Summary+"; "+d.Detail), " ") // one line
 	if d.Subject == nil {
-		return d.Summary
+		return text
 	}
-	return fmt.Sprintf("%s:%d: %s", d.Subject.Filename, d.Subject.Start.Line, d.Detail)
+	return fmt.Sprintf("%s:%d: %s", d.Subject.Filename, d.Subject.Start.Line, text)
 }

@@ -23,7 +23,7 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := rootCommand().ExecuteContext(ctx); err != nil {
+	if err := rootCommand(node.Run).ExecuteContext(ctx); err != nil {
 		if !errors.Is(err, errReported) {
 			fmt.Fprintln(os.Stderr, "tacitd:", err)
 		}
@@ -35,7 +35,8 @@ func main() {
 // errReported: the command has said what is wrong; only the status is left.
 var errReported = errors.New("reported")
 
-func rootCommand() *cobra.Command {
+// rootCommand hands a config that is understood to run.
+func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 	var o options
 	root := &cobra.Command{
 		Use:   "tacitd",
@@ -58,7 +59,7 @@ func rootCommand() *cobra.Command {
 			if os.Geteuid() != 0 {
 				return errors.New("must run as root: it loads eBPF programs and sets routes")
 			}
-			return node.Run(cmd.Context(), cfg)
+			return run(cmd.Context(), cfg)
 		},
 	}
 	o.bind(root.PersistentFlags())

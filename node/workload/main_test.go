@@ -68,7 +68,7 @@ type child struct {
 func start(t *testing.T, task, cgroup string) *child {
 	t.Helper()
 	c := &child{Cmd: exec.Command("/proc/self/exe")}
-	c.Env = append(os.Environ(), childEnv+"="+task)
+	c.Env = append(os.Environ(), childEnv+"="+task, "GORACE=atexit_sleep_ms=0") // the race detector waits a second otherwise
 	if cgroup != "" {
 		fd, err := unix.Open(cgroup, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
