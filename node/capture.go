@@ -12,9 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"tacit/bpf"
 	"tacit/node/dns"
-	"tacit/policy"
 	"tacit/policy/kernel"
 	"tacit/redirect"
 	"tacit/tproxy"
@@ -22,17 +20,7 @@ import (
 
 // capture puts the hooks, the listeners and the routes on the host.
 func (n *Node) capture(ctx context.Context, daemonCgroup uint64) error {
-	var err error
-	n.objects, err = bpf.Load(bpf.Config{
-		PinDir: n.cfg.BPFDir, Cgroup: n.tree.Root(), Depth: n.tree.Depth(), DaemonCgroup: daemonCgroup,
-		Range4: n.cfg.Range4, Range6: n.cfg.Range6, DefaultAllow: n.cfg.action == policy.Allow,
-	})
-	if err != nil {
-		return err
-	}
-	n.kernel, err = kernel.New(kernel.Config{Objects: n.objects, Numbers: n.numbers,
-		Range4: n.cfg.Range4, Range6: n.cfg.Range6, Log: n.log})
-	if err != nil {
+	if err := n.loadPrograms(daemonCgroup); err != nil {
 		return err
 	}
 	n.proxy = tproxy.New(tproxy.Config{Node: n.member.svid.ID, Router: router{n}, Identities: n.wallet,

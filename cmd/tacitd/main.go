@@ -63,8 +63,31 @@ func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 		},
 	}
 	o.bind(root.PersistentFlags())
-	root.AddCommand(cleanupCommand(&o), doctorCommand(&o))
+	root.AddCommand(guardCommand(&o), cleanupCommand(&o), doctorCommand(&o))
 	return root
+}
+
+func guardCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "guard",
+		Short: "close the services' ports and the virtual addresses, from saved state, before the daemon is there",
+		Long: "Closes what a reboot has opened: the ports of the services defined on this node\n" +
+			"refuse plain connections, and nothing addressed to a virtual address leaves the\n" +
+			"host. Run it once before network.target; the daemon takes over from it.",
+		Example: "  tacitd guard",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := o.config(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			closed, err := node.Guard(cfg)
+			for _, line := range closed {
+				fmt.Fprintln(cmd.OutOrStdout(), "closed:", line)
+			}
+			return err
+		},
+	}
 }
 
 func cleanupCommand(o *options) *cobra.Command {

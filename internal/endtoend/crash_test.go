@@ -69,6 +69,39 @@ func TestCleanupLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestGuardClosesABoot: a reboot takes pins, rules and routes; the guard brings
+// them back before the daemon is there, which then takes over.
+func TestGuardClosesABoot(t *testing.T) {
+	m := newMesh(t, 1)
+	host := m.hosts[0]
+	outside := m.net.Host(t, "outside")
+	m.web(host, "db", "0.0.0.0", 8000, "db")
+	m.tacit(host, "service", "register", "db", "--port", "8000")
+	url := "http://" + host.Addr.String() + ":8000/"
+	m.refused(outside, "", url)
+	if out, exit := host.Tacitd(t, "guard"); exit == 0 || !strings.Contains(out, "in use by another tacitd") {
+		t.Errorf("guard under a running daemon: exit %d, %s", exit, out)
+	}
+
+	host.Kill(t)
+	if out, exit := host.Tacitd(t, "cleanup"); exit != 0 { // as a reboot would
+		t.Fatalf("cleanup: %s", out)
+	}
+	m.answers(outside, "", url, "db")
+	out, exit := host.Tacitd(t, "guard")
+	if exit != 0 || !strings.Contains(out, "closed: port 8000 of db") {
+		t.Fatalf("guard: exit %d, %s", exit, out)
+	}
+	m.refused(outside, "", url)
+	m.refused(host, "", "http://127.0.0.1:8000/")
+	m.refused(host, "", "http://240.64.0.9:8000/")
+
+	host.Daemon(t)
+	m.refused(outside, "", url)
+	m.tacit(host, "intention", "allow", "web", "db", "--wait")
+	testhost.Eventually(t, 10*time.Second, "db answers", func() error { return expect0(m.curl(host, "web", "http://db:8000/")) })
+}
+
 func virtualOf(t *testing.T, text string) string {
 	t.Helper()
 	r := jsonOf[struct {
