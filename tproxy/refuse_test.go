@@ -116,7 +116,7 @@ func TestSweep(t *testing.T) {
 				t.Errorf("%d cut, want 19", cut)
 			}
 			for n, c := range calls[1:] {
-				_ = c.SetReadDeadline(time.Now().Add(time.Second))
+				_ = c.SetReadDeadline(time.Now().Add(8 * time.Second))
 				wantReset(t, c)
 				if f, g := a.lastFlow(n+2), b.lastFlow(n+2); f.End != policy.ReasonChanged || g.End != policy.ReasonChanged {
 					t.Errorf("ended with %q and %q", f.End, g.End)
