@@ -24,7 +24,7 @@ func (n *Node) capture(ctx context.Context, daemonCgroup uint64) error {
 		return err
 	}
 	n.proxy = tproxy.New(tproxy.Config{Node: n.member.svid.ID, Router: router{n}, Identities: n.wallet,
-		Check: n.checkPeer, Log: n.log})
+		Check: n.checkPeer, Log: n.log, OnEnd: n.journal.ended})
 	return n.steer(ctx)
 }
 
@@ -135,6 +135,7 @@ func hasIPv6() bool {
 func (n *Node) watchEvents(ctx context.Context) error {
 	var quota quota
 	return n.kernel.Events(ctx, func(e kernel.Event) {
+		n.journal.refused(e)
 		if !quota.take(e.Time) {
 			return // the counters have it
 		}

@@ -101,7 +101,7 @@ func (e *env) root() *cobra.Command {
 	flags.StringVar(&e.socket, "socket", "", "the daemon's socket (default $TACIT_SOCKET or "+defaultSocket+")")
 	flags.BoolVar(&e.json, "json", false, "print JSON")
 	root.AddCommand(
-		e.statusCommand(), e.resolveCommand(), e.nodesCommand(), e.nodeCommand(), e.tokenCommand(),
+		e.statusCommand(), e.resolveCommand(), e.flowsCommand(), e.nodesCommand(), e.nodeCommand(), e.tokenCommand(),
 		e.servicesCommand(), e.serviceCommand(), e.runCommand(), e.intentionCommand(),
 		e.doctorCommand(), e.cleanupCommand(),
 	)

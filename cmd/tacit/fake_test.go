@@ -47,6 +47,16 @@ const (
 	allowed = api.Action(2)
 )
 
+func (f *fake) Flows(_ context.Context, after uint64) (*api.FlowList, error) {
+	list := &api.FlowList{Last: 2, Flows: []api.FlowRecord{
+		{Seq: 1, Time: noon, Source: "web", Destination: "db", Direction: "hook", Port: 5432, Program: "psql", Reason: "intention"},
+		{Seq: 2, Time: noon, Source: "web", Destination: "db", Node: "host2", Direction: "out", Port: 5432, Reason: "closed", Sent: 10, Received: 2000, Duration: 1500 * time.Millisecond},
+		{Time: noon, Destination: "db", Node: "host2", Direction: "out", Port: 5432, Live: true, Sent: 1, Duration: 2 * time.Second},
+	}}
+	list.Flows = list.Flows[min(int(after), 2):]
+	return list, nil
+}
+
 func (f *fake) Status(context.Context) (*api.Status, error) {
 	s := &api.Status{Node: "host1", TrustDomain: "tacit.local", Version: "dev", Healthy: true, Revision: 12, Digest: "8f0e2b7d41c09a35",
 		UptimeSeconds: 7500, Counters: map[api.Reason]uint64{"intention": 3, "allowed": 40},

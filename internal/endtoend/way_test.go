@@ -49,6 +49,11 @@ func TestTheWayOfOneConnection(t *testing.T) {
 	}
 	m.tacit(host1, "intention", "allow", "service-A", "service-B", "--wait")
 	m.answers(host1, "service-A", "http://service-B/", "Hello World")
+	for _, want := range []string{"refused to curl", "default", "intention", "identity", "out host2", "closed"} {
+		if err := contains(m.tacit(host1, "flows"), want); err != nil {
+			t.Errorf("flows: %v", err)
+		}
+	}
 }
 
 // TestAChangeOfMindCutsADownload: live connections end within a second.

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 )
 
 // Client is the daemon's Backend seen through its socket. Every error is an
@@ -44,6 +45,11 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 // Resolve asks for GET /v1/resolve.
 func (c *Client) Resolve(ctx context.Context, name string) (*Resolution, error) {
 	return ask[*Resolution](ctx, c, "resolve", url.Values{"name": {name}})
+}
+
+// Flows asks for GET /v1/flows.
+func (c *Client) Flows(ctx context.Context, after uint64) (*FlowList, error) {
+	return ask[*FlowList](ctx, c, "flows", url.Values{"after": {strconv.FormatUint(after, 10)}})
 }
 
 // Nodes asks for GET /v1/nodes.

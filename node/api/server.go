@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -73,6 +74,7 @@ func (s *server) routes() http.Handler {
 	b, mux := s.backend, http.NewServeMux()
 	mux.Handle("GET /v1/status", get(func(r *http.Request) (any, error) { return b.Status(r.Context()) }))
 	mux.Handle("GET /v1/resolve", get(func(r *http.Request) (any, error) { return b.Resolve(r.Context(), r.FormValue("name")) }))
+	mux.Handle("GET /v1/flows", get(func(r *http.Request) (any, error) { return flows(r, b) }))
 	mux.Handle("GET /v1/nodes", get(func(r *http.Request) (any, error) { return b.Nodes(r.Context()) }))
 	mux.Handle("GET /v1/node", named("node", func(ctx context.Context, n Name) (any, error) { return b.Node(ctx, n) }))
 	mux.Handle("GET /v1/services", get(func(r *http.Request) (any, error) { return b.Services(r.Context()) }))
@@ -99,6 +101,18 @@ func get(do func(*http.Request) (any, error)) http.Handler {
 		answer, err := do(r)
 		write(w, answer, err)
 	})
+}
+
+func flows(r *http.Request, b Backend) (any, error) {
+	after := r.FormValue("after")
+	if after == "" {
+		after = "0"
+	}
+	seq, err := strconv.ParseUint(after, 10, 64)
+	if err != nil {
+		return nil, Failed("", "after %.40q: not a number", after)
+	}
+	return b.Flows(r.Context(), seq)
 }
 
 func named(what string, do func(context.Context, Name) (any, error)) http.Handler {
