@@ -172,9 +172,13 @@ func (n *Node) serve(ctx context.Context) error {
 	case <-run.Done(): // a part has failed
 	}
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	asked := ctx.Err() != nil
 	n.drain()
 	cancel()
-	return g.Wait()
+	if err := g.Wait(); !asked || !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil // a listener that had not begun when the proxy closed
 }
 
 // drain gives live streams a moment to end by themselves; what the kernel
