@@ -67,6 +67,9 @@ func (n *Node) workloads(local *localView) map[uint64]identity.Name {
 		if !n.member.ledger.Granted(n.cfg.name, svc.Name) {
 			continue
 		}
+		if svc.Workload.UID != nil || svc.Workload.NetNS != "" {
+			clashes[string(svc.Name)] = fmt.Errorf("%s: workloads by uid or netns are not recognised by this version; use cgroup, systemd_unit or container", svc.Source)
+		}
 		for _, path := range svc.cgroups {
 			id, err := workload.ID(path)
 			if err != nil {
