@@ -44,7 +44,10 @@ words() {
 	for w in "$@"; do
 		w=${w##"$BIN"/}
 		w=${w//"$WORK"\//}
-		case $w in *' '*) w="'$w'" ;; esac
+		case $w in
+		*"'"*) w="\"$w\"" ;;
+		*' '*) w="'$w'" ;;
+		esac
 		out+="$w "
 	done
 	printf '%s' "${out% }"
@@ -101,17 +104,26 @@ wait_for() {
 	done
 }
 
-# kernel_state lists what a mesh can leave behind, for comparison
+# kernel_state lists, one thing a line, what a mesh can leave behind
 kernel_state() {
-	bpftool prog show 2>/dev/null | grep -c '^[0-9]' | sed 's/^/programs /' || true
-	bpftool map show 2>/dev/null | grep -c '^[0-9]' | sed 's/^/maps /' || true
-	bpftool link show 2>/dev/null | grep -c '^[0-9]' | sed 's/^/links /' || true
+	local kind
+	for kind in prog map link; do
+		bpftool "$kind" show 2>/dev/null | sed -n "s/^\([0-9]*\): .*/$kind \1/p" || true
+	done
 	ip rule | sed 's/^/rule /'
 	ip -6 rule | sed 's/^/rule6 /'
 	ip route show table all | sed 's/^/route /'
 	iptables-save 2>/dev/null | grep '^-' | sed 's/^/iptables /' || true
-	ip netns list | sort | sed 's/^/namespace /'
+	find /run/netns -maxdepth 1 -name "$PREFIX-*" 2>/dev/null | sed 's/^/namespace /'
 	find "${CGROOT%/*}" -maxdepth 1 -type d -name "$PREFIX*" | sed 's/^/cgroup /'
+}
+
+# left_behind BEFORE prints what is there now and was not before, and the
+# machine's rules and routes that are gone
+left_behind() {
+	kernel_state | sort >"$1.now"
+	comm -13 <(sort "$1") "$1.now"
+	comm -23 <(sort "$1") "$1.now" | sed -nE 's/^(rule|route|iptables)/gone: &/p'
 }
 
 # host_state lists what is inside one host
@@ -126,7 +138,7 @@ kill_group() {
 
 remove_hosts() {
 	local host
-	for host in host1 host2 host3; do
+	for host in host1 host2 host3 net; do
 		kill_group "$host"
 	done
 	for host in host1 host2 host3; do

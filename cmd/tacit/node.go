@@ -89,6 +89,8 @@ func (e *env) nodeRevoke() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke NODE",
 		Short: "end a node's membership: its key is refused from now on",
+		Long: "End a node's membership: its key is refused from now on. The host can be a\n" +
+			"member again with an empty state directory and a new token.",
 		Example: "  tacit node revoke host3\n" +
 			"  tacit node revoke host3 --reason \"disk stolen\"",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes,

@@ -28,7 +28,8 @@ func (e *env) serviceRegister() *cobra.Command {
 		Short: "register an instance of a service on this node",
 		Long: "Register an instance of a service on this node; it stays until deregister.\n" +
 			"Without a workload the processes are those of `tacit run NAME` and of the unit\n" +
-			"NAME.service. From then on the port takes no plain connections.",
+			"NAME.service. From then on the port takes no new plain connections; those that\n" +
+			"exist stay, and are listed.",
 		Example: "  tacit service register db --port 5432 --systemd-unit postgresql.service\n" +
 			"  tacit service register web --port 8080 --upstream db=5432",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeServices,

@@ -19,7 +19,8 @@ func (e *env) runCommand() *cobra.Command {
 		Short: "run a program as a workload of a service",
 		Long: "Run CMD as a workload of SERVICE. The daemon moves this very process into the\n" +
 			"workload's cgroup, and then it becomes CMD: same process, user and terminal.\n" +
-			"A service that this node doesn't know is registered without a port.\n\n" +
+			"A service that this node doesn't know is registered without a port; the\n" +
+			"node must be granted it (tacit node grant), or hold an operator key.\n\n" +
 			"Exit status: CMD's; before CMD runs 1 refused, 2 error, 126 CMD can't be\n" +
 			"executed, 127 CMD isn't there.",
 		Example: "  tacit run web -- ./web --listen 127.0.0.1:8080\n" +

@@ -73,7 +73,7 @@ func guardCommand(o *options) *cobra.Command {
 		Short: "close the services' ports and the virtual addresses, from saved state, before the daemon is there",
 		Long: "Closes what a reboot has opened: the ports of the services defined on this node\n" +
 			"refuse plain connections, and nothing addressed to a virtual address leaves the\n" +
-			"host. Run it once before network.target; the daemon takes over from it.",
+			"host. Run it once before the network is up; the daemon takes over from it.",
 		Example: "  tacitd guard",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -38,7 +38,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.ServicesDir, "services-dir", "/etc/tacit/services.d", "service definitions")
 	f.BoolVar(&c.Bootstrap, "bootstrap", false, "create the mesh, its authority and its operator key; ignored by a member")
 	f.StringSliceVar(&c.Join, "join", nil, "address of a member; ignored by a member")
-	f.StringVar(&c.TokenFile, "token-file", "", "file with the join token")
+	f.StringVar(&c.TokenFile, "token-file", "", "file with the join token (tacit token create, on a member)")
 	f.StringVar(&c.TrustDomain, "trust-domain", "tacit.local", "SPIFFE trust domain of a new mesh")
 	f.StringVar(&c.Default, "default-intention", "deny", "where no intention matches: allow or deny")
 	f.StringSliceVar(&c.Domains, "domain", []string{"mesh"}, "DNS domains of the mesh; consul is always one")

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+var (
+	exampleKey = regexp.MustCompile(`(?m)^# ([a-z0-9_]+) +=`)
+	noDefault  = []string{"bootstrap", "join", "token_file", "node", "address", "cgroup"} // shown by an example
+)
+
+func packaged(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "packaging", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestExampleConfig: as it is, the example changes nothing; with its comments
+// taken away every line is understood, and what it calls a default is one.
+func TestExampleConfig(t *testing.T) {
+	text := packaged(t, "tacitd.hcl")
+	want, err := parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := parse("--config", write(t, "tacitd.hcl", text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Log, want.Log = nil, nil
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the example as it is:\n%+v, want\n%+v", got, want)
+	}
+
+	var all, defaults []string
+	for line := range strings.Lines(text) {
+		if m := exampleKey.FindStringSubmatch(line); m != nil {
+			line = strings.TrimPrefix(line, "# ")
+			all = append(all, line)
+			if !slices.Contains(noDefault, m[1]) {
+				defaults = append(defaults, line)
+			}
+		}
+	}
+	got, err = parse("--config", write(t, "all.hcl", strings.Join(all, "")))
+	if err != nil || !got.Bootstrap || got.TokenFile == "" || len(got.Join) != 1 || got.Cgroup == "" {
+		t.Errorf("every key: %+v, %v", got, err)
+	}
+	got, err = parse("--config", write(t, "defaults.hcl", strings.Join(defaults, "")))
+	got.Log = nil
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("the defaults shown:\n%+v, %v, want\n%+v", got, err, want)
+	}
+}
+
+// TestExampleConfigIsComplete: every setting is shown, once.
+func TestExampleConfigIsComplete(t *testing.T) {
+	shown := map[string]int{}
+	for _, m := range exampleKey.FindAllStringSubmatch(packaged(t, "tacitd.hcl"), -1) {
+		shown[flagName(m[1])]++
+	}
+	f := pflag.NewFlagSet("tacitd", pflag.ContinueOnError)
+	new(options).bind(f)
+	f.VisitAll(func(flag *pflag.Flag) {
+		if flag.Name != "config" && shown[flag.Name] != 1 {
+			t.Errorf("%s is shown %d times", flag.Name, shown[flag.Name])
+		}
+		delete(shown, flag.Name)
+	})
+	for name := range shown {
+		t.Errorf("%s is no setting", name)
+	}
+}
+
+// TestUnitsCallWhatThereIs: the units start tacitd with arguments that it takes.
+func TestUnitsCallWhatThereIs(t *testing.T) {
+	for unit, want := range map[string]string{
+		"tacitd.service":       "/usr/local/bin/tacitd --config /etc/tacit/tacitd.hcl",
+		"tacitd-guard.service": "/usr/local/bin/tacitd guard --config /etc/tacit/tacitd.hcl",
+	} {
+		text := packaged(t, unit)
+		if !strings.Contains(text, "\nExecStart="+want+"\n") {
+			t.Errorf("%s doesn't start %s", unit, want)
+		}
+		args := strings.Fields(want)[1:]
+		if cmd, _, err := rootCommand(nil).Find(args); err != nil || (cmd.Name() == "guard") != (args[0] == "guard") {
+			t.Errorf("%s: %v", unit, err)
+		}
+	}
+}
