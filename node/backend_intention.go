@@ -72,7 +72,7 @@ func (b backend) liveness() (alive map[identity.Name]bool, digests map[identity.
 	for _, m := range b.n.pool.Members() {
 		var r revision
 		if json.Unmarshal(m.Meta, &r) == nil {
-			digests[m.Name] = r.Digest
+			digests[m.Name] = b.n.heard.newer(m.Name, r).Digest
 		}
 		alive[m.Name] = m.Alive
 	}

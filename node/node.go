@@ -74,6 +74,7 @@ type Node struct {
 	unsaved   []ledger.Record        // guarded by signing: not on disk yet
 	inForce   atomic.Pointer[string] // digest of the policy that the maps hold
 	sweepDue  atomic.Bool
+	heard     heard
 	journal   journal  // connections that ended or were refused
 	problems  problems // what status reports besides its probes
 

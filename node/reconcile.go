@@ -84,11 +84,6 @@ func (n *Node) sweep() error {
 	return err
 }
 
-type revision struct {
-	Digest   string `json:"d"` // of the intentions in the kernel's maps
-	Revision uint64 `json:"r"`
-}
-
 // announceRevision publishes what the maps hold, which `--wait` waits for.
 func (n *Node) announceRevision() {
 	digest := n.table.Load().Digest()
@@ -96,9 +91,13 @@ func (n *Node) announceRevision() {
 	if digest == n.published {
 		return
 	}
-	meta, err := json.Marshal(revision{Digest: digest, Revision: n.kernel.Revision()})
+	now := revision{Digest: digest, Revision: n.kernel.Revision()}
+	meta, err := json.Marshal(now)
 	if err == nil {
 		err = n.pool.SetMeta(meta)
+	}
+	if said, bad := json.Marshal(spoken{n.cfg.name, now}); bad == nil {
+		n.pool.Broadcast(said)
 	}
 	n.problems.set("gossip", err)
 	if err == nil {

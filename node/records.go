@@ -109,6 +109,13 @@ func (g gossiper) State() []byte {
 // Merge takes what came in, once the pool is there to pass it on.
 func (g gossiper) Merge(payload []byte) {
 	<-g.n.joined
+	member := func(name identity.Name) bool {
+		_, ok := g.n.member.ledger.Member(name)
+		return ok
+	}
+	if g.n.heard.take(payload, member) {
+		return
+	}
 	var recs []ledger.Record
 	if err := json.Unmarshal(payload, &recs); err != nil {
 		g.n.log.Debug("unreadable records from gossip", "err", err)
