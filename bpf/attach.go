@@ -27,6 +27,7 @@ func (o *Objects) hooks() []*hook {
 	m := &o.mesh
 	return []*hook{
 		{name: "lookup", prog: m.MeshLookup, attach: ebpf.AttachSkLookup},
+		{name: "egress", prog: m.MeshEgress, attach: ebpf.AttachCGroupInetEgress},
 		{name: "sock_create", prog: m.MeshCreate, attach: ebpf.AttachCGroupInetSockCreate},
 		{name: "sockops", prog: m.MeshSockops, attach: ebpf.AttachCGroupSockOps},
 		{name: "getpeername4", prog: m.MeshPeername4, attach: ebpf.AttachCgroupInet4GetPeername},

@@ -129,6 +129,15 @@ static __always_inline bool fits(struct bpf_sock_addr *ctx, const struct address
 	return !is4(&local->addr) || takes4(ctx);
 }
 
+/* bound_elsewhere: a socket bound to a device other than loopback goes round
+ * the routes that lead to the mesh. egress.h sees those bound later. */
+static __always_inline int bound_elsewhere(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	return sk && sk->bound_dev_if && sk->bound_dev_if != LOOPBACK_IFINDEX;
+}
+
 /* place says where an allowed call goes. */
 static __always_inline int place(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
 {
@@ -153,6 +162,8 @@ static __always_inline int place(struct bpf_sock_addr *ctx, const struct config 
 	}
 	if (!listening(&c->to.addr))
 		return refuse(c, REASON_DAEMON);
+	if (bound_elsewhere(ctx))
+		return refuse(c, REASON_DEVICE);
 	if (fits(ctx, &c->to.addr, &v->local)) {
 		c->to = v->local;
 		return REWRITE;

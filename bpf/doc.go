@@ -6,7 +6,7 @@
 //
 // The C files are in reading order: types.h (what both languages share),
 // maps.h, decide.h, source.h, resolve.h, connect.h, origins.h, lookup.h,
-// sweep.h, and mesh.c with nothing but entry points. The generated files are committed, so
+// egress.h, sweep.h, and mesh.c with nothing but entry points. The generated files are committed, so
 // that a build needs no clang.
 package bpf
 

@@ -37,6 +37,7 @@ const (
 	Self       = Reason(meshReasonREASON_SELF)
 	Permissive = Reason(meshReasonREASON_PERMISSIVE)
 	Changed    = Reason(meshReasonREASON_CHANGED)
+	Device     = Reason(meshReasonREASON_DEVICE)
 	Reasons    = Reason(meshReasonREASON_COUNT) // how many there are
 )
 

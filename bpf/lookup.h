@@ -6,8 +6,6 @@
 #include "address.h"
 #include "report.h"
 
-#define LOOPBACK_IFINDEX 1
-
 static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct address *to)
 {
 	__u32 family = is4(to) ? 0 : 1;

@@ -19,6 +19,7 @@
 
 #include "connect.h"
 #include "lookup.h"
+#include "egress.h"
 #include "origins.h"
 #include "sweep.h"
 
@@ -149,6 +150,12 @@ int mesh_create(struct bpf_sock *sk)
 {
 	remember_creator(sk);
 	return 1;
+}
+
+SEC("cgroup_skb/egress")
+int mesh_egress(struct __sk_buff *skb)
+{
+	return on_egress(skb);
 }
 
 SEC("sockops")

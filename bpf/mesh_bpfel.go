@@ -135,7 +135,8 @@ const (
 	meshReasonREASON_SELF       meshReason = 13
 	meshReasonREASON_PERMISSIVE meshReason = 14
 	meshReasonREASON_CHANGED    meshReason = 15
-	meshReasonREASON_COUNT      meshReason = 16
+	meshReasonREASON_DEVICE     meshReason = 16
+	meshReasonREASON_COUNT      meshReason = 17
 )
 
 type meshSockState struct {
@@ -191,6 +192,7 @@ const (
 	meshProgMeshConnect6  = "mesh_connect6"
 	meshProgMeshCreate    = "mesh_create"
 	meshProgMeshDecide    = "mesh_decide"
+	meshProgMeshEgress    = "mesh_egress"
 	meshProgMeshLookup    = "mesh_lookup"
 	meshProgMeshPeername4 = "mesh_peername4"
 	meshProgMeshPeername6 = "mesh_peername6"
@@ -249,6 +251,7 @@ type meshProgramSpecs struct {
 	MeshConnect6  *ebpf.ProgramSpec `ebpf:"mesh_connect6"`
 	MeshCreate    *ebpf.ProgramSpec `ebpf:"mesh_create"`
 	MeshDecide    *ebpf.ProgramSpec `ebpf:"mesh_decide"`
+	MeshEgress    *ebpf.ProgramSpec `ebpf:"mesh_egress"`
 	MeshLookup    *ebpf.ProgramSpec `ebpf:"mesh_lookup"`
 	MeshPeername4 *ebpf.ProgramSpec `ebpf:"mesh_peername4"`
 	MeshPeername6 *ebpf.ProgramSpec `ebpf:"mesh_peername6"`
@@ -360,6 +363,7 @@ type meshPrograms struct {
 	MeshConnect6  *ebpf.Program `ebpf:"mesh_connect6"`
 	MeshCreate    *ebpf.Program `ebpf:"mesh_create"`
 	MeshDecide    *ebpf.Program `ebpf:"mesh_decide"`
+	MeshEgress    *ebpf.Program `ebpf:"mesh_egress"`
 	MeshLookup    *ebpf.Program `ebpf:"mesh_lookup"`
 	MeshPeername4 *ebpf.Program `ebpf:"mesh_peername4"`
 	MeshPeername6 *ebpf.Program `ebpf:"mesh_peername6"`
@@ -377,6 +381,7 @@ func (p *meshPrograms) Close() error {
 		p.MeshConnect6,
 		p.MeshCreate,
 		p.MeshDecide,
+		p.MeshEgress,
 		p.MeshLookup,
 		p.MeshPeername4,
 		p.MeshPeername6,

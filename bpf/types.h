@@ -11,6 +11,7 @@
 
 #define ANY_SERVICE 0xffffffffu    /* `*` in an intention */
 #define DAEMON_SERVICE 0xfffffffeu /* creator of the daemon's own sockets */
+#define LOOPBACK_IFINDEX 1 /* in every network namespace */
 #define MAX_DEPTH 16               /* cgroup levels below the hooked root */
 
 enum reason {
@@ -30,6 +31,7 @@ enum reason {
 	REASON_SELF,
 	REASON_PERMISSIVE,
 	REASON_CHANGED,
+	REASON_DEVICE,
 	REASON_COUNT,
 };
 

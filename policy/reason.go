@@ -31,6 +31,7 @@ const (
 	ReasonDial        Reason = "dial"
 	ReasonDaemon      Reason = "daemon"
 	ReasonLimit       Reason = "limit"
+	ReasonDevice      Reason = "device"
 )
 
 // Refusals between nodes.
@@ -76,6 +77,7 @@ var reasons = []struct {
 	{ReasonDial, "The program didn't accept the connection."},
 	{ReasonDaemon, "The daemon isn't running on this node."},
 	{ReasonLimit, "A limit of this workload or of the daemon is reached."},
+	{ReasonDevice, "The socket is bound to a device; only loopback leads to the mesh from this host."},
 	{ReasonMember, "The other node isn't a member of this mesh."},
 	{ReasonGrant, "The node holds no grant for the service."},
 	{ReasonProof, "The service wasn't proven on this lane."},
