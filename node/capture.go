@@ -104,11 +104,11 @@ func fdOf(ln *net.TCPListener) (int, error) {
 }
 
 func (n *Node) redirectConfig() redirect.Config {
-	c := redirect.Config{Range4: n.cfg.Range4, Range6: n.cfg.Range6, IPv6: hasIPv6(), TPROXY: true,
+	c := redirect.Config{Range4: n.cfg.Range4, Range6: n.cfg.Range6, IPv6: hasIPv6(), TPROXY: n.cfg.Redirect != "sockets",
 		Resolvers: n.resolvers.addrs()}
 	c.Port4, c.Port6 = n.listeners.Ports()
 	c.DNSPort4, c.DNSPort6 = n.resolvers.foreignPorts()
-	if _, err := exec.LookPath("iptables"); err != nil {
+	if _, err := exec.LookPath("iptables"); err != nil && c.TPROXY {
 		n.log.Warn("iptables is not installed: programs in other network namespaces are not captured (apt-get install iptables)")
 		c.TPROXY = false
 	}

@@ -33,7 +33,7 @@ type Config struct {
 	TrustDomain string   // of a new mesh
 	Default     string   // where no intention matches: allow or deny
 	Domains     []string // DNS domains that the mesh answers, besides consul
-	Redirect    string   // auto, sockets or tproxy
+	Redirect    string   // auto: socket hooks, and TPROXY for other network namespaces; sockets: hooks alone
 	GossipPort  uint16
 	LanePort    uint16
 	Range4      netip.Prefix // virtual addresses

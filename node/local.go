@@ -150,6 +150,15 @@ func (v *localView) find(service identity.Name, port uint16, id string) (localSe
 	return v.services[i], true
 }
 
+// byID returns the instance of that id.
+func (v *localView) byID(id string) (localService, bool) {
+	i := slices.IndexFunc(v.services, func(s localService) bool { return s.ID == id })
+	if i < 0 {
+		return localService{}, false
+	}
+	return v.services[i], true
+}
+
 // names are the services that have an instance here, sorted.
 func (v *localView) names() []identity.Name {
 	var out []identity.Name

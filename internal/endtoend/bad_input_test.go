@@ -106,6 +106,7 @@ func TestSecondDaemon(t *testing.T) {
 func TestBadCommands(t *testing.T) {
 	m := newMesh(t, 2)
 	host1, host2 := m.hosts[0], m.hosts[1]
+	m.tacit(host1, "service", "register", "kept", "--port", "9000")
 	for name, c := range map[string]struct {
 		host *testhost.Host
 		args []string
@@ -121,6 +122,7 @@ func TestBadCommands(t *testing.T) {
 		"a name that is taken": {host1, []string{"token", "create", "--node", "host2"}, 1, []string{"taken"}},
 		"no such node":         {host1, []string{"node", "show", "ghost"}, 2, []string{"ghost", "tacit nodes"}},
 		"no such service":      {host1, []string{"service", "show", "ghost"}, 2, []string{"ghost", "tacit services"}},
+		"a port dropped":       {host1, []string{"service", "register", "kept"}, 1, []string{"port 9000", "--port 9000"}},
 		"denied":               {host1, []string{"intention", "check", "a", "b"}, 1, []string{"enied"}},
 	} {
 		t.Run(name, func(t *testing.T) {

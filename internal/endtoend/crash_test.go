@@ -69,6 +69,18 @@ func TestCleanupLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestRedirectSockets: the hooks alone, and no chain in the firewall.
+func TestRedirectSockets(t *testing.T) {
+	host := testhost.NewNet(t).Host(t, "host1")
+	host.Daemon(t, "--bootstrap", "--redirect", "sockets")
+	if out, _ := host.Run(t, "user", "iptables-save"); strings.Contains(out, "TACIT") {
+		t.Errorf("chains in spite of --redirect sockets:\n%s", out)
+	}
+	if out, exit := host.Tacit(t, "status"); exit != 0 {
+		t.Errorf("status: exit %d\n%s", exit, out)
+	}
+}
+
 // TestGuardClosesABoot: a reboot takes pins, rules and routes; the guard brings
 // them back before the daemon is there, which then takes over.
 func TestGuardClosesABoot(t *testing.T) {
