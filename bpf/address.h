@@ -77,6 +77,18 @@ static __always_inline bool is_loopback(const struct address *a)
 	return !a->word[0] && !a->word[1] && !a->word[2] && (!a->word[3] || a->word[3] == bpf_htonl(1));
 }
 
+/* left_alone: targets that an operator has excluded. Virtual addresses and
+ * service ports of this node never are. */
+static __always_inline bool left_alone(const struct config *s, const struct endpoint *to)
+{
+	struct net_key net = {.prefixlen = 128, .addr = to->addr};
+	struct guard_key port = {.port = to->port};
+
+	if (!s->exclusions)
+		return false;
+	return bpf_map_lookup_elem(&exempt_ports, &port) || bpf_map_lookup_elem(&exempt_nets, &net);
+}
+
 static __always_inline bool is_local(const struct address *a)
 {
 	return is_loopback(a) || bpf_map_lookup_elem(&locals, a);

@@ -6,6 +6,8 @@
 #include "address.h"
 #include "decide.h"
 #include "kernel.h"
+#include "listener.h"
+#include "quota.h"
 #include "report.h"
 #include "resolve.h"
 #include "source.h"
@@ -19,12 +21,14 @@ enum outcome {
 struct call {
 	struct endpoint to;
 	struct endpoint asked;
+	__u64 netns; /* cookie */
 	__u32 source;
 	__u32 destination;
 	__u32 reason;
 	enum mode mode;
 	bool home;   /* made in the daemon's network namespace */
 	bool direct; /* to a service's own port, not to a virtual address */
+	bool anyone; /* whoever listens there */
 };
 
 static __always_inline int refuse(struct call *c, __u32 reason)
@@ -47,34 +51,39 @@ static __always_inline bool listening(const struct address *a)
 }
 
 /* classify finds the called service; 0 is none of ours. */
-static __always_inline __u32 classify(const struct config *s, struct call *c)
+__noinline __u32 classify(const struct config *s, struct call *c)
 {
-	struct guard_key port = {.port = c->to.port};
+	struct guard_key port = {};
 	struct guard_value *g;
 	__u32 *remote;
 
+	if (!s || !c)
+		return 0;
+	port.port = c->to.port;
 	if (in_range(s, &c->to.addr))
 		return number_of(s, &c->to.addr);
+	if (c->home && is_local(&c->to.addr)) { /* whatever other nodes say of our addresses */
+		g = bpf_map_lookup_elem(&guards, &port);
+		c->direct = g != 0;
+		c->anyone = g && (g->flags & GUARD_ANYONE);
+		return g ? g->service : 0;
+	}
+	if (left_alone(s, &c->to))
+		return 0;
 	remote = bpf_map_lookup_elem(&remotes, &c->to);
-	if (remote)
-		return *remote;
-	if (!c->home)
-		return 0;
-	g = bpf_map_lookup_elem(&guards, &port);
-	if (!g || !is_local(&c->to.addr))
-		return 0;
-	c->direct = true;
-	return g->service;
+	return remote ? *remote : 0;
 }
 
 /* explicit_upstream: an entry judged here, with no listener behind it. */
-static __always_inline __u32 explicit_upstream(const struct config *s, struct call *c)
+__noinline __u32 explicit_upstream(const struct config *s, struct call *c)
 {
-	struct upstream_key key = {.bind = c->to, .service = c->source};
+	struct upstream_key key = {};
 	struct upstream_value *u;
 
-	if (!c->source || !c->home || !is_loopback(&c->to.addr))
+	if (!s || !c || !c->source || !c->home || !is_loopback(&c->to.addr))
 		return 0;
+	key.bind = c->to;
+	key.service = c->source;
 	u = bpf_map_lookup_elem(&upstreams, &key);
 	if (!u)
 		return 0;
@@ -88,7 +97,7 @@ static __always_inline bool permissive(struct call *c)
 	struct guard_key port = {.port = c->to.port};
 	struct guard_value *g = bpf_map_lookup_elem(&guards, &port);
 
-	return g && g->permissive;
+	return g && (g->flags & GUARD_PERMISSIVE);
 }
 
 /* judge is the verdict on a call whose ends are known. */
@@ -139,14 +148,17 @@ static __always_inline int bound_elsewhere(struct bpf_sock_addr *ctx)
 }
 
 /* place says where an allowed call goes. */
-static __always_inline int place(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
+__noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
 {
-	struct port_key key = {.service = c->destination};
+	struct port_key key = {};
 	struct port_value *v;
 
+	if (!s || !c)
+		return REFUSE;
+	key.service = c->destination;
 	c->mode = MODE_LOCAL;
 	if (c->direct)
-		return PASS;
+		return c->anyone || listens(ctx, &c->to, c->destination) ? PASS : refuse(c, REASON_LISTENER);
 	if (!bpf_map_lookup_elem(&ports, &key))
 		return refuse(c, REASON_INSTANCE);
 	key.port = c->to.port;
@@ -155,19 +167,25 @@ static __always_inline int place(struct bpf_sock_addr *ctx, const struct config 
 		return refuse(c, REASON_PORT);
 	if (!v->local.port && !v->remote)
 		return refuse(c, REASON_INSTANCE);
+	if (!listening(&c->to.addr))
+		return refuse(c, REASON_DAEMON);
 	if (!c->home) {
+		if (!room(s, c->source))
+			return refuse(c, REASON_LIMIT);
 		c->mode = MODE_CAPTURE;
 		/* a real address would leave in clear: only virtual ones are captured on the way */
 		return in_range(s, &c->to.addr) ? PASS : refuse(c, REASON_GUARD);
 	}
-	if (!listening(&c->to.addr))
-		return refuse(c, REASON_DAEMON);
 	if (bound_elsewhere(ctx))
 		return refuse(c, REASON_DEVICE);
 	if (fits(ctx, &c->to.addr, &v->local)) {
+		if (!v->anyone && !listens(ctx, &v->local, c->destination))
+			return refuse(c, REASON_LISTENER);
 		c->to = v->local;
 		return REWRITE;
 	}
+	if (!room(s, c->source))
+		return refuse(c, REASON_LIMIT);
 	c->mode = MODE_CAPTURE;
 	if (in_range(s, &c->asked.addr))
 		return PASS;
@@ -252,7 +270,12 @@ static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct conf
 	ours = c->direct || in_range(s, &c->to.addr);
 	if (!c->destination && !ours && !(c->home && is_loopback(&c->to.addr)))
 		return PASS;
-	reason = find_source(&c->source);
+	reason = find_source(c->netns, &c->source);
+	if (c->source == EXEMPT_SERVICE) {
+		if (!ours)
+			return PASS;
+		c->source = 0;
+	}
 	if (!c->destination && !ours)
 		c->destination = explicit_upstream(s, c);
 	if (!c->destination)
@@ -272,6 +295,14 @@ static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct conf
 	return outcome;
 }
 
+/* exempt: who calls is left alone. */
+static __always_inline bool exempt(const struct config *s, __u64 netns)
+{
+	__u32 service = 0;
+
+	return s->exclusions && !find_source(netns, &service) && service == EXEMPT_SERVICE;
+}
+
 /* on_call is the whole of a connect or, with sending, of a datagram's address. */
 static __always_inline int on_call(struct bpf_sock_addr *ctx, struct call *c, bool sending)
 {
@@ -282,12 +313,15 @@ static __always_inline int on_call(struct bpf_sock_addr *ctx, struct call *c, bo
 	c->asked = c->to;
 	if (is_daemon(s))
 		return by_daemon(ctx, c);
-	c->home = bpf_get_netns_cookie(ctx) == s->netns;
-	if (c->home && to_names(ctx, &c->to)) {
+	c->netns = bpf_get_netns_cookie(ctx);
+	c->home = c->netns == s->netns;
+	if (c->home && !left_alone(s, &c->to) && !exempt(s, c->netns) && to_names(ctx, &c->to)) {
 		if (!sending)
 			names_peer(ctx, &c->asked, &c->to);
 		return REWRITE;
 	}
+	if (!c->home)
+		names_elsewhere(ctx, &c->to);
 	return ctx->type == SOCK_STREAM ? tcp_call(ctx, s, c) : udp_call(s, c, sending);
 }
 

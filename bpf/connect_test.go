@@ -152,8 +152,8 @@ func TestLocal(t *testing.T) {
 	h := newHost(t)
 	_, v6 := h.proxy()
 	ln := h.listen("127.0.0.1:15432")
-	h.serve(db, 5432, Port{Local: netip.MustParseAddrPort("127.0.0.1:15432")})
-	h.ok(h.Guards().Put(15432, Guard{Service: db}))
+	h.serve(db, 5432, Port{Local: netip.MustParseAddrPort("127.0.0.1:15432"), Anyone: true})
+	h.ok(h.Guards().Put(15432, Guard{Service: db, Anyone: true}))
 	h.allow(Pair{web, db})
 	for _, c := range []struct{ how, cgroup, target, want string }{
 		{"connect", "web", db4, "ok " + db4},
@@ -190,8 +190,8 @@ func TestSweep(t *testing.T) {
 	h := newHost(t)
 	h.proxy()
 	ln := h.listen("127.0.0.1:15432")
-	h.serve(db, 5432, Port{Local: netip.MustParseAddrPort("127.0.0.1:15432")})
-	h.ok(h.Guards().Put(15432, Guard{Service: db}))
+	h.serve(db, 5432, Port{Local: netip.MustParseAddrPort("127.0.0.1:15432"), Anyone: true})
+	h.ok(h.Guards().Put(15432, Guard{Service: db, Anyone: true}))
 	h.allow(Pair{web, db})
 	var held []*net.TCPConn
 	ends := map[string]chan error{}
@@ -253,7 +253,7 @@ func TestCreator(t *testing.T) {
 func TestTag(t *testing.T) {
 	h := newHost(t)
 	guarded, free := h.listen("127.0.0.1:15432").Addr().String(), h.listen("127.0.0.1:0").Addr().String()
-	h.ok(h.Guards().Put(15432, Guard{Service: db}))
+	h.ok(h.Guards().Put(15432, Guard{Service: db, Anyone: true}))
 	h.allow(Pair{web, db})
 	for _, c := range []struct {
 		target              string

@@ -20,7 +20,7 @@ static __always_inline enum action action_of(__u32 source, __u32 destination)
 	return action ? *action : ACTION_NONE;
 }
 
-static __noinline enum reason decide(__u32 source, __u32 destination)
+__noinline enum reason decide(__u32 source, __u32 destination)
 {
 	struct config *s = get_settings();
 	enum action action;

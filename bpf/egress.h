@@ -1,56 +1,116 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* What leaves the host: never a packet for a virtual address. A socket bound
- * to a device goes round the routes that keep those on loopback, and it may be
- * bound after connect(), so the last word is here. */
+/* What leaves the host: never a packet for a virtual address, never one of a
+ * captured connection, and no query for a mesh name. A socket bound to a device
+ * goes round the routes that keep the first on loopback, and may be bound after
+ * connect(); a rule of the firewall may turn the second elsewhere. The last word
+ * is here. */
 #pragma once
 
 #include "address.h"
+#include "names.h"
 #include "report.h"
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
+#define IPV6_HEADER 40 /* RFC 8200 */
 
-/* destination_of reads where a packet goes; 0 when it is neither IPv4 nor IPv6. */
-static __always_inline int destination_of(struct __sk_buff *skb, struct address *to)
+/* packet is what we need to know of one. */
+struct packet {
+	struct endpoint to;
+	__u32 payload; /* offset behind the IP header */
+	__u32 protocol;
+};
+
+static __always_inline bool packet4(struct __sk_buff *skb, struct packet *p)
 {
-	__u32 ip = 0;
+	__u8 head[20]; /* RFC 791 */
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, 16, &ip, sizeof(ip))) /* RFC 791: destination */
-			return 0;
-		*to = from4(ip);
-		return 1;
-	}
-	if (skb->protocol != bpf_htons(ETH_P_IPV6))
-		return 0;
-	return !bpf_skb_load_bytes(skb, 24, to, sizeof(*to)); /* RFC 8200: destination */
+	if (bpf_skb_load_bytes(skb, 0, head, sizeof(head)))
+		return false;
+	p->to.addr = from4(*(__u32 *)(head + 16));
+	p->payload = (head[0] & 15) * 4;
+	p->protocol = head[9];
+	return true;
 }
 
-/* by_veth: an allowed caller in another network namespace, whose packets TPROXY
- * captures on this host. */
-static __always_inline int by_veth(struct __sk_buff *skb)
+static __always_inline bool packet6(struct __sk_buff *skb, struct packet *p)
+{
+	__u8 next;
+
+	if (bpf_skb_load_bytes(skb, 24, &p->to.addr, sizeof(p->to.addr)) || bpf_skb_load_bytes(skb, 6, &next, 1))
+		return false;
+	p->payload = IPV6_HEADER;
+	p->protocol = next;
+	return true;
+}
+
+static __always_inline bool unpack(struct __sk_buff *skb, struct packet *p)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return packet4(skb, p);
+	return skb->protocol == bpf_htons(ETH_P_IPV6) && packet6(skb, p);
+}
+
+/* state_of_packet is that of the socket which sent it, 0 for none. */
+static __always_inline struct sock_state *state_of_packet(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
-	struct sock_state *st;
 
 	if (!sk)
 		return 0;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk)
+	return sk ? bpf_sk_storage_get(&sockets, sk, 0, 0) : 0;
+}
+
+/* message_of is the offset of a DNS message in a packet to port 53, else 0. */
+static __always_inline __u32 message_of(struct __sk_buff *skb, struct packet *p)
+{
+	__u32 at = p->payload;
+	__u8 words;
+
+	if (p->protocol != IPPROTO_UDP && p->protocol != IPPROTO_TCP)
 		return 0;
-	st = bpf_sk_storage_get(&sockets, sk, 0, 0);
-	return st && st->foreign && st->mode == MODE_CAPTURE;
+	if (bpf_skb_load_bytes(skb, at + 2, &p->to.port, sizeof(p->to.port)) || p->to.port != bpf_htons(DNS_PORT))
+		return 0;
+	if (p->protocol == IPPROTO_UDP)
+		return at + 8; /* RFC 768 */
+	if (bpf_skb_load_bytes(skb, at + 12, &words, 1))
+		return 0;
+	return at + (words >> 4) * 4 + 2; /* RFC 9293; RFC 1035, section 4.2.2: its length goes before */
+}
+
+/* leaks says whether the packet asks somebody else for a name of the mesh. */
+static __always_inline bool leaks(struct __sk_buff *skb, struct packet *p, struct sock_state *st)
+{
+	__u32 at = message_of(skb, p);
+
+	if (!at || (daemon_lives() && ((st && st->foreign) || !bpf_map_lookup_elem(&resolvers, &p->to.addr))))
+		return false;
+	return asks_for_mesh(skb, at);
 }
 
 static __always_inline int on_egress(struct __sk_buff *skb)
 {
 	struct config *s = get_settings();
-	struct endpoint target = {};
+	struct packet p = {};
+	struct sock_state *st;
+	bool virtual;
 
-	if (!s || skb->ifindex == LOOPBACK_IFINDEX || !destination_of(skb, &target.addr))
+	if (!s || skb->ifindex == LOOPBACK_IFINDEX || !unpack(skb, &p))
 		return 1;
-	if (!in_range(s, &target.addr) || by_veth(skb))
-		return 1;
-	report_packet(REASON_DEVICE, 0, number_of(s, &target.addr), &target);
-	return 0;
+	virtual = in_range(s, &p.to.addr);
+	st = state_of_packet(skb);
+	if (virtual && !(st && st->foreign && st->mode == MODE_CAPTURE)) {
+		report_packet(REASON_DEVICE, st ? st->source : 0, number_of(s, &p.to.addr), &p.to);
+		return 0;
+	}
+	if (!virtual && st && (st->mode == MODE_CAPTURE || st->mode == MODE_LOCAL)) {
+		report_packet(REASON_DIVERTED, st->source, st->destination, &p.to);
+		return 0;
+	}
+	if (!virtual && leaks(skb, &p, st)) {
+		report_packet(REASON_NAME, 0, 0, &p.to);
+		return 0;
+	}
+	return 1;
 }

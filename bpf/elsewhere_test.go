@@ -76,7 +76,7 @@ func TestGuard(t *testing.T) {
 // rewritten, since loopback there is another one.
 func TestAnotherNamespace(t *testing.T) {
 	h := newHost(t)
-	h.proxy()
+	proxy, _ := h.proxy()
 	there := h.elsewhere()
 	h.serve(db, 5432, Port{Local: netip.MustParseAddrPort("127.0.0.1:15432")})
 	h.ok(h.Remotes().Put(netip.MustParseAddrPort("10.9.9.9:5432"), db))
@@ -102,14 +102,21 @@ func TestAnotherNamespace(t *testing.T) {
 		accept(t, impostor)
 		h.lastEvent(Guarded)
 	})
-	// Allowed and virtual: the SYN leaves by veth as it is. Nothing steers it
-	// here, so the guard refuses it on arrival, and it never meets the impostor.
+	// Allowed and virtual: the SYN leaves by veth as it is, is known on arrival,
+	// and never meets the impostor. What nobody has judged is not let in.
 	there(func() {
-		if out := h.do("web", "connect", db4); out != refused {
-			t.Errorf("allowed, not steered: %s", out)
+		if out := h.do("web", "connect", db4); out != "ok "+db4 {
+			t.Errorf("allowed: %s", out)
 		}
 	})
-	if n, err := h.Counters(); err != nil || n[Allowed] != 1 {
-		t.Errorf("counters %v, %v; want 1 allowed", n, err)
+	conn := accept(t, proxy)
+	if p, err := h.Origin(fd(t, conn)); err != nil || p != (Pair{web, db}) || conn.LocalAddr().String() != db4 {
+		t.Errorf("arrived as %s, origin %v, %v", conn.LocalAddr(), p, err)
 	}
+	h.ok(proxy.Close())
+	there(func() {
+		if out := h.do("web", "connect", db4); out != refused {
+			t.Errorf("without the daemon: %s", out)
+		}
+	})
 }

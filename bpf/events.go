@@ -38,6 +38,9 @@ const (
 	Permissive = Reason(meshReasonREASON_PERMISSIVE)
 	Changed    = Reason(meshReasonREASON_CHANGED)
 	Device     = Reason(meshReasonREASON_DEVICE)
+	Listener   = Reason(meshReasonREASON_LISTENER)
+	Diverted   = Reason(meshReasonREASON_DIVERTED)
+	Name       = Reason(meshReasonREASON_NAME)
 	Reasons    = Reason(meshReasonREASON_COUNT) // how many there are
 )
 

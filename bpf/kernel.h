@@ -5,11 +5,54 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct seq_file;
+struct kernfs_node {
+	unsigned long long id;
+};
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+};
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+};
+struct in6_addr {
+	union {
+		__u32 u6_addr32[4];
+	} in6_u;
+};
 struct sock_common {
 	unsigned short skc_family;
+	unsigned char skc_state;
 	unsigned char skc_reuse : 4;
 	unsigned char skc_reuseport : 1;
 	unsigned char skc_ipv6only : 1;
+	__u32 skc_daddr;
+	__u32 skc_rcv_saddr;
+	__u16 skc_dport;
+	__u16 skc_num;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+typedef struct {
+	__u32 val;
+} kuid_t;
+struct sock {
+	struct sock_common __sk_common;
+	kuid_t sk_uid;
+	struct sock_cgroup_data sk_cgrp_data;
+};
+struct inet_sock {
+	struct sock sk;
+};
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+};
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
 };
 struct bpf_iter_meta {
 	struct seq_file *seq;

@@ -37,6 +37,9 @@ type Objects struct {
 	links map[string]*hook
 }
 
+// originShare: of the map of origins, one workload can take one part in so many.
+const originShare = 4
+
 // ErrLayout: what is pinned was made by another version.
 var ErrLayout = errors.New("the pinned maps have another layout")
 
@@ -62,7 +65,7 @@ func Load(c Config) (*Objects, error) {
 	if err := o.configure(); err != nil {
 		return nil, errors.Join(err, o.Close())
 	}
-	if err := o.attach(); err != nil {
+	if err := errors.Join(o.pinAlive(), o.attach()); err != nil {
 		return nil, errors.Join(err, o.Close())
 	}
 	return o, nil
@@ -100,7 +103,9 @@ func (o *Objects) configure() error {
 		return err
 	}
 	s := meshConfig{DaemonCgroup: o.conf.DaemonCgroup, Netns: o.netns, Revision: old.Revision, RootLevel: o.conf.Depth,
-		Listen4: old.Listen4, Listen6: old.Listen6, DefaultAction: action(o.conf.DefaultAllow)}
+		Listen4: old.Listen4, Listen6: old.Listen6, DefaultAction: action(o.conf.DefaultAllow), Exclusions: old.Exclusions}
+	s.Capacity = o.mesh.Origins.MaxEntries()
+	s.Quota = s.Capacity / originShare
 	s.Virtual4, s.Mask4 = range4(o.conf.Range4)
 	s.Virtual6, s.Mask6 = range6(o.conf.Range6)
 	return o.putSettings(s)

@@ -6,6 +6,27 @@
 #include "address.h"
 #include "report.h"
 
+/* client_of is who sent the first packet. */
+static __always_inline struct address client_of(struct bpf_sk_lookup *ctx)
+{
+	if (ctx->family == AF_INET)
+		return from4(FIELD(ctx, remote_ip4));
+	return from6(FIELD(ctx, remote_ip6[0]), FIELD(ctx, remote_ip6[1]), FIELD(ctx, remote_ip6[2]), FIELD(ctx, remote_ip6[3]));
+}
+
+/* judged_elsewhere says whether the connect hook has let this very connection
+ * go, in another namespace of this host. */
+static __always_inline bool judged_elsewhere(struct bpf_sk_lookup *ctx, const struct address *to)
+{
+	struct origin_key key = {
+		.client = {.addr = client_of(ctx), .port = (__u16)ctx->remote_port},
+		.target = {.addr = *to, .port = bpf_htons((__u16)FIELD(ctx, local_port))},
+	};
+	struct origin *o = bpf_map_lookup_elem(&origins, &key);
+
+	return o && o->source;
+}
+
 static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct address *to)
 {
 	__u32 family = is4(to) ? 0 : 1;
@@ -16,8 +37,8 @@ static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct addre
 		count(REASON_UDP);
 		return SK_DROP;
 	}
-	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX) {
-		count(REASON_GUARD); /* from another host, or not captured by TPROXY */
+	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX && !judged_elsewhere(ctx, to)) {
+		count(REASON_GUARD); /* from another host, or from nobody */
 		return SK_DROP;
 	}
 	sk = bpf_map_lookup_elem(&listeners, &family);
@@ -38,7 +59,7 @@ static __always_inline int guarded(struct bpf_sk_lookup *ctx, const struct addre
 
 	if (!g)
 		return SK_PASS;
-	if (g->permissive) {
+	if (g->flags & GUARD_PERMISSIVE) {
 		count(REASON_PERMISSIVE);
 		return SK_PASS;
 	}
@@ -65,7 +86,7 @@ static __always_inline bool is_proxy(const struct config *s, const struct addres
 static __always_inline int on_lookup(struct bpf_sk_lookup *ctx)
 {
 	struct config *s = get_settings();
-	struct address to;
+	struct address to, from;
 
 	if (!s)
 		return SK_PASS;
@@ -74,9 +95,12 @@ static __always_inline int on_lookup(struct bpf_sk_lookup *ctx)
 		: from6(FIELD(ctx, local_ip6[0]), FIELD(ctx, local_ip6[1]), FIELD(ctx, local_ip6[2]), FIELD(ctx, local_ip6[3]));
 	if (in_range(s, &to))
 		return deliver(ctx, &to);
-	if (ctx->protocol != IPPROTO_TCP)
+	if (ctx->protocol != IPPROTO_TCP || !ctx->ingress_ifindex) /* our own question, in listener.h */
 		return SK_PASS;
-	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX)
+	from = client_of(ctx);
+	/* A packet of our own has the interface of the address that it is for. One
+	 * that only claims to be gets no further: the answer comes to us. */
+	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX && !bpf_map_lookup_elem(&locals, &from))
 		return guarded(ctx, &to);
 	/* TPROXY's look-ups don't come from lo */
 	return is_proxy(s, &to, FIELD(ctx, local_port)) ? SK_DROP : SK_PASS;

@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,6 +43,22 @@ func help(words []string) error {
 		return helpUDP(words[1], words[2])
 	case "names":
 		return helpNames(words[1])
+	case "as": // another user
+		uid, err := strconv.Atoi(words[1])
+		if err == nil {
+			err = syscall.Setuid(uid)
+		}
+		return errors.Join(err, help(words[2:]))
+	case "ask":
+		err := helpAsk(words[1], words[2])
+		if err == nil {
+			fmt.Println("sent")
+		}
+		return err
+	case "prompt": // non-blocking, one second
+		return helpPrompt(words[1])
+	case "serve":
+		return helpServe(words[1])
 	case "inherit": // connect with the socket passed as descriptor 3
 		return connectFD(3, words[1])
 	}
@@ -146,6 +164,42 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
 	}
 	return netip.AddrPort{}
+}
+
+// helpPrompt connects from an address that can leave the host, and gives the
+// handshake a second.
+func helpPrompt(target string) error {
+	d := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 7, 0, 1)}}
+	d.SetMultipathTCP(false)
+	conn, err := d.Dial("tcp", target)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ok", conn.RemoteAddr())
+	return conn.Close()
+}
+
+// helpServe listens until its input ends, and prints each connection's peer.
+func helpServe(addr string) error {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	ln, err := lc.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		fmt.Println(err)
+		return err
+	}
+	go func() { // connections stay open
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Println(conn.RemoteAddr())
+		}
+	}()
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return nil
 }
 
 // helpNames answers queries, by UDP and TCP, until its input ends.

@@ -25,13 +25,30 @@ type PortKey struct {
 type Port struct {
 	Local  netip.AddrPort // zero: no instance here
 	Remote bool
+	Anyone bool // whose socket listens at Local isn't looked at
 }
 
 // Guard is what a port of this node belongs to.
 type Guard struct {
 	Service    uint32
 	Permissive bool
+	Anyone     bool // whoever listens there, and whoever binds it
+	Serving    bool // no connection has that port but accepted ones
 }
+
+func (g Guard) flags() (out meshGuardFlag) {
+	for flag, set := range map[meshGuardFlag]bool{
+		meshGuardFlagGUARD_PERMISSIVE: g.Permissive, meshGuardFlagGUARD_ANYONE: g.Anyone, meshGuardFlagGUARD_SERVING: g.Serving,
+	} {
+		if set {
+			out |= flag
+		}
+	}
+	return out
+}
+
+// Exempt stands in the place of a service for who is left alone.
+const Exempt = Any - 2
 
 // UpstreamKey is a loopback address that a workload may call.
 type UpstreamKey struct {
@@ -54,10 +71,24 @@ func full(name string, err error) error {
 
 // Workloads maps cgroup ids to services.
 func (o *Objects) Workloads() Table[uint64, uint32] {
-	return table("workloads", o.mesh.Workloads, same[uint64](), form[uint32, meshWorkload]{
+	return table("workloads", o.mesh.Workloads, same[uint64](), services())
+}
+
+// Namespaces maps network namespaces, by cookie, to services.
+func (o *Objects) Namespaces() Table[uint64, uint32] {
+	return table("namespaces", o.mesh.Namespaces, same[uint64](), services())
+}
+
+// Users maps uids to services.
+func (o *Objects) Users() Table[uint32, uint32] {
+	return table("users", o.mesh.Users, same[uint32](), services())
+}
+
+func services() form[uint32, meshWorkload] {
+	return form[uint32, meshWorkload]{
 		func(n uint32) meshWorkload { return meshWorkload{Service: n} },
 		func(w meshWorkload) uint32 { return w.Service },
-	})
+	}
 }
 
 // Intentions maps pairs to whether they are allowed.
@@ -81,24 +112,53 @@ func (o *Objects) Ports() Table[PortKey, Port] {
 			func(k meshPortKey) PortKey { return PortKey{k.Service, swap(k.Port)} },
 		},
 		form[Port, meshPortValue]{
-			func(p Port) meshPortValue { return meshPortValue{Local: toEndpoint(p.Local), Remote: flag(p.Remote)} },
-			func(v meshPortValue) Port { return Port{fromEndpoint(v.Local), v.Remote != 0} },
+			func(p Port) meshPortValue {
+				return meshPortValue{Local: toEndpoint(p.Local), Remote: flag(p.Remote), Anyone: flag(p.Anyone)}
+			},
+			func(v meshPortValue) Port { return Port{fromEndpoint(v.Local), v.Remote != 0, v.Anyone != 0} },
 		})
 }
 
 // Guards maps ports of this node to the services that they belong to.
 func (o *Objects) Guards() Table[uint16, Guard] {
 	return table("guards", o.mesh.Guards,
-		form[uint16, meshGuardKey]{
-			func(p uint16) meshGuardKey { return meshGuardKey{Port: swap(p)} },
-			func(k meshGuardKey) uint16 { return swap(k.Port) },
-		},
+		portNumbers(),
 		form[Guard, meshGuardValue]{
-			func(g Guard) meshGuardValue {
-				return meshGuardValue{Service: g.Service, Permissive: flag(g.Permissive)}
+			func(g Guard) meshGuardValue { return meshGuardValue{Service: g.Service, Flags: g.flags()} },
+			func(v meshGuardValue) Guard {
+				has := func(f meshGuardFlag) bool { return v.Flags&f != 0 }
+				return Guard{v.Service, has(meshGuardFlagGUARD_PERMISSIVE), has(meshGuardFlagGUARD_ANYONE), has(meshGuardFlagGUARD_SERVING)}
 			},
-			func(v meshGuardValue) Guard { return Guard{v.Service, v.Permissive != 0} },
 		})
+}
+
+func portNumbers() form[uint16, meshGuardKey] {
+	return form[uint16, meshGuardKey]{
+		func(p uint16) meshGuardKey { return meshGuardKey{Port: swap(p)} },
+		func(k meshGuardKey) uint16 { return swap(k.Port) },
+	}
+}
+
+// ExemptPorts is the set of ports elsewhere that are left alone.
+func (o *Objects) ExemptPorts() Table[uint16, uint32] {
+	return table("exempt_ports", o.mesh.ExemptPorts, portNumbers(), same[uint32]())
+}
+
+// ExemptNets is the set of addresses elsewhere that are left alone.
+func (o *Objects) ExemptNets() Table[netip.Prefix, uint32] {
+	return table("exempt_nets", o.mesh.ExemptNets, form[netip.Prefix, meshNetKey]{toNet, fromNet}, same[uint32]())
+}
+
+// Spared is the set of peers whose plain connections outlive the guard of the
+// port that they were connected to before.
+func (o *Objects) Spared() Table[netip.AddrPort, uint32] {
+	return table("spared", o.mesh.Spared, endpoints(), same[uint32]())
+}
+
+// Names is the set of names that no query may ask other resolvers for. The
+// value is [NameLength], or 0 for a domain with all that is below it.
+func (o *Objects) Names() Table[string, uint32] {
+	return table("names", o.mesh.Names, form[string, meshNameKey]{toName, fromName}, same[uint32]())
 }
 
 // Remotes maps real addresses of instances elsewhere to their services.

@@ -28,6 +28,8 @@ struct {
 	} name SEC(".maps")
 
 HASH(workloads, __u64, struct workload, 16384);           /* cgroup id */
+HASH(namespaces, __u64, struct workload, 1024);           /* cookie of a network namespace */
+HASH(users, __u32, struct workload, 1024);                /* uid */
 HASH(intentions, struct pair, enum action, MAX_INTENTIONS);
 HASH(ports, struct port_key, struct port_value, MAX_SERVICES);
 HASH(guards, struct guard_key, struct guard_value, 16384);
@@ -37,6 +39,31 @@ HASH(locals, struct address, __u32, 4096);
 HASH(resolvers, struct address, struct endpoint, 128);    /* name server -> our listener */
 HASH(answers, struct endpoint, struct address, 128);      /* our listener -> name server */
 HASH(origins, struct origin_key, struct origin, MAX_ORIGINS);
+HASH(usage, __u32, __u64, MAX_SERVICES);                  /* origins by source; 0: all */
+HASH(exempt_ports, struct guard_key, __u32, 1024);
+HASH(spared, struct endpoint, __u32, 1024);               /* peers whose plain connections live on */
+
+#define TRIE(name, keytype, entries)                     \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_LPM_TRIE);     \
+		__uint(max_entries, entries);            \
+		__uint(map_flags, BPF_F_NO_PREALLOC);    \
+		__type(key, keytype);                    \
+		__type(value, __u32);                    \
+		__uint(pinning, LIBBPF_PIN_BY_NAME);     \
+	} name SEC(".maps")
+
+TRIE(exempt_nets, struct net_key, 1024);
+TRIE(names, struct name_key, MAX_SERVICES);               /* bytes of an exact name; 0: and all below */
+
+/* alive is 1 while the daemon's listeners live. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} alive SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

@@ -14,6 +14,7 @@
 #define AF_INET6 10
 #define SOCK_STREAM 1
 #define ECONNREFUSED 111
+#define EACCES 13
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 
@@ -150,6 +151,46 @@ int mesh_create(struct bpf_sock *sk)
 {
 	remember_creator(sk);
 	return 1;
+}
+
+/* The daemon has gone, as far as others can tell, when a listener of its has. */
+SEC("cgroup/sock_release")
+int mesh_release(struct bpf_sock *sk)
+{
+	struct sock_state *st = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	__u32 zero = 0;
+
+	if (st && st->mode == MODE_SERVING)
+		bpf_map_update_elem(&alive, &zero, &zero, BPF_ANY);
+	return 1;
+}
+
+static __always_inline int on_bind(struct bpf_sock *sk)
+{
+	if (may_bind(sk))
+		return 1;
+	bpf_set_retval(-EACCES);
+	return 0;
+}
+
+SEC("cgroup/post_bind4")
+int mesh_bind4(struct bpf_sock *sk)
+{
+	return on_bind(sk);
+}
+
+SEC("cgroup/post_bind6")
+int mesh_bind6(struct bpf_sock *sk)
+{
+	return on_bind(sk);
+}
+
+/* For rules of the firewall that steer to the daemon: while it is away, they
+ * match nothing. */
+SEC("socket")
+int mesh_alive(struct __sk_buff *skb)
+{
+	return daemon_lives() ? -1 : 0;
 }
 
 SEC("cgroup_skb/egress")

@@ -39,7 +39,9 @@ type meshConfig struct {
 	RootLevel     uint32
 	Listen4       uint16
 	Listen6       uint16
-	Pad           uint32
+	Exclusions    uint32
+	Quota         uint32
+	Capacity      uint32
 }
 
 type meshEndpoint struct {
@@ -61,6 +63,14 @@ type meshEvent struct {
 	Pad         uint32
 }
 
+type meshGuardFlag uint32
+
+const (
+	meshGuardFlagGUARD_PERMISSIVE meshGuardFlag = 1
+	meshGuardFlagGUARD_ANYONE     meshGuardFlag = 2
+	meshGuardFlagGUARD_SERVING    meshGuardFlag = 4
+)
+
 type meshGuardKey struct {
 	_    structs.HostLayout
 	Port uint16
@@ -68,9 +78,9 @@ type meshGuardKey struct {
 }
 
 type meshGuardValue struct {
-	_          structs.HostLayout
-	Service    uint32
-	Permissive uint32
+	_       structs.HostLayout
+	Service uint32
+	Flags   meshGuardFlag
 }
 
 type meshMode uint32
@@ -81,7 +91,20 @@ const (
 	meshModeMODE_LOCAL    meshMode = 2
 	meshModeMODE_TAG      meshMode = 3
 	meshModeMODE_ACCEPTED meshMode = 4
+	meshModeMODE_SERVING  meshMode = 5
 )
+
+type meshNameKey struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Wire      [256]uint8
+}
+
+type meshNetKey struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Addr      meshAddress
+}
 
 type meshOrigin struct {
 	_           structs.HostLayout
@@ -114,6 +137,7 @@ type meshPortValue struct {
 	_      structs.HostLayout
 	Local  meshEndpoint
 	Remote uint32
+	Anyone uint32
 }
 
 type meshReason uint32
@@ -136,8 +160,18 @@ const (
 	meshReasonREASON_PERMISSIVE meshReason = 14
 	meshReasonREASON_CHANGED    meshReason = 15
 	meshReasonREASON_DEVICE     meshReason = 16
-	meshReasonREASON_COUNT      meshReason = 17
+	meshReasonREASON_LISTENER   meshReason = 17
+	meshReasonREASON_DIVERTED   meshReason = 18
+	meshReasonREASON_NAME       meshReason = 19
+	meshReasonREASON_COUNT      meshReason = 20
 )
+
+type meshScratch struct {
+	_      structs.HostLayout
+	Query  [256]uint8
+	Key    meshNameKey
+	Length uint32
+}
 
 type meshSockState struct {
 	_           structs.HostLayout
@@ -173,21 +207,33 @@ type meshWorkload struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	meshMapAlive          = "alive"
 	meshMapAnswers        = "answers"
 	meshMapCounters       = "counters"
 	meshMapEvents         = "events"
+	meshMapExemptNets     = "exempt_nets"
+	meshMapExemptPorts    = "exempt_ports"
 	meshMapGuards         = "guards"
 	meshMapIntentions     = "intentions"
 	meshMapListeners      = "listeners"
 	meshMapLocals         = "locals"
+	meshMapNames          = "names"
+	meshMapNamespaces     = "namespaces"
 	meshMapOrigins        = "origins"
 	meshMapPorts          = "ports"
 	meshMapRemotes        = "remotes"
 	meshMapResolvers      = "resolvers"
+	meshMapScratch        = "scratch"
 	meshMapSettings       = "settings"
 	meshMapSockets        = "sockets"
+	meshMapSpared         = "spared"
 	meshMapUpstreams      = "upstreams"
+	meshMapUsage          = "usage"
+	meshMapUsers          = "users"
 	meshMapWorkloads      = "workloads"
+	meshProgMeshAlive     = "mesh_alive"
+	meshProgMeshBind4     = "mesh_bind4"
+	meshProgMeshBind6     = "mesh_bind6"
 	meshProgMeshConnect4  = "mesh_connect4"
 	meshProgMeshConnect6  = "mesh_connect6"
 	meshProgMeshCreate    = "mesh_create"
@@ -198,6 +244,7 @@ const (
 	meshProgMeshPeername6 = "mesh_peername6"
 	meshProgMeshRecvmsg4  = "mesh_recvmsg4"
 	meshProgMeshRecvmsg6  = "mesh_recvmsg6"
+	meshProgMeshRelease   = "mesh_release"
 	meshProgMeshSendmsg4  = "mesh_sendmsg4"
 	meshProgMeshSendmsg6  = "mesh_sendmsg6"
 	meshProgMeshSockops   = "mesh_sockops"
@@ -247,6 +294,9 @@ type meshSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type meshProgramSpecs struct {
+	MeshAlive     *ebpf.ProgramSpec `ebpf:"mesh_alive"`
+	MeshBind4     *ebpf.ProgramSpec `ebpf:"mesh_bind4"`
+	MeshBind6     *ebpf.ProgramSpec `ebpf:"mesh_bind6"`
 	MeshConnect4  *ebpf.ProgramSpec `ebpf:"mesh_connect4"`
 	MeshConnect6  *ebpf.ProgramSpec `ebpf:"mesh_connect6"`
 	MeshCreate    *ebpf.ProgramSpec `ebpf:"mesh_create"`
@@ -257,6 +307,7 @@ type meshProgramSpecs struct {
 	MeshPeername6 *ebpf.ProgramSpec `ebpf:"mesh_peername6"`
 	MeshRecvmsg4  *ebpf.ProgramSpec `ebpf:"mesh_recvmsg4"`
 	MeshRecvmsg6  *ebpf.ProgramSpec `ebpf:"mesh_recvmsg6"`
+	MeshRelease   *ebpf.ProgramSpec `ebpf:"mesh_release"`
 	MeshSendmsg4  *ebpf.ProgramSpec `ebpf:"mesh_sendmsg4"`
 	MeshSendmsg6  *ebpf.ProgramSpec `ebpf:"mesh_sendmsg6"`
 	MeshSockops   *ebpf.ProgramSpec `ebpf:"mesh_sockops"`
@@ -267,21 +318,30 @@ type meshProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type meshMapSpecs struct {
-	Answers    *ebpf.MapSpec `ebpf:"answers"`
-	Counters   *ebpf.MapSpec `ebpf:"counters"`
-	Events     *ebpf.MapSpec `ebpf:"events"`
-	Guards     *ebpf.MapSpec `ebpf:"guards"`
-	Intentions *ebpf.MapSpec `ebpf:"intentions"`
-	Listeners  *ebpf.MapSpec `ebpf:"listeners"`
-	Locals     *ebpf.MapSpec `ebpf:"locals"`
-	Origins    *ebpf.MapSpec `ebpf:"origins"`
-	Ports      *ebpf.MapSpec `ebpf:"ports"`
-	Remotes    *ebpf.MapSpec `ebpf:"remotes"`
-	Resolvers  *ebpf.MapSpec `ebpf:"resolvers"`
-	Settings   *ebpf.MapSpec `ebpf:"settings"`
-	Sockets    *ebpf.MapSpec `ebpf:"sockets"`
-	Upstreams  *ebpf.MapSpec `ebpf:"upstreams"`
-	Workloads  *ebpf.MapSpec `ebpf:"workloads"`
+	Alive       *ebpf.MapSpec `ebpf:"alive"`
+	Answers     *ebpf.MapSpec `ebpf:"answers"`
+	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	ExemptNets  *ebpf.MapSpec `ebpf:"exempt_nets"`
+	ExemptPorts *ebpf.MapSpec `ebpf:"exempt_ports"`
+	Guards      *ebpf.MapSpec `ebpf:"guards"`
+	Intentions  *ebpf.MapSpec `ebpf:"intentions"`
+	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
+	Locals      *ebpf.MapSpec `ebpf:"locals"`
+	Names       *ebpf.MapSpec `ebpf:"names"`
+	Namespaces  *ebpf.MapSpec `ebpf:"namespaces"`
+	Origins     *ebpf.MapSpec `ebpf:"origins"`
+	Ports       *ebpf.MapSpec `ebpf:"ports"`
+	Remotes     *ebpf.MapSpec `ebpf:"remotes"`
+	Resolvers   *ebpf.MapSpec `ebpf:"resolvers"`
+	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	Settings    *ebpf.MapSpec `ebpf:"settings"`
+	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
+	Spared      *ebpf.MapSpec `ebpf:"spared"`
+	Upstreams   *ebpf.MapSpec `ebpf:"upstreams"`
+	Usage       *ebpf.MapSpec `ebpf:"usage"`
+	Users       *ebpf.MapSpec `ebpf:"users"`
+	Workloads   *ebpf.MapSpec `ebpf:"workloads"`
 }
 
 // meshVariableSpecs contains global variables before they are loaded into the kernel.
@@ -311,39 +371,57 @@ func (o *meshObjects) Close() error {
 //
 // It can be passed to loadMeshObjects or ebpf.CollectionSpec.LoadAndAssign.
 type meshMaps struct {
-	Answers    *ebpf.Map `ebpf:"answers"`
-	Counters   *ebpf.Map `ebpf:"counters"`
-	Events     *ebpf.Map `ebpf:"events"`
-	Guards     *ebpf.Map `ebpf:"guards"`
-	Intentions *ebpf.Map `ebpf:"intentions"`
-	Listeners  *ebpf.Map `ebpf:"listeners"`
-	Locals     *ebpf.Map `ebpf:"locals"`
-	Origins    *ebpf.Map `ebpf:"origins"`
-	Ports      *ebpf.Map `ebpf:"ports"`
-	Remotes    *ebpf.Map `ebpf:"remotes"`
-	Resolvers  *ebpf.Map `ebpf:"resolvers"`
-	Settings   *ebpf.Map `ebpf:"settings"`
-	Sockets    *ebpf.Map `ebpf:"sockets"`
-	Upstreams  *ebpf.Map `ebpf:"upstreams"`
-	Workloads  *ebpf.Map `ebpf:"workloads"`
+	Alive       *ebpf.Map `ebpf:"alive"`
+	Answers     *ebpf.Map `ebpf:"answers"`
+	Counters    *ebpf.Map `ebpf:"counters"`
+	Events      *ebpf.Map `ebpf:"events"`
+	ExemptNets  *ebpf.Map `ebpf:"exempt_nets"`
+	ExemptPorts *ebpf.Map `ebpf:"exempt_ports"`
+	Guards      *ebpf.Map `ebpf:"guards"`
+	Intentions  *ebpf.Map `ebpf:"intentions"`
+	Listeners   *ebpf.Map `ebpf:"listeners"`
+	Locals      *ebpf.Map `ebpf:"locals"`
+	Names       *ebpf.Map `ebpf:"names"`
+	Namespaces  *ebpf.Map `ebpf:"namespaces"`
+	Origins     *ebpf.Map `ebpf:"origins"`
+	Ports       *ebpf.Map `ebpf:"ports"`
+	Remotes     *ebpf.Map `ebpf:"remotes"`
+	Resolvers   *ebpf.Map `ebpf:"resolvers"`
+	Scratch     *ebpf.Map `ebpf:"scratch"`
+	Settings    *ebpf.Map `ebpf:"settings"`
+	Sockets     *ebpf.Map `ebpf:"sockets"`
+	Spared      *ebpf.Map `ebpf:"spared"`
+	Upstreams   *ebpf.Map `ebpf:"upstreams"`
+	Usage       *ebpf.Map `ebpf:"usage"`
+	Users       *ebpf.Map `ebpf:"users"`
+	Workloads   *ebpf.Map `ebpf:"workloads"`
 }
 
 func (m *meshMaps) Close() error {
 	return _MeshClose(
+		m.Alive,
 		m.Answers,
 		m.Counters,
 		m.Events,
+		m.ExemptNets,
+		m.ExemptPorts,
 		m.Guards,
 		m.Intentions,
 		m.Listeners,
 		m.Locals,
+		m.Names,
+		m.Namespaces,
 		m.Origins,
 		m.Ports,
 		m.Remotes,
 		m.Resolvers,
+		m.Scratch,
 		m.Settings,
 		m.Sockets,
+		m.Spared,
 		m.Upstreams,
+		m.Usage,
+		m.Users,
 		m.Workloads,
 	)
 }
@@ -359,6 +437,9 @@ type meshVariables struct {
 //
 // It can be passed to loadMeshObjects or ebpf.CollectionSpec.LoadAndAssign.
 type meshPrograms struct {
+	MeshAlive     *ebpf.Program `ebpf:"mesh_alive"`
+	MeshBind4     *ebpf.Program `ebpf:"mesh_bind4"`
+	MeshBind6     *ebpf.Program `ebpf:"mesh_bind6"`
 	MeshConnect4  *ebpf.Program `ebpf:"mesh_connect4"`
 	MeshConnect6  *ebpf.Program `ebpf:"mesh_connect6"`
 	MeshCreate    *ebpf.Program `ebpf:"mesh_create"`
@@ -369,6 +450,7 @@ type meshPrograms struct {
 	MeshPeername6 *ebpf.Program `ebpf:"mesh_peername6"`
 	MeshRecvmsg4  *ebpf.Program `ebpf:"mesh_recvmsg4"`
 	MeshRecvmsg6  *ebpf.Program `ebpf:"mesh_recvmsg6"`
+	MeshRelease   *ebpf.Program `ebpf:"mesh_release"`
 	MeshSendmsg4  *ebpf.Program `ebpf:"mesh_sendmsg4"`
 	MeshSendmsg6  *ebpf.Program `ebpf:"mesh_sendmsg6"`
 	MeshSockops   *ebpf.Program `ebpf:"mesh_sockops"`
@@ -377,6 +459,9 @@ type meshPrograms struct {
 
 func (p *meshPrograms) Close() error {
 	return _MeshClose(
+		p.MeshAlive,
+		p.MeshBind4,
+		p.MeshBind6,
 		p.MeshConnect4,
 		p.MeshConnect6,
 		p.MeshCreate,
@@ -387,6 +472,7 @@ func (p *meshPrograms) Close() error {
 		p.MeshPeername6,
 		p.MeshRecvmsg4,
 		p.MeshRecvmsg6,
+		p.MeshRelease,
 		p.MeshSendmsg4,
 		p.MeshSendmsg6,
 		p.MeshSockops,

@@ -5,6 +5,7 @@
 
 #include "address.h"
 #include "decide.h"
+#include "quota.h"
 #include "report.h"
 
 /* ends reads both ends. In the context the local port is in host order and the
@@ -25,6 +26,15 @@ static __always_inline void ends(struct bpf_sock_ops *ctx, struct endpoint *loca
 		local->addr = from6(FIELD(ctx, local_ip6[0]), FIELD(ctx, local_ip6[1]), FIELD(ctx, local_ip6[2]), FIELD(ctx, local_ip6[3]));
 }
 
+/* forget removes an entry, whose source then has room for another. */
+static __always_inline void forget(struct origin_key *key, __u32 source)
+{
+	if (bpf_map_delete_elem(&origins, key) || !source)
+		return;
+	use(source, -1);
+	use(0, -1);
+}
+
 static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct config *s, struct sock_state *st)
 {
 	struct origin value = {.cookie = bpf_get_socket_cookie(ctx), .source = st->source, .destination = st->destination};
@@ -32,13 +42,22 @@ static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct
 	long err;
 
 	ends(ctx, &key.client, &key.target);
-	err = bpf_map_update_elem(&origins, &key, &value, st->foreign ? BPF_NOEXIST : BPF_ANY);
-	if (err == -17) { /* EEXIST: two namespaces claim one connection, so nobody gets it */
-		value.source = 0;
+	err = bpf_map_update_elem(&origins, &key, &value, BPF_NOEXIST);
+	if (err == -17) { /* EEXIST: in another namespace, two claim one connection, so nobody gets it; here, it is a stale one */
+		struct origin *held = bpf_map_lookup_elem(&origins, &key);
+
+		if (held)
+			forget(&key, held->source);
+		if (st->foreign)
+			value.source = 0;
 		err = bpf_map_update_elem(&origins, &key, &value, BPF_ANY);
 	}
-	if (err)
+	if (err) {
 		report_packet(REASON_LIMIT, st->source, st->destination, &key.target);
+	} else if (value.source) {
+		use(value.source, 1);
+		use(0, 1);
+	}
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
@@ -50,7 +69,7 @@ static __always_inline void origin_ends(struct bpf_sock_ops *ctx, const struct c
 	ends(ctx, &key.client, &key.target);
 	held = bpf_map_lookup_elem(&origins, &key);
 	if (held && held->cookie == bpf_get_socket_cookie(ctx))
-		bpf_map_delete_elem(&origins, &key);
+		forget(&key, held->source);
 }
 
 /* origin_arrives moves the identity into the accepted socket. */
@@ -77,7 +96,7 @@ static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struc
 	st->source = o->source;
 	st->destination = o->destination;
 	st->mode = MODE_ACCEPTED;
-	bpf_map_delete_elem(&origins, &key);
+	forget(&key, o->source);
 }
 
 /* established_local judges a same-node pair again: policy may have changed

@@ -14,7 +14,7 @@ static __always_inline void count(__u32 reason)
 
 /* tell counts, and says what happened. caller: in the context of the process
  * that asked for it, which is named. */
-static __noinline int tell(__u32 reason, struct pair *who, struct endpoint *target, bool caller)
+__noinline int tell(__u32 reason, struct pair *who, struct endpoint *target, bool caller)
 {
 	struct event *e;
 

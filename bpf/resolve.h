@@ -3,36 +3,23 @@
  * one, and answers come from the one that was asked. */
 #pragma once
 
-#include "address.h"
+#include "listener.h"
 
 #define DNS_PORT 53
 
 /* daemon_listens says whether the daemon's own socket is at that place: when
  * it is dead, another program may have taken the port. */
-static __always_inline bool daemon_listens(struct bpf_sock_addr *ctx, const struct endpoint *at)
+__noinline int daemon_listens(struct bpf_sock_addr *ctx, const struct endpoint *at)
 {
-	struct bpf_sock_tuple t = {};
-	struct sock_state *st;
 	struct bpf_sock *sk;
-	__u32 size = sizeof(t.ipv4);
-	bool found;
+	int found;
 
-	if (is4(&at->addr)) {
-		t.ipv4.daddr = at->addr.word[3];
-		t.ipv4.dport = at->port;
-	} else {
-		__builtin_memcpy(t.ipv6.daddr, at->addr.word, sizeof(t.ipv6.daddr));
-		t.ipv6.dport = at->port;
-		size = sizeof(t.ipv6);
-	}
-	if (ctx->type == SOCK_STREAM)
-		sk = bpf_sk_lookup_tcp(ctx, &t, size, BPF_F_CURRENT_NETNS, 0);
-	else
-		sk = bpf_sk_lookup_udp(ctx, &t, size, BPF_F_CURRENT_NETNS, 0);
+	if (!at)
+		return false;
+	sk = listener_at(ctx, at, ctx->type != SOCK_STREAM);
 	if (!sk)
 		return false;
-	st = bpf_sk_storage_get(&sockets, sk, 0, 0);
-	found = st && st->creator == DAEMON_SERVICE;
+	found = creator_of(sk) == DAEMON_SERVICE;
 	bpf_sk_release(sk);
 	return found;
 }
@@ -49,6 +36,19 @@ static __always_inline bool to_names(struct bpf_sock_addr *ctx, struct endpoint 
 		return false;
 	*to = *ours;
 	return true;
+}
+
+/* names_elsewhere marks a socket of another namespace that asks a resolver of
+ * the host: TPROXY takes its queries, after they have left by veth. */
+static __always_inline void names_elsewhere(struct bpf_sock_addr *ctx, const struct endpoint *to)
+{
+	struct sock_state *st;
+
+	if (to->port != bpf_htons(DNS_PORT) || !bpf_map_lookup_elem(&resolvers, &to->addr))
+		return;
+	st = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (st)
+		st->foreign = 1;
 }
 
 /* from_names gives an answer of ours the address of the resolver asked. */

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Who is calling: the deepest enrolled cgroup above the current task. */
+/* Who is calling: the deepest enrolled cgroup above the current task; where
+ * there is none, its network namespace; where that is nobody's, its user. */
 #pragma once
 
 #include "maps.h"
 
-/* find_source sets *service, 0 for nobody. It returns REASON_DEPTH where the
- * task is deeper than we look: an enrolled cgroup might be hidden below. */
-static __noinline __u32 find_source(__u32 *service)
+/* of_cgroups sets *service to that of the deepest enrolled cgroup, and leaves
+ * it where there is none. It returns REASON_DEPTH where the task is deeper than
+ * we look: an enrolled cgroup might be hidden below. */
+__noinline __u32 of_cgroups(__u32 *service)
 {
 	__u32 zero = 0;
 	struct config *s = bpf_map_lookup_elem(&settings, &zero);
-	__u32 found = 0;
 	int i;
 
 	if (!s || !service)
@@ -24,9 +25,28 @@ static __noinline __u32 find_source(__u32 *service)
 		if (i > MAX_DEPTH)
 			return REASON_DEPTH;
 		w = bpf_map_lookup_elem(&workloads, &id);
-		if (w)
-			found = w->service;
+		if (w && (w->service != EXEMPT_SERVICE || !*service)) /* a workload is never exempt */
+			*service = w->service;
 	}
+	return REASON_ALLOWED;
+}
+
+/* find_source sets *service, 0 for nobody, EXEMPT_SERVICE for who is left
+ * alone. netns is the cookie of the caller's network namespace. */
+__noinline __u32 find_source(__u64 netns, __u32 *service)
+{
+	__u32 found = 0, uid = (__u32)bpf_get_current_uid_gid();
+	__u32 reason = of_cgroups(&found);
+	struct workload *w;
+
+	if (reason || !service)
+		return reason ? reason : REASON_IDENTITY;
+	w = found && found != EXEMPT_SERVICE ? 0 : bpf_map_lookup_elem(&namespaces, &netns);
+	if (w)
+		found = w->service;
+	w = found && found != EXEMPT_SERVICE ? 0 : bpf_map_lookup_elem(&users, &uid);
+	if (w && (w->service != EXEMPT_SERVICE || !found))
+		found = w->service;
 	*service = found;
 	return REASON_ALLOWED;
 }
@@ -46,7 +66,8 @@ static __always_inline void remember_creator(struct bpf_sock *sk)
 
 	if (!s || (sk->family != AF_INET && sk->family != AF_INET6))
 		return;
-	if (!is_daemon(s) && (sk->type != SOCK_STREAM || find_source(&creator) || !creator))
+	if (!is_daemon(s) && (sk->type != SOCK_STREAM || find_source(bpf_get_netns_cookie(sk), &creator) || !creator ||
+			      creator == EXEMPT_SERVICE))
 		return;
 	st = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (st)

@@ -1,31 +1,143 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* The sweep: same-node pairs whose verdict has changed are cut. */
+/* The sweep looks at every TCP socket of the daemon's network namespace.
+ * Same-node pairs whose verdict has changed are cut, and so are connections
+ * that are older than the guard of the port they lead to. Listeners older than
+ * their workload's enrolment get their creator. */
 #pragma once
 
+#include "address.h"
 #include "decide.h"
 #include "kernel.h"
 #include "report.h"
 
+#define MAX_ANCESTORS 32
+
 extern int bpf_sock_destroy(struct sock_common *sk) __ksym;
 
-/* on_socket writes one byte for each pair, then cuts it: when the output is
- * full, the kernel shows the same socket again. */
+/* enrolled returns the service of the cgroup in which the socket was made, or
+ * of the user who made it. */
+static __always_inline __u32 enrolled(struct sock_common *common)
+{
+	struct tcp_sock *sk = bpf_skc_to_tcp_sock(common);
+	struct cgroup_subsys_state *parent;
+	struct workload *user;
+	struct cgroup *at;
+	__u32 uid;
+	int i;
+
+	if (!sk)
+		return 0;
+	at = sk->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup;
+	for (i = 0; i < MAX_ANCESTORS && at; i++) {
+		__u64 id = at->kn->id;
+		struct workload *w = bpf_map_lookup_elem(&workloads, &id);
+
+		if (w && w->service != EXEMPT_SERVICE)
+			return w->service;
+		parent = at->self.parent;
+		at = parent ? parent->cgroup : 0;
+	}
+	uid = sk->inet_conn.icsk_inet.sk.sk_uid.val;
+	user = bpf_map_lookup_elem(&users, &uid);
+	return user && user->service != EXEMPT_SERVICE ? user->service : 0;
+}
+
+static __always_inline struct address words(const struct in6_addr *a)
+{
+	return from6(a->in6_u.u6_addr32[0], a->in6_u.u6_addr32[1], a->in6_u.u6_addr32[2], a->in6_u.u6_addr32[3]);
+}
+
+static __always_inline void both(struct sock_common *sk, struct endpoint *own, struct endpoint *peer)
+{
+	own->port = bpf_htons(sk->skc_num);
+	peer->port = sk->skc_dport;
+	if (sk->skc_family == AF_INET) {
+		own->addr = from4(sk->skc_rcv_saddr);
+		peer->addr = from4(sk->skc_daddr);
+		return;
+	}
+	own->addr = words(&sk->skc_v6_rcv_saddr);
+	peer->addr = words(&sk->skc_v6_daddr);
+}
+
+/* let_in says whether an accepted connection on a port of ours may live: a
+ * strict port's come from this node alone, by the daemon or judged. */
+static __always_inline bool let_in(const struct config *s, const struct endpoint *own, struct endpoint *peer)
+{
+	struct guard_key key = {.port = own->port};
+	struct guard_value *g = bpf_map_lookup_elem(&guards, &key);
+
+	if (!g || !(g->flags & GUARD_SERVING) || (g->flags & GUARD_PERMISSIVE))
+		return true;
+	return is_local(&peer->addr) || in_range(s, &own->addr) || bpf_map_lookup_elem(&spared, peer);
+}
+
+/* may_call judges a caller of this node that was connected to a port before it
+ * was a service's. */
+static __always_inline bool may_call(struct sock_common *sk, struct sock_state *st, const struct endpoint *own, struct endpoint *peer)
+{
+	struct guard_key key = {.port = peer->port};
+	struct guard_value *g;
+	__u32 source;
+
+	if (!is_local(&peer->addr))
+		return true;
+	g = bpf_map_lookup_elem(&guards, &key);
+	if (!g || (g->flags & GUARD_PERMISSIVE) || bpf_map_lookup_elem(&spared, own))
+		return true;
+	source = st && st->creator ? st->creator : enrolled(sk);
+	if (source == DAEMON_SERVICE || (source && source == g->service))
+		return true;
+	return decide(source, g->service) == REASON_ALLOWED;
+}
+
+/* may_live is the verdict on one socket. */
+static __always_inline bool may_live(struct sock_common *sk, struct sock_state *st)
+{
+	struct config *s = get_settings();
+	struct endpoint own = {}, peer = {};
+
+	if (!s)
+		return true;
+	if (st && st->mode == MODE_LOCAL)
+		return st->source == st->destination || decide(st->source, st->destination) == REASON_ALLOWED;
+	if (st && st->mode != MODE_NONE)
+		return true; /* the daemon's, or on its way to it */
+	both(sk, &own, &peer);
+	return let_in(s, &own, &peer) && may_call(sk, st, &own, &peer);
+}
+
+/* adopt writes a listener's creator down. */
+static __always_inline void adopt(struct sock_common *sk, struct sock_state *st)
+{
+	__u32 service = st && st->creator ? 0 : enrolled(sk);
+
+	if (!service)
+		return;
+	st = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (st)
+		st->creator = service;
+}
+
+/* on_socket writes one byte for each connection, then cuts it: when the output
+ * is full, the kernel shows the same socket again. */
 static __always_inline int on_socket(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *sk = ctx->sk_common;
 	struct sock_state *st;
 	char mark = 1;
 
-	if (!sk || (sk->skc_family != AF_INET && sk->skc_family != AF_INET6))
+	if (!sk || (sk->skc_family != AF_INET && sk->skc_family != AF_INET6) || sk->skc_state == BPF_TCP_TIME_WAIT)
 		return 0;
 	st = bpf_sk_storage_get(&sockets, sk, 0, 0);
-	if (!st || st->mode != MODE_LOCAL || st->source == st->destination)
+	if (sk->skc_state == BPF_TCP_LISTEN) {
+		adopt(sk, st);
 		return 0;
-	if (decide(st->source, st->destination) == REASON_ALLOWED)
+	}
+	if (may_live(sk, st) || bpf_seq_write(ctx->meta->seq, &mark, sizeof(mark)))
 		return 0;
-	if (bpf_seq_write(ctx->meta->seq, &mark, sizeof(mark)))
-		return 0;
-	st->mode = MODE_NONE;
+	if (st)
+		st->mode = MODE_NONE;
 	count(REASON_CHANGED);
 	bpf_sock_destroy(sk);
 	return 0;

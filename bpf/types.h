@@ -11,6 +11,7 @@
 
 #define ANY_SERVICE 0xffffffffu    /* `*` in an intention */
 #define DAEMON_SERVICE 0xfffffffeu /* creator of the daemon's own sockets */
+#define EXEMPT_SERVICE 0xfffffffdu /* who is left alone, in the place of a service */
 #define LOOPBACK_IFINDEX 1 /* in every network namespace */
 #define MAX_DEPTH 16               /* cgroup levels below the hooked root */
 
@@ -32,6 +33,9 @@ enum reason {
 	REASON_PERMISSIVE,
 	REASON_CHANGED,
 	REASON_DEVICE,
+	REASON_LISTENER,
+	REASON_DIVERTED,
+	REASON_NAME,
 	REASON_COUNT,
 };
 
@@ -47,6 +51,7 @@ enum mode {
 	MODE_LOCAL,    /* program to program, on this node */
 	MODE_TAG,      /* the daemon's, for dialling a program */
 	MODE_ACCEPTED, /* the daemon's end of a captured connection */
+	MODE_SERVING,  /* a listener of the daemon's: while it lives, the daemon does */
 };
 
 struct address {
@@ -72,7 +77,9 @@ struct config {
 	__u32 root_level;     /* of the hooked cgroup */
 	__u16 listen4;        /* ports of the daemon's listeners */
 	__u16 listen6;
-	__u32 pad;
+	__u32 exclusions;     /* there are some */
+	__u32 quota;          /* of origins: of one service, and in all */
+	__u32 capacity;
 };
 
 struct workload {
@@ -95,6 +102,7 @@ struct port_key {
 struct port_value {
 	struct endpoint local; /* port 0: no instance here */
 	__u32 remote;          /* some instance is elsewhere */
+	__u32 anyone;          /* see GUARD_ANYONE */
 };
 
 struct guard_key {
@@ -102,9 +110,15 @@ struct guard_key {
 	__u16 pad;
 };
 
+enum guard_flag {
+	GUARD_PERMISSIVE = 1, /* plain connections are let in */
+	GUARD_ANYONE = 2,     /* whose socket listens there can't be told, or was by the daemon */
+	GUARD_SERVING = 4,    /* a connection on that port is one that was accepted */
+};
+
 struct guard_value {
 	__u32 service;
-	__u32 permissive;
+	enum guard_flag flags; /* or-ed */
 };
 
 struct upstream_key {
@@ -140,6 +154,19 @@ struct origin {
 	__u64 cookie; /* of the connecting socket: only it may remove the entry */
 	__u32 source; /* 0: two claimed the connection, so nobody has it */
 	__u32 destination;
+};
+
+/* net_key is a prefix of an address, for a trie. */
+struct net_key {
+	__u32 prefixlen;
+	struct address addr;
+};
+
+/* name_key is a DNS name in wire form, lower case, back to front, so that a
+ * domain is a prefix of the names below it. */
+struct name_key {
+	__u32 prefixlen;
+	__u8 wire[256];
 };
 
 struct event {

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+/* Who listens: a service's port is served by its workload's own socket. The
+ * creator of a listener is known like that of any socket; of one made before
+ * its workload was enrolled, the sweep writes it down. */
+#pragma once
+
+#include "address.h"
+#include "report.h"
+#include "source.h"
+
+/* listener_at finds the socket that would accept a connection to that place in
+ * the caller's namespace; release it. */
+static __always_inline struct bpf_sock *listener_at(struct bpf_sock_addr *ctx, const struct endpoint *at, bool udp)
+{
+	struct bpf_sock_tuple t = {};
+	__u32 size = sizeof(t.ipv4);
+
+	if (is4(&at->addr)) {
+		t.ipv4.daddr = at->addr.word[3] ? at->addr.word[3] : bpf_htonl(0x7f000001);
+		t.ipv4.dport = at->port;
+	} else {
+		__builtin_memcpy(t.ipv6.daddr, at->addr.word, sizeof(t.ipv6.daddr));
+		if (is_loopback(&at->addr))
+			t.ipv6.daddr[3] = bpf_htonl(1);
+		t.ipv6.dport = at->port;
+		size = sizeof(t.ipv6);
+	}
+	if (udp)
+		return bpf_sk_lookup_udp(ctx, &t, size, BPF_F_CURRENT_NETNS, 0);
+	return bpf_sk_lookup_tcp(ctx, &t, size, BPF_F_CURRENT_NETNS, 0);
+}
+
+/* creator_of returns the service that made the socket. That of an MPTCP
+ * listener is known of its outer socket. */
+static __always_inline __u32 creator_of(struct bpf_sock *sk)
+{
+	struct sock_state *st = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	struct mptcp_sock *m;
+
+	if (!st) {
+		m = bpf_skc_to_mptcp_sock(sk);
+		st = m ? bpf_sk_storage_get(&sockets, m, 0, 0) : 0;
+	}
+	return st ? st->creator : 0;
+}
+
+/* listens says that no stranger would accept a call to the service's place. */
+__noinline int listens(struct bpf_sock_addr *ctx, const struct endpoint *at, __u32 service)
+{
+	struct bpf_sock *sk;
+	int own;
+
+	if (!at)
+		return false;
+	sk = listener_at(ctx, at, false);
+	if (!sk)
+		return true; /* nobody: the kernel refuses it by itself */
+	own = creator_of(sk) == service;
+	bpf_sk_release(sk);
+	return own;
+}
+
+/* may_bind: a service's port is its workload's, so that nobody can stand
+ * beside its listener, or in its place while it starts again. */
+static __always_inline bool may_bind(struct bpf_sock *sk)
+{
+	struct config *s = bpf_map_lookup_elem(&settings, &(__u32){0});
+	struct guard_key key = {.port = bpf_htons((__u16)sk->src_port)};
+	struct endpoint at = {.port = key.port};
+	struct guard_value *g;
+	__u64 netns = bpf_get_netns_cookie(sk);
+	__u32 source = 0;
+
+	if (!s || sk->type != SOCK_STREAM || netns != s->netns || is_daemon(s))
+		return true;
+	g = bpf_map_lookup_elem(&guards, &key);
+	if (!g || !g->service || (g->flags & (GUARD_ANYONE | GUARD_PERMISSIVE)))
+		return true;
+	if (!find_source(netns, &source) && source == g->service)
+		return true;
+	report(REASON_LISTENER, source == EXEMPT_SERVICE ? 0 : source, g->service, &at);
+	return false;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+/* How much of the map of origins each source has taken. */
+#pragma once
+
+#include "maps.h"
+
+/* used is how many connections of that source are on their way; 0: of all. */
+static __always_inline __u64 used(__u32 source)
+{
+	__u64 *n = bpf_map_lookup_elem(&usage, &source);
+
+	return n ? *n : 0;
+}
+
+static __always_inline void use(__u32 source, __s64 by)
+{
+	__u64 *n = bpf_map_lookup_elem(&usage, &source);
+	__u64 zero = 0;
+
+	if (!n) {
+		bpf_map_update_elem(&usage, &source, &zero, BPF_NOEXIST);
+		n = bpf_map_lookup_elem(&usage, &source);
+	}
+	if (n)
+		__sync_fetch_and_add(n, by);
+}
+
+/* room: a workload that opens connections which nobody accepts takes no
+ * other's place. */
+static __always_inline bool room(const struct config *s, __u32 source)
+{
+	return used(source) < s->quota && used(0) < s->capacity;
+}

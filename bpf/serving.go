@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+)
+
+// AlivePath is where the program is pinned that tells the firewall whether the
+// daemon's listeners live; iptables takes it by -m bpf --object-pinned.
+func (o *Objects) AlivePath() string { return AlivePath(o.conf.PinDir) }
+
+// AlivePath is that of a daemon that pins in pinDir.
+func AlivePath(pinDir string) string { return filepath.Join(pinDir, "alive_filter") }
+
+// pinAlive pins the program where none is. Rules hold the one that they were
+// made with, and both read the same map.
+func (o *Objects) pinAlive() error {
+	err := o.mesh.MeshAlive.Pin(o.AlivePath())
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("pin the program for the firewall: %w", err)
+	}
+	return nil
+}
+
+// SetServing says that the daemon listens: as long as all of these sockets
+// live, rules that ask the program at AlivePath match. When one is closed, by
+// the daemon's death too, the kernel takes it back by itself.
+func (o *Objects) SetServing(fds ...int) error {
+	for _, fd := range fds {
+		key, err := socketKey(fd)
+		if err != nil {
+			return err
+		}
+		state := meshSockState{Creator: daemonService, Mode: meshModeMODE_SERVING}
+		if err := o.mesh.Sockets.Update(key, state, ebpf.UpdateAny); err != nil {
+			return fmt.Errorf("mark the listener: %w", err)
+		}
+	}
+	if err := o.mesh.Alive.Put(uint32(0), uint32(1)); err != nil {
+		return fmt.Errorf("alive map: %w", err)
+	}
+	return nil
+}
+
+// daemonService is the creator of the daemon's own sockets.
+const daemonService = Any - 1
+
+// SetExclusions says whether targets and callers that are left alone must be
+// looked for at all. One caller at a time.
+func (o *Objects) SetExclusions(some bool) error {
+	s, err := o.settings()
+	if err != nil || s.Exclusions == flag(some) {
+		return err
+	}
+	s.Exclusions = flag(some)
+	return o.putSettings(s)
+}
+
+// Usage is how many captured connections are on their way, and how many may be.
+func (o *Objects) Usage() (used uint64, capacity uint32, err error) {
+	err = o.mesh.Usage.Lookup(uint32(0), &used)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("usage map: %w", err)
+	}
+	return used, o.mesh.Origins.MaxEntries(), nil
+}
