@@ -129,10 +129,8 @@ func toDefinition(r api.Registration) (definition.Definition, error) {
 			return d, api.Failed("", "--address %q: not an IP address", r.Address)
 		}
 	}
-	if r.Workload.UID != nil || r.Workload.NetNS != "" {
-		return d, api.Failed("use --cgroup, --systemd-unit or --container", "workloads by uid or network namespace are not recognised by this version")
-	}
-	d.Workload = definition.Workload{Cgroup: r.Workload.Cgroup, SystemdUnit: r.Workload.SystemdUnit, Container: r.Workload.Container}
+	d.Workload = definition.Workload{Cgroup: r.Workload.Cgroup, SystemdUnit: r.Workload.SystemdUnit, Container: r.Workload.Container,
+		UID: r.Workload.UID, NetNS: r.Workload.NetNS}
 	for _, u := range r.Upstreams {
 		d.Upstreams = append(d.Upstreams, definition.Upstream{Destination: u.Destination, Bind: u.Bind})
 	}

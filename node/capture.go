@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -42,7 +43,23 @@ func (n *Node) steer(ctx context.Context) error {
 	if err := n.resolvers.start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
-	return n.restate()
+	return errors.Join(n.restate(), n.serving())
+}
+
+// serving tells the kernel which listeners are the daemon's life.
+func (n *Node) serving() error {
+	var fds []int
+	for _, ln := range []*net.TCPListener{n.listeners.TCP4, n.listeners.TCP6, n.resolvers.direct[0].TCP} {
+		if ln == nil {
+			continue
+		}
+		fd, err := fdOf(ln)
+		if err != nil {
+			return err
+		}
+		fds = append(fds, fd)
+	}
+	return n.objects.SetServing(fds...)
 }
 
 // repairInterval is how long routes and rules may be missing: what others

@@ -3,16 +3,10 @@
 package node
 
 import (
-	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
-	"strconv"
 
 	"tacit/identity"
 	"tacit/node/catalog"
-	"tacit/node/workload"
-	"tacit/policy"
 	"tacit/policy/kernel"
 )
 
@@ -20,6 +14,7 @@ import (
 func (n *Node) desired() kernel.State {
 	local, cat := n.local.Load(), n.catalog.Load()
 	s := kernel.State{Table: n.table.Load(), Workloads: n.workloads(local), Locals: n.localAddrs(), Guards: n.guards(local)}
+	s.Domains, s.Hosts = n.meshNames(cat)
 	for _, svc := range cat.Services() {
 		s.Endpoints = append(s.Endpoints, endpoints(cat, local, svc)...)
 		for _, in := range cat.Instances(svc) {
@@ -37,58 +32,6 @@ func (n *Node) desired() kernel.State {
 	return s
 }
 
-// guards closes the ports of all services defined here, granted or not. Where
-// two claim one port, strict wins over permissive, and of two services neither
-// gets it.
-func (n *Node) guards(local *localView) []kernel.Guard {
-	byPort, clashes := map[uint16]kernel.Guard{}, map[string]error{}
-	for _, svc := range local.services {
-		g := kernel.Guard{Port: svc.Port, Service: svc.Name, Permissive: svc.Permissive}
-		if old, taken := byPort[g.Port]; taken {
-			g.Permissive = g.Permissive && old.Permissive
-			if old.Service != g.Service {
-				clashes[strconv.Itoa(int(g.Port))] = fmt.Errorf("%s and %s both define it: neither is served there", old.Service, g.Service)
-				g.Service = "" // nobody's: refused
-			}
-		}
-		if g.Port != 0 {
-			byPort[g.Port] = g
-		}
-	}
-	n.problems.replace("port", clashes)
-	return slices.Collect(maps.Values(byPort))
-}
-
-// workloads numbers every cgroup that is a workload now. A cgroup claimed by
-// two services belongs to neither: which one it is can't be told.
-func (n *Node) workloads(local *localView) map[uint64]identity.Name {
-	out, twice, clashes := map[uint64]identity.Name{}, map[uint64]bool{}, map[string]error{}
-	for _, svc := range local.services {
-		if !n.member.ledger.Granted(n.cfg.name, svc.Name) {
-			continue
-		}
-		if svc.Workload.UID != nil || svc.Workload.NetNS != "" {
-			clashes[string(svc.Name)] = fmt.Errorf("%s: workloads by uid or netns are not recognised by this version; use cgroup, systemd_unit or container", svc.Source)
-		}
-		for _, path := range svc.cgroups {
-			id, err := workload.ID(path)
-			if err != nil {
-				continue
-			}
-			if other, taken := out[id]; taken && other != svc.Name {
-				clashes[path] = refuse(policy.ReasonIdentity, "%s and %s both claim %s", other, svc.Name, path)
-				twice[id] = true
-			}
-			out[id] = svc.Name
-		}
-	}
-	for id := range twice {
-		delete(out, id)
-	}
-	n.problems.replace("workload", clashes)
-	return out
-}
-
 // endpoints says for each port of a service whether it is reached here or elsewhere.
 func endpoints(cat *catalog.Catalog, local *localView, svc identity.Name) []kernel.Endpoint {
 	var out []kernel.Endpoint
@@ -103,7 +46,7 @@ func endpoints(cat *catalog.Catalog, local *localView, svc identity.Name) []kern
 				continue
 			}
 			if s, ok := local.find(svc, port, in.ID); ok && s.listener.state != listenerForeign {
-				e.Local = s.target()
+				e.Local, e.Anyone = s.target(), s.listener.anyone
 			}
 		}
 		if e.Remote || e.Local.IsValid() {

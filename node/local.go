@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -33,7 +34,12 @@ type listener struct {
 	state string         // verified, unverified, foreign or none
 	addr  netip.AddrPort // where to dial it; zero for foreign
 	who   string         // for foreign: what was found
+	// anyone: whose sockets may stand there can't be told by who made them.
+	anyone bool
 }
+
+// present says whether somebody listens.
+func (l listener) present() bool { return l.state != "" && l.state != listenerNone }
 
 const (
 	listenerVerified   = "verified"   // its socket belongs to the workload
@@ -92,28 +98,47 @@ func (n *Node) lookAtListener(d definition.Definition, cgroups []string) listene
 		n.log.Warn("listening sockets can't be read", "port", d.Port, "err", err)
 		return listener{state: listenerForeign, who: err.Error()}
 	}
-	return judgeListeners(d, socks, func(id uint64) bool {
-		return slices.ContainsFunc(cgroups, func(path string) bool { return workload.Within(path, id) })
-	}, len(cgroups) > 0 || d.Workload != definition.Workload{})
+	o := owners{known: len(cgroups) > 0 || d.Workload != definition.Workload{}, uid: d.Workload.UID,
+		cgroup: func(id uint64) bool {
+			return slices.ContainsFunc(cgroups, func(path string) bool { return workload.Within(path, id) })
+		}}
+	if d.Workload.SystemdUnit != "" || slices.ContainsFunc(cgroups, func(path string) bool { return filepath.Ext(path) == ".service" }) {
+		o.init = workload.Init()
+	}
+	return judgeListeners(d, socks, o)
 }
+
+// owners says whose sockets are the workload's.
+type owners struct {
+	known  bool // false: no workload was named, and none was found
+	cgroup func(id uint64) bool
+	uid    *uint32
+	init   uint64 // the cgroup of systemd, which listens for its units; 0: not for this one
+}
+
+func (o owners) own(s redirect.Listening) bool {
+	return o.cgroup(s.CgroupID) || o.uid != nil && *o.uid == s.UID || o.activated(s)
+}
+
+func (o owners) activated(s redirect.Listening) bool { return o.init != 0 && s.CgroupID == o.init }
 
 // judgeListeners is the rule: every socket that listens on the port where the
 // instance is reached must belong to its workload, where the service has one.
-func judgeListeners(d definition.Definition, socks []redirect.Listening, ours func(cgroup uint64) bool, known bool) listener {
-	out := listener{state: listenerNone}
+func judgeListeners(d definition.Definition, socks []redirect.Listening, o owners) listener {
+	out := listener{state: listenerNone, anyone: !o.known || o.init != 0}
 	for _, s := range socks {
 		at, reached := dialable(d, s.Addr)
 		if !reached {
 			continue
 		}
 		state := listenerUnverified
-		if known && ours(s.CgroupID) {
+		if o.known && o.own(s) {
 			state = listenerVerified
-		} else if known {
+		} else if o.known {
 			return listener{state: listenerForeign, who: fmt.Sprintf("socket of uid %d, cgroup %d, listens on %s", s.UID, s.CgroupID, s.Addr)}
 		}
 		if out.state == listenerNone || at.Addr().Is4() {
-			out = listener{state: state, addr: at}
+			out = listener{state: state, addr: at, anyone: !o.known || o.activated(s)}
 		}
 	}
 	return out

@@ -15,6 +15,7 @@ import (
 
 	"tacit/bpf"
 	"tacit/identity"
+	"tacit/node/catalog"
 	"tacit/node/dns"
 	"tacit/policy/kernel"
 	"tacit/redirect"
@@ -183,6 +184,20 @@ func (n *Node) search() []string {
 	n.resolvers.mu.Lock()
 	defer n.resolvers.mu.Unlock()
 	return slices.Clone(n.resolvers.suffix)
+}
+
+// meshNames are the names that must not be asked of other resolvers: the mesh's
+// domains with all below them, and each service's own name, alone and with the
+// host's search suffixes.
+func (n *Node) meshNames(cat *catalog.Catalog) (domains, hosts []string) {
+	search := n.search()
+	for _, svc := range cat.Services() {
+		hosts = append(hosts, string(svc))
+		for _, suffix := range search {
+			hosts = append(hosts, string(svc)+"."+suffix)
+		}
+	}
+	return append([]string{"consul"}, n.cfg.Domains...), hosts
 }
 
 // listenBoth opens UDP and TCP on one free port of host.

@@ -32,6 +32,8 @@ const (
 	ReasonDaemon      Reason = "daemon"
 	ReasonLimit       Reason = "limit"
 	ReasonDevice      Reason = "device"
+	ReasonDiverted    Reason = "diverted"
+	ReasonName        Reason = "name"
 )
 
 // Refusals between nodes.
@@ -78,6 +80,8 @@ var reasons = []struct {
 	{ReasonDaemon, "The daemon isn't running on this node."},
 	{ReasonLimit, "A limit of this workload or of the daemon is reached."},
 	{ReasonDevice, "The socket is bound to a device; only loopback leads to the mesh from this host."},
+	{ReasonDiverted, "A rule or route of this host turned the connection away from the mesh; look at iptables -t nat -S."},
+	{ReasonName, "A query for a name of the mesh was on its way to another resolver."},
 	{ReasonMember, "The other node isn't a member of this mesh."},
 	{ReasonGrant, "The node holds no grant for the service."},
 	{ReasonProof, "The service wasn't proven on this lane."},

@@ -89,14 +89,16 @@ func (t Tree) LeaveDaemon(back string) error {
 }
 
 // Own returns the cgroup that this process is in, for LeaveDaemon.
-func Own() (string, error) {
+func Own() (string, error) { return cgroupOf(os.Getpid()) }
+
+func cgroupOf(pid int) (string, error) {
 	top, err := Root()
 	if err != nil {
 		return "", err
 	}
-	text, err := os.ReadFile("/proc/self/cgroup")
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
-		return "", fmt.Errorf("cgroup of this process: %w", err)
+		return "", fmt.Errorf("cgroup of process %d: %w", pid, err)
 	}
 	for line := range strings.Lines(string(text)) {
 		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {

@@ -70,6 +70,7 @@ func (k *Kernel) Apply(s State) (changed bool, err error) {
 	defer k.mu.Unlock()
 	want, err0 := k.compile(s)
 	closed, err := k.byDefault(s.Table, policy.Deny)
+	err = errors.Join(err, k.conf.Objects.SetExclusions(s.Exempt.some()))
 	n, err2 := k.maps.apply(want, k.table != s.Table)
 	opened, err3 := false, error(nil)
 	if err2 == nil {

@@ -137,7 +137,7 @@ func TestReasonsHaveNames(t *testing.T) {
 func fullState() kernel.State {
 	return kernel.State{
 		Table:     policy.NewTable(policy.Deny, []policy.Intention{{Source: "web", Destination: "db", Action: policy.Allow}}),
-		Workloads: map[uint64]identity.Name{77: "web"},
+		Workloads: kernel.Workloads{Cgroups: map[uint64]identity.Name{77: "web"}},
 		Endpoints: []kernel.Endpoint{{Service: "db", Port: 5432, Remote: true}},
 		Guards:    []kernel.Guard{{Port: 80, Service: "web"}},
 		Remotes:   []kernel.Remote{{Addr: netip.MustParseAddrPort("10.0.0.2:5432"), Service: "db"}},
@@ -223,7 +223,7 @@ func TestNamesWithoutNumbers(t *testing.T) {
 	k := newKernel(t, o, newNumbers())
 	_, err := k.Apply(kernel.State{
 		Table:     policy.NewTable(policy.Deny, []policy.Intention{{Source: "full", Destination: "db", Action: policy.Allow}}),
-		Workloads: map[uint64]identity.Name{5: "full"},
+		Workloads: kernel.Workloads{Cgroups: map[uint64]identity.Name{5: "full"}},
 		Endpoints: []kernel.Endpoint{{Service: "full", Port: 1}},
 		Guards:    []kernel.Guard{{Port: 9, Service: "full"}},
 	})

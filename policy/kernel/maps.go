@@ -71,12 +71,18 @@ func one(done bool) int {
 
 type maps struct {
 	workloads  mirror[uint64, uint32]
+	namespaces mirror[uint64, uint32]
+	users      mirror[uint32, uint32]
 	intentions mirror[bpf.Pair, bool]
 	ports      mirror[bpf.PortKey, bpf.Port]
 	guards     mirror[uint16, bpf.Guard]
 	remotes    mirror[netip.AddrPort, uint32]
 	upstreams  mirror[bpf.UpstreamKey, bpf.Upstream]
 	locals     mirror[netip.Addr, uint32]
+	exempt     mirror[uint16, uint32]
+	nets       mirror[netip.Prefix, uint32]
+	spared     mirror[netip.AddrPort, uint32]
+	names      mirror[string, uint32]
 }
 
 func readMaps(o *bpf.Objects) (maps, error) {
@@ -84,7 +90,8 @@ func readMaps(o *bpf.Objects) (maps, error) {
 	m := maps{
 		workloads: read(o.Workloads(), &err), intentions: read(o.Intentions(), &err), ports: read(o.Ports(), &err),
 		guards: read(o.Guards(), &err), remotes: read(o.Remotes(), &err), upstreams: read(o.Upstreams(), &err),
-		locals: read(o.Locals(), &err),
+		locals: read(o.Locals(), &err), namespaces: read(o.Namespaces(), &err), users: read(o.Users(), &err),
+		exempt: read(o.ExemptPorts(), &err), nets: read(o.ExemptNets(), &err), spared: read(o.Spared(), &err), names: read(o.Names(), &err),
 	}
 	return m, err
 }
@@ -103,6 +110,13 @@ func replace[K, V comparable](m mirror[K, V], want map[K]V) (int, error) {
 	return wrote + removed, errors.Join(err, err2)
 }
 
+// become removes before it writes: for maps where more means open.
+func (m mirror[K, V]) become(want map[K]V) (int, error) {
+	removed, err := m.remove(want, always)
+	wrote, err2 := m.write(want, always)
+	return removed + wrote, errors.Join(err, err2)
+}
+
 // apply writes the differences, in an order in which no moment allows what
 // neither the old nor the new state allows: what closes comes first.
 func (m maps) apply(want contents, intentions bool) (int, error) {
@@ -115,11 +129,16 @@ func (m maps) apply(want contents, intentions bool) (int, error) {
 	do(replace(m.locals, want.locals))
 	do(replace(m.guards, want.guards))
 	do(replace(m.remotes, want.remotes))
+	do(replace(m.names, want.names))
 	if intentions {
 		do(m.judge(want.intentions))
 	}
-	do(m.workloads.remove(want.workloads, always))
-	do(m.workloads.write(want.workloads, always))
+	do(m.workloads.become(want.workloads))
+	do(m.namespaces.become(want.namespaces))
+	do(m.users.become(want.users))
+	do(m.exempt.become(want.exempt))
+	do(m.nets.become(want.nets))
+	do(m.spared.become(want.spared))
 	do(replace(m.ports, want.ports))
 	do(replace(m.upstreams, want.upstreams))
 	return total, errors.Join(errs...)

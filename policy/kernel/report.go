@@ -29,7 +29,8 @@ var reasons = map[bpf.Reason]policy.Reason{
 	bpf.NoPort: policy.ReasonPort, bpf.NoInstance: policy.ReasonInstance, bpf.UDP: policy.ReasonUDP,
 	bpf.Guarded: policy.ReasonGuard, bpf.NoTag: policy.ReasonTag, bpf.NoDaemon: policy.ReasonDaemon,
 	bpf.Limit: policy.ReasonLimit, bpf.Self: policy.ReasonSelf, bpf.Permissive: policy.ReasonPermissive,
-	bpf.Changed: policy.ReasonChanged, bpf.Device: policy.ReasonDevice,
+	bpf.Changed: policy.ReasonChanged, bpf.Device: policy.ReasonDevice, bpf.Listener: policy.ReasonListener,
+	bpf.Diverted: policy.ReasonDiverted, bpf.Name: policy.ReasonName,
 }
 
 // ReasonOf names a number of the kernel's, "" for one it doesn't have.

@@ -15,13 +15,34 @@ import (
 // State is all that the maps shall hold.
 type State struct {
 	Table     *policy.Table
-	Workloads map[uint64]identity.Name // cgroup id -> service
-	Endpoints []Endpoint               // what VIRTUAL:port reaches
-	Guards    []Guard                  // service ports of this node
-	Remotes   []Remote                 // real addresses of instances elsewhere
-	Upstreams []Upstream               // explicit upstreams
-	Locals    []netip.Addr             // this node's own addresses, besides loopback
+	Workloads Workloads
+	Endpoints []Endpoint   // what VIRTUAL:port reaches
+	Guards    []Guard      // service ports of this node
+	Remotes   []Remote     // real addresses of instances elsewhere
+	Upstreams []Upstream   // explicit upstreams
+	Locals    []netip.Addr // this node's own addresses, besides loopback
+	Exempt    Exempt
+	Spared    []netip.AddrPort // peers whose plain connections outlive the guard of their port
+	Domains   []string         // no query leaves the host for them and what is below ...
+	Hosts     []string         // ... nor for these very names
 }
+
+// Workloads say who is which service, in order of precedence.
+type Workloads struct {
+	Cgroups    map[uint64]identity.Name // by id
+	Namespaces map[uint64]identity.Name // network namespaces, by cookie
+	Users      map[uint32]identity.Name // by uid
+}
+
+// Exempt is who and what is left alone.
+type Exempt struct {
+	Cgroups []uint64 // ids
+	Users   []uint32 // uids
+	Ports   []uint16 // of other hosts
+	Nets    []netip.Prefix
+}
+
+func (e Exempt) some() bool { return len(e.Cgroups)+len(e.Users)+len(e.Ports)+len(e.Nets) > 0 }
 
 // Endpoint is one port of a service.
 type Endpoint struct {
@@ -29,6 +50,7 @@ type Endpoint struct {
 	Port    uint16
 	Local   netip.AddrPort // zero: no instance here
 	Remote  bool           // some instance is elsewhere
+	Anyone  bool           // whose socket listens at Local isn't looked at
 }
 
 // Guard is a port of this node that belongs to a service.
@@ -36,6 +58,8 @@ type Guard struct {
 	Port       uint16
 	Service    identity.Name // "": nobody's, refused
 	Permissive bool          // plain connections are let in, and counted
+	Anyone     bool          // whose socket listens isn't looked at, nor who binds the port
+	Serving    bool          // every connection with that port was accepted on it
 }
 
 // Remote is an instance's real address.
@@ -55,32 +79,35 @@ type Upstream struct {
 // contents are a State in numbers.
 type contents struct {
 	workloads  map[uint64]uint32
+	namespaces map[uint64]uint32
+	users      map[uint32]uint32
 	intentions map[bpf.Pair]bool
 	ports      map[bpf.PortKey]bpf.Port
 	guards     map[uint16]bpf.Guard
 	remotes    map[netip.AddrPort]uint32
 	upstreams  map[bpf.UpstreamKey]bpf.Upstream
 	locals     map[netip.Addr]uint32
+	exempt     map[uint16]uint32
+	nets       map[netip.Prefix]uint32
+	spared     map[netip.AddrPort]uint32
+	names      map[string]uint32
 }
 
 // compile gives names their numbers. A name without a number is left out,
 // which closes it: nothing reaches number 0.
 func (k *Kernel) compile(s State) (c contents, err error) {
 	c = contents{
-		workloads: map[uint64]uint32{}, ports: k.ports(s.Endpoints), guards: map[uint16]bpf.Guard{},
-		remotes: map[netip.AddrPort]uint32{}, upstreams: map[bpf.UpstreamKey]bpf.Upstream{}, locals: map[netip.Addr]uint32{},
+		workloads: numbered(k, s.Workloads.Cgroups, s.Exempt.Cgroups), namespaces: numbered(k, s.Workloads.Namespaces, nil),
+		users: numbered(k, s.Workloads.Users, s.Exempt.Users), ports: k.ports(s.Endpoints), guards: map[uint16]bpf.Guard{},
+		remotes: map[netip.AddrPort]uint32{}, upstreams: map[bpf.UpstreamKey]bpf.Upstream{}, locals: set(s.Locals, netip.Addr.Unmap),
+		exempt: set(s.Exempt.Ports, same), nets: set(s.Exempt.Nets, netip.Prefix.Masked), spared: set(s.Spared, same), names: names(s),
 	}
 	if k.table != s.Table {
 		c.intentions, err = k.intentions(s.Table)
 	}
 	number := k.conf.Numbers.Number
-	for id, name := range s.Workloads {
-		if n := number(name); n != 0 {
-			c.workloads[id] = n
-		}
-	}
 	for _, g := range s.Guards {
-		guard := bpf.Guard{Permissive: g.Permissive} // number 0: refused to everybody
+		guard := bpf.Guard{Permissive: g.Permissive, Anyone: g.Anyone, Serving: g.Serving} // number 0: refused to everybody
 		if g.Service != "" {
 			guard.Service = number(g.Service)
 		}
@@ -98,10 +125,45 @@ func (k *Kernel) compile(s State) (c contents, err error) {
 			}
 		}
 	}
-	for _, a := range s.Locals {
-		c.locals[a.Unmap()] = 1
-	}
 	return c, err
+}
+
+// numbered gives names their numbers. Who is left alone and a workload, too, is
+// a workload.
+func numbered[K comparable](k *Kernel, workloads map[K]identity.Name, exempt []K) map[K]uint32 {
+	out := map[K]uint32{}
+	for _, id := range exempt {
+		out[id] = bpf.Exempt
+	}
+	for id, name := range workloads {
+		if n := k.conf.Numbers.Number(name); n != 0 {
+			out[id] = n
+		} else {
+			delete(out, id)
+		}
+	}
+	return out
+}
+
+func same[T any](v T) T { return v }
+
+func set[T, K comparable](list []T, key func(T) K) map[K]uint32 {
+	out := map[K]uint32{}
+	for _, v := range list {
+		out[key(v)] = 1
+	}
+	return out
+}
+
+func names(s State) map[string]uint32 {
+	out := map[string]uint32{}
+	for _, name := range s.Hosts {
+		out[name] = bpf.NameLength(name)
+	}
+	for _, name := range s.Domains {
+		out[name] = 0
+	}
+	return out
 }
 
 // binds are the addresses by which a program may call an upstream: localhost is
@@ -151,14 +213,14 @@ func (k *Kernel) ports(list []Endpoint) map[bpf.PortKey]bpf.Port {
 		}
 		byService[n] = append(byService[n], e)
 		out[bpf.PortKey{Service: n}] = bpf.Port{}
-		out[bpf.PortKey{Service: n, Port: e.Port}] = bpf.Port{Local: e.Local, Remote: e.Remote}
+		out[bpf.PortKey{Service: n, Port: e.Port}] = bpf.Port{Local: e.Local, Remote: e.Remote, Anyone: e.Anyone}
 	}
 	for n, own := range byService {
 		if len(own) != 1 {
 			continue
 		}
 		for _, port := range []uint16{80, 443} {
-			out[bpf.PortKey{Service: n, Port: port}] = bpf.Port{Local: own[0].Local, Remote: own[0].Remote}
+			out[bpf.PortKey{Service: n, Port: port}] = bpf.Port{Local: own[0].Local, Remote: own[0].Remote, Anyone: own[0].Anyone}
 		}
 	}
 	return out

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workload
+
+import (
+	"fmt"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// namespaces is where ip-netns(8) keeps named network namespaces.
+const namespaces = "/run/netns"
+
+// Namespace returns the number by which the kernel knows the network namespace
+// for as long as it runs (SO_NETNS_COOKIE, which bpf_get_netns_cookie returns).
+// name is one of ip-netns(8), or an absolute path.
+func Namespace(name string) (cookie uint64, err error) {
+	path := name
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(namespaces, filepath.Clean("/"+name))
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("network namespace %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		cookie, err = cookieOf(fd)
+	}()
+	<-done
+	if err != nil {
+		return 0, fmt.Errorf("network namespace %s: %w", path, err)
+	}
+	return cookie, nil
+}
+
+// cookieOf leaves the calling thread in the namespace.
+func cookieOf(namespace int) (uint64, error) {
+	if err := unix.Setns(namespace, unix.CLONE_NEWNET); err != nil {
+		return 0, err
+	}
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(s)
+	return unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+}
+
+// Init returns the cgroup of process 1, which makes the sockets of socket
+// activation; 0 when it is in no cgroup v2.
+func Init() uint64 {
+	path, err := cgroupOf(1)
+	if err != nil {
+		return 0
+	}
+	id, err := ID(path)
+	if err != nil {
+		return 0
+	}
+	return id
+}
