@@ -4,6 +4,7 @@
 #pragma once
 
 #include "address.h"
+#include "decide.h"
 #include "report.h"
 
 /* client_of is who sent the first packet. */
@@ -27,7 +28,24 @@ static __always_inline bool judged_elsewhere(struct bpf_sk_lookup *ctx, const st
 	return o && o->source;
 }
 
-static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct address *to)
+/* guest judges a caller whom no hook sees, a virtual machine: it is known by
+ * the interface that leads to it alone. */
+static __always_inline bool guest(struct bpf_sk_lookup *ctx, const struct config *s, const struct address *to)
+{
+	__u32 ifindex = ctx->ingress_ifindex;
+	struct workload *w = bpf_map_lookup_elem(&interfaces, &ifindex);
+	struct endpoint target = {.addr = *to, .port = bpf_htons((__u16)FIELD(ctx, local_port))};
+	__u32 reason;
+
+	if (!w)
+		return false;
+	reason = decide(w->service, number_of(s, to));
+	if (reason != REASON_ALLOWED)
+		report_packet(reason, w->service, number_of(s, to), &target);
+	return reason == REASON_ALLOWED;
+}
+
+static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct config *s, const struct address *to)
 {
 	__u32 family = is4(to) ? 0 : 1;
 	struct bpf_sock *sk;
@@ -37,7 +55,7 @@ static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct addre
 		count(REASON_UDP);
 		return SK_DROP;
 	}
-	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX && !judged_elsewhere(ctx, to)) {
+	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX && !judged_elsewhere(ctx, to) && !guest(ctx, s, to)) {
 		count(REASON_GUARD); /* from another host, or from nobody */
 		return SK_DROP;
 	}
@@ -94,7 +112,7 @@ static __always_inline int on_lookup(struct bpf_sk_lookup *ctx)
 		? from4(FIELD(ctx, local_ip4))
 		: from6(FIELD(ctx, local_ip6[0]), FIELD(ctx, local_ip6[1]), FIELD(ctx, local_ip6[2]), FIELD(ctx, local_ip6[3]));
 	if (in_range(s, &to))
-		return deliver(ctx, &to);
+		return deliver(ctx, s, &to);
 	if (ctx->protocol != IPPROTO_TCP || !ctx->ingress_ifindex) /* our own question, in listener.h */
 		return SK_PASS;
 	from = client_of(ctx);

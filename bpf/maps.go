@@ -84,6 +84,11 @@ func (o *Objects) Users() Table[uint32, uint32] {
 	return table("users", o.mesh.Users, same[uint32](), services())
 }
 
+// Interfaces maps interfaces, by index, to the service that all which comes in by them is.
+func (o *Objects) Interfaces() Table[uint32, uint32] {
+	return table("interfaces", o.mesh.Interfaces, same[uint32](), services())
+}
+
 func services() form[uint32, meshWorkload] {
 	return form[uint32, meshWorkload]{
 		func(n uint32) meshWorkload { return meshWorkload{Service: n} },

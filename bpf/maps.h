@@ -30,6 +30,7 @@ struct {
 HASH(workloads, __u64, struct workload, 16384);           /* cgroup id */
 HASH(namespaces, __u64, struct workload, 1024);           /* cookie of a network namespace */
 HASH(users, __u32, struct workload, 1024);                /* uid */
+HASH(interfaces, __u32, struct workload, 1024);           /* index: what comes in by it */
 HASH(intentions, struct pair, enum action, MAX_INTENTIONS);
 HASH(ports, struct port_key, struct port_value, MAX_SERVICES);
 HASH(guards, struct guard_key, struct guard_value, 16384);

@@ -215,6 +215,7 @@ const (
 	meshMapExemptPorts    = "exempt_ports"
 	meshMapGuards         = "guards"
 	meshMapIntentions     = "intentions"
+	meshMapInterfaces     = "interfaces"
 	meshMapListeners      = "listeners"
 	meshMapLocals         = "locals"
 	meshMapNames          = "names"
@@ -326,6 +327,7 @@ type meshMapSpecs struct {
 	ExemptPorts *ebpf.MapSpec `ebpf:"exempt_ports"`
 	Guards      *ebpf.MapSpec `ebpf:"guards"`
 	Intentions  *ebpf.MapSpec `ebpf:"intentions"`
+	Interfaces  *ebpf.MapSpec `ebpf:"interfaces"`
 	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
 	Locals      *ebpf.MapSpec `ebpf:"locals"`
 	Names       *ebpf.MapSpec `ebpf:"names"`
@@ -379,6 +381,7 @@ type meshMaps struct {
 	ExemptPorts *ebpf.Map `ebpf:"exempt_ports"`
 	Guards      *ebpf.Map `ebpf:"guards"`
 	Intentions  *ebpf.Map `ebpf:"intentions"`
+	Interfaces  *ebpf.Map `ebpf:"interfaces"`
 	Listeners   *ebpf.Map `ebpf:"listeners"`
 	Locals      *ebpf.Map `ebpf:"locals"`
 	Names       *ebpf.Map `ebpf:"names"`
@@ -407,6 +410,7 @@ func (m *meshMaps) Close() error {
 		m.ExemptPorts,
 		m.Guards,
 		m.Intentions,
+		m.Interfaces,
 		m.Listeners,
 		m.Locals,
 		m.Names,

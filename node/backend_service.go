@@ -130,7 +130,7 @@ func toDefinition(r api.Registration) (definition.Definition, error) {
 		}
 	}
 	d.Workload = definition.Workload{Cgroup: r.Workload.Cgroup, SystemdUnit: r.Workload.SystemdUnit, Container: r.Workload.Container,
-		UID: r.Workload.UID, NetNS: r.Workload.NetNS}
+		UID: r.Workload.UID, NetNS: r.Workload.NetNS, Interface: r.Workload.Interface}
 	for _, u := range r.Upstreams {
 		d.Upstreams = append(d.Upstreams, definition.Upstream{Destination: u.Destination, Bind: u.Bind})
 	}

@@ -3,8 +3,10 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -13,6 +15,7 @@ import (
 	"tacit/node/workload"
 	"tacit/policy"
 	"tacit/policy/kernel"
+	"tacit/redirect"
 )
 
 // callers says who is which service now. What two services claim belongs to
@@ -25,7 +28,8 @@ type callers struct {
 // workloads are those that this node may run, as they are found now.
 func (n *Node) workloads(local *localView) kernel.Workloads {
 	c := callers{clashes: map[string]error{}, Workloads: kernel.Workloads{
-		Cgroups: map[uint64]identity.Name{}, Namespaces: map[uint64]identity.Name{}, Users: map[uint32]identity.Name{},
+		Cgroups: map[uint64]identity.Name{}, Namespaces: map[uint64]identity.Name{},
+		Users: map[uint32]identity.Name{}, Interfaces: map[uint32]identity.Name{},
 	}}
 	for _, svc := range local.services {
 		if n.member.ledger.Granted(n.cfg.name, svc.Name) {
@@ -35,8 +39,11 @@ func (n *Node) workloads(local *localView) kernel.Workloads {
 	for _, all := range []map[uint64]identity.Name{c.Cgroups, c.Namespaces} {
 		maps.DeleteFunc(all, func(_ uint64, name identity.Name) bool { return name == "" })
 	}
-	maps.DeleteFunc(c.Users, func(_ uint32, name identity.Name) bool { return name == "" })
+	for _, all := range []map[uint32]identity.Name{c.Users, c.Interfaces} {
+		maps.DeleteFunc(all, func(_ uint32, name identity.Name) bool { return name == "" })
+	}
 	n.problems.replace("workload", c.clashes)
+	n.guests.Store(&c.Interfaces)
 	return c.Workloads
 }
 
@@ -47,13 +54,50 @@ func (c *callers) add(svc localService) {
 		}
 	}
 	if name := svc.Workload.NetNS; name != "" {
-		if cookie, err := workload.Namespace(name); err == nil {
-			claim(c, c.Namespaces, cookie, svc.Name, "network namespace "+name)
-		}
+		c.addNamespace(svc, name)
+	}
+	if name := svc.Workload.Interface; name != "" {
+		c.addInterface(svc, name)
 	}
 	if uid := svc.Workload.UID; uid != nil {
 		claim(c, c.Users, *uid, svc.Name, fmt.Sprintf("uid %d", *uid))
 	}
+}
+
+// addNamespace: its processes are seen by the hooks, or come by the interface
+// that leads into it.
+func (c *callers) addNamespace(svc localService, name string) {
+	what := "network namespace " + name
+	if cookie, err := workload.Namespace(name); err == nil {
+		claim(c, c.Namespaces, cookie, svc.Name, what)
+	}
+	links, err := redirect.InterfacesTo(workload.NamespacePath(name))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		c.clashes[what] = err
+	}
+	for _, index := range links {
+		claim(c, c.Interfaces, index, svc.Name, fmt.Sprintf("interface %d", index))
+	}
+}
+
+func (c *callers) addInterface(svc localService, name string) {
+	index, err := redirect.Interface(name)
+	if err != nil {
+		c.clashes["interface "+name] = err
+		return
+	}
+	claim(c, c.Interfaces, index, svc.Name, "interface "+name)
+}
+
+// guest names who made a connection that no hook saw, by the interface that it
+// came in by; "" is nobody.
+func (n *Node) guest(conn *net.TCPConn, v6 bool) (name identity.Name, err error) {
+	err = onFD(conn, func(fd int) error {
+		index, err := redirect.Ingress(fd, v6)
+		name = (*n.guests.Load())[index]
+		return err
+	})
+	return name, err
 }
 
 func claim[K comparable](c *callers, all map[K]identity.Name, key K, service identity.Name, what string) {

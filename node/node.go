@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tacit/bpf"
+	"tacit/identity"
 	"tacit/node/catalog"
 	"tacit/node/definition"
 	"tacit/node/dns"
@@ -62,6 +63,7 @@ type Node struct {
 	catalog atomic.Pointer[catalog.Catalog]
 	table   atomic.Pointer[policy.Table]
 	local   atomic.Pointer[localView]
+	guests  atomic.Pointer[map[uint32]identity.Name] // by the interface that leads to them
 
 	steering  sync.Mutex             // routes and rules are set by one at a time
 	admitting sync.Mutex             // one token is redeemed at a time
@@ -93,6 +95,7 @@ func Run(ctx context.Context, cfg Config) error {
 	n.catalog.Store(catalog.New(s.name, noRecords{}, nil))
 	n.table.Store(policy.NewTable(s.action, nil))
 	n.local.Store(&localView{})
+	n.guests.Store(&map[uint32]identity.Name{})
 	defer n.close()
 	if err := n.open(ctx); err != nil {
 		return errors.Join(err, n.undo())

@@ -42,7 +42,11 @@ func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 	}
 	source, err := r.source(conn)
 	if err != nil {
-		return tproxy.Origin{}, err
+		guest, unknown := r.n.guest(conn, local.Addr().Unmap().Is6())
+		if unknown != nil || guest == "" {
+			return tproxy.Origin{}, err
+		}
+		source = guest
 	}
 	return tproxy.Origin{Source: source, Destination: destination, Port: local.Port(), Client: client, OriginalDst: local}, nil
 }

@@ -60,11 +60,12 @@ func (r *registration) bind(cmd *cobra.Command) {
 	f.StringVar(&r.Workload.SystemdUnit, "systemd-unit", "", "workload: a systemd unit")
 	f.StringVar(&r.Workload.Container, "container", "", "workload: a container, by id")
 	f.StringVar(&r.Workload.NetNS, "netns", "", "workload: a network namespace, by name or path")
+	f.StringVar(&r.Workload.Interface, "interface", "", "workload: a guest, by the interface that leads to it alone")
 	f.Int64Var(&r.uid, "uid", 0, "workload: every process of a user, by number")
 	f.StringSliceVar(&r.upstreams, "upstream", nil, "NAME=PORT or NAME=ADDRESS:PORT: local port of a service; repeatable")
 	f.BoolVar(&r.Permissive, "permissive", false, "let plain connections to the port in, while moving to the mesh")
 	f.BoolVar(&r.Yes, "yes", false, "even if that ends the session you work in")
-	cmd.MarkFlagsMutuallyExclusive("cgroup", "systemd-unit", "container", "netns", "uid")
+	cmd.MarkFlagsMutuallyExclusive("cgroup", "systemd-unit", "container", "netns", "interface", "uid")
 }
 
 func (r *registration) settle(name string, uidGiven bool) error {

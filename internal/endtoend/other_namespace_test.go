@@ -3,6 +3,8 @@
 package endtoend
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,5 +35,44 @@ func TestAnotherNamespace(t *testing.T) {
 	// no identity at all: accepted at most, and reset before any byte
 	if out, exit := box.Run(t, "other", "curl", "-sS", "--max-time", "10", "http://service-B/"); exit == 0 {
 		t.Fatalf("a program without identity was answered: %s", out)
+	}
+}
+
+// TestGuest: a guest whose programs no hook sees is known by the interface that
+// leads to it, and refused when it is nobody's or denied.
+func TestGuest(t *testing.T) {
+	m := newMesh(t, 2, []string{"service-B"})
+	host1, host2 := m.hosts[0], m.hosts[1]
+	m.define(host2, "service-b", serviceB)
+	m.web(host2, "service-B", "127.0.0.1", 80, "Hello World")
+	one, two, nobody := host1.Guest(t, "one"), host1.Guest(t, "two"), host1.Guest(t, "nobody")
+	inside := one.Start(t, "", "sleep", "600") // by whom the daemon, in a mount namespace of its own, finds the guest's
+	m.tacit(host1, "service", "register", "guest-1", "--netns", fmt.Sprintf("/proc/%d/ns/net", inside.PID()))
+	m.tacit(host1, "service", "register", "guest-2", "--interface", "box2")
+	for _, name := range []string{"guest-1", "guest-2"} {
+		m.tacit(host1, "intention", "allow", name, "service-B", "--wait")
+	}
+	call := func(guest *testhost.Host, more ...string) (string, int) {
+		return guest.Run(t, "", "curl", append([]string{"-sS", "--max-time", "10", "http://service-B/"}, more...)...)
+	}
+	for _, guest := range []*testhost.Host{one, two} {
+		for _, family := range []string{"-4", "-6"} {
+			testhost.Eventually(t, 10*time.Second, guest.Name+"'s call answers", func() error { return expect0(call(guest, family)) })
+		}
+	}
+	flows := m.tacit(host1, "flows")
+	for _, name := range []string{"guest-1", "guest-2"} {
+		if !strings.Contains(flows, name) {
+			t.Errorf("no flow of %s:\n%s", name, flows)
+		}
+	}
+	m.tacit(host1, "intention", "deny", "guest-1", "service-B", "--wait")
+	for _, guest := range []*testhost.Host{one, nobody} {
+		if out, exit := call(guest); exit == 0 {
+			t.Errorf("%s was answered: %s", guest.Name, out)
+		}
+	}
+	if out, exit := call(two); exit != 0 {
+		t.Errorf("%s after another was denied: %s", two.Name, out)
 	}
 }

@@ -5,6 +5,7 @@ package testhost
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"testing"
 )
 
@@ -14,12 +15,24 @@ import (
 // The host doesn't forward.
 func (h *Host) Container(t testing.TB, name string) *Host {
 	t.Helper()
+	return h.inside(t, name, h.CgroupPath(name))
+}
+
+// Guest is a Container whose processes are outside of the host's cgroup tree,
+// where no hook sees them: a virtual machine's situation.
+func (h *Host) Guest(t testing.TB, name string) *Host {
+	t.Helper()
+	return h.inside(t, name, filepath.Join(h.net.cgroup, h.Name+"."+name))
+}
+
+func (h *Host) inside(t testing.TB, name, cgroup string) *Host {
+	t.Helper()
 	h.mu.Lock()
 	h.parts++
 	i := h.parts
 	h.mu.Unlock()
 	c := h.net.newHost(h.Name+"."+name, "")
-	c.Cgroup = h.CgroupPath(name)
+	c.Cgroup = cgroup
 	subnet4 := [4]byte{10, 88, h.Addr.As4()[3], byte(4 * i)}
 	subnet6 := [16]byte{0: 0xfd, 1: 0x88, 7: h.Addr.As4()[3], 9: byte(i)}
 	outer4, outer6 := netip.AddrFrom4(subnet4).Next(), netip.AddrFrom16(subnet6).Next()

@@ -138,6 +138,7 @@ type Workload struct {
 	SystemdUnit string  `json:"systemd_unit,omitempty"`
 	UID         *uint32 `json:"uid,omitempty"`
 	NetNS       string  `json:"netns,omitempty"`
+	Interface   string  `json:"interface,omitempty"`
 	Container   string  `json:"container,omitempty"`
 }
 

@@ -131,13 +131,13 @@ func notMetaKey(r rune) bool {
 
 func (w Workload) check() error {
 	set := 0
-	for _, given := range []bool{w.Cgroup != "", w.SystemdUnit != "", w.UID != nil, w.NetNS != "", w.Container != ""} {
+	for _, given := range []bool{w.Cgroup != "", w.SystemdUnit != "", w.UID != nil, w.NetNS != "", w.Container != "", w.Interface != ""} {
 		if given {
 			set++
 		}
 	}
 	if set > 1 {
-		return errors.New("give only one of cgroup, systemd_unit, uid, netns and container")
+		return errors.New("give only one of cgroup, systemd_unit, uid, netns, container and interface")
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ type Workload struct {
 	UID         *uint32 `json:"uid,omitempty"`
 	NetNS       string  `json:"netns,omitempty"`
 	Container   string  `json:"container,omitempty"`
+	Interface   string  `json:"interface,omitempty"`
 }
 
 // Upstream is an explicit local address at which the workload reaches

@@ -182,7 +182,7 @@ var refused = []struct {
 	{"a sidecar's own registration", "x.json", `{"service":{"name":"a-sidecar-proxy","kind":"connect-proxy"}}`,
 		[]string{`x.json:1:38: service.kind: connect-proxy: tacit needs no sidecars; remove this service and write its upstreams in the other's connect.sidecar_service.proxy.upstreams`}},
 	{"two workloads", "x.hcl", "service {\n name = \"a\"\n workload {\n  uid = 7\n  cgroup = \"/x\"\n }\n}",
-		[]string{`x.hcl:3:2: service.workload: give only one of cgroup, systemd_unit, uid, netns and container`}},
+		[]string{`x.hcl:3:2: service.workload: give only one of cgroup, systemd_unit, uid, netns, container and interface`}},
 	{"mode", "x.json", `{"service":{"name":"a","mode":"open"}}`,
 		[]string{`x.json:1:24: service.mode: "open": must be strict or permissive`}},
 	{"a name for an address", "x.json", `{"service":{"name":"a","address":"db.example"}}`,

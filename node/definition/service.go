@@ -130,7 +130,7 @@ func (d *draft) workload(f field) {
 	}
 	w := &d.Workload
 	d.r.object(f, path, keys{
-		"cgroup": text(&w.Cgroup), "systemd_unit": text(&w.SystemdUnit), "netns": text(&w.NetNS), "container": text(&w.Container),
+		"cgroup": text(&w.Cgroup), "systemd_unit": text(&w.SystemdUnit), "netns": text(&w.NetNS), "container": text(&w.Container), "interface": text(&w.Interface),
 		"uid": func(f field) {
 			uid := uint32(d.r.number(f, "service.workload.uid", 0, 1<<32-2)) // 2^32-1 is no uid
 			w.UID = &uid

@@ -13,14 +13,19 @@ import (
 // namespaces is where ip-netns(8) keeps named network namespaces.
 const namespaces = "/run/netns"
 
+// NamespacePath is where a network namespace is found: name is one of
+// ip-netns(8), or an absolute path.
+func NamespacePath(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(namespaces, filepath.Clean("/"+name))
+}
+
 // Namespace returns the number by which the kernel knows the network namespace
 // for as long as it runs (SO_NETNS_COOKIE, which bpf_get_netns_cookie returns).
-// name is one of ip-netns(8), or an absolute path.
 func Namespace(name string) (cookie uint64, err error) {
-	path := name
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(namespaces, filepath.Clean("/"+name))
-	}
+	path := NamespacePath(name)
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("network namespace %s: %w", path, err)

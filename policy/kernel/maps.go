@@ -73,6 +73,7 @@ type maps struct {
 	workloads  mirror[uint64, uint32]
 	namespaces mirror[uint64, uint32]
 	users      mirror[uint32, uint32]
+	interfaces mirror[uint32, uint32]
 	intentions mirror[bpf.Pair, bool]
 	ports      mirror[bpf.PortKey, bpf.Port]
 	guards     mirror[uint16, bpf.Guard]
@@ -90,7 +91,7 @@ func readMaps(o *bpf.Objects) (maps, error) {
 	m := maps{
 		workloads: read(o.Workloads(), &err), intentions: read(o.Intentions(), &err), ports: read(o.Ports(), &err),
 		guards: read(o.Guards(), &err), remotes: read(o.Remotes(), &err), upstreams: read(o.Upstreams(), &err),
-		locals: read(o.Locals(), &err), namespaces: read(o.Namespaces(), &err), users: read(o.Users(), &err),
+		locals: read(o.Locals(), &err), namespaces: read(o.Namespaces(), &err), users: read(o.Users(), &err), interfaces: read(o.Interfaces(), &err),
 		exempt: read(o.ExemptPorts(), &err), nets: read(o.ExemptNets(), &err), spared: read(o.Spared(), &err), names: read(o.Names(), &err),
 	}
 	return m, err
@@ -136,6 +137,7 @@ func (m maps) apply(want contents, intentions bool) (int, error) {
 	do(m.workloads.become(want.workloads))
 	do(m.namespaces.become(want.namespaces))
 	do(m.users.become(want.users))
+	do(m.interfaces.become(want.interfaces))
 	do(m.exempt.become(want.exempt))
 	do(m.nets.become(want.nets))
 	do(m.spared.become(want.spared))

@@ -32,6 +32,7 @@ type Workloads struct {
 	Cgroups    map[uint64]identity.Name // by id
 	Namespaces map[uint64]identity.Name // network namespaces, by cookie
 	Users      map[uint32]identity.Name // by uid
+	Interfaces map[uint32]identity.Name // by index: what comes in by them, seen by no hook
 }
 
 // Exempt is who and what is left alone.
@@ -81,6 +82,7 @@ type contents struct {
 	workloads  map[uint64]uint32
 	namespaces map[uint64]uint32
 	users      map[uint32]uint32
+	interfaces map[uint32]uint32
 	intentions map[bpf.Pair]bool
 	ports      map[bpf.PortKey]bpf.Port
 	guards     map[uint16]bpf.Guard
@@ -98,7 +100,7 @@ type contents struct {
 func (k *Kernel) compile(s State) (c contents, err error) {
 	c = contents{
 		workloads: numbered(k, s.Workloads.Cgroups, s.Exempt.Cgroups), namespaces: numbered(k, s.Workloads.Namespaces, nil),
-		users: numbered(k, s.Workloads.Users, s.Exempt.Users), ports: k.ports(s.Endpoints), guards: map[uint16]bpf.Guard{},
+		users: numbered(k, s.Workloads.Users, s.Exempt.Users), interfaces: numbered(k, s.Workloads.Interfaces, nil), ports: k.ports(s.Endpoints), guards: map[uint16]bpf.Guard{},
 		remotes: map[netip.AddrPort]uint32{}, upstreams: map[bpf.UpstreamKey]bpf.Upstream{}, locals: set(s.Locals, netip.Addr.Unmap),
 		exempt: set(s.Exempt.Ports, same), nets: set(s.Exempt.Nets, netip.Prefix.Masked), spared: set(s.Spared, same), names: names(s),
 	}
