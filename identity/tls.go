@@ -17,6 +17,7 @@ const (
 	ALPNLane  = "tacit-lane/1"  // a lane: both ends show node certificates
 	ALPNEnrol = "tacit-enrol/1" // a new node with a token: only the authority shows one
 	ALPNIssue = "tacit-issue/1" // renewal: both show one, the node's may have expired
+	ALPNHere  = "tacit-here/1"  // nothing but the handshake, which proves that a node is at an address
 )
 
 // Source is where the certificates in use come from; they change at any time.
@@ -38,7 +39,7 @@ func base(alpn ...string) *tls.Config {
 
 // ServerTLS serves the lane port; the ALPN agreed on says what a client must show.
 func ServerTLS(src Source, check PeerCheck) *tls.Config {
-	outer := base(ALPNLane, ALPNEnrol, ALPNIssue)
+	outer := base(ALPNLane, ALPNEnrol, ALPNIssue, ALPNHere)
 	outer.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		cert, err := current(src)
 		if err == nil && slices.Contains(hello.SupportedProtos, ALPNEnrol) {
@@ -51,7 +52,7 @@ func ServerTLS(src Source, check PeerCheck) *tls.Config {
 		switch cs.NegotiatedProtocol {
 		case ALPNEnrol:
 			return verifyStranger(cs)
-		case ALPNLane:
+		case ALPNLane, ALPNHere:
 			return verifyNode(src.Bundle(), cs, time.Now(), check)
 		case ALPNIssue:
 			return verifySleeper(src.Bundle(), cs, check)

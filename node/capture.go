@@ -190,6 +190,7 @@ func (n *Node) watchAddrs(ctx context.Context) error {
 	for {
 		select {
 		case <-changed:
+			n.problems.set("announce", n.announce())
 			n.nudge()
 		case err := <-done:
 			return err

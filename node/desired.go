@@ -18,8 +18,11 @@ func (n *Node) desired() kernel.State {
 	for _, svc := range cat.Services() {
 		s.Endpoints = append(s.Endpoints, endpoints(cat, local, svc)...)
 		for _, in := range cat.Instances(svc) {
-			if !in.Here && in.Port != 0 {
-				s.Remotes = append(s.Remotes, kernel.Remote{Addr: in.Addr, Service: svc})
+			if in.Here || in.Port == 0 {
+				continue
+			}
+			for _, addr := range n.presence.of(in) {
+				s.Remotes = append(s.Remotes, kernel.Remote{Addr: netip.AddrPortFrom(addr, in.Port), Service: svc})
 			}
 		}
 	}

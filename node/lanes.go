@@ -54,6 +54,9 @@ func (n *Node) serveLane(ctx context.Context, conn *tls.Conn, free func()) {
 		return
 	}
 	switch conn.ConnectionState().NegotiatedProtocol {
+	case identity.ALPNHere:
+		_ = conn.Close()
+		return
 	case identity.ALPNLane:
 		n.proxy.ServeLane(ctx, conn)
 		return

@@ -60,10 +60,11 @@ type Node struct {
 	dns       *dns.Server
 	resolvers *resolvers
 
-	catalog atomic.Pointer[catalog.Catalog]
-	table   atomic.Pointer[policy.Table]
-	local   atomic.Pointer[localView]
-	guests  atomic.Pointer[map[uint32]identity.Name] // by the interface that leads to them
+	catalog  atomic.Pointer[catalog.Catalog]
+	table    atomic.Pointer[policy.Table]
+	local    atomic.Pointer[localView]
+	presence presence                                 // where other nodes have proven to be
+	guests   atomic.Pointer[map[uint32]identity.Name] // by the interface that leads to them
 
 	steering  sync.Mutex             // routes and rules are set by one at a time
 	admitting sync.Mutex             // one token is redeemed at a time
@@ -73,6 +74,7 @@ type Node struct {
 	judged    [32]byte               // the ledger's digest when the table was made
 	swept     [32]byte               // the ledger's digest at the last sweep
 	addrs     []netip.Addr           // this node's own, as last listed
+	up        map[identity.Name]bool // nodes that answered at the last reconciliation
 	unsaved   []ledger.Record        // guarded by signing: not on disk yet
 	inForce   atomic.Pointer[string] // digest of the policy that the maps hold
 	sweepDue  atomic.Bool
@@ -81,6 +83,7 @@ type Node struct {
 	problems  problems // what status reports besides its probes
 
 	kick   chan struct{} // something changed: reconcile
+	found  chan struct{} // nodes or their records changed: prove their addresses
 	joined chan struct{} // closed when the pool is there
 }
 
@@ -91,7 +94,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	n := &Node{cfg: s, log: cfg.Log, started: time.Now(), kick: make(chan struct{}, 1), joined: make(chan struct{})}
+	n := &Node{cfg: s, log: cfg.Log, started: time.Now(), kick: make(chan struct{}, 1), found: make(chan struct{}, 1), joined: make(chan struct{})}
 	n.catalog.Store(catalog.New(s.name, noRecords{}, nil))
 	n.table.Store(policy.NewTable(s.action, nil))
 	n.local.Store(&localView{})
@@ -162,9 +165,10 @@ func (n *Node) serve(ctx context.Context) error {
 	defer cancel()
 	g, run := errgroup.WithContext(run)
 	for _, part := range []func(context.Context) error{
-		n.wallet.Run, n.reconcileLoop, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.repair, n.rejoin,
+		n.wallet.Run, n.reconcileLoop, n.findNodes, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.repair, n.rejoin,
 		func(ctx context.Context) error { return n.serveAPI(ctx, n.socket) },
 		func(ctx context.Context) error { return n.serveLanes(ctx, n.lanes) },
+		n.servePresence,
 	} {
 		g.Go(func() error { return part(run) })
 	}

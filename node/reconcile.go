@@ -5,6 +5,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -48,8 +49,13 @@ func (n *Node) reconcile() {
 	n.saveAgain()
 	n.local.Store(n.lookAtLocal())
 	n.publish()
-	n.catalog.Store(catalog.New(n.cfg.name, n.member.ledger, n.alive()))
+	up := n.alive()
+	n.catalog.Store(catalog.New(n.cfg.name, n.member.ledger, func(name identity.Name) bool { return up[name] }))
 	digest := n.member.ledger.Digest()
+	if digest != n.judged || !maps.Equal(up, n.up) {
+		wake(n.found)
+	}
+	n.up = up
 	if digest != n.judged {
 		n.table.Store(policy.NewTable(n.cfg.action, n.member.ledger.Intentions()))
 		n.judged = digest
@@ -106,12 +112,12 @@ func (n *Node) announceRevision() {
 }
 
 // alive says which nodes answer now.
-func (n *Node) alive() func(identity.Name) bool {
+func (n *Node) alive() map[identity.Name]bool {
 	up := map[identity.Name]bool{}
 	for _, m := range n.pool.Members() {
 		up[m.Name] = m.Alive
 	}
-	return func(name identity.Name) bool { return up[name] }
+	return up
 }
 
 // publish signs the instances that run here, and withdraws those that don't.

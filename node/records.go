@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -87,9 +88,11 @@ func (n *Node) spread(recs []ledger.Record) {
 	n.nudge()
 }
 
-func (n *Node) nudge() {
+func (n *Node) nudge() { wake(n.kick) }
+
+func wake(c chan struct{}) {
 	select {
-	case n.kick <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -201,7 +204,10 @@ func (n *Node) peers() []string {
 func (n *Node) announce() error {
 	body := ledger.NodeBody{Node: n.cfg.name, Address: n.cfg.addr.String(),
 		LanePort: n.cfg.LanePort, GossipPort: n.cfg.GossipPort, Version: n.cfg.Version}
-	if old, ok := n.member.ledger.Node(n.cfg.name); ok && old == body {
+	for _, addr := range n.presence.open(n) {
+		body.Also = append(body.Also, addr.String())
+	}
+	if old, ok := n.member.ledger.Node(n.cfg.name); ok && reflect.DeepEqual(old, body) {
 		return nil
 	}
 	err := n.sign(n.member.key, ledger.KindNode, string(n.cfg.name), body, false)

@@ -28,6 +28,26 @@ func LocalAddrs() ([]netip.Addr, error) {
 	return slices.Compact(out), nil
 }
 
+// Siblings returns the other global addresses of the interface that has addr, sorted: those by which the same network
+// reaches this host. Link-local ones are left out, since they are another host's on another link.
+func Siblings(addr netip.Addr) ([]netip.Addr, error) {
+	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("read this host's addresses: %w", err)
+	}
+	byLink, own := map[int][]netip.Addr{}, 0
+	for _, a := range list {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		if ip = ip.Unmap(); ok && ip == addr {
+			own = a.LinkIndex
+		} else if ok && ip.IsGlobalUnicast() {
+			byLink[a.LinkIndex] = append(byLink[a.LinkIndex], ip)
+		}
+	}
+	slices.SortFunc(byLink[own], netip.Addr.Compare)
+	return slices.Compact(byLink[own]), nil
+}
+
 // WatchAddrs says on changed when [LocalAddrs] may differ, and once at the start, when nothing can be missed any more.
 // It never blocks on changed, so give it room for one. It returns nil when ctx ends, and an error when the kernel ends the
 // subscription.

@@ -128,8 +128,10 @@ func (b *bed) findPlaces() {
 	}
 	b.words = strings.NewReplacer(pairs...)
 	b.sh(b.host1, "mkdir -p "+b.host1.CgroupPath("user"))
-	for _, from := range []string{"web", "box app"} { // a container's cgroup is found after its first program
-		eventually(b.t, "db answers "+from, "ok", func() string { return b.attempt(b.t, from, "WARM", "{v4}:{port}", "") })
+	for _, way := range [][2]string{ // a container's cgroup is found after its first program, an address when it is proven
+		{"web", "{v4}"}, {"box app", "{v4}"}, {"web", "{real4}"}, {"web", "[{real6}]"}, {"web", "{second4}"}, {"web", "[{second6}]"},
+	} {
+		eventually(b.t, "db answers "+way[0], "ok", func() string { return b.attempt(b.t, way[0], "WARM", way[1]+":{port}", "") })
 		b.reached++
 	}
 }

@@ -19,12 +19,11 @@ func cross(want string, callers, targets, ways []string) []row {
 
 // plain: what every program does.
 func plain() []row {
-	virtual, real := []string{"{v4}", "[{v6}]", "[::ffff:{v4}]"}, []string{"{real4}", "[::ffff:{real4}]"}
+	virtual, real := []string{"{v4}", "[{v6}]", "[::ffff:{v4}]"}, []string{"{real4}", "[::ffff:{real4}]", "[{real6}]", "{second4}", "[{second6}]"}
 	ways := []string{"", "nonblock"}
 	rows := cross("ok", []string{"web"}, append(virtual, real...), ways)
-	rows = append(rows, cross(refused, []string{"evil", "nobody"}, append(append(virtual, real...), "[{real6}]"), ways)...)
-	rows = append(rows, cross(refused, []string{"outside"}, append(real, "[{real6}]", "{second4}", "[{second6}]"), ways[:1])...)
-	return append(rows, cross(refused, []string{"web", "evil", "nobody"}, []string{"{second4}", "[{second6}]"}, ways[:1])...)
+	rows = append(rows, cross(refused, []string{"evil", "nobody"}, append(virtual, real...), ways)...)
+	return append(rows, cross(refused, []string{"outside"}, real, ways[:1])...)
 }
 
 // places: nobody listens on host1's own addresses; db's port there is no way to db.
@@ -50,21 +49,21 @@ func sameNode() []row {
 // direct: to a service's own port on its own node nothing is carried, so that
 // it goes on without the daemon.
 func direct() []row {
-	_, loopback, _ := here()
-	return cross("ok", []string{"web2", "db"}, loopback, []string{"", "nonblock"})
+	_, loopback, real := here()
+	return cross("ok", []string{"web2", "db"}, append(loopback, real...), []string{"", "nonblock"})
 }
 
 // sockets: unusual ways to make a socket or to connect it.
 func sockets() []row {
 	all := []string{"{v4}", "[{v6}]", "[::ffff:{v4}]", "{real4}", "[{real6}]"}
 	ways := []string{"fastopen", "fastopen-connect", "mptcp", "mptcp nonblock", "mark=0x1000", "userns"}
-	rows := cross("ok", []string{"web"}, all[:4], ways)
+	rows := cross("ok", []string{"web"}, all, ways)
 	rows = append(rows, cross(refused, []string{"evil", "nobody"}, all, ways)...)
 	rows = append(rows, cross(refused, []string{"outside"}, all[3:], ways)...)
-	rows = append(rows, cross("ok", []string{"web"}, all[:4], []string{"device=lo"})...)
-	rows = append(rows, cross(refused, []string{"web"}, all[:4], []string{"device=eth0"})...)
+	rows = append(rows, cross("ok", []string{"web"}, all, []string{"device=lo"})...)
+	rows = append(rows, cross(refused, []string{"web"}, all, []string{"device=eth0"})...)
 	rows = append(rows, cross(refused, []string{"evil", "nobody"}, all, []string{"device=eth0"})...)
-	rows = append(rows, cross(refused, []string{"evil", "nobody"}, all[:4], []string{"device=lo"})...)
+	rows = append(rows, cross(refused, []string{"evil", "nobody"}, all, []string{"device=lo"})...)
 	rows = append(rows, cross("ok", []string{"web"}, all[:1], []string{"source=240.64.0.9"})...)
 	rows = append(rows, cross(refused, []string{"evil", "nobody"}, []string{"{v4}", "{real4}"}, []string{"source=240.64.0.9"})...)
 	rows = append(rows, cross("reset", []string{"nobody", "evil"}, []string{"{real4}"}, []string{"raw={host1}"})...)

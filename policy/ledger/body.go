@@ -49,10 +49,14 @@ type GrantBody struct {
 	Service identity.Name `json:"service"`
 }
 
+// maxAddresses is how many a node may have besides its first.
+const maxAddresses = 32
+
 // NodeBody is where a node is reached.
 type NodeBody struct {
 	Node       identity.Name `json:"node"`
 	Address    string        `json:"address"` // IP, in netip's form
+	Also       []string      `json:"also,omitempty"` // more of them; the node answers on its lane port there, too
 	LanePort   uint16        `json:"lane_port"`
 	GossipPort uint16        `json:"gossip_port"`
 	Version    string        `json:"version,omitempty"`
@@ -163,6 +167,12 @@ func (b GrantBody) key() string { return string(b.Node) + "/" + string(b.Service
 
 func (b NodeBody) about() (about, error) {
 	err := errors.Join(checkNames(b.Node), checkAddress(b.Address), checkText("version", b.Version, 64))
+	for _, addr := range b.Also {
+		err = errors.Join(err, checkAddress(addr))
+	}
+	if len(b.Also) > maxAddresses {
+		err = errors.Join(err, fmt.Errorf("%d more addresses: at most %d", len(b.Also), maxAddresses))
+	}
 	if b.LanePort == 0 {
 		err = errors.Join(err, errors.New("no lane port"))
 	}
