@@ -79,7 +79,7 @@ func (o *Objects) load() error {
 	o.conf.Limits.apply(spec)
 	err = spec.LoadAndAssign(&o.mesh, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: o.conf.PinDir}})
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
-		return fmt.Errorf("%w: %w: stop tacitd and run tacitd cleanup first", ErrLayout, err)
+		return fmt.Errorf("%w (of another version, or with other --max-… settings): %w: run tacitd cleanup first", ErrLayout, err)
 	}
 	if err != nil {
 		return fmt.Errorf("load eBPF programs: %w", err)
@@ -104,8 +104,8 @@ func (o *Objects) configure() error {
 	}
 	s := meshConfig{DaemonCgroup: o.conf.DaemonCgroup, Netns: o.netns, Revision: old.Revision, RootLevel: o.conf.Depth,
 		Listen4: old.Listen4, Listen6: old.Listen6, DefaultAction: action(o.conf.DefaultAllow), Exclusions: old.Exclusions}
-	s.Capacity = o.mesh.Origins.MaxEntries()
-	s.Quota = s.Capacity / originShare
+	room, share := o.Room()
+	s.Capacity, s.Quota = room.Origins, share
 	s.Virtual4, s.Mask4 = range4(o.conf.Range4)
 	s.Virtual6, s.Mask6 = range6(o.conf.Range6)
 	return o.putSettings(s)

@@ -65,14 +65,18 @@ func (o *Objects) SetExclusions(some bool) error {
 	return o.putSettings(s)
 }
 
-// Usage is how many captured connections are on their way, and how many may be.
-func (o *Objects) Usage() (used uint64, capacity uint32, err error) {
-	err = o.mesh.Usage.Lookup(uint32(0), &used)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		err = nil
+// Usage is how many captured connections of a source are on their way; 0: of all.
+func (o *Objects) Usage(source uint32) (used uint64, err error) {
+	err = o.mesh.Usage.Lookup(source, &used)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return 0, fmt.Errorf("usage map: %w", err)
 	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("usage map: %w", err)
-	}
-	return used, o.mesh.Origins.MaxEntries(), nil
+	return used, nil
+}
+
+// Room is how many entries the maps hold at most; Share is one source's part
+// of the origins.
+func (o *Objects) Room() (l Limits, share uint32) {
+	l = Limits{Intentions: o.mesh.Intentions.MaxEntries(), Workloads: o.mesh.Workloads.MaxEntries(), Origins: o.mesh.Origins.MaxEntries()}
+	return l, l.Origins / originShare
 }

@@ -41,6 +41,9 @@ type Config struct {
 	LeafTTL     time.Duration // life of the certificates that this node's authority issues
 	ResolvConf  string        // whose name servers are captured
 
+	// Room in the kernel's maps. What doesn't fit is refused, and status says so.
+	MaxIntentions, MaxWorkloads, MaxConnecting uint32
+
 	Version string
 	Log     *slog.Logger
 }

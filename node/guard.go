@@ -78,6 +78,7 @@ func (n *Node) loadPrograms(daemonCgroup uint64) error {
 	n.objects, err = bpf.Load(bpf.Config{
 		PinDir: n.cfg.BPFDir, Cgroup: n.tree.Root(), Depth: n.tree.Depth(), DaemonCgroup: daemonCgroup,
 		Range4: n.cfg.Range4, Range6: n.cfg.Range6, DefaultAllow: n.cfg.action == policy.Allow,
+		Limits: bpf.Limits{Intentions: n.cfg.MaxIntentions, Workloads: n.cfg.MaxWorkloads, Origins: n.cfg.MaxConnecting},
 	})
 	if err != nil {
 		return err

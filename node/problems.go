@@ -16,18 +16,20 @@ type problems struct {
 	all map[string]error
 }
 
-// set records or, with nil, clears a problem.
-func (p *problems) set(what string, err error) {
+// set records or, with nil, clears a problem, and says whether that is news.
+func (p *problems) set(what string, err error) (news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	old := p.all[what]
 	if err == nil {
 		delete(p.all, what)
-		return
+		return old != nil
 	}
 	if p.all == nil {
 		p.all = map[string]error{}
 	}
 	p.all[what] = err
+	return old == nil || old.Error() != err.Error()
 }
 
 // replace sets a whole group: what was wrong before and isn't now is cleared.

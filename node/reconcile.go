@@ -61,8 +61,7 @@ func (n *Node) reconcile() {
 		n.judged = digest
 	}
 	changed, err := n.kernel.Apply(n.desired())
-	n.problems.set("maps", err)
-	if err != nil {
+	if news := n.problems.set("maps", err); news && err != nil {
 		n.log.Error("the kernel's maps are not what the records say", "err", err)
 	}
 	if changed || digest != n.swept { // a revocation or a withdrawn grant need not change a map

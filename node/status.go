@@ -47,7 +47,7 @@ func check(name string, err error, hint string) api.Check {
 }
 
 func (b backend) checks() []api.Check {
-	out := []api.Check{b.checkHooks(), b.checkRoutes(), b.checkMembers(), b.checkCertificates()}
+	out := []api.Check{b.checkHooks(), b.checkRoutes(), b.checkMembers(), b.checkCertificates(), b.checkLimits()}
 	b.n.problems.each(func(what string, err error) {
 		out = append(out, check(what, err, api.AsError(err).Hint))
 	})

@@ -65,6 +65,14 @@
 # long before its end.
 # leaf_ttl = "1h0m0s"
 
+# Room in the kernel: intentions, workloads' cgroups, and captured connections
+# on their way to the daemon at once, of which one workload may have a quarter.
+# What doesn't fit is refused, and tacit status says so. Other numbers than
+# those of the last start need tacitd cleanup first.
+# max_intentions = 262144
+# max_workloads  = 16384
+# max_connecting = 65536
+
 # The log, on standard error: text or json; debug, info, warn or error.
 # log_format = "text"
 # log_level  = "info"

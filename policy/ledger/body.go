@@ -55,7 +55,7 @@ const maxAddresses = 32
 // NodeBody is where a node is reached.
 type NodeBody struct {
 	Node       identity.Name `json:"node"`
-	Address    string        `json:"address"` // IP, in netip's form
+	Address    string        `json:"address"`        // IP, in netip's form
 	Also       []string      `json:"also,omitempty"` // more of them; the node answers on its lane port there, too
 	LanePort   uint16        `json:"lane_port"`
 	GossipPort uint16        `json:"gossip_port"`
