@@ -28,6 +28,7 @@ func settings() map[string]struct{ flag, hcl string } {
 		"default-intention": text("allow"), "domain": {"one,two", `["one", "two"]`}, "redirect": text("sockets"),
 		"gossip-port": same("17946"), "lane-port": same("17947"), "virtual-range4": text("10.0.0.0/8"),
 		"virtual-range6": text("fd00::/16"), "leaf-ttl": text("90s"), "resolv-conf": text("/resolv"),
+		"max-intentions": {"64", "64"}, "max-workloads": {"65", "65"}, "max-connecting": {"66", "66"},
 		"log-format": text("json"), "log-level": text("debug"),
 	}
 }
