@@ -94,7 +94,7 @@ func compare(h host, p Plan) (difference, error) {
 		return d, err
 	}
 	for _, v6 := range []bool{false, true} {
-		if err := compareChain(&d, h, p, v6); err != nil {
+		if err := compareChains(&d, h, p, v6); err != nil {
 			return d, err
 		}
 	}

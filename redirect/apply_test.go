@@ -21,7 +21,10 @@ type fakeHost struct {
 func newFakeHost() *fakeHost {
 	h := &fakeHost{families: map[bool]*fakeTables{}}
 	for _, v6 := range []bool{false, true} {
-		h.families[v6] = &fakeTables{host: h, chains: map[string][]string{"PREROUTING": {"-j FOREIGN"}, "FOREIGN": {"-j ACCEPT"}}}
+		h.families[v6] = &fakeTables{host: h, chains: map[string][]string{
+			"mangle PREROUTING": {"-j FOREIGN"}, "mangle FOREIGN": {"-j ACCEPT"},
+			"raw PREROUTING": {"-j ACCEPT"}, "raw OUTPUT": {},
+		}}
 	}
 	return h
 }
@@ -59,73 +62,64 @@ func fakeDel[T comparable](h *fakeHost, list *[]T, x T) error {
 	return nil
 }
 
-// fakeTables is one family's mangle table: chain name to rules.
+// fakeTables is one family's iptables: "table chain" to rules.
 type fakeTables struct {
 	host   *fakeHost
 	chains map[string][]string
 }
 
-func (f *fakeTables) ListChains(string) ([]string, error) {
-	var names []string
-	for name := range f.chains {
-		names = append(names, name)
-	}
-	return names, nil
+func (f *fakeTables) holds(string) bool { return true }
+
+func (f *fakeTables) rules(table, chain string) ([]string, bool, error) {
+	rules, ok := f.chains[table+" "+chain]
+	return slices.Clone(rules), ok, nil
 }
 
-func (f *fakeTables) List(_, chain string) ([]string, error) {
-	lines := []string{"-N " + chain}
-	for _, r := range f.chains[chain] {
-		lines = append(lines, "-A "+chain+" "+r)
-	}
-	return lines, nil
+func (f *fakeTables) Exists(table, chain string, spec ...string) (bool, error) {
+	return slices.Contains(f.chains[table+" "+chain], strings.Join(spec, " ")), nil
 }
 
-func (f *fakeTables) Exists(_, chain string, spec ...string) (bool, error) {
-	return slices.Contains(f.chains[chain], strings.Join(spec, " ")), nil
-}
-
-func (f *fakeTables) NewChain(_, chain string) error {
-	if _, ok := f.chains[chain]; ok {
+func (f *fakeTables) NewChain(table, chain string) error {
+	if _, ok := f.chains[table+" "+chain]; ok {
 		return errors.New("chain exists")
 	}
 	f.host.changes++
-	f.chains[chain] = nil
+	f.chains[table+" "+chain] = nil
 	return nil
 }
 
-func (f *fakeTables) Insert(_, chain string, pos int, spec ...string) error {
-	rules, ok := f.chains[chain]
+func (f *fakeTables) Insert(table, chain string, pos int, spec ...string) error {
+	rules, ok := f.chains[table+" "+chain]
 	if !ok || pos > len(rules)+1 {
 		return fmt.Errorf("no position %d in %s", pos, chain)
 	}
 	f.host.changes++
-	f.chains[chain] = slices.Insert(rules, pos-1, strings.Join(spec, " "))
+	f.chains[table+" "+chain] = slices.Insert(rules, pos-1, strings.Join(spec, " "))
 	return nil
 }
 
-func (f *fakeTables) Delete(_, chain string, spec ...string) error {
-	i := slices.Index(f.chains[chain], strings.Join(spec, " "))
+func (f *fakeTables) Delete(table, chain string, spec ...string) error {
+	i := slices.Index(f.chains[table+" "+chain], strings.Join(spec, " "))
 	if i < 0 {
 		return errors.New("no such rule")
 	}
-	return f.DeleteById("", chain, i+1)
+	return f.DeleteById(table, chain, i+1)
 }
 
-func (f *fakeTables) DeleteById(_, chain string, id int) error {
+func (f *fakeTables) DeleteById(table, chain string, id int) error {
 	f.host.changes++
-	f.chains[chain] = slices.Delete(f.chains[chain], id-1, id)
+	f.chains[table+" "+chain] = slices.Delete(f.chains[table+" "+chain], id-1, id)
 	return nil
 }
 
-func (f *fakeTables) ClearAndDeleteChain(_, chain string) error {
-	for _, rules := range f.chains {
-		if slices.Contains(rules, "-j "+chain) {
+func (f *fakeTables) ClearAndDeleteChain(table, chain string) error {
+	for name, rules := range f.chains {
+		if strings.HasPrefix(name, table+" ") && slices.Contains(rules, "-j "+chain) {
 			return errors.New("chain is in use")
 		}
 	}
 	f.host.changes++
-	delete(f.chains, chain)
+	delete(f.chains, table+" "+chain)
 	return nil
 }
 
@@ -142,27 +136,41 @@ func (h *fakeHost) dump() string {
 }
 
 func TestApplyConverges(t *testing.T) {
+	const (
+		steer = "mangle TACIT-PREROUTING"
+		untrk = "raw TACIT-OUTPUT"
+	)
+	applied := func(change func(v4, v6 map[string][]string)) func(*testing.T, *fakeHost) {
+		return func(t *testing.T, h *fakeHost) {
+			mustApply(t, h, NewPlan(everything()))
+			change(h.families[false].chains, h.families[true].chains)
+		}
+	}
 	other := NewPlan(with(func(c *Config) { c.Port4, c.DNSPort4 = 1, 2 }))
 	for _, tt := range []struct {
 		name   string
 		before func(*testing.T, *fakeHost)
 		drift  int // lines
 	}{
-		{"empty host", func(*testing.T, *fakeHost) {}, 18},
-		{"in force", func(t *testing.T, h *fakeHost) { mustApply(t, h, NewPlan(everything())) }, 0},
-		{"guard only", func(t *testing.T, h *fakeHost) { mustApply(t, h, GuardPlan(everything())) }, 16},
+		{"empty host", func(*testing.T, *fakeHost) {}, 42},
+		{"in force", applied(func(_, _ map[string][]string) {}), 0},
+		{"guard only", func(t *testing.T, h *fakeHost) { mustApply(t, h, GuardPlan(everything())) }, 40},
 		{"other ports", func(t *testing.T, h *fakeHost) { mustApply(t, h, other) }, 4},
-		{"flushed", func(t *testing.T, h *fakeHost) {
-			mustApply(t, h, NewPlan(everything()))
-			h.families[false].chains["PREROUTING"] = nil
-			h.families[true].chains[chainName] = nil
-		}, 4},
-		{"jump twice, strange rule in front", func(t *testing.T, h *fakeHost) {
-			mustApply(t, h, NewPlan(everything()))
-			f := h.families[true]
-			f.chains["PREROUTING"] = append(f.chains["PREROUTING"], "-j "+chainName)
-			f.chains[chainName] = append([]string{"-j STRANGE"}, f.chains[chainName]...)
-		}, 2},
+		{"flushed", applied(func(v4, v6 map[string][]string) {
+			v4["mangle PREROUTING"], v6[steer], v6[untrk] = nil, nil, nil
+		}), 8},
+		{"jump twice, strange rule in front", applied(func(_, v6 map[string][]string) {
+			v6["mangle PREROUTING"] = append(v6["mangle PREROUTING"], "-j TACIT-PREROUTING")
+			v6[steer] = append([]string{"-j STRANGE"}, v6[steer]...)
+		}), 2},
+		{"others before us, where they may", applied(func(v4, _ map[string][]string) {
+			v4["mangle PREROUTING"] = slices.Insert(v4["mangle PREROUTING"], 0, "-j STRANGE")
+		}), 0},
+		{"others before us, where they may not, and twice", applied(func(v4, _ map[string][]string) {
+			v4["raw PREROUTING"] = slices.Insert(v4["raw PREROUTING"], 0, "-j STRANGE")
+			v4["raw OUTPUT"] = []string{"-j STRANGE", "-j TACIT-OUTPUT", "-j TACIT-OUTPUT"}
+		}), 2},
+		{"another order of rules", applied(func(v4, _ map[string][]string) { slices.Reverse(v4[untrk]) }), 1},
 		{"route and rule gone", func(t *testing.T, h *fakeHost) {
 			mustApply(t, h, NewPlan(everything()))
 			h.haveRoutes, h.haveRules = h.haveRoutes[:1], nil
@@ -178,9 +186,14 @@ func TestApplyConverges(t *testing.T) {
 				t.Errorf("drift = %d lines, %v; want %d:\n%s", len(lines), err, tt.drift, strings.Join(lines, "\n"))
 			}
 			mustApply(t, h, plan)
-			for _, v6 := range []bool{false, true} {
-				if got, want := h.families[v6].chains[chainName], want.families[v6].chains[chainName]; !slices.Equal(got, want) {
+			for _, c := range plan.chains {
+				got, want := h.families[c.v6].chains[c.table+" "+c.name()], want.families[c.v6].chains[c.table+" "+c.name()]
+				if !slices.Equal(got, want) {
 					t.Errorf("chain = %q, want %q", got, want)
+				}
+				parent := h.families[c.v6].chains[c.table+" "+c.parent]
+				if c.first() && parent[0] != "-j "+c.name() {
+					t.Errorf("%s %s begins with %q", c.table, c.parent, parent[0])
 				}
 			}
 			if lines, err := drift(h, plan); err != nil || len(lines) != 0 {
@@ -192,7 +205,7 @@ func TestApplyConverges(t *testing.T) {
 				t.Errorf("a second apply changed %d things", h.changes-changes)
 			}
 			mustApply(t, h, Plan{})
-			if got := h.dump(); tt.name != "flushed" && got != newFakeHost().dump() {
+			if got := h.dump(); strings.Contains(got, "TACIT") || len(h.haveRoutes)+len(h.haveRules) > 0 {
 				t.Errorf("cleanup left:\n%s", got)
 			}
 		})

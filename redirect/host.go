@@ -7,16 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
-	"slices"
 
-	"github.com/coreos/go-iptables/iptables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// lockTimeout is how many seconds iptables waits for another one to finish.
-const lockTimeout = 10
 
 // kernelHost is the network namespace of the calling thread.
 type kernelHost struct{}
@@ -139,28 +133,6 @@ func (r rule) toNetlink() *netlink.Rule {
 	n.Family, n.Priority, n.Table, n.Protocol = familyNumber(r.v6), r.priority, r.table, routeProtocol
 	n.Mark, n.Mask = r.mark, &r.mask
 	return n
-}
-
-func (kernelHost) tables(v6 bool) (tables, error) {
-	proto := iptables.ProtocolIPv4
-	if v6 {
-		proto = iptables.ProtocolIPv6
-	}
-	t, err := iptables.New(iptables.IPFamily(proto), iptables.Timeout(lockTimeout))
-	if errors.Is(err, exec.ErrNotFound) {
-		return nil, ErrNoIptables
-	}
-	if err != nil {
-		return nil, fmt.Errorf("start iptables: %w", err)
-	}
-	return t, nil
-}
-
-// unsupported reports that iptables ran and found no such table in this kernel, so nothing of ours can be in it. Status 4
-// is different: no permission, or another iptables held the lock too long.
-func unsupported(err error) bool {
-	var e *iptables.Error
-	return errors.As(err, &e) && slices.Contains([]int{1, 3}, e.ExitStatus())
 }
 
 // explain adds what to do to errors that adding a route or a rule is known for.

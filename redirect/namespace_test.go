@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -72,6 +74,17 @@ func (e *elsewhere) do(f func() error) error {
 	return <-result
 }
 
+// dial connects from there to addr and closes again.
+func (e *elsewhere) dial(addr string, timeout time.Duration) error {
+	return e.do(func() error {
+		conn, err := net.DialTimeout("tcp", addr, timeout)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+}
+
 // join links the calling thread's namespace (10.9.0.1, fd00:9::1) and e (10.9.0.2, fd00:9::2) by a veth; e's default
 // routes lead here.
 func (e *elsewhere) join(t *testing.T) {
@@ -129,16 +142,38 @@ func shell(t *testing.T, command string) string {
 	return string(out)
 }
 
-// snapshot is all the state that this room could touch, as the tools print it. Comments (dates) and counters are left out.
+// snapshot is all the state that this room could touch, as the tools print it.
 func snapshot(t *testing.T) string {
 	t.Helper()
-	all := shell(t, "ip -4 rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all; "+
-		"iptables-save; ip6tables-save; sysctl -a 2>/dev/null | grep -E 'route_localnet|rp_filter|src_valid_mark|forwarding' || true")
-	var kept []string
-	for line := range strings.Lines(all) {
-		if !strings.HasPrefix(line, "#") {
-			kept = append(kept, line)
+	return shell(t, "ip -4 rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all; "+
+		"sysctl -a 2>/dev/null | grep -E 'route_localnet|rp_filter|src_valid_mark|forwarding' || true") + tablesHeld(t)
+}
+
+// tablesHeld is what iptables-save and ip6tables-save print, without comments (dates), counters, and tables in which
+// nothing is but the built-in chains. Such a table stays when our chain in it goes: iptables has no word to take one off,
+// with either backend, and whether another program has begun to use it can't be told.
+func tablesHeld(t *testing.T) string {
+	t.Helper()
+	var out strings.Builder
+	for _, program := range []string{"iptables-save", "ip6tables-save"} {
+		var held []string
+		for table := range strings.SplitAfterSeq(shell(t, program), "COMMIT\n") {
+			var kept []string
+			used := false
+			for line := range strings.Lines(table) {
+				if strings.HasPrefix(line, "#") {
+					continue
+				}
+				line, _, _ = strings.Cut(strings.TrimSpace(line), " [")
+				used = used || strings.HasPrefix(line, "-A") || strings.HasSuffix(line, " -") // a rule, a chain of one's own
+				kept = append(kept, line+"\n")
+			}
+			if used {
+				held = append(held, program+" "+strings.Join(kept, ""))
+			}
 		}
+		slices.Sort(held) // the kernel's order is that of their making
+		out.WriteString(strings.Join(held, ""))
 	}
-	return strings.Join(kept, "")
+	return out.String()
 }

@@ -21,8 +21,8 @@ const (
 	// and would route marked packets out of the host.
 	tproxyPriority = 1160
 
-	// chainName is our chain in the mangle table, jumped to from PREROUTING.
-	chainName = "TACIT-PREROUTING"
+	// chainPrefix and the name of the built-in chain that jumps to it name a chain of ours, in whatever table.
+	chainPrefix = "TACIT-"
 
 	tableLocal = 255 // RT_TABLE_LOCAL
 

@@ -20,6 +20,11 @@ type Config struct {
 	Resolvers []netip.Addr
 	IPv6      bool // false leaves out all of IPv6
 	TPROXY    bool // capture traffic of other network namespaces; needs iptables
+	Exclude   Exclude
+	// Alive, if not "", is the path of a pinned socket-filter program that returns non-zero while the daemon's listeners
+	// live; while it returns zero, no traffic of other namespaces is steered. A rule keeps the program that was pinned
+	// when the rule was made, so pin another one by another path.
+	Alive string
 }
 
 // Plan is what a host shall hold, as data. It is made by [NewPlan] or [GuardPlan], printed by String, and put in force by
@@ -57,12 +62,6 @@ type rule struct {
 	table      int
 }
 
-// chain is our chain in the mangle table of one family, with the jump to it.
-type chain struct {
-	v6    bool
-	specs [][]string // iptables arguments, one slice a rule
-}
-
 // NewPlan returns the whole of what a running daemon needs on its host: the routes of [GuardPlan], a local route for
 // each virtual range, and with TPROXY the chains, rules and tables for other network namespaces. Applying it removes
 // whatever else of ours is there.
@@ -77,7 +76,7 @@ func NewPlan(c Config) Plan {
 		}
 		p.routes = append(p.routes, localRoute(f.everything, tproxyTable, netip.Addr{}))
 		p.rules = append(p.rules, rule{v6: f.v6, priority: tproxyPriority, mark: tproxyMark, mask: tproxyMark, table: tproxyTable})
-		p.chains = append(p.chains, chain{v6: f.v6, specs: f.specs()})
+		p.chains = append(p.chains, f.chains()...)
 	}
 	return p
 }
@@ -104,14 +103,16 @@ type family struct {
 	loopback      netip.Addr
 	port, dnsPort uint16
 	resolvers     []netip.Addr
+	exclude       Exclude
+	alive         string
 }
 
 // families splits a Config into its families, IPv4 first.
 func (c Config) families() []family {
 	v4 := family{virtual: c.Range4.Masked(), everything: netip.PrefixFrom(netip.IPv4Unspecified(), 0),
-		loopback: loopback(false), port: c.Port4, dnsPort: c.DNSPort4}
+		loopback: loopback(false), port: c.Port4, dnsPort: c.DNSPort4, exclude: c.Exclude, alive: c.Alive}
 	v6 := family{v6: true, virtual: c.Range6.Masked(), everything: netip.PrefixFrom(netip.IPv6Unspecified(), 0),
-		loopback: loopback(true), port: c.Port6, dnsPort: c.DNSPort6}
+		loopback: loopback(true), port: c.Port6, dnsPort: c.DNSPort6, exclude: c.Exclude, alive: c.Alive}
 	for _, a := range c.Resolvers {
 		a = a.Unmap()
 		switch {
@@ -126,27 +127,6 @@ func (c Config) families() []family {
 		return []family{v4}
 	}
 	return []family{v4, v6}
-}
-
-// specs returns the rules of the family's chain, in order.
-func (f family) specs() [][]string {
-	var specs [][]string
-	if f.virtual.IsValid() && f.port != 0 {
-		specs = append(specs, f.spec("tcp", f.virtual, 0))
-	}
-	if f.dnsPort == 0 {
-		return specs
-	}
-	seen := map[netip.Addr]bool{}
-	for _, a := range f.resolvers {
-		if seen[a] {
-			continue
-		}
-		seen[a] = true
-		host := netip.PrefixFrom(a, a.BitLen())
-		specs = append(specs, f.spec("udp", host, dnsPort), f.spec("tcp", host, dnsPort))
-	}
-	return specs
 }
 
 // localRoute delivers dst to this host, whatever its addresses.

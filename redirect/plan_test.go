@@ -30,30 +30,46 @@ func with(change func(*Config)) Config {
 	return c
 }
 
+func exclusions(c *Config) {
+	c.Exclude = Exclude{Ports: []uint16{22, 9100, 22}, CIDRs: []netip.Prefix{
+		netip.MustParsePrefix("10.1.2.3/16"), netip.MustParsePrefix("fd00:1::/64"), netip.MustParsePrefix("10.1.0.0/16"),
+		netip.MustParsePrefix("192.0.2.1/32"),
+	}}
+}
+
 func TestPlanGolden(t *testing.T) {
 	for name, p := range map[string]Plan{
 		"full":            NewPlan(everything()),
 		"sockets":         NewPlan(with(func(c *Config) { c.TPROXY = false })),
+		"sockets-v4":      NewPlan(with(func(c *Config) { c.TPROXY, c.IPv6 = false, false })),
 		"tproxy-v4":       NewPlan(with(func(c *Config) { c.IPv6 = false })),
 		"tproxy-no-dns":   NewPlan(with(func(c *Config) { c.Resolvers = nil })),
 		"tproxy-no-ports": NewPlan(with(func(c *Config) { c.Port4, c.Port6, c.DNSPort4, c.DNSPort6 = 0, 0, 0, 0 })),
+		"excluded":        NewPlan(with(exclusions)),
+		"exclude-all":     NewPlan(with(func(c *Config) { c.Exclude.CIDRs = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} })),
+		"gated":           NewPlan(with(func(c *Config) { c.Alive = "/sys/fs/bpf/tacit/alive" })),
 		"guard":           GuardPlan(everything()),
+		"guard-v4":        GuardPlan(with(func(c *Config) { c.IPv6 = false })),
 		"nothing":         NewPlan(Config{}),
 	} {
-		t.Run(name, func(t *testing.T) {
-			file := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(file, []byte(p.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := p.String(); got != string(want) {
-				t.Errorf("plan differs from %s (go test -update writes it):\n%s", file, got)
-			}
-		})
+		t.Run(name, func(t *testing.T) { golden(t, name, p.String()) })
+	}
+}
+
+// golden compares text with a file of testdata.
+func golden(t *testing.T, name, text string) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text != string(want) {
+		t.Errorf("this differs from %s (go test -update writes it):\n%s", file, text)
 	}
 }

@@ -4,7 +4,6 @@ package redirect
 
 import (
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -56,30 +55,16 @@ func (r rule) String() string {
 		ipCommand(r.v6), r.priority, r.mark, r.mask, tableName(r.table), routeProtocol)
 }
 
-// spec returns the iptables arguments that hand proto packets for dst to our listener. Port 0 means every port, which
-// goes to the proxy; any other goes to the DNS listener. The loopback interface is left out: nothing of this namespace's
-// own is steered by netfilter.
-func (f family) spec(proto string, dst netip.Prefix, port int) []string {
-	spec := []string{"-d", dst.String(), "!", "-i", "lo", "-p", proto}
-	listener := f.port
-	if port != 0 {
-		spec = append(spec, "--dport", strconv.Itoa(port))
-		listener = f.dnsPort
-	}
-	return append(spec, "-j", "TPROXY", "--on-port", strconv.Itoa(int(listener)), "--on-ip", f.loopback.String(),
-		"--tproxy-mark", fmt.Sprintf("%#x/%#x", tproxyMark, tproxyMark))
-}
-
 func (c chain) newText() string {
-	return c.command() + " -t mangle -N " + chainName
+	return fmt.Sprintf("%s -t %s -N %s", c.command(), c.table, c.name())
 }
 
 func (c chain) specText(i int) string {
-	return c.command() + " -t mangle -A " + chainName + " " + strings.Join(c.specs[i], " ")
+	return fmt.Sprintf("%s -t %s -A %s %s", c.command(), c.table, c.name(), strings.Join(c.specs[i], " "))
 }
 
 func (c chain) jumpText() string {
-	return c.command() + " -t mangle -I PREROUTING 1 -j " + chainName
+	return fmt.Sprintf("%s -t %s -I %s 1 -j %s", c.command(), c.table, c.parent, c.name())
 }
 
 func (c chain) command() string {

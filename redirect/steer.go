@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+)
+
+// Exclude is traffic of other network namespaces that is left alone.
+type Exclude struct {
+	Ports []uint16       // destination ports, TCP and UDP
+	CIDRs []netip.Prefix // sources and destinations
+}
+
+// way is how a packet meets our rules: on its way in, or, for answers, back out.
+type way struct{ dst, dport, dev string }
+
+var (
+	in   = way{"-d", "--dport", "-i"}
+	back = way{"-s", "--sport", "-o"}
+)
+
+// chains returns the family's chains.
+func (f family) chains() []chain {
+	return []chain{
+		{v6: f.v6, table: mangle, parent: "PREROUTING", specs: slices.Concat(f.excluded(in), f.steered())},
+		{v6: f.v6, table: raw, parent: "PREROUTING", specs: f.untracked(in)},
+		{v6: f.v6, table: raw, parent: "OUTPUT", specs: f.untracked(back)},
+	}
+}
+
+// excluded are the rules that let a packet pass by those of steered.
+func (f family) excluded(w way) [][]string {
+	var out [][]string
+	add := func(spec ...string) {
+		if spec = append(spec, "-j", "RETURN"); !slices.ContainsFunc(out, func(s []string) bool { return slices.Equal(s, spec) }) {
+			out = append(out, spec)
+		}
+	}
+	for _, p := range f.exclude.Ports {
+		for _, proto := range []string{"tcp", "udp"} {
+			add("-p", proto, "-m", proto, w.dport, strconv.Itoa(int(p)))
+		}
+	}
+	for _, c := range f.exclude.CIDRs {
+		if c = c.Masked(); !c.IsValid() || c.Addr().Is6() != f.v6 {
+			continue
+		}
+		if c.Bits() == 0 {
+			add() // iptables doesn't print it otherwise
+			continue
+		}
+		add("-s", c.String())
+		add("-d", c.String())
+	}
+	return out
+}
+
+// steered are the rules that hand packets to our listeners.
+func (f family) steered() [][]string {
+	var specs [][]string
+	if f.virtual.IsValid() && f.port != 0 {
+		specs = append(specs, f.tproxy(f.match(in, "tcp", f.virtual, 0), f.port))
+	}
+	for _, query := range f.queries(in) {
+		specs = append(specs, f.tproxy(query, f.dnsPort))
+	}
+	return specs
+}
+
+// tproxy hands what matches to the listener on a port of ours.
+//
+// TPROXY drops what it has no listener for: without the gate that match adds, a daemon that died would take other
+// namespaces' names with it.
+func (f family) tproxy(match []string, port uint16) []string {
+	return append(match, "-j", "TPROXY", "--on-port", strconv.Itoa(int(port)), "--on-ip", f.loopback.String(),
+		"--tproxy-mark", fmt.Sprintf("%#x/%#x", tproxyMark, tproxyMark))
+}
+
+// queries match what other namespaces ask the host's resolvers, or the answers to it.
+func (f family) queries(w way) [][]string {
+	if f.dnsPort == 0 {
+		return nil
+	}
+	var out [][]string
+	for i, a := range f.resolvers {
+		if !slices.Contains(f.resolvers[:i], a) {
+			host := netip.PrefixFrom(a, a.BitLen())
+			out = append(out, f.match(w, "udp", host, dnsPort), f.match(w, "tcp", host, dnsPort))
+		}
+	}
+	return out
+}
+
+// match selects proto packets to or from a prefix; port 0 is every port. The loopback interface is left out: nothing of
+// this namespace's own is steered by netfilter.
+func (f family) match(w way, proto string, p netip.Prefix, port int) []string {
+	spec := []string{w.dst, p.String(), "!", w.dev, "lo", "-p", proto}
+	if port != 0 {
+		spec = append(spec, "-m", proto, w.dport, strconv.Itoa(port))
+	}
+	if f.alive != "" {
+		spec = append(spec, "-m", "bpf", "--object-pinned", f.alive)
+	}
+	return spec
+}
+
+// untracked are the rules that keep what is captured out of connection tracking, and so out of every NAT. Virtual
+// addresses are local to this host, and rules of others that send whatever is local elsewhere (Docker's addrtype LOCAL,
+// a REDIRECT of all TCP) would divert captured connections; a REDIRECT of names would change the address that a
+// captured query was sent to. A chain in the nat table would have to be the first there, and wouldn't help against
+// nftables' own nat chains.
+func (f family) untracked(w way) [][]string {
+	var specs [][]string
+	if f.virtual.IsValid() {
+		specs = append(specs, []string{"-d", f.virtual.String()}, []string{"-s", f.virtual.String()})
+	}
+	queries := f.queries(w)
+	specs = append(specs, queries...)
+	for i := range specs {
+		specs[i] = append(specs[i], "-j", "CT", "--notrack")
+	}
+	if len(queries) > 0 { // what isn't steered may need its NAT
+		specs = slices.Insert(specs, len(specs)-len(queries), f.excluded(w)...)
+	}
+	return specs
+}
