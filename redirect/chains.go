@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // Tables of iptables that can hold a chain of ours.
 const (
 	mangle = "mangle"
 	raw    = "raw"
+	filter = "filter"
 )
 
 // chain is our chain in one table of one family, with the jump to it.
@@ -28,17 +28,19 @@ type chain struct {
 func places(v6 bool) []chain {
 	return []chain{
 		{v6: v6, table: mangle, parent: "PREROUTING"},
+		{v6: v6, table: mangle, parent: "OUTPUT"},
 		{v6: v6, table: raw, parent: "PREROUTING"},
 		{v6: v6, table: raw, parent: "OUTPUT"},
+		{v6: v6, table: filter, parent: "INPUT"},
 	}
 }
 
 // name is the same in every table: the parent's with our prefix.
 func (c chain) name() string { return chainPrefix + c.parent }
 
-// first says that no rule of others may come before the jump: in raw, one that accepts would undo ours. In mangle, what
-// others let pass before us is theirs to say.
-func (c chain) first() bool { return c.table == raw }
+// first says that no rule of others may come before the jump: one that accepts would undo ours. In mangle, what others
+// let pass before us is theirs to say.
+func (c chain) first() bool { return c.table != mangle }
 
 // same reports that two chains have one place.
 func (c chain) same(o chain) bool { return c.v6 == o.v6 && c.table == o.table && c.parent == o.parent }
@@ -142,7 +144,7 @@ func moveJump(t tables, c chain, count int) error {
 func compareSpecs(d *difference, t tables, c chain, have []string) error {
 	present, last, ordered := 0, -1, true
 	for i, spec := range c.specs {
-		at := slices.Index(have, strings.Join(spec, " "))
+		at := slices.Index(have, printed(spec))
 		ok := at >= 0
 		if ok {
 			ordered, last = ordered && at > last, at

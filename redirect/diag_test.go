@@ -65,10 +65,19 @@ func TestListeningOn(t *testing.T) {
 // ownCgroup is the inode of this process's cgroup v2, which is its number in the kernel.
 func ownCgroup(t *testing.T) uint64 {
 	t.Helper()
-	dir := shell(t, "printf %s \"$(grep -m1 ' cgroup2 ' /proc/self/mounts | cut -d' ' -f2)$(sed -n s/^0:://p /proc/self/cgroup)\"")
-	info, err := os.Stat(dir)
+	info, err := os.Stat(cgroupPath(t))
 	must(t, err)
 	return info.Sys().(*syscall.Stat_t).Ino
+}
+
+func cgroupPath(t *testing.T) string {
+	t.Helper()
+	return cgroupTop(t) + shell(t, "printf %s \"$(sed -n s/^0:://p /proc/self/cgroup)\"")
+}
+
+func cgroupTop(t *testing.T) string {
+	t.Helper()
+	return shell(t, "printf %s \"$(grep -m1 ' cgroup2 ' /proc/self/mounts | cut -d' ' -f2)\"")
 }
 
 func TestDestroy(t *testing.T) {

@@ -82,6 +82,7 @@ func TestKernelGolden(t *testing.T) {
 			"full":     everything(),
 			"v4":       with(func(c *Config) { c.IPv6 = false }),
 			"excluded": with(exclusions),
+			"own":      with(own),
 			"gated":    with(func(c *Config) { c.Alive = "PIN" }),
 		} {
 			t.Run(name+"/"+backend, func(t *testing.T) {
@@ -108,7 +109,7 @@ func TestKernelGolden(t *testing.T) {
 					have, _, err := table.rules(c.table, c.name())
 					must(t, err)
 					for i, spec := range c.specs {
-						if i >= len(have) || have[i] != strings.Join(spec, " ") {
+						if i >= len(have) || have[i] != printed(spec) {
 							t.Errorf("rule %d of %s %s isn't printed as %q", i, c.table, c.name(), spec)
 						}
 					}

@@ -187,7 +187,7 @@ func listenAll(t *testing.T) (*Listeners, *DNSListener, *DNSListener) {
 }
 
 // captured connects from there to addr and expects ln to accept it under that address, and the caller to see its own target.
-func captured(t *testing.T, there *elsewhere, ln *net.TCPListener, addr string) {
+func captured(t *testing.T, there place, ln *net.TCPListener, addr string) {
 	t.Helper()
 	var client net.Conn
 	err := there.do(func() (err error) { client, err = net.DialTimeout("tcp", addr, patience); return err })
@@ -213,7 +213,7 @@ func captured(t *testing.T, there *elsewhere, ln *net.TCPListener, addr string) 
 
 // answered sends a datagram from there to addr and expects it at udp with that destination, and an answer, longer than a
 // packet, from that address: the client's socket is connected, so it takes no other.
-func answered(t *testing.T, there *elsewhere, udp *TransparentUDP, addr string) {
+func answered(t *testing.T, there place, udp *TransparentUDP, addr string) {
 	t.Helper()
 	var client net.Conn
 	must(t, there.do(func() (err error) { client, err = net.Dial("udp", addr); return err }))

@@ -74,6 +74,14 @@ func (e *elsewhere) do(f func() error) error {
 	return <-result
 }
 
+// place is a namespace in which a client runs.
+type place interface{ do(func() error) error }
+
+// here is the namespace of the calling test.
+type here struct{}
+
+func (here) do(f func() error) error { return f() }
+
 // dial connects from there to addr and closes again.
 func (e *elsewhere) dial(addr string, timeout time.Duration) error {
 	return e.do(func() error {
@@ -95,11 +103,11 @@ func (e *elsewhere) join(t *testing.T) {
 	if err := netlink.LinkAdd(veth); err != nil {
 		t.Fatal(err)
 	}
-	if err := address("here", "10.9.0.1/24", "fd00:9::1/64"); err != nil {
+	if err := setUp("here", "10.9.0.1/24", "fd00:9::1/64"); err != nil {
 		t.Fatal(err)
 	}
 	err := e.do(func() error {
-		if err := address("there", "10.9.0.2/24", "fd00:9::2/64"); err != nil {
+		if err := setUp("there", "10.9.0.2/24", "fd00:9::2/64"); err != nil {
 			return err
 		}
 		for _, gw := range []string{"10.9.0.1", "fd00:9::1"} {
@@ -114,9 +122,13 @@ func (e *elsewhere) join(t *testing.T) {
 	}
 }
 
-func address(name string, addrs ...string) error {
+func setUp(name string, addrs ...string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
+		return err
+	}
+	// No link-local address: it would come when it likes, between two snapshots.
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/addr_gen_mode", []byte("1"), 0); err != nil {
 		return err
 	}
 	for _, a := range addrs {

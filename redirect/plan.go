@@ -8,7 +8,10 @@
 // that is not ours. Everything acts on the network namespace of the calling thread.
 package redirect
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Config says what to capture. The zero Config captures nothing.
 type Config struct {
@@ -25,6 +28,13 @@ type Config struct {
 	// live; while it returns zero, no traffic of other namespaces is steered. A rule keeps the program that was pinned
 	// when the rule was made, so pin another one by another path.
 	Alive string
+	// Daemon, if not "", captures this namespace's own traffic too, but for the sockets made in this cgroup: its path below
+	// the root of the v2 tree, with a leading slash. It is for hosts without socket hooks. A rule keeps the cgroup that had
+	// this path when the rule was made.
+	Daemon string
+	// Guards are TCP ports of this host that reset what doesn't come by lo: all that netfilter can do for them. It is for
+	// hosts without socket hooks; whoever flushes the filter table opens them.
+	Guards []uint16
 }
 
 // Plan is what a host shall hold, as data. It is made by [NewPlan] or [GuardPlan], printed by String, and put in force by
@@ -66,7 +76,8 @@ type rule struct {
 // each virtual range, and with TPROXY the chains, rules and tables for other network namespaces. Applying it removes
 // whatever else of ours is there.
 func NewPlan(c Config) Plan {
-	p := Plan{routes: GuardPlan(c).routes}
+	p := GuardPlan(c)
+	p.addOnly = false
 	for _, f := range c.families() {
 		if f.virtual.IsValid() {
 			p.routes = append(p.routes, localRoute(f.virtual, tableLocal, f.loopback))
@@ -91,6 +102,7 @@ func GuardPlan(c Config) Plan {
 		if f.virtual.IsValid() {
 			p.routes = append(p.routes, route{kind: kindBlackhole, dst: f.virtual, table: tableLocal, metric: blackholeMetric})
 		}
+		p.chains = append(p.chains, f.guard(c.Guards)...)
 	}
 	return p
 }
@@ -102,25 +114,30 @@ type family struct {
 	everything    netip.Prefix
 	loopback      netip.Addr
 	port, dnsPort uint16
-	resolvers     []netip.Addr
+	resolvers     []netip.Addr // asked by other namespaces
+	ownResolvers  []netip.Addr // asked by this one
 	exclude       Exclude
 	alive         string
+	daemon        string
 }
 
 // families splits a Config into its families, IPv4 first.
 func (c Config) families() []family {
 	v4 := family{virtual: c.Range4.Masked(), everything: netip.PrefixFrom(netip.IPv4Unspecified(), 0),
-		loopback: loopback(false), port: c.Port4, dnsPort: c.DNSPort4, exclude: c.Exclude, alive: c.Alive}
+		loopback: loopback(false), port: c.Port4, dnsPort: c.DNSPort4, exclude: c.Exclude, alive: c.Alive, daemon: c.Daemon}
 	v6 := family{v6: true, virtual: c.Range6.Masked(), everything: netip.PrefixFrom(netip.IPv6Unspecified(), 0),
-		loopback: loopback(true), port: c.Port6, dnsPort: c.DNSPort6, exclude: c.Exclude, alive: c.Alive}
+		loopback: loopback(true), port: c.Port6, dnsPort: c.DNSPort6, exclude: c.Exclude, alive: c.Alive, daemon: c.Daemon}
 	for _, a := range c.Resolvers {
-		a = a.Unmap()
-		switch {
-		case !a.IsValid() || a.IsLoopback() || a.IsUnspecified() || a.Is6() && a.IsLinkLocalUnicast():
-		case a.Is4():
-			v4.resolvers = append(v4.resolvers, a)
-		default:
-			v6.resolvers = append(v6.resolvers, a)
+		f := &v4
+		if a = a.Unmap(); a.Is6() {
+			f = &v6
+		}
+		if !a.IsValid() || a.IsUnspecified() || a.Is6() && a.IsLinkLocalUnicast() || slices.Contains(f.ownResolvers, a) {
+			continue
+		}
+		f.ownResolvers = append(f.ownResolvers, a)
+		if !a.IsLoopback() {
+			f.resolvers = append(f.resolvers, a)
 		}
 	}
 	if !c.IPv6 {

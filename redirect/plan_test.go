@@ -30,6 +30,11 @@ func with(change func(*Config)) Config {
 	return c
 }
 
+// own is a host without socket hooks.
+func own(c *Config) {
+	c.Daemon, c.Guards = "/", []uint16{5432, 80, 5432} // the root: a cgroup that every host has
+}
+
 func exclusions(c *Config) {
 	c.Exclude = Exclude{Ports: []uint16{22, 9100, 22}, CIDRs: []netip.Prefix{
 		netip.MustParsePrefix("10.1.2.3/16"), netip.MustParsePrefix("fd00:1::/64"), netip.MustParsePrefix("10.1.0.0/16"),
@@ -48,6 +53,8 @@ func TestPlanGolden(t *testing.T) {
 		"excluded":        NewPlan(with(exclusions)),
 		"exclude-all":     NewPlan(with(func(c *Config) { c.Exclude.CIDRs = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} })),
 		"gated":           NewPlan(with(func(c *Config) { c.Alive = "/sys/fs/bpf/tacit/alive" })),
+		"own":             NewPlan(with(own)),
+		"guard-ports":     GuardPlan(with(own)),
 		"guard":           GuardPlan(everything()),
 		"guard-v4":        GuardPlan(with(func(c *Config) { c.IPv6 = false })),
 		"nothing":         NewPlan(Config{}),

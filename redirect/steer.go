@@ -25,11 +25,15 @@ var (
 
 // chains returns the family's chains.
 func (f family) chains() []chain {
-	return []chain{
+	out := []chain{
 		{v6: f.v6, table: mangle, parent: "PREROUTING", specs: slices.Concat(f.excluded(in), f.steered())},
 		{v6: f.v6, table: raw, parent: "PREROUTING", specs: f.untracked(in)},
 		{v6: f.v6, table: raw, parent: "OUTPUT", specs: f.untracked(back)},
 	}
+	if f.daemon != "" {
+		out = append(out, chain{v6: f.v6, table: mangle, parent: "OUTPUT", specs: slices.Concat(f.excluded(in), f.marked())})
+	}
+	return out
 }
 
 // excluded are the rules that let a packet pass by those of steered.
@@ -68,7 +72,7 @@ func (f family) steered() [][]string {
 	for _, query := range f.queries(in) {
 		specs = append(specs, f.tproxy(query, f.dnsPort))
 	}
-	return specs
+	return slices.Concat(specs, f.comeBack())
 }
 
 // tproxy hands what matches to the listener on a port of ours.
@@ -86,11 +90,9 @@ func (f family) queries(w way) [][]string {
 		return nil
 	}
 	var out [][]string
-	for i, a := range f.resolvers {
-		if !slices.Contains(f.resolvers[:i], a) {
-			host := netip.PrefixFrom(a, a.BitLen())
-			out = append(out, f.match(w, "udp", host, dnsPort), f.match(w, "tcp", host, dnsPort))
-		}
+	for _, a := range f.resolvers {
+		host := netip.PrefixFrom(a, a.BitLen())
+		out = append(out, f.match(w, "udp", host, dnsPort), f.match(w, "tcp", host, dnsPort))
 	}
 	return out
 }

@@ -4,6 +4,7 @@ package redirect
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -60,7 +61,16 @@ func (c chain) newText() string {
 }
 
 func (c chain) specText(i int) string {
-	return fmt.Sprintf("%s -t %s -A %s %s", c.command(), c.table, c.name(), strings.Join(c.specs[i], " "))
+	return fmt.Sprintf("%s -t %s -A %s %s", c.command(), c.table, c.name(), printed(c.specs[i]))
+}
+
+// printed is a rule as iptables -S prints it: a cgroup's path has quotes.
+func printed(spec []string) string {
+	out := slices.Clone(spec)
+	if i := slices.Index(out, "--path"); i >= 0 {
+		out[i+1] = `"` + out[i+1] + `"`
+	}
+	return strings.Join(out, " ")
 }
 
 func (c chain) jumpText() string {

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestOwnTraffic captures what programs of the daemon's namespace send, without any hook, and finds the cgroup of each
+// caller; what the daemon sends goes where it is meant to.
+func TestOwnTraffic(t *testing.T) {
+	for _, backend := range []string{"nft", "legacy"} {
+		t.Run(backend, func(t *testing.T) {
+			useBackend(t, backend)
+			enter(t)
+			there := newElsewhere(t)
+			there.join(t)
+			shell(t, "ip route add default via 10.9.0.2; ip -6 route add default via fd00:9::2")
+			listeners, dns4, dns6 := listenAll(t)
+			c := everything()
+			c.Port4, c.Port6 = listeners.Ports()
+			c.DNSPort4, c.DNSPort6 = dns4.Port(), dns6.Port()
+			c.Daemon = emptyCgroup(t)
+			c.Guards = []uint16{5432}
+			plan := NewPlan(c)
+			must(t, Apply(plan))
+			if lines, err := Drift(plan); err != nil || len(lines) > 0 {
+				t.Errorf("drift = %q, %v", lines, err)
+			}
+			for _, from := range []place{here{}, there} {
+				captured(t, from, listeners.TCP4, "240.64.0.9:5432")
+				captured(t, from, listeners.TCP6, "[fd7a:ac17::9]:5432")
+				captured(t, from, dns4.TCP, "10.99.0.53:53")
+				answered(t, from, dns4.UDP, "10.99.0.53:53")
+				answered(t, from, dns6.UDP, "[fd00:99::53]:53")
+			}
+			answered(t, here{}, dns4.UDP, "127.0.0.53:53")
+
+			identified(t, here{}, listeners.TCP4, "240.64.0.9:80", ownCgroup(t))
+			identified(t, here{}, listeners.TCP6, "[fd7a:ac17::9]:80", ownCgroup(t))
+			identified(t, here{}, listeners.TCP4, "[::ffff:240.64.0.9]:80", ownCgroup(t))
+			identified(t, there, listeners.TCP4, "240.64.0.9:80", 0)
+
+			// From the namespace a guarded port is open, from elsewhere it isn't.
+			service, err := net.Listen("tcp", ":5432")
+			must(t, err)
+			defer service.Close()
+			must(t, here{}.do(func() error { _, err := net.Dial("tcp", "127.0.0.1:5432"); return err }))
+			for _, addr := range []string{"10.9.0.1:5432", "[fd00:9::1]:5432"} {
+				if err := there.dial(addr, patience); !errors.Is(err, unix.ECONNREFUSED) {
+					t.Errorf("guarded: dial %s = %v", addr, err)
+				}
+			}
+			must(t, service.Close())
+
+			// As the daemon, with its cgroup in the place of the caller's: nothing is captured.
+			must(t, Apply(NewPlan(with(func(o *Config) { *o = c; o.Daemon = strings.TrimPrefix(cgroupPath(t), cgroupTop(t)) + "/" }))))
+			if conn, err := net.DialTimeout("tcp", "240.64.0.9:5432", patience); !errors.Is(err, unix.ECONNREFUSED) {
+				t.Errorf("the daemon's own connection: %v, %v", conn, err)
+			}
+			must(t, Cleanup())
+			if held := tablesHeld(t); held != "" {
+				t.Errorf("cleanup left:\n%s", held)
+			}
+		})
+	}
+}
+
+// identified connects to addr and asks who did.
+func identified(t *testing.T, from place, ln *net.TCPListener, addr string, want uint64) {
+	t.Helper()
+	var client net.Conn
+	must(t, from.do(func() (err error) { client, err = net.DialTimeout("tcp", addr, patience); return err }))
+	defer client.Close()
+	must(t, ln.SetDeadline(time.Now().Add(patience)))
+	conn, err := ln.AcceptTCP()
+	must(t, err)
+	defer conn.Close()
+	ask := func() (got uint64, err error) {
+		rc, outer := conn.SyscallConn()
+		must(t, outer)
+		must(t, rc.Control(func(fd uintptr) { got, err = CallerCgroup(int(fd)) }))
+		return got, err
+	}
+	if got, err := ask(); got != want || (want == 0) != errors.Is(err, ErrNoSocket) {
+		t.Errorf("who connected to %s: %d, %v; want %d", addr, got, err, want)
+	}
+	must(t, client.(*net.TCPConn).SetLinger(0))
+	must(t, client.Close())
+	within(t, "the reset to arrive", func() bool { _, err := ask(); return errors.Is(err, ErrNoSocket) })
+}
+
+// emptyCgroup is the path, below the tree's root, of a cgroup that nobody is in.
+func emptyCgroup(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(cgroupPath(t), "redirect-test-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.Remove(dir)) })
+	return filepath.Join("/", strings.TrimPrefix(dir, cgroupTop(t)))
+}
