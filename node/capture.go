@@ -89,9 +89,22 @@ func (n *Node) repair(ctx context.Context) error {
 func (n *Node) restate() error {
 	n.steering.Lock()
 	defer n.steering.Unlock()
-	plan := redirect.NewPlan(n.redirectConfig())
+	c := n.redirectConfig()
+	plan := redirect.NewPlan(c)
 	n.plan.Store(&plan)
-	return redirect.Apply(plan)
+	err := redirect.Apply(plan)
+	if err == nil || !c.TPROXY || n.gateless {
+		return err
+	}
+	c.Alive = ""
+	gateless := redirect.NewPlan(c)
+	if redirect.Apply(gateless) != nil {
+		return err
+	}
+	n.log.Warn("rules of the firewall can't ask whether the daemon lives (iptables -m bpf): containers have no names while it is away", "err", err)
+	n.gateless = true
+	n.plan.Store(&gateless)
+	return nil
 }
 
 // tellHooks hands the listeners to the program that assigns captured connections.
@@ -123,6 +136,9 @@ func fdOf(ln *net.TCPListener) (int, error) {
 func (n *Node) redirectConfig() redirect.Config {
 	c := redirect.Config{Range4: n.cfg.Range4, Range6: n.cfg.Range6, IPv6: hasIPv6(), TPROXY: n.cfg.Redirect != "sockets",
 		Resolvers: n.resolvers.addrs()}
+	if !n.gateless {
+		c.Alive = n.objects.AlivePath()
+	}
 	c.Port4, c.Port6 = n.listeners.Ports()
 	c.DNSPort4, c.DNSPort6 = n.resolvers.foreignPorts()
 	if _, err := exec.LookPath("iptables"); err != nil && c.TPROXY {

@@ -66,7 +66,8 @@ type Node struct {
 	presence presence                                 // where other nodes have proven to be
 	guests   atomic.Pointer[map[uint32]identity.Name] // by the interface that leads to them
 
-	steering  sync.Mutex             // routes and rules are set by one at a time
+	steering  sync.Mutex             // routes and rules are set by one at a time; guards the next
+	gateless  bool                   // this host's iptables can't ask a program
 	admitting sync.Mutex             // one token is redeemed at a time
 	signing   sync.Mutex             // one record is numbered, kept and sent at a time
 	applying  sync.Mutex             // one reconciliation at a time; guards the fields below
