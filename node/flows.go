@@ -14,7 +14,7 @@ import (
 )
 
 // journalSize is how many ended and refused connections a node remembers.
-const journalSize = 1024
+const journalSize = 4096
 
 // journal remembers the last connections that ended or were refused.
 type journal struct {
@@ -52,7 +52,7 @@ func (j *journal) refused(e kernel.Event) {
 
 func flowRecord(f tproxy.Flow, live bool) api.FlowRecord {
 	r := api.FlowRecord{Time: f.Start, Source: f.Source, Destination: f.Destination, Node: f.Node, Direction: f.Direction,
-		Client: f.Client, Port: f.Port, Live: live, Reason: f.End, Sent: f.Sent, Received: f.Received, Duration: f.Duration}
+		Client: f.Client, DialledFrom: f.DialledFrom, Port: f.Port, Live: live, Reason: f.End, Sent: f.Sent, Received: f.Received, Duration: f.Duration}
 	if live {
 		r.Duration = time.Since(f.Start)
 	}

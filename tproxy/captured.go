@@ -71,7 +71,7 @@ func (p *Proxy) reach(s *stream, o Origin) (side, error) {
 	}
 	if t.Local {
 		s.place("", t.Port, DirectionLocal)
-		return p.dialProgram(Inbound{Source: o.Source, Destination: o.Destination, Port: t.Port, Instance: t.Instance, Client: o.Client})
+		return p.dialProgram(s, Inbound{Source: o.Source, Destination: o.Destination, Port: t.Port, Instance: t.Instance, Client: o.Client})
 	}
 	s.place(t.Node, t.Port, DirectionOut)
 	if err := p.granted(t.Node, o.Destination); err != nil {
@@ -82,14 +82,15 @@ func (p *Proxy) reach(s *stream, o Origin) (side, error) {
 		port: t.Port, client: o.Client}, near.early)
 }
 
-// dialProgram connects to a program of this node.
-func (p *Proxy) dialProgram(in Inbound) (*endpoint, error) {
+// dialProgram connects a stream to a program of this node.
+func (p *Proxy) dialProgram(s *stream, in Inbound) (*endpoint, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
 	defer cancel()
 	conn, err := p.cfg.Router.Dial(ctx, in)
 	if err != nil {
 		return nil, asRefusal(err, policy.ReasonDial)
 	}
+	s.dialled(conn.LocalAddr())
 	e, err := newEndpoint(conn, &p.blocks)
 	if err != nil {
 		_ = conn.Close()

@@ -23,7 +23,8 @@ type Flow struct {
 	Node                identity.Name // the other node; "": none
 	Direction           string
 	Client              netip.AddrPort
-	Port                uint16 // the instance's once one is picked, before that the one asked for
+	DialledFrom         netip.AddrPort // of the connection to a program of this node: the peer that the program sees
+	Port                uint16         // the instance's once one is picked, before that the one asked for
 	Start               time.Time
 	Duration            time.Duration
 	Sent, Received      uint64        // bytes from source to destination, and back, that this node handed on

@@ -51,7 +51,7 @@ func (p *Proxy) inbound(l *lane, o opening) {
 	s.far = far
 	p.begin(s)
 	defer p.finish(s)
-	near, err := p.admit(l, o)
+	near, err := p.admit(s, l, o)
 	if err == nil {
 		if err = s.attach(&s.near, near); err != nil {
 			near.hurry()
@@ -77,7 +77,7 @@ func (s *stream) let(far *carried) {
 // admit decides where it counts: by the source that was proven on this lane,
 // the grants of the peer, and this node's own policy. Only then is the
 // destination proven, and the program dialled.
-func (p *Proxy) admit(l *lane, o opening) (*endpoint, error) {
+func (p *Proxy) admit(s *stream, l *lane, o opening) (*endpoint, error) {
 	if ok, _ := l.proven(o.source, time.Now()); !ok {
 		return nil, refuse(policy.ReasonProof, "node %s hasn't proven %s on this lane", l.peer.Name(), o.source)
 	}
@@ -96,6 +96,6 @@ func (p *Proxy) admit(l *lane, o opening) (*endpoint, error) {
 			return nil, err
 		}
 	}
-	return p.dialProgram(Inbound{Source: o.source, Destination: o.destination, Port: o.port, Instance: o.instance,
+	return p.dialProgram(s, Inbound{Source: o.source, Destination: o.destination, Port: o.port, Instance: o.instance,
 		Node: l.peer.Name(), Client: o.client})
 }

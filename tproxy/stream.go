@@ -5,6 +5,7 @@ package tproxy
 import (
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,6 +85,17 @@ func (s *stream) place(node identity.Name, port uint16, direction string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.record.Node, s.record.Port, s.record.Direction = node, port, direction
+}
+
+// dialled says from where a program of this node was called.
+func (s *stream) dialled(from net.Addr) {
+	at, ok := from.(*net.TCPAddr)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.record.DialledFrom = at.AddrPort()
 }
 
 // attach gives the stream a side; a stream that was cut meanwhile takes none.

@@ -19,8 +19,9 @@ func (e *env) flowsCommand() *cobra.Command {
 		Use:   "flows",
 		Short: "connections of this node: who, to whom, verdict and reason, bytes, duration",
 		Long: "Connections that this node refused, carries or carried, oldest first: the last\n" +
-			"thousand. Allowed connections within one node go from program to program and\n" +
-			"aren't listed.",
+			"four thousand. Allowed connections within one node go from program to program\n" +
+			"and aren't listed. With --json, dialled_from is the peer that a program of this\n" +
+			"node saw: it tells whose connection a line of that program's own log is.",
 		Example: "  tacit flows\n" +
 			"  tacit flows --follow",
 		Args: cobra.NoArgs,
@@ -50,27 +51,47 @@ func printRecords(w io.Writer, flows []api.FlowRecord) {
 
 // followFlows prints a line for each record that comes, until it is interrupted.
 func (e *env) followFlows(cmd *cobra.Command, list *api.FlowList) error {
-	last := list.Last
+	last := uint64(0)
 	for {
-		for _, f := range list.Flows {
-			if f.Live {
-				continue
-			}
-			if err := e.flowLine(f); err != nil {
-				return err
-			}
+		if err := e.flowLines(list, last); err != nil {
+			return err
 		}
+		pause := 300 * time.Millisecond
+		if list.Last > last+busyFlows {
+			pause = 10 * time.Millisecond // the daemon remembers only so many
+		}
+		last = list.Last
 		select {
 		case <-cmd.Context().Done():
 			return nil
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(pause):
 		}
 		var err error
 		if list, err = e.daemon().Flows(cmd.Context(), last); err != nil {
 			return err
 		}
-		last = list.Last
 	}
+}
+
+// busyFlows records within one pause are many.
+const busyFlows = 50
+
+// flowLines prints the records that came after one number, and says so on
+// standard error where the daemon has forgotten some of them.
+func (e *env) flowLines(list *api.FlowList, after uint64) error {
+	for _, f := range list.Flows {
+		if f.Live {
+			continue
+		}
+		if after != 0 && f.Seq > after+1 {
+			fmt.Fprintf(e.stderr, "%d connections are missing here: they came faster than they were read\n", f.Seq-after-1)
+		}
+		after = f.Seq
+		if err := e.flowLine(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *env) flowLine(f api.FlowRecord) error {

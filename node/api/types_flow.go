@@ -18,7 +18,8 @@ type FlowRecord struct {
 	Node        Name           `json:"node,omitempty"` // the other node
 	Direction   string         `json:"direction"`      // out, in, local, or hook: refused in the kernel
 	Client      netip.AddrPort `json:"client,omitzero"`
-	Target      netip.AddrPort `json:"target,omitzero"` // as dialled, for refusals in the kernel
+	DialledFrom netip.AddrPort `json:"dialled_from,omitzero"` // what a program of this node sees as its peer: in its own log, this flow's line
+	Target      netip.AddrPort `json:"target,omitzero"`       // as dialled, for refusals in the kernel
 	Port        uint16         `json:"port,omitempty"`
 	Program     string         `json:"program,omitempty"` // of refusals in the kernel
 	PID         uint32         `json:"pid,omitempty"`
