@@ -62,7 +62,7 @@ func spread(all []time.Duration) string {
 		return "none"
 	}
 	slices.Sort(all)
-	at := func(p int) time.Duration { return all[min(len(all)*p/100, len(all)-1)].Round(10 * time.Microsecond) }
+	at := func(p int) time.Duration { return all[min(len(all)*p/100, len(all)-1)].Round(time.Microsecond) }
 	return fmt.Sprintf("p50 %s, p99 %s, max %s of %d", at(50), at(99), at(100), len(all))
 }
 

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +28,7 @@ const (
 type plan struct {
 	Name    string   // that it claims to be
 	Targets []target // picked at random
-	Count   int      // of answered connections; 0: until it is killed
+	Count   int      // of answered connections; 0: until SIGTERM
 	Rate    int      // attempts a second; 0: as fast as they go
 	Workers int
 	Ports   [2]int // half of the sockets are bound to one of these; 0: none are
@@ -49,6 +50,7 @@ type caller struct {
 	began         time.Time
 	next          atomic.Int64 // attempts begun
 	answered, ids atomic.Int64
+	stopped       atomic.Bool
 	lines         chan string
 }
 
@@ -66,6 +68,9 @@ func call(file string) error {
 			c.bag = append(c.bag, i)
 		}
 	}
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, unix.SIGTERM)
+	go func() { <-asked; c.stopped.Store(true) }()
 	var wg sync.WaitGroup
 	for i := range c.Workers {
 		wg.Go(func() { c.work(rand.New(rand.NewPCG(c.Seed, uint64(i)))) })
@@ -83,7 +88,7 @@ func call(file string) error {
 }
 
 func (c *caller) work(r *rand.Rand) {
-	for c.Count == 0 || c.answered.Load() < int64(c.Count) {
+	for !c.stopped.Load() && (c.Count == 0 || c.answered.Load() < int64(c.Count)) {
 		n := c.next.Add(1)
 		if c.Rate > 0 {
 			after(time.Until(c.began.Add(time.Duration(n) * time.Second / time.Duration(c.Rate))))
@@ -105,7 +110,7 @@ func (c *caller) try(r *rand.Rand, a *attempt) string {
 		fd, err := c.open(r, c.Targets[a.target])
 		if err == nil {
 			began := time.Now()
-			err = step("connect", unix.Connect(fd, sockaddr(c.Targets[a.target].Addr)))
+			err = step("connect", connect(fd, sockaddr(c.Targets[a.target].Addr)))
 			a.took = time.Since(began)
 		}
 		if fd >= 0 && err == nil {
@@ -158,22 +163,56 @@ func (c *caller) exchange(fd int, a *attempt) error {
 	}
 	answer := make([]byte, 16)
 	for got := 0; got < 3; {
-		n, err := unix.Read(fd, answer[got:])
+		n, err := read(fd, answer[got:])
 		if err != nil {
-			return step("read", err)
-		}
-		if n == 0 {
-			return errors.New("read:CLOSED")
+			return err
 		}
 		got += n
 	}
 	switch end {
 	case "s":
-		_, _ = unix.Read(fd, answer)
+		_, _ = read(fd, answer)
 	case "r":
 		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 	return nil
+}
+
+// connect goes on where Go's own signals interrupt it.
+func connect(fd int, to unix.Sockaddr) error {
+	err := unix.Connect(fd, to)
+	if !errors.Is(err, unix.EINTR) {
+		return err
+	}
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, int(callLimit.Milliseconds()))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n == 0 {
+			return errors.Join(err, unix.ETIMEDOUT)
+		}
+		code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && code != 0 {
+			err = unix.Errno(code)
+		}
+		return err
+	}
+}
+
+func read(fd int, into []byte) (int, error) {
+	for {
+		n, err := unix.Read(fd, into)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return 0, step("read", err)
+		case n == 0:
+			return 0, errors.New("read:CLOSED")
+		default:
+			return n, nil
+		}
+	}
 }
 
 func portOf(fd int) uint16 {

@@ -147,7 +147,8 @@ func (v *verdict) judgeServed(destination string, s served, carried map[place][]
 		}
 		return
 	}
-	if strings.HasSuffix(s.peer, ":"+s.port) && !v.at[s.id].V6Only {
+	same := s.name < service(services/2) == (destination < service(services/2))
+	if same && !v.at[s.id].V6Only && strings.HasSuffix(s.peer, ":"+s.port) {
 		v.direct++
 		return
 	}

@@ -122,19 +122,20 @@ func (h *Host) stop(t testing.TB, d *Daemon) {
 // a success.
 func (h *Host) Stop(t testing.TB) {
 	t.Helper()
-	h.stop(t, h.current(t))
+	h.stop(t, h.Current(t))
 }
 
 // Kill kills the host's daemon, which has no time to do anything about it.
 func (h *Host) Kill(t testing.TB) {
 	t.Helper()
-	d := h.current(t)
+	d := h.Current(t)
 	d.wanted = true
 	d.Signal(syscall.SIGKILL)
 	<-d.ended
 }
 
-func (h *Host) current(t testing.TB) *Daemon {
+// Current is the daemon that was started last.
+func (h *Host) Current(t testing.TB) *Daemon {
 	t.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
