@@ -131,6 +131,13 @@ func (v *verdict) judgeServed(destination string, s served, carried map[place][]
 		v.sample("%s was told %+v; its caller says %+v", destination, s, a)
 		return
 	}
+	// from program to program, the peer is the caller's own port. By chance the
+	// daemon's may be the same number: on one node only a socket for IPv6 is carried.
+	same := s.name < service(services/2) == (destination < service(services/2))
+	if same && !v.at[s.id].V6Only && strings.HasSuffix(s.peer, ":"+s.port) {
+		v.direct++
+		return
+	}
 	key := place{destination, s.peer, s.port}
 	if flows := carried[key]; len(flows) > 0 {
 		if carried[key] = flows[1:]; len(flows) == 1 {
@@ -145,11 +152,6 @@ func (v *verdict) judgeServed(destination string, s served, carried map[place][]
 		} else {
 			v.carriedAway++
 		}
-		return
-	}
-	same := s.name < service(services/2) == (destination < service(services/2))
-	if same && !v.at[s.id].V6Only && strings.HasSuffix(s.peer, ":"+s.port) {
-		v.direct++
 		return
 	}
 	v.unmatched++
