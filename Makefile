@@ -7,7 +7,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)"
 BENCH ?= ../shared/bench
 
-.PHONY: help build deps deps-generate deps-bench generate generate-check lint test test-race demo bench clean
+.PHONY: help build deps deps-generate deps-bench generate generate-check lint test soak test-race demo bench clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,13 +38,18 @@ test: deps build ## every test, as root
 	@$(GOBUILD) -o bin/ ./internal/testhost/probe
 	build/test.sh
 
+soak: deps build ## the full counts: connections, crashes, flushed tables
+	@$(GOBUILD) -o bin/ ./internal/testhost/probe
+	build/soak.sh
+
 test-race: ## the race detector, in the rooms that need no kernel
 	go test -race -count=1 -timeout 8m $$(go list ./... | grep -Ev '^tacit/(cmd|internal|bpf|redirect|policy/kernel)(/|$$)')
 
 demo: deps build ## three hosts, one connection from name to proof
 	demo/run.sh bin
 
-bench: deps-bench build ## beside haproxy, by the harness in BENCH
+bench: deps-bench build ## what the hooks cost; beside haproxy, by the harness in BENCH
+	bench/hooks.sh
 	@if [ -x $(BENCH)/bench ]; then \
 		TACIT_BIN=$(CURDIR)/bin BENCH_SYSTEMS=$(CURDIR)/bench $(BENCH)/bench quick tacit haproxy; \
 	else \

@@ -2,4 +2,221 @@
 
 package soak
 
-func names([]string) error { return nil }
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"tacit/internal/testhost"
+)
+
+// names looks the names given up until it is ended, four at a time: a question
+// that a dying daemon took with it waits for the asker's own time-out. A line
+// is the name, when it was asked for, and an address or the error.
+func names(list []string) error {
+	for range 3 {
+		go lookUp(list)
+	}
+	lookUp(list)
+	return nil
+}
+
+func lookUp(list []string) {
+	for i := 0; ; i++ {
+		name, began := list[i%len(list)], time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		r := net.Resolver{PreferGo: true}
+		got, err := r.LookupNetIP(ctx, "ip4", name)
+		cancel()
+		said := "none"
+		if err != nil {
+			said = strings.ReplaceAll(err.Error(), " ", "_")
+		} else if len(got) > 0 {
+			said = got[0].String()
+		}
+		fmt.Println(name, began.UnixNano(), time.Since(began).Nanoseconds(), said)
+		after(20 * time.Millisecond)
+	}
+}
+
+// wildcard is a resolver that has an answer for every name, and remembers what
+// it was asked.
+type wildcard struct {
+	mu    sync.Mutex
+	asked []string
+}
+
+const outsideAddress = "192.0.2.7"
+
+func (w *wildcard) serve(t *testing.T, h *testhost.Host) {
+	t.Helper()
+	pc, err := h.ListenPacket("udp4", h.Addr.String()+":53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() { pc.Close(); wg.Wait() })
+	wg.Go(func() {
+		for buf := make([]byte, 1500); ; {
+			n, from, err := pc.ReadFrom(buf)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				continue // of another datagram, which nobody took
+			}
+			if reply, name := answer(buf[:n]); reply != nil {
+				w.mu.Lock()
+				w.asked = append(w.asked, name)
+				w.mu.Unlock()
+				_, _ = pc.WriteTo(reply, from)
+			}
+		}
+	})
+}
+
+// heard are the names asked for so far.
+func (w *wildcard) heard() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.asked)
+}
+
+// answer replies to a query for an IPv4 address with outsideAddress, and to
+// any other with nothing (RFC 1035, section 4).
+func answer(q []byte) (reply []byte, name string) {
+	if len(q) < 17 {
+		return nil, ""
+	}
+	at, labels := 12, []string{}
+	for at < len(q) && q[at] != 0 {
+		end := at + 1 + int(q[at])
+		if end >= len(q) {
+			return nil, ""
+		}
+		labels = append(labels, strings.ToLower(string(q[at+1:end])))
+		at = end
+	}
+	if at+5 > len(q) {
+		return nil, ""
+	}
+	kind := binary.BigEndian.Uint16(q[at+1:])
+	reply = append(reply, q[:at+5]...)
+	copy(reply[2:], []byte{0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}) // a response; one question, nothing else
+	if kind == 1 {
+		reply[7] = 1
+		reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 192, 0, 2, 7)
+	}
+	return reply, strings.Join(labels, ".")
+}
+
+// lookup is one line of names.
+type lookup struct {
+	name, said string
+	start      time.Time
+	took       time.Duration
+}
+
+func lookups(text string) []lookup {
+	var out []lookup
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) == 4 && strings.HasSuffix(line, "\n") {
+			out = append(out, lookup{f[0], f[3], time.Unix(0, number(f[1])), time.Duration(number(f[2]))})
+		}
+	}
+	return out
+}
+
+// TestNamesAfterACrash: names outside the mesh resolve again at once; mesh
+// names don't, and a resolver that has an answer for everything never hears of
+// them.
+func TestNamesAfterACrash(t *testing.T) {
+	net := testhost.NewNet(t)
+	resolver := net.Host(t, "resolver")
+	var w wildcard
+	w.serve(t, resolver)
+	h := net.Host(t, "host1")
+	h.SetResolvConf(t, "nameserver "+resolver.Addr.String()+"\noptions timeout:1\n")
+	h.Daemon(t, "--bootstrap", "--log-level", "warn")
+	m := &mesh{t: t, net: net, host1: h}
+	m.server(h, "db", dbPort, "127.0.0.1")
+	m.workload(h, "web")
+	inMesh := []string{"db.", "db.mesh.", "db.service.consul.", "db.virtual.consul."}
+	var askers []*testhost.Process
+	for _, cgroup := range []string{cgroupOf("web"), "user"} {
+		for _, list := range [][]string{{"outside.example."}, inMesh} {
+			words := program(t, append([]string{"names"}, list...)...)
+			askers = append(askers, h.Start(t, cgroup, words[0], words[1:]...))
+		}
+	}
+	for i, p := range askers {
+		eventually(t, "names resolve", []string{outsideAddress, " 240."}[i%2], p.Output)
+	}
+	var outages []time.Duration
+	for range size(2, 20) {
+		outages = append(outages, crashNames(t, h, askers))
+	}
+	for _, p := range askers {
+		p.Signal(syscall.SIGKILL)
+		<-p.Ended()
+	}
+	count(t, "names: outside the mesh, again after a crash", "1 s", spread(outages), outages[len(outages)-1] < time.Second)
+	wrong := 0
+	for _, p := range []*testhost.Process{askers[1], askers[3]} {
+		for _, l := range lookups(p.Output()) {
+			if l.said == outsideAddress {
+				wrong++
+			}
+		}
+	}
+	zero(t, "names: of the mesh, answered by the wildcard resolver", wrong)
+	heard := map[string]int{}
+	for _, name := range w.heard() {
+		if slices.Contains(inMesh, name+".") {
+			heard[name]++
+		}
+	}
+	count(t, "names: of the mesh, heard by the wildcard resolver", "none", heard, len(heard) == 0)
+}
+
+// crashNames kills the daemon, waits for names from outside the mesh, and
+// starts it again. It returns after how long one was answered that was asked
+// for since, for the slower asker.
+func crashNames(t *testing.T, h *testhost.Host, askers []*testhost.Process) time.Duration {
+	t.Helper()
+	h.Kill(t)
+	killed, slowest := time.Now(), time.Duration(0)
+	for _, p := range []*testhost.Process{askers[0], askers[2]} {
+		testhost.Eventually(t, 20*time.Second, "outside names resolve", func() error {
+			for _, l := range lookups(p.Output()) {
+				if l.said == outsideAddress && l.start.After(killed) {
+					slowest = max(slowest, l.start.Add(l.took).Sub(killed))
+					return nil
+				}
+			}
+			return errors.New(tail(p.Output()))
+		})
+	}
+	after(300 * time.Millisecond) // for mesh names to be asked for
+	began := time.Now()
+	h.Daemon(t, "--log-level", "warn")
+	for _, p := range []*testhost.Process{askers[1], askers[3]} {
+		testhost.Eventually(t, 20*time.Second, "mesh names resolve again", func() error {
+			for _, l := range lookups(p.Output()) {
+				if l.start.After(began) && strings.HasPrefix(l.said, "240.") {
+					return nil
+				}
+			}
+			return errors.New(tail(p.Output()))
+		})
+	}
+	return slowest
+}
