@@ -35,7 +35,7 @@ var (
 // thread is in the namespace until the test ends.
 type host struct {
 	*Objects
-	t      *testing.T
+	t      testing.TB
 	conf   Config
 	cgroup string
 	ns     string
@@ -43,7 +43,7 @@ type host struct {
 
 // newHost loads the programs. The daemon's cgroup is the child "daemon"; web
 // and db are enrolled by cgroups of their names.
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
 	h := bareHost(t)
 	var err error
@@ -60,7 +60,7 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
-func bareHost(t *testing.T) *host {
+func bareHost(t testing.TB) *host {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("the programs need root")
@@ -89,7 +89,7 @@ func (h *host) ok(err error) {
 
 // enterNamespace moves the test's thread into a namespace of its own, with
 // the routes that the host would have. The thread dies with the test.
-func enterNamespace(t *testing.T) string {
+func enterNamespace(t testing.TB) string {
 	t.Helper()
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -100,7 +100,7 @@ func enterNamespace(t *testing.T) string {
 	return fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid())
 }
 
-func run(t *testing.T, lines ...string) {
+func run(t testing.TB, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
 		words := strings.Fields(line)
@@ -111,7 +111,7 @@ func run(t *testing.T, lines ...string) {
 }
 
 // testCgroup is a new child of the v2 tree's root.
-func testCgroup(t *testing.T) string {
+func testCgroup(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -133,7 +133,7 @@ func testCgroup(t *testing.T) string {
 	return ""
 }
 
-func removeCgroups(t *testing.T, dir string) {
+func removeCgroups(t testing.TB, dir string) {
 	var dirs []string
 	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
@@ -232,7 +232,7 @@ func (h *host) proxy() (v4, v6 *net.TCPListener) {
 
 func port(ln net.Listener) uint16 { return uint16(ln.Addr().(*net.TCPAddr).Port) }
 
-func fd(t *testing.T, c syscall.Conn) int {
+func fd(t testing.TB, c syscall.Conn) int {
 	t.Helper()
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -246,7 +246,7 @@ func fd(t *testing.T, c syscall.Conn) int {
 }
 
 // accept returns the next connection within 5 s.
-func accept(t *testing.T, ln *net.TCPListener) *net.TCPConn {
+func accept(t testing.TB, ln *net.TCPListener) *net.TCPConn {
 	t.Helper()
 	if err := ln.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		t.Fatal(err)
@@ -291,7 +291,7 @@ func (h *host) lastEvent(want Reason) Event {
 	return found
 }
 
-func eventually(t *testing.T, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); !f(); runtime.Gosched() {
 		if time.Now().After(end) {

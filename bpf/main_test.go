@@ -39,6 +39,8 @@ func help(words []string) error {
 	switch words[0] {
 	case "connect", "mptcp", "v6only", "hold", "again":
 		return helpConnect(words[0], words[1:])
+	case "many": // N connections, each reset at once
+		return helpMany(words[1], words[2])
 	case "udp":
 		return helpUDP(words[1], words[2])
 	case "names":
@@ -97,6 +99,29 @@ func helpConnect(how string, targets []string) error {
 		err = io.EOF
 	}
 	return err
+}
+
+// helpMany prints "ok" or the errno, of the last connect: all go the same way.
+func helpMany(target, count string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	to, said := sockaddr(target), "ok"
+	for range n {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		if err := unix.Connect(fd, to); err != nil {
+			said = unix.ErrnoName(err.(unix.Errno))
+		}
+		if err := errors.Join(unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}), unix.Close(fd)); err != nil {
+			return err
+		}
+	}
+	fmt.Println(said)
+	return nil
 }
 
 // connectFD connects and prints the peer that getpeername tells.
