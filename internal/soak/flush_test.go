@@ -37,9 +37,12 @@ const all = `
 for f in -4 -6; do ip $f rule; ip $f route show table all | sed 's/ expires [0-9]*sec//' | sort; done
 for ipt in iptables ip6tables; do $ipt-save | sed 's/ \[[0-9]*:[0-9]*\]//; /^#/d'; done`
 
-// ours prints what tacit has put there.
-const ours = `
+// routes and ours print what tacit has put there.
+const routes = `
 for f in -4 -6; do ip $f rule show priority 1160; for t in local 11600; do ip $f route show table $t proto 116; done; done
+`
+
+const ours = routes + `
 for ipt in iptables ip6tables; do $ipt -t mangle -S | grep TACIT; done; true`
 
 // only takes away what is tacit's; everything takes the whole firewall away,
@@ -70,6 +73,8 @@ type flushBed struct {
 	box      *testhost.Host
 	before   map[*testhost.Host]string // tacit
 	want     map[*testhost.Host]string // of ours
+	way      map[*testhost.Host]string // routes alone
+	again    []time.Duration
 	repaired []time.Duration
 	flushes  int
 	late     int
@@ -96,14 +101,15 @@ func TestFlush(t *testing.T) {
 	testhost.Eventually(t, 20*time.Second, "web is answered", func() error { return b.answeredSince(b.host1, time.Now().Add(-time.Second)) })
 	b.rest()
 	figure(t, "flush: how often", "%d", b.flushes)
-	count(t, "flush: repaired", "1 s", spread(b.repaired), b.late == 0)
+	figure(t, "flush: routes and rules there again", "%s", spread(b.again))
+	count(t, "flush: repaired, chains too", "1 s", spread(b.repaired), b.late == 0)
 	b.closed(t, "flush")
 	b.shares(t)
 }
 
 func newFlushBed(t *testing.T) *flushBed {
 	t.Helper()
-	b := &flushBed{before: map[*testhost.Host]string{}, want: map[*testhost.Host]string{}}
+	b := &flushBed{before: map[*testhost.Host]string{}, want: map[*testhost.Host]string{}, way: map[*testhost.Host]string{}}
 	b.bed = newBed(t, func(h *testhost.Host) {
 		for _, line := range []string{foreign, fmt.Sprintf("iptables-save >%[1]s.4; ip6tables-save >%[1]s.6", h.Dir+"/foreign")} {
 			if out, exit := h.Run(t, "", "sh", "-ec", line); exit != 0 {
@@ -119,7 +125,7 @@ func newFlushBed(t *testing.T) *flushBed {
 	b.tacit(b.host1, "intention", "allow", "app", "db", "--wait", "--timeout", "30s")
 	for _, h := range []*testhost.Host{b.host1, b.host2} {
 		b.before[h] = theirs(b.ask(h, all))
-		b.want[h] = b.ask(h, ours)
+		b.want[h], b.way[h] = b.ask(h, ours), b.ask(h, routes)
 	}
 	return b
 }
@@ -174,6 +180,13 @@ func (b *flushBed) loop(d time.Duration, script func(*testhost.Host) string, wai
 // repair waits until all of ours is there again.
 func (b *flushBed) repair(h *testhost.Host, began time.Time) {
 	b.t.Helper()
+	testhost.Eventually(b.t, 20*time.Second, h.Name+" has its routes", func() error {
+		if now := b.ask(h, routes); now != b.way[h] {
+			return fmt.Errorf("is\n%s\nwant\n%s", now, b.way[h])
+		}
+		return nil
+	})
+	b.again = append(b.again, time.Since(began))
 	testhost.Eventually(b.t, 20*time.Second, h.Name+" is repaired", func() error {
 		if now := b.ask(h, ours); now != b.want[h] {
 			return fmt.Errorf("is\n%s\nwant\n%s", now, b.want[h])
