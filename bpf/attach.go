@@ -32,6 +32,7 @@ func (o *Objects) hooks() []*hook {
 		{name: "sock_release", prog: m.MeshRelease, attach: ebpf.AttachCgroupInetSockRelease},
 		{name: "post_bind4", prog: m.MeshBind4, attach: ebpf.AttachCGroupInet4PostBind},
 		{name: "post_bind6", prog: m.MeshBind6, attach: ebpf.AttachCGroupInet6PostBind},
+		{name: "connect_unix", prog: m.MeshUnix, attach: ebpf.AttachCgroupUnixConnect},
 		{name: "sockops", prog: m.MeshSockops, attach: ebpf.AttachCGroupSockOps},
 		{name: "getpeername4", prog: m.MeshPeername4, attach: ebpf.AttachCgroupInet4GetPeername},
 		{name: "getpeername6", prog: m.MeshPeername6, attach: ebpf.AttachCgroupInet6GetPeername},

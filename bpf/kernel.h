@@ -61,4 +61,11 @@ struct bpf_iter__tcp {
 	struct bpf_iter_meta *meta;
 	struct sock_common *sk_common;
 };
+struct sockaddr_un {
+	unsigned short sun_family;
+	char sun_path[108];
+};
+struct bpf_sock_addr_kern {
+	void *uaddr;
+};
 #pragma clang attribute pop

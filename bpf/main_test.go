@@ -51,6 +51,12 @@ func help(words []string) error {
 			err = syscall.Setuid(uid)
 		}
 		return errors.Join(err, help(words[2:]))
+	case "unix":
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Connect(fd, &unix.SockaddrUnix{Name: words[1]})
+		}
+		return err
 	case "ask":
 		err := helpAsk(words[1], words[2])
 		if err == nil {

@@ -21,6 +21,7 @@
 #include "connect.h"
 #include "lookup.h"
 #include "egress.h"
+#include "unix.h"
 #include "origins.h"
 #include "sweep.h"
 
@@ -144,6 +145,12 @@ int mesh_peername6(struct bpf_sock_addr *ctx)
 	if (on_peername(ctx, &peer))
 		write6(ctx, &peer);
 	return 1;
+}
+
+SEC("cgroup/connect_unix")
+int mesh_unix(struct bpf_sock_addr *ctx)
+{
+	return on_unix(ctx) ? 1 : refused();
 }
 
 SEC("cgroup/sock_create")

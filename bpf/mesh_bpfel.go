@@ -250,6 +250,7 @@ const (
 	meshProgMeshSendmsg6  = "mesh_sendmsg6"
 	meshProgMeshSockops   = "mesh_sockops"
 	meshProgMeshSweep     = "mesh_sweep"
+	meshProgMeshUnix      = "mesh_unix"
 	meshVarDescribeEvent  = "describe_event"
 )
 
@@ -313,6 +314,7 @@ type meshProgramSpecs struct {
 	MeshSendmsg6  *ebpf.ProgramSpec `ebpf:"mesh_sendmsg6"`
 	MeshSockops   *ebpf.ProgramSpec `ebpf:"mesh_sockops"`
 	MeshSweep     *ebpf.ProgramSpec `ebpf:"mesh_sweep"`
+	MeshUnix      *ebpf.ProgramSpec `ebpf:"mesh_unix"`
 }
 
 // meshMapSpecs contains maps before they are loaded into the kernel.
@@ -459,6 +461,7 @@ type meshPrograms struct {
 	MeshSendmsg6  *ebpf.Program `ebpf:"mesh_sendmsg6"`
 	MeshSockops   *ebpf.Program `ebpf:"mesh_sockops"`
 	MeshSweep     *ebpf.Program `ebpf:"mesh_sweep"`
+	MeshUnix      *ebpf.Program `ebpf:"mesh_unix"`
 }
 
 func (p *meshPrograms) Close() error {
@@ -481,6 +484,7 @@ func (p *meshPrograms) Close() error {
 		p.MeshSendmsg6,
 		p.MeshSockops,
 		p.MeshSweep,
+		p.MeshUnix,
 	)
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // names answers queries from a process of its own in a cgroup.
@@ -61,6 +63,32 @@ func TestNames(t *testing.T) {
 	if out := h.do("nobody", "udp", "sendto", "10.9.9.9:53"); strings.HasPrefix(out, "answer") {
 		t.Errorf("without the daemon: %s", out)
 	}
+}
+
+// TestLookUpsByUnix: while the daemon answers names, a workload's libc is sent
+// away from those who would ask in its place, and asks by DNS.
+func TestLookUpsByUnix(t *testing.T) {
+	h := newHost(t)
+	none := unix.ENOENT.Error()
+	try := func(cgroup, path, want string) {
+		t.Helper()
+		if out := h.do(cgroup, "unix", path); out != want {
+			t.Errorf("%s to %s: %s, want %s", cgroup, path, out, want)
+		}
+	}
+	const nscd = "/run/nscd/socket"
+	try("web", nscd, none)
+	alive := h.listen("127.0.0.1:0")
+	h.ok(h.SetServing(fd(t, alive)))
+	for _, path := range []string{nscd, "/var/run/nscd/socket", "/run/systemd/resolve/io.systemd.Resolve"} {
+		try("web", path, unix.ECONNREFUSED.Error())
+		try("nobody", path, none)
+	}
+	for _, path := range []string{"/run/nscd/socket2", "/run/nscd/socke", "/run/none", "none"} {
+		try("web", path, none)
+	}
+	h.ok(alive.Close())
+	try("web", nscd, none)
 }
 
 // TestUDPToServices: connecting is silent, since libc sorts addresses so;
