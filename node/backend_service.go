@@ -51,6 +51,9 @@ func (b backend) Register(_ context.Context, r api.Registration) (*api.RegisterR
 	if err := b.n.local.Load().clash(d); err != nil {
 		return nil, api.Refused("tacit services lists the ports", "%s", err)
 	}
+	if err := b.n.cfg.Exclude.clash(d); err != nil {
+		return nil, api.Refused("", "%s", err)
+	}
 	if old, ok := b.n.local.Load().byID(d.ID); ok && old.Port != 0 && d.Port == 0 {
 		return nil, api.Refused(fmt.Sprintf("give --port %d, or deregister it first", old.Port), "%s is registered with port %d, and this would drop it", d.ID, old.Port)
 	}

@@ -136,6 +136,7 @@ func fdOf(ln *net.TCPListener) (int, error) {
 func (n *Node) redirectConfig() redirect.Config {
 	c := redirect.Config{Range4: n.cfg.Range4, Range6: n.cfg.Range6, IPv6: hasIPv6(), TPROXY: n.cfg.Redirect != "sockets",
 		Resolvers: n.resolvers.addrs()}
+	c.Exclude = redirect.Exclude{Ports: n.cfg.Exclude.Ports, CIDRs: n.cfg.Exclude.CIDRs}
 	if !n.gateless {
 		c.Alive = n.objects.AlivePath()
 	}

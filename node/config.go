@@ -40,6 +40,7 @@ type Config struct {
 	Range6      netip.Prefix
 	LeafTTL     time.Duration // life of the certificates that this node's authority issues
 	ResolvConf  string        // whose name servers are captured
+	Exclude     Exclude       // what is left alone
 
 	// Room in the kernel's maps. What doesn't fit is refused, and status says so.
 	MaxIntentions, MaxWorkloads, MaxConnecting uint32
@@ -83,6 +84,9 @@ func (c Config) settle() (*settled, error) {
 		return nil, fmt.Errorf("--address %s: give one address that other nodes reach", c.Address)
 	}
 	if err := c.checkRanges(); err != nil {
+		return nil, err
+	}
+	if s.Exclude, err = c.Exclude.settle(s.Cgroup, c.Range4, c.Range6); err != nil {
 		return nil, err
 	}
 	return s, c.checkModes()

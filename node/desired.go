@@ -15,6 +15,8 @@ func (n *Node) desired() kernel.State {
 	local, cat := n.local.Load(), n.catalog.Load()
 	s := kernel.State{Table: n.table.Load(), Workloads: n.workloads(local), Locals: n.localAddrs(), Guards: n.guards(local)}
 	s.Domains, s.Hosts = n.meshNames(cat)
+	x := n.excluded
+	s.Exempt = kernel.Exempt{Cgroups: x.cgroups, Users: x.uids, Ports: x.ports, Nets: x.cidrs}
 	for _, svc := range cat.Services() {
 		s.Endpoints = append(s.Endpoints, endpoints(cat, local, svc)...)
 		for _, in := range cat.Instances(svc) {

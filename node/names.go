@@ -113,6 +113,7 @@ func (r *resolvers) reload() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.suffix = search
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return r.n.cfg.Exclude.covers(netip.AddrPortFrom(a, 53)) })
 	kept := r.list[:0:0]
 	for _, old := range r.list {
 		if slices.Contains(addrs, old.addr) {

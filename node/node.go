@@ -76,6 +76,7 @@ type Node struct {
 	swept     [32]byte               // the ledger's digest at the last sweep
 	addrs     []netip.Addr           // this node's own, as last listed
 	up        map[identity.Name]bool // nodes that answered at the last reconciliation
+	excluded  exclusions             // as last looked at
 	unsaved   []ledger.Record        // guarded by signing: not on disk yet
 	inForce   atomic.Pointer[string] // digest of the policy that the maps hold
 	sweepDue  atomic.Bool

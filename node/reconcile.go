@@ -48,6 +48,7 @@ func (n *Node) reconcile() {
 	defer n.applying.Unlock()
 	n.saveAgain()
 	n.local.Store(n.lookAtLocal())
+	n.excluded = n.exclusions(n.local.Load())
 	n.publish()
 	up := n.alive()
 	n.catalog.Store(catalog.New(n.cfg.name, n.member.ledger, func(name identity.Name) bool { return up[name] }))

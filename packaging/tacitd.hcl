@@ -61,6 +61,20 @@
 # The file that names the resolvers whose queries are answered for the mesh.
 # resolv_conf = "/etc/resolv.conf"
 
+# What this node leaves alone: connections to these ports and networks, and
+# connections and name look-ups of these users and of the programs in these
+# cgroups (paths below the root that is hooked). They are never judged, captured
+# or rewritten. It opens nothing of the mesh: the port of a strict service on
+# this node stays closed to plain connections from everybody, a program that is
+# a workload stays one, and virtual addresses are always the mesh's. A service
+# whose port is named here is reported, and its port is not excluded. Example:
+# exclude {
+#   ports   = [9100]
+#   cidrs   = ["192.0.2.0/24", "2001:db8::/32"]
+#   uids    = [0]
+#   cgroups = ["system.slice/sshd.service"]
+# }
+
 # Life of the certificates that this node's authority issues; each is renewed
 # long before its end.
 # leaf_ttl = "1h0m0s"

@@ -12,14 +12,16 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclparse"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/spf13/pflag"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 )
 
 // applyFile sets every flag that the config file names and the command line
-// doesn't. Errors name file, line and key.
-func applyFile(path string, f *pflag.FlagSet) error {
+// doesn't, and returns where the lists of its exclude block stand. Errors name
+// file, line and key.
+func applyFile(path string, f *pflag.FlagSet) (excluded map[string]string, err error) {
 	p := hclparse.NewParser()
 	parse := p.ParseHCLFile
 	if strings.HasSuffix(path, ".json") {
@@ -27,11 +29,18 @@ func applyFile(path string, f *pflag.FlagSet) error {
 	}
 	file, diags := parse(path)
 	if diags.HasErrors() {
-		return fmt.Errorf("config: %s", firstError(diags))
+		return nil, fmt.Errorf("config: %s", firstError(diags))
 	}
-	attrs, diags := file.Body.JustAttributes()
+	blocks, rest, diags := file.Body.PartialContent(&hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{{Type: "exclude"}}})
 	if diags.HasErrors() {
-		return fmt.Errorf("config: %s", firstError(diags))
+		return nil, fmt.Errorf("config: %s", firstError(diags))
+	}
+	attrs, diags := withoutExclude(rest).JustAttributes()
+	if diags.HasErrors() {
+		return nil, fmt.Errorf("config: %s", firstError(diags))
+	}
+	if excluded, err = applyExclude(path, blocks.Blocks, f); err != nil {
+		return nil, err
 	}
 	lines := map[string]int{} // of each flag
 	for _, attr := range inOrder(attrs) {
@@ -41,11 +50,23 @@ func applyFile(path string, f *pflag.FlagSet) error {
 			err = fmt.Errorf("set twice, before in line %d", before)
 		}
 		if err != nil {
-			return fmt.Errorf("config: %s:%d: %s: %w", path, line, attr.Name, err)
+			return nil, fmt.Errorf("config: %s:%d: %s: %w", path, line, attr.Name, err)
 		}
 		lines[name] = line
 	}
-	return nil
+	return excluded, nil
+}
+
+// withoutExclude hides the block that has been read: HCL's own body still
+// complains of it, JSON's doesn't.
+func withoutExclude(rest hcl.Body) hcl.Body {
+	body, ok := rest.(*hclsyntax.Body)
+	if !ok {
+		return rest
+	}
+	others := *body
+	others.Blocks = slices.DeleteFunc(slices.Clone(body.Blocks), func(b *hclsyntax.Block) bool { return b.Type == "exclude" })
+	return &others
 }
 
 // inOrder returns the attributes as the file has them, so that the first
@@ -67,10 +88,18 @@ func isSetting(name string) bool {
 }
 
 func applyKey(f *pflag.FlagSet, name string, expr hcl.Expression) error {
+	if inExclude(name) {
+		return errors.New("is a block: write exclude { ports = [22] }, with ports, cidrs, uids and cgroups")
+	}
 	flag := f.Lookup(name)
 	if flag == nil || !isSetting(name) {
 		return errors.New("no such setting; tacitd --help lists them")
 	}
+	return setFlag(flag, expr)
+}
+
+// setFlag gives a flag the value of an expression, unless it is on the command line.
+func setFlag(flag *pflag.Flag, expr hcl.Expression) error {
 	value, diags := expr.Value(nil)
 	if diags.HasErrors() {
 		return errors.New(diags[0].Summary)

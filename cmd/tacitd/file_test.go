@@ -29,8 +29,20 @@ func settings() map[string]struct{ flag, hcl string } {
 		"gossip-port": same("17946"), "lane-port": same("17947"), "virtual-range4": text("10.0.0.0/8"),
 		"virtual-range6": text("fd00::/16"), "leaf-ttl": text("90s"), "resolv-conf": text("/resolv"),
 		"max-intentions": {"64", "64"}, "max-workloads": {"65", "65"}, "max-connecting": {"66", "66"},
+		"exclude-port": {"22,9100", "[22, 9100]"}, "exclude-cidr": {"10.9.0.0/16,fd00::/8", `["10.9.0.0/16", "fd00::/8"]`},
+		"exclude-uid": {"0,4242", `["root", 4242]`}, "exclude-cgroup": text("system.slice/sshd.service"),
 		"log-format": text("json"), "log-level": text("debug"),
 	}
+}
+
+// excludeKey is the key of the exclude block that a flag stands for.
+func excludeKey(flag string) string {
+	for key, name := range excludeKeys {
+		if name == flag {
+			return key
+		}
+	}
+	return ""
 }
 
 // parse is what tacitd makes of these arguments.
@@ -76,14 +88,21 @@ func TestSettingsAreComplete(t *testing.T) {
 // TestFileSaysWhatFlagsSay: the same settings by flags, by HCL and by JSON,
 // with _ and with -, give the same config.
 func TestFileSaysWhatFlagsSay(t *testing.T) {
-	var args, hcl, dashed, jsonText []string
+	var args, hcl, dashed, jsonText, block, jsonBlock []string
 	for name, s := range settings() {
 		key := strings.ReplaceAll(name, "-", "_")
 		args = append(args, "--"+name+"="+s.flag)
+		if key := excludeKey(name); key != "" {
+			block = append(block, key+" = "+s.hcl)
+			jsonBlock = append(jsonBlock, fmt.Sprintf("%q: %s", key, s.hcl))
+			continue
+		}
 		hcl = append(hcl, key+" = "+s.hcl)
 		dashed = append(dashed, name+" = "+s.hcl)
 		jsonText = append(jsonText, fmt.Sprintf("%q: %s", key, s.hcl))
 	}
+	exclude := "\nexclude {\n" + strings.Join(block, "\n") + "\n}\n"
+	jsonText = append(jsonText, `"exclude": {`+strings.Join(jsonBlock, ",")+"}")
 	want, err := parse(args...)
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +112,7 @@ func TestFileSaysWhatFlagsSay(t *testing.T) {
 		t.Fatal(err)
 	}
 	want.Log, nothing.Log = nil, nil
+	want.Exclude.At = nil
 	for i, v := 0, reflect.ValueOf(want); i < v.NumField(); i++ {
 		field := v.Type().Field(i).Name
 		if field != "Log" && field != "Version" && reflect.DeepEqual(v.Field(i).Interface(), reflect.ValueOf(nothing).Field(i).Interface()) {
@@ -100,7 +120,7 @@ func TestFileSaysWhatFlagsSay(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{
-		"under.hcl": strings.Join(hcl, "\n"), "dashed.hcl": strings.Join(dashed, "\n"), "no-suffix": strings.Join(hcl, "\n"),
+		"under.hcl": strings.Join(hcl, "\n") + exclude, "dashed.hcl": exclude + strings.Join(dashed, "\n"), "no-suffix": strings.Join(hcl, "\n") + exclude,
 		"under.json": "{" + strings.Join(jsonText, ",") + "}",
 	} {
 		got, err := parse("--config", write(t, name, text))
@@ -108,7 +128,7 @@ func TestFileSaysWhatFlagsSay(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		got.Log = nil
+		got.Log, got.Exclude.At = nil, nil
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n%+v, want\n%+v", name, got, want)
 		}
@@ -127,6 +147,9 @@ func TestFlagsWin(t *testing.T) {
 		file := map[string]any{name: "7"}
 		if name == "bootstrap" {
 			file[name] = false
+		}
+		if key := excludeKey(name); key != "" {
+			file = map[string]any{"exclude": map[string]any{key: 7}}
 		}
 		text, err := json.Marshal(file)
 		if err != nil {
@@ -200,6 +223,20 @@ func TestBadFiles(t *testing.T) {
 		"set twice, same key":     {"a.hcl", "node = \"a\"\nnode = \"b\"", []string{":2: ", "node"}},
 		"a variable":              {"a.hcl", `node = hostname`, []string{":1: node: "}},
 		"a block":                 {"a.hcl", "node = \"a\"\nservice {\n}\n", []string{":2: ", "service"}},
+		"exclude: unknown":        {"a.hcl", "exclude {\n  port = 22\n}", []string{":2: exclude.port: no such setting; known are cgroups, cidrs, ports and uids"}},
+		"exclude: port 0":         {"a.hcl", "exclude {\n\n  ports = [22, 0]\n}", []string{":3: exclude.ports: \"0\": must be a port from 1 to 65535"}},
+		"exclude: a large port":   {"a.json", "{\"exclude\": {\n\"ports\": 65536}}", []string{":2: exclude.ports: \"65536\": must be a port"}},
+		"exclude: no network":     {"a.hcl", "exclude {\n  cidrs = [\"10.0.0.0/33\"]\n}", []string{":2: exclude.cidrs: \"10.0.0.0/33\": must be a network such as"}},
+		"exclude: bits":           {"a.hcl", "exclude {\n  cidrs = [\"10.0.0.1/8\"]\n}", []string{":2: exclude.cidrs: ", "is 10.0.0.0/8 meant?"}},
+		"exclude: mapped":         {"a.hcl", "exclude {\n  cidrs = [\"::ffff:10.0.0.0/104\"]\n}", []string{":2: exclude.cidrs: ", "write it as an IPv4 network"}},
+		"exclude: nobody":         {"a.hcl", "exclude {\n  uids = [\"no-such-user\"]\n}", []string{":2: exclude.uids: \"no-such-user\": is neither"}},
+		"exclude: uid -1":         {"a.hcl", "exclude {\n  uids = [4294967295]\n}", []string{":2: exclude.uids: "}},
+		"exclude: empty path":     {"a.hcl", "exclude {\n  cgroups = [\"\"]\n}", []string{":2: exclude.cgroups: \"\": must be a path"}},
+		"exclude twice":           {"a.hcl", "exclude {\n}\nexclude {\n}", []string{":3: exclude: given twice, before in line 1"}},
+		"exclude is a value":      {"a.hcl", "exclude = 22", []string{":1: ", "exclude"}},
+		"exclude is a text":       {"a.json", `{"exclude": "22"}`, []string{":1: "}},
+		"exclude, flat":           {"a.hcl", "exclude_port = 22", []string{":1: exclude_port: is a block: write exclude {"}},
+		"exclude in exclude":      {"a.hcl", "exclude {\n  exclude {\n  }\n}", []string{":2: ", "exclude"}},
 		"no HCL":                  {"a.hcl", "node = \"a\"\n= 3", []string{":2: "}},
 		"no JSON":                 {"a.json", `{"node": `, []string{":1: "}},
 		"JSON of no object":       {"a.json", `"node"`, []string{":1: "}},

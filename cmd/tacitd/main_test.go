@@ -111,6 +111,9 @@ func TestBadOptionsNeverRun(t *testing.T) {
 		"--lane-port":            {"--lane-port", "65536"},
 		"--gossip-port":          {"--gossip-port", "x"},
 		"--leaf-ttl":             {"--leaf-ttl", "1"},
+		"--exclude-port":         {"--exclude-port", "22,0"},
+		"--exclude-cidr":         {"--exclude-cidr", "10.0.0.0" + "/8x"},
+		"--exclude-uid":          {"--exclude-uid", "-1"},
 		"--bootstrap":            {"--bootstrap=maybe"},
 		"unknown flag: --nods":   {"--nods"},
 		`unknown command "nods"`: {"nods"},
@@ -147,6 +150,13 @@ func TestBadConfigsEndAtOnce(t *testing.T) {
 		"--virtual-range6 fd00::/97":          {"--virtual-range6", "fd00::/97"},
 		"--lane-port: must not be 0":          {"--lane-port", "0"},
 		"--bootstrap creates":                 {"--bootstrap", "--join", "host1"},
+		"--exclude-cidr: 240.0.0.0/4 overlaps the virtual addresses 240.64.0.0/12 (--virtual-range4)": {"--exclude-cidr", "240.0.0.0/4"},
+		"a.hcl:2: exclude.cidrs: fd7a::/16 overlaps":                                                  {"--config", write(t, "a.hcl", "exclude {\n  cidrs = [\"fd7a::/16\"]\n}")},
+		`--exclude-cgroup: cgroup "/other": is not below`:                                             {"--exclude-cgroup", "/other"},
+		`--exclude-cgroup: cgroup "../other": is not below`:                                           {"--exclude-cgroup", "../other"},
+		`--exclude-cgroup: cgroup "/": is not below`:                                                  {"--exclude-cgroup", "/"},
+		`--exclude-cgroup: cgroup ".": is the hooked root`:                                            {"--exclude-cgroup", "."},
+		`is tacit's own`: {"--exclude-cgroup", "tacit/services/web"},
 	} {
 		if _, err := try(ctx, node.Run, append(safe, args...)...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", args, err, want)

@@ -52,18 +52,22 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.Uint32Var(&c.MaxWorkloads, "max-workloads", 1<<14, "cgroups of workloads that the kernel has room for")
 	f.Uint32Var(&c.MaxConnecting, "max-connecting", 1<<16, "captured connections on their way to the daemon at once; one workload may have a quarter")
 	f.StringVar(&c.ResolvConf, "resolv-conf", "/etc/resolv.conf", "the file that names the host's resolvers")
+	bindExclude(f, &c.Exclude)
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 }
 
 // config merges the file below the flags and understands every text.
 func (o *options) config(f *pflag.FlagSet) (node.Config, error) {
+	at := map[string]string{}
 	if o.file != "" {
-		if err := applyFile(o.file, f); err != nil {
+		var err error
+		if at, err = applyFile(o.file, f); err != nil {
 			return node.Config{}, err
 		}
 	}
 	c := o.cfg
+	c.Exclude.At = excludedAt(at, f)
 	c.Version = version
 	if c.Address == "" {
 		c.Address = ownAddress()

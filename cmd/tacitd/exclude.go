@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"os/user"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/spf13/pflag"
+
+	"tacit/node"
+)
+
+// excludeKeys are the keys of the config file's exclude block, and their flags.
+var excludeKeys = map[string]string{
+	"ports": "exclude-port", "cidrs": "exclude-cidr", "uids": "exclude-uid", "cgroups": "exclude-cgroup",
+}
+
+func bindExclude(f *pflag.FlagSet, e *node.Exclude) {
+	f.Var(list[uint16]{&e.Ports, parsePort}, "exclude-port", "connections to this `PORT` are left alone: never judged, captured or rewritten; repeatable."+
+		" (A service's port on this node and virtual addresses can't be excluded.)")
+	f.Var(list[netip.Prefix]{&e.CIDRs, parseCIDR}, "exclude-cidr", "connections to this `NETWORK` are left alone; repeatable")
+	f.Var(list[uint32]{&e.UIDs, parseUID}, "exclude-uid", "connections and name look-ups of this `USER`, by number or name, are left alone; repeatable")
+	f.Var(list[string]{&e.Cgroups, parseCgroup}, "exclude-cgroup", "connections and name look-ups from this cgroup, by its `PATH` below --cgroup, are left alone; repeatable")
+}
+
+// list is a repeatable flag whose items are understood one by one.
+type list[T any] struct {
+	items *[]T
+	parse func(string) (T, error)
+}
+
+// String is the default as pflag shows it: none.
+func (l list[T]) String() string { return "" }
+
+// Type is what pflag calls the value; the usage texts have better names.
+func (l list[T]) Type() string { return "list" }
+
+// Set adds the items of one flag; commas part them.
+func (l list[T]) Set(text string) error {
+	for _, part := range strings.Split(text, ",") {
+		if err := l.Append(strings.TrimSpace(part)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Append adds one item. Given twice is given once.
+func (l list[T]) Append(text string) error {
+	item, err := l.parse(text)
+	if err != nil {
+		return err
+	}
+	for _, old := range *l.items {
+		if any(old) == any(item) {
+			return nil
+		}
+	}
+	*l.items = append(*l.items, item)
+	return nil
+}
+
+// Replace is how a config file sets a list.
+func (l list[T]) Replace(texts []string) error {
+	*l.items = nil
+	for _, text := range texts {
+		if err := l.Append(text); err != nil {
+			return fmt.Errorf("%q: %w", text, err)
+		}
+	}
+	return nil
+}
+
+// GetSlice returns the items as texts.
+func (l list[T]) GetSlice() []string {
+	var out []string
+	for _, item := range *l.items {
+		out = append(out, fmt.Sprint(item))
+	}
+	return out
+}
+
+func parsePort(text string) (uint16, error) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 {
+		return 0, errors.New("must be a port from 1 to 65535")
+	}
+	return uint16(n), nil
+}
+
+func parseCIDR(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if a, lone := netip.ParseAddr(text); lone == nil && a.Zone() == "" {
+		p, err = netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	switch {
+	case err != nil:
+		return p, errors.New("must be a network such as 10.0.0.0/8 or fd00::/8, or an address")
+	case p.Addr().Is4In6():
+		return p, errors.New("write it as an IPv4 network")
+	case p != p.Masked():
+		return p, fmt.Errorf("has bits beyond its length; is %s meant?", p.Masked())
+	}
+	return p, nil
+}
+
+func parseUID(text string) (uint32, error) {
+	if n, err := strconv.ParseUint(text, 10, 32); err == nil && n != math.MaxUint32 {
+		return uint32(n), nil
+	}
+	u, err := user.Lookup(text)
+	if err != nil {
+		return 0, errors.New("is neither a user's number nor the name of one in /etc/passwd; give the number (id -u NAME)")
+	}
+	n, err := strconv.ParseUint(u.Uid, 10, 32)
+	return uint32(n), err
+}
+
+func parseCgroup(text string) (string, error) {
+	if text == "" {
+		return "", errors.New("must be a path")
+	}
+	return text, nil
+}
+
+// applyExclude reads the exclude block, and returns where each of its lists
+// stands.
+func applyExclude(path string, blocks hcl.Blocks, f *pflag.FlagSet) (map[string]string, error) {
+	at := map[string]string{}
+	if len(blocks) == 0 {
+		return at, nil
+	}
+	if len(blocks) > 1 {
+		return nil, fmt.Errorf("config: %s:%d: exclude: given twice, before in line %d", path, blocks[1].DefRange.Start.Line, blocks[0].DefRange.Start.Line)
+	}
+	attrs, diags := blocks[0].Body.JustAttributes()
+	if diags.HasErrors() {
+		return nil, fmt.Errorf("config: %s", firstError(diags))
+	}
+	for _, attr := range inOrder(attrs) {
+		where := fmt.Sprintf("%s:%d: exclude.%s", path, attr.Range.Start.Line, attr.Name)
+		flag := f.Lookup(excludeKeys[attr.Name])
+		if flag == nil {
+			return nil, fmt.Errorf("config: %s: no such setting; known are cgroups, cidrs, ports and uids", where)
+		}
+		if err := setFlag(flag, attr.Expr); err != nil {
+			return nil, fmt.Errorf("config: %s: %w", where, err)
+		}
+		at[attr.Name] = where
+	}
+	return at, nil
+}
+
+// excludedAt adds the flags to the places that the file has.
+func excludedAt(at map[string]string, f *pflag.FlagSet) map[string]string {
+	for key, name := range excludeKeys {
+		if f.Changed(name) {
+			at[key] = "--" + name
+		}
+	}
+	return at
+}
+
+// inExclude says whether a key belongs into the block.
+func inExclude(name string) bool { return name == "exclude" || strings.HasPrefix(name, "exclude-") }

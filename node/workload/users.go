@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workload
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Users returns the users, real and effective, of the processes in a cgroup
+// and below it, sorted. Processes that end meanwhile don't count.
+func Users(path string) []uint32 {
+	var out []uint32
+	_ = filepath.WalkDir(path, func(dir string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil
+		}
+		pids, _ := procs(dir)
+		for _, pid := range pids {
+			out = append(out, usersOf(pid)...)
+		}
+		return nil
+	})
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// usersOf reads the line "Uid: real effective saved filesystem" (proc(5)).
+func usersOf(pid int) []uint32 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(text)) {
+		var real, effective uint32
+		if n, _ := fmt.Sscanf(line, "Uid:\t%d\t%d", &real, &effective); n == 2 {
+			return []uint32{real, effective}
+		}
+	}
+	return nil
+}
