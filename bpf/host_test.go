@@ -226,7 +226,7 @@ func (h *host) listen(addr string) *net.TCPListener {
 func (h *host) proxy() (v4, v6 *net.TCPListener) {
 	h.t.Helper()
 	v4, v6 = h.listen("127.0.0.1:0"), h.listen("[::1]:0")
-	h.ok(h.SetListeners(fd(h.t, v4), fd(h.t, v6), port(v4), port(v6)))
+	h.ok(h.SetListeners(Listeners{Proxy: [2]Socket{{fd(h.t, v4), port(v4)}, {fd(h.t, v6), port(v6)}}}))
 	return v4, v6
 }
 

@@ -65,7 +65,7 @@ func Load(c Config) (*Objects, error) {
 	if err := o.configure(); err != nil {
 		return nil, errors.Join(err, o.Close())
 	}
-	if err := errors.Join(o.pinAlive(), o.attach()); err != nil {
+	if err := o.attach(); err != nil {
 		return nil, errors.Join(err, o.Close())
 	}
 	return o, nil

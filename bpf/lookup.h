@@ -6,6 +6,7 @@
 #include "address.h"
 #include "decide.h"
 #include "report.h"
+#include "resolve.h"
 
 /* client_of is who sent the first packet. */
 static __always_inline struct address client_of(struct bpf_sk_lookup *ctx)
@@ -45,12 +46,33 @@ static __always_inline bool guest(struct bpf_sk_lookup *ctx, const struct config
 	return reason == REASON_ALLOWED;
 }
 
-static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct config *s, const struct address *to)
+/* assign hands the packet to a listener of the daemon's; absent is for when
+ * there is none. */
+static __always_inline int assign(struct bpf_sk_lookup *ctx, __u32 listener, const struct address *to, int absent)
 {
-	__u32 family = is4(to) ? 0 : 1;
-	struct bpf_sock *sk;
+	__u32 index = listener + (is4(to) ? 0 : 1);
+	struct bpf_sock *sk = bpf_map_lookup_elem(&listeners, &index);
 	long err;
 
+	if (!sk)
+		return absent;
+	err = bpf_sk_assign(ctx, sk, 0);
+	bpf_sk_release(sk);
+	return err ? SK_DROP : SK_PASS;
+}
+
+/* asks_resolver: another namespace asks a resolver of the host. TPROXY takes
+ * such packets only where it finds a socket for them: that of the daemon, while
+ * there is one. */
+static __always_inline bool asks_resolver(struct bpf_sk_lookup *ctx, const struct address *to, const struct address *from)
+{
+	if (ctx->local_port != DNS_PORT || ctx->ingress_ifindex == LOOPBACK_IFINDEX || !ctx->ingress_ifindex)
+		return false;
+	return bpf_map_lookup_elem(&resolvers, to) && !bpf_map_lookup_elem(&locals, from);
+}
+
+static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct config *s, const struct address *to)
+{
 	if (ctx->protocol != IPPROTO_TCP) {
 		count(REASON_UDP);
 		return SK_DROP;
@@ -59,14 +81,7 @@ static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct confi
 		count(REASON_GUARD); /* from another host, or from nobody */
 		return SK_DROP;
 	}
-	sk = bpf_map_lookup_elem(&listeners, &family);
-	if (!sk) {
-		count(REASON_DAEMON);
-		return SK_DROP;
-	}
-	err = bpf_sk_assign(ctx, sk, 0);
-	bpf_sk_release(sk);
-	return err ? SK_DROP : SK_PASS;
+	return assign(ctx, LISTENER_PROXY, to, SK_DROP);
 }
 
 static __always_inline int guarded(struct bpf_sk_lookup *ctx, const struct address *to)
@@ -113,9 +128,11 @@ static __always_inline int on_lookup(struct bpf_sk_lookup *ctx)
 		: from6(FIELD(ctx, local_ip6[0]), FIELD(ctx, local_ip6[1]), FIELD(ctx, local_ip6[2]), FIELD(ctx, local_ip6[3]));
 	if (in_range(s, &to))
 		return deliver(ctx, s, &to);
+	from = client_of(ctx);
+	if (asks_resolver(ctx, &to, &from))
+		return assign(ctx, ctx->protocol == IPPROTO_TCP ? LISTENER_NAMES_TCP : LISTENER_NAMES_UDP, &to, SK_PASS);
 	if (ctx->protocol != IPPROTO_TCP || !ctx->ingress_ifindex) /* our own question, in listener.h */
 		return SK_PASS;
-	from = client_of(ctx);
 	/* A packet of our own has the interface of the address that it is for. One
 	 * that only claims to be gets no further: the answer comes to us. */
 	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX && !bpf_map_lookup_elem(&locals, &from))

@@ -74,10 +74,18 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } sockets SEC(".maps");
 
-/* listeners are the daemon's: 0 IPv4, 1 IPv6. Entries go with the sockets. */
+/* listeners are the daemon's, for IPv4 and IPv6: of captured connections, of
+ * other namespaces' queries by UDP, and by TCP. Entries go with the sockets. */
+enum listener {
+	LISTENER_PROXY = 0,
+	LISTENER_NAMES_UDP = 2,
+	LISTENER_NAMES_TCP = 4,
+	LISTENER_COUNT = 6,
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKMAP);
-	__uint(max_entries, 2);
+	__uint(max_entries, LISTENER_COUNT);
 	__type(key, __u32);
 	__type(value, __u64);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);

@@ -192,14 +192,6 @@ int mesh_bind6(struct bpf_sock *sk)
 	return on_bind(sk);
 }
 
-/* For rules of the firewall that steer to the daemon: while it is away, they
- * match nothing. */
-SEC("socket")
-int mesh_alive(struct __sk_buff *skb)
-{
-	return daemon_lives() ? -1 : 0;
-}
-
 SEC("cgroup_skb/egress")
 int mesh_egress(struct __sk_buff *skb)
 {

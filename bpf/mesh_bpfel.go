@@ -232,7 +232,6 @@ const (
 	meshMapUsage          = "usage"
 	meshMapUsers          = "users"
 	meshMapWorkloads      = "workloads"
-	meshProgMeshAlive     = "mesh_alive"
 	meshProgMeshBind4     = "mesh_bind4"
 	meshProgMeshBind6     = "mesh_bind6"
 	meshProgMeshConnect4  = "mesh_connect4"
@@ -296,7 +295,6 @@ type meshSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type meshProgramSpecs struct {
-	MeshAlive     *ebpf.ProgramSpec `ebpf:"mesh_alive"`
 	MeshBind4     *ebpf.ProgramSpec `ebpf:"mesh_bind4"`
 	MeshBind6     *ebpf.ProgramSpec `ebpf:"mesh_bind6"`
 	MeshConnect4  *ebpf.ProgramSpec `ebpf:"mesh_connect4"`
@@ -443,7 +441,6 @@ type meshVariables struct {
 //
 // It can be passed to loadMeshObjects or ebpf.CollectionSpec.LoadAndAssign.
 type meshPrograms struct {
-	MeshAlive     *ebpf.Program `ebpf:"mesh_alive"`
 	MeshBind4     *ebpf.Program `ebpf:"mesh_bind4"`
 	MeshBind6     *ebpf.Program `ebpf:"mesh_bind6"`
 	MeshConnect4  *ebpf.Program `ebpf:"mesh_connect4"`
@@ -466,7 +463,6 @@ type meshPrograms struct {
 
 func (p *meshPrograms) Close() error {
 	return _MeshClose(
-		p.MeshAlive,
 		p.MeshBind4,
 		p.MeshBind6,
 		p.MeshConnect4,

@@ -5,35 +5,12 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 
 	"github.com/cilium/ebpf"
 )
 
-// AlivePath is where the program is pinned that tells the firewall whether the
-// daemon's listeners live; iptables takes it by -m bpf --object-pinned.
-func (o *Objects) AlivePath() string { return AlivePath(o.conf.PinDir) }
-
-// AlivePath is that of a daemon that pins in pinDir.
-func AlivePath(pinDir string) string { return filepath.Join(pinDir, "alive_filter") }
-
-// pinAlive pins the program where none is. Rules hold the one that they were
-// made with, and both read the same map.
-func (o *Objects) pinAlive() error {
-	err := o.mesh.MeshAlive.Pin(o.AlivePath())
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("pin the program for the firewall: %w", err)
-	}
-	return nil
-}
-
-// SetServing says that the daemon listens: as long as all of these sockets
-// live, rules that ask the program at AlivePath match. When one is closed, by
-// the daemon's death too, the kernel takes it back by itself.
+// SetServing says that the daemon serves, as long as all of these sockets live.
+// When one is closed, by the daemon's death too, the kernel takes it back.
 func (o *Objects) SetServing(fds ...int) error {
 	for _, fd := range fds {
 		key, err := socketKey(fd)

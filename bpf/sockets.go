@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -21,14 +22,24 @@ type Resolver struct {
 	Port4, Port6 uint16
 }
 
-// SetListeners hands the daemon's listeners to the program that assigns
-// captured connections; fd6 below 0 is none. Entries go when the sockets do.
-func (o *Objects) SetListeners(fd4, fd6 int, port4, port6 uint16) error {
-	for i, fd := range []int{fd4, fd6} {
-		if fd < 0 {
+// Socket is one of the daemon's sockets; 0 is none.
+type Socket struct {
+	FD   int
+	Port uint16
+}
+
+// Listeners are the daemon's sockets for IPv4 and IPv6: for captured
+// connections, and for what other network namespaces ask the host's resolvers.
+type Listeners struct{ Proxy, NamesUDP, NamesTCP [2]Socket }
+
+// SetListeners hands the daemon's listeners to the program that assigns what
+// is captured. Entries go when the sockets do.
+func (o *Objects) SetListeners(l Listeners) error {
+	for i, one := range slices.Concat(l.Proxy[:], l.NamesUDP[:], l.NamesTCP[:]) {
+		if one.FD == 0 {
 			continue
 		}
-		if err := o.mesh.Listeners.Put(uint32(i), uint64(fd)); err != nil {
+		if err := o.mesh.Listeners.Put(uint32(i), uint64(one.FD)); err != nil {
 			return fmt.Errorf("hand the listener to the kernel: %w", err)
 		}
 	}
@@ -36,7 +47,7 @@ func (o *Objects) SetListeners(fd4, fd6 int, port4, port6 uint16) error {
 	if err != nil {
 		return err
 	}
-	s.Listen4, s.Listen6 = port4, port6
+	s.Listen4, s.Listen6 = l.Proxy[0].Port, l.Proxy[1].Port
 	return o.putSettings(s)
 }
 

@@ -9,10 +9,12 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"tacit/bpf"
 	"tacit/node/dns"
 	"tacit/policy/kernel"
 	"tacit/redirect"
@@ -35,12 +37,12 @@ func (n *Node) steer(ctx context.Context) error {
 	if n.listeners, err = redirect.Listen(ctx, hasIPv6()); err != nil {
 		return err
 	}
-	if err := n.tellHooks(); err != nil {
-		return err
-	}
 	n.dns = dns.New(dns.Config{Zone: zone{n}, Domains: append([]string{"consul"}, n.cfg.Domains...), Search: n.search, Log: n.log})
 	n.resolvers = newResolvers(n)
 	if err := n.resolvers.start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	if err := n.tellHooks(); err != nil {
 		return err
 	}
 	return errors.Join(n.restate(), n.serving())
@@ -89,41 +91,38 @@ func (n *Node) repair(ctx context.Context) error {
 func (n *Node) restate() error {
 	n.steering.Lock()
 	defer n.steering.Unlock()
-	c := n.redirectConfig()
-	plan := redirect.NewPlan(c)
+	config, err := n.redirectConfig()
+	if err != nil {
+		return err
+	}
+	plan := redirect.NewPlan(config)
 	n.plan.Store(&plan)
-	err := redirect.Apply(plan)
-	if err == nil || !c.TPROXY || n.gateless {
-		return err
-	}
-	c.Alive = ""
-	gateless := redirect.NewPlan(c)
-	if redirect.Apply(gateless) != nil {
-		return err
-	}
-	n.log.Warn("rules of the firewall can't ask whether the daemon lives (iptables -m bpf): containers have no names while it is away", "err", err)
-	n.gateless = true
-	n.plan.Store(&gateless)
-	return nil
+	return redirect.Apply(plan)
 }
 
 // tellHooks hands the listeners to the program that assigns captured connections.
 func (n *Node) tellHooks() error {
-	fd4, err := fdOf(n.listeners.TCP4)
-	if err != nil {
-		return err
+	var out bpf.Listeners
+	var errs [6]error
+	take := func(i int, to *bpf.Socket, from syscall.Conn, port uint16) {
+		fd, err := fdOf(from)
+		*to, errs[i] = bpf.Socket{FD: fd, Port: port}, err
 	}
-	fd6 := -1
-	if n.listeners.TCP6 != nil {
-		if fd6, err = fdOf(n.listeners.TCP6); err != nil {
-			return err
+	for i, ln := range []*net.TCPListener{n.listeners.TCP4, n.listeners.TCP6} {
+		if ln != nil {
+			take(i, &out.Proxy[i], ln, portOf(ln))
 		}
 	}
-	port4, port6 := n.listeners.Ports()
-	return n.objects.SetListeners(fd4, fd6, port4, port6)
+	for i, ln := range n.resolvers.direct {
+		if ln != nil {
+			take(2+i, &out.NamesUDP[i], ln.UDP, ln.Port())
+			take(4+i, &out.NamesTCP[i], ln.TCP, ln.Port())
+		}
+	}
+	return errors.Join(append(errs[:], n.objects.SetListeners(out))...)
 }
 
-func fdOf(ln *net.TCPListener) (int, error) {
+func fdOf(ln syscall.Conn) (int, error) {
 	raw, err := ln.SyscallConn()
 	if err != nil {
 		return -1, err
@@ -133,20 +132,23 @@ func fdOf(ln *net.TCPListener) (int, error) {
 	return out, err
 }
 
-func (n *Node) redirectConfig() redirect.Config {
+func (n *Node) redirectConfig() (redirect.Config, error) {
 	c := redirect.Config{Range4: n.cfg.Range4, Range6: n.cfg.Range6, IPv6: hasIPv6(), TPROXY: n.cfg.Redirect != "sockets",
 		Resolvers: n.resolvers.addrs()}
 	c.Exclude = redirect.Exclude{Ports: n.cfg.Exclude.Ports, CIDRs: n.cfg.Exclude.CIDRs}
-	if !n.gateless {
-		c.Alive = n.objects.AlivePath()
-	}
+	c.Gate = c.TPROXY
 	c.Port4, c.Port6 = n.listeners.Ports()
 	c.DNSPort4, c.DNSPort6 = n.resolvers.foreignPorts()
+	if h, ok := n.kernel.(*hookless); ok {
+		c.Gate = false
+		err := h.steer(&c)
+		return c, err
+	}
 	if _, err := exec.LookPath("iptables"); err != nil && c.TPROXY {
 		n.log.Warn("iptables is not installed: programs in other network namespaces are not captured (apt-get install iptables)")
 		c.TPROXY = false
 	}
-	return c
+	return c, nil
 }
 
 // serveCaptured accepts what the hooks and TPROXY deliver.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"tacit/identity"
@@ -33,7 +34,7 @@ type Config struct {
 	TrustDomain string   // of a new mesh
 	Default     string   // where no intention matches: allow or deny
 	Domains     []string // DNS domains that the mesh answers, besides consul
-	Redirect    string   // auto: socket hooks, and TPROXY for other network namespaces; sockets: hooks alone
+	Redirect    string   // auto: socket hooks, and TPROXY for other network namespaces; sockets: hooks alone; tproxy: no hooks (docs/redirect-tproxy.md)
 	GossipPort  uint16
 	LanePort    uint16
 	Range4      netip.Prefix // virtual addresses
@@ -114,8 +115,8 @@ func (c Config) checkRanges() error {
 }
 
 func (c Config) checkModes() error {
-	if c.Redirect != "auto" && c.Redirect != "sockets" {
-		return fmt.Errorf("--redirect %q: this version captures by socket hooks, and by TPROXY for other namespaces: auto or sockets", c.Redirect)
+	if !slices.Contains([]string{"auto", "sockets", redirectTPROXY}, c.Redirect) {
+		return fmt.Errorf("--redirect %q: give auto, sockets or tproxy", c.Redirect)
 	}
 	if c.Bootstrap && len(c.Join) > 0 {
 		return errors.New("--bootstrap creates a mesh and --join enters one: give only one of them")

@@ -45,7 +45,8 @@ func Guard(c Config) (closed []string, err error) {
 	return n.guardPorts()
 }
 
-func (n *Node) guardPorts() (closed []string, err error) {
+// defined is what is defined on this node, without a look at what runs.
+func (n *Node) defined() (*localView, error) {
 	defs, err := n.definitions()
 	if err != nil {
 		return nil, err
@@ -53,6 +54,14 @@ func (n *Node) guardPorts() (closed []string, err error) {
 	view := &localView{}
 	for _, d := range defs {
 		view.services = append(view.services, localService{Definition: d})
+	}
+	return view, nil
+}
+
+func (n *Node) guardPorts() (closed []string, err error) {
+	view, err := n.defined()
+	if err != nil {
+		return nil, err
 	}
 	if err := n.loadPrograms(0); err != nil {
 		return nil, err
@@ -74,8 +83,14 @@ func (n *Node) guardPorts() (closed []string, err error) {
 
 // loadPrograms loads and attaches; daemonCgroup 0 exempts nobody.
 func (n *Node) loadPrograms(daemonCgroup uint64) error {
-	var err error
-	n.objects, err = bpf.Load(bpf.Config{
+	if n.cfg.Redirect == redirectTPROXY {
+		h, err := startHookless(n, daemonCgroup != 0)
+		if err == nil {
+			n.objects, n.kernel = h, h
+		}
+		return err
+	}
+	objects, err := bpf.Load(bpf.Config{
 		PinDir: n.cfg.BPFDir, Cgroup: n.tree.Root(), Depth: n.tree.Depth(), DaemonCgroup: daemonCgroup,
 		Range4: n.cfg.Range4, Range6: n.cfg.Range6, DefaultAllow: n.cfg.action == policy.Allow,
 		Limits: bpf.Limits{Intentions: n.cfg.MaxIntentions, Workloads: n.cfg.MaxWorkloads, Origins: n.cfg.MaxConnecting},
@@ -83,7 +98,11 @@ func (n *Node) loadPrograms(daemonCgroup uint64) error {
 	if err != nil {
 		return err
 	}
-	n.kernel, err = kernel.New(kernel.Config{Objects: n.objects, Numbers: n.numbers,
+	n.objects = objects
+	k, err := kernel.New(kernel.Config{Objects: objects, Numbers: n.numbers,
 		Range4: n.cfg.Range4, Range6: n.cfg.Range6, Log: n.log})
+	if err == nil {
+		n.kernel = k
+	}
 	return err
 }

@@ -20,7 +20,6 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
-	"tacit/bpf"
 	"tacit/identity"
 	"tacit/node/catalog"
 	"tacit/node/definition"
@@ -29,7 +28,6 @@ import (
 	"tacit/node/store"
 	"tacit/node/workload"
 	"tacit/policy"
-	"tacit/policy/kernel"
 	"tacit/policy/ledger"
 	"tacit/redirect"
 	"tacit/tproxy"
@@ -49,8 +47,8 @@ type Node struct {
 	from    string // the cgroup this process came from
 	folder  *definition.Folder
 
-	objects   *bpf.Objects
-	kernel    *kernel.Kernel
+	objects   hooks
+	kernel    judge
 	listeners *redirect.Listeners
 	plan      atomic.Pointer[redirect.Plan]
 	lanes     net.Listener
@@ -66,8 +64,7 @@ type Node struct {
 	presence presence                                 // where other nodes have proven to be
 	guests   atomic.Pointer[map[uint32]identity.Name] // by the interface that leads to them
 
-	steering  sync.Mutex             // routes and rules are set by one at a time; guards the next
-	gateless  bool                   // this host's iptables can't ask a program
+	steering  sync.Mutex             // routes and rules are set by one at a time
 	admitting sync.Mutex             // one token is redeemed at a time
 	signing   sync.Mutex             // one record is numbered, kept and sent at a time
 	applying  sync.Mutex             // one reconciliation at a time; guards the fields below

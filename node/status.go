@@ -19,7 +19,7 @@ func (b backend) Status(context.Context) (*api.Status, error) {
 	out := &api.Status{
 		Node: n.cfg.name, TrustDomain: n.member.bundle.TrustDomain(), Version: n.cfg.Version,
 		Revision: n.kernel.Revision(), Digest: n.digest(), UptimeSeconds: time.Since(n.started).Seconds(),
-		Checks: b.checks(), Certificates: b.certificates(), Lanes: b.lanes(),
+		Unheld: n.unheld(), Checks: b.checks(), Certificates: b.certificates(), Lanes: b.lanes(),
 	}
 	counters, err := n.kernel.Counters()
 	out.Counters = counters

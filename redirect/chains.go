@@ -32,6 +32,7 @@ func places(v6 bool) []chain {
 		{v6: v6, table: raw, parent: "PREROUTING"},
 		{v6: v6, table: raw, parent: "OUTPUT"},
 		{v6: v6, table: filter, parent: "INPUT"},
+		{v6: v6, table: filter, parent: "OUTPUT"},
 	}
 }
 

@@ -82,9 +82,9 @@ type here struct{}
 
 func (here) do(f func() error) error { return f() }
 
-// dial connects from there to addr and closes again.
-func (e *elsewhere) dial(addr string, timeout time.Duration) error {
-	return e.do(func() error {
+// dial connects to addr and closes again.
+func dial(from place, addr string, timeout time.Duration) error {
+	return from.do(func() error {
 		conn, err := net.DialTimeout("tcp", addr, timeout)
 		if err != nil {
 			return err

@@ -67,19 +67,51 @@ func (f family) own() []destination {
 	return out
 }
 
-// guard is the chain that resets what comes to ports from outside of this namespace, but for captured connections.
+// guard are the chains that refuse what goes to ports round the mesh. From outside of this namespace nobody gets there;
+// from within, with the daemon's cgroup known, only the daemon. Captured connections to a virtual address have such a port,
+// too. Only the packet that opens a connection is looked at: a program of this host may use the number as its own port.
 func (f family) guard(ports []uint16) []chain {
-	if len(ports) == 0 {
+	ports = slices.Compact(slices.Sorted(slices.Values(ports)))
+	input := chain{v6: f.v6, table: filter, parent: "INPUT"}
+	output := chain{v6: f.v6, table: filter, parent: "OUTPUT", specs: f.confined()}
+	for _, p := range ports {
+		to := opening("--dport", strconv.Itoa(int(p)))
+		reset := []string{"-j", "REJECT", "--reject-with", "tcp-reset"}
+		input.specs = append(input.specs, slices.Concat(f.notVirtual(), []string{"!", "-i", "lo"}, to, reset))
+		if f.daemon != "" {
+			others := []string{"-m", "cgroup", "!", "--path", f.daemon}
+			output.specs = append(output.specs, slices.Concat(f.notVirtual(), []string{"-o", "lo"}, to, others, reset))
+		}
+	}
+	return slices.DeleteFunc([]chain{input, output}, func(c chain) bool { return len(c.specs) == 0 })
+}
+
+// confined keeps packets for virtual addresses on this host, where no hook does, and connections from them: a socket
+// bound to a device goes round the route to lo, and one can be bound to such an address. Answers to other namespaces come
+// from it rightly.
+func (f family) confined() [][]string {
+	if f.daemon == "" || !f.virtual.IsValid() {
 		return nil
 	}
-	c := chain{v6: f.v6, table: filter, parent: "INPUT"}
-	for _, p := range slices.Compact(slices.Sorted(slices.Values(ports))) {
-		spec := []string{"!", "-i", "lo", "-p", "tcp", "-m", "tcp", "--dport", strconv.Itoa(int(p)),
-			"-j", "REJECT", "--reject-with", "tcp-reset"}
-		if f.virtual.IsValid() {
-			spec = append([]string{"!", "-d", f.virtual.String()}, spec...)
-		}
-		c.specs = append(c.specs, spec)
+	unreachable := "icmp-port-unreachable"
+	if f.v6 {
+		unreachable = "icmp6-port-unreachable"
 	}
-	return []chain{c}
+	reject := []string{"-j", "REJECT", "--reject-with", unreachable}
+	return [][]string{
+		slices.Concat([]string{"-d", f.virtual.String(), "!", "-o", "lo"}, reject),
+		slices.Concat([]string{"-s", f.virtual.String(), "!", "-o", "lo"}, opening(), reject),
+	}
+}
+
+func (f family) notVirtual() []string {
+	if !f.virtual.IsValid() {
+		return nil
+	}
+	return []string{"!", "-d", f.virtual.String()}
+}
+
+// opening matches the first packet of a connection.
+func opening(more ...string) []string {
+	return slices.Concat([]string{"-p", "tcp", "-m", "tcp"}, more, []string{"--tcp-flags", "FIN,SYN,RST,ACK", "SYN"})
 }

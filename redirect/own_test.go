@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,20 +50,35 @@ func TestOwnTraffic(t *testing.T) {
 			identified(t, here{}, listeners.TCP4, "[::ffff:240.64.0.9]:80", ownCgroup(t))
 			identified(t, there, listeners.TCP4, "240.64.0.9:80", 0)
 
-			// From the namespace a guarded port is open, from elsewhere it isn't.
+			// To a guarded port only the daemon connects.
 			service, err := net.Listen("tcp", ":5432")
 			must(t, err)
 			defer service.Close()
-			must(t, here{}.do(func() error { _, err := net.Dial("tcp", "127.0.0.1:5432"); return err }))
 			for _, addr := range []string{"10.9.0.1:5432", "[fd00:9::1]:5432"} {
-				if err := there.dial(addr, patience); !errors.Is(err, unix.ECONNREFUSED) {
-					t.Errorf("guarded: dial %s = %v", addr, err)
+				for _, from := range []place{here{}, there} {
+					if err := dial(from, addr, patience); !errors.Is(err, unix.ECONNREFUSED) {
+						t.Errorf("guarded: dial %s = %v", addr, err)
+					}
 				}
 			}
-			must(t, service.Close())
+			if err := dial(here{}, "127.0.0.1:5432", patience); !errors.Is(err, unix.ECONNREFUSED) {
+				t.Errorf("guarded: dial by loopback = %v", err)
+			}
+			// Nothing leaves the host, though IPv6's refusal doesn't reach a socket that is bound to a device.
+			for program, addr := range map[string]string{"iptables": "240.64.0.9:5432", "ip6tables": "[fd7a:ac17::9]:5432"} {
+				d := net.Dialer{Timeout: time.Second, Control: bindTo("here")}
+				if conn, err := d.Dial("tcp", addr); err == nil {
+					t.Errorf("bound to a device: dial %s = %v", addr, conn)
+				}
+				if rule := shell(t, program+" -v -S TACIT-OUTPUT | grep -e '-d .* ! -o lo'"); strings.Contains(rule, "-c 0 0") {
+					t.Errorf("not refused on its way out: %s", rule)
+				}
+			}
 
 			// As the daemon, with its cgroup in the place of the caller's: nothing is captured.
 			must(t, Apply(NewPlan(with(func(o *Config) { *o = c; o.Daemon = strings.TrimPrefix(cgroupPath(t), cgroupTop(t)) + "/" }))))
+			must(t, dial(here{}, "127.0.0.1:5432", patience))
+			must(t, service.Close())
 			if conn, err := net.DialTimeout("tcp", "240.64.0.9:5432", patience); !errors.Is(err, unix.ECONNREFUSED) {
 				t.Errorf("the daemon's own connection: %v, %v", conn, err)
 			}
@@ -71,6 +87,14 @@ func TestOwnTraffic(t *testing.T) {
 				t.Errorf("cleanup left:\n%s", held)
 			}
 		})
+	}
+}
+
+// bindTo binds a socket to a device before it connects.
+func bindTo(device string) func(string, string, syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) }), err)
 	}
 }
 

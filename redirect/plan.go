@@ -24,16 +24,15 @@ type Config struct {
 	IPv6      bool // false leaves out all of IPv6
 	TPROXY    bool // capture traffic of other network namespaces; needs iptables
 	Exclude   Exclude
-	// Alive, if not "", is the path of a pinned socket-filter program that returns non-zero while the daemon's listeners
-	// live; while it returns zero, no traffic of other namespaces is steered. A rule keeps the program that was pinned
-	// when the rule was made, so pin another one by another path.
-	Alive string
+	// Gate steers traffic of other namespaces only where a transparent socket is found for it. It is for hosts with hooks:
+	// the program for socket look-ups finds the daemon's listeners, and nothing when the daemon is dead.
+	Gate bool
 	// Daemon, if not "", captures this namespace's own traffic too, but for the sockets made in this cgroup: its path below
 	// the root of the v2 tree, with a leading slash. It is for hosts without socket hooks. A rule keeps the cgroup that had
 	// this path when the rule was made.
 	Daemon string
-	// Guards are TCP ports of this host that reset what doesn't come by lo: all that netfilter can do for them. It is for
-	// hosts without socket hooks; whoever flushes the filter table opens them.
+	// Guards are TCP ports of this host to which nobody connects from outside, nor, with Daemon, from within, but the
+	// daemon. It is for hosts without socket hooks; whoever flushes the filter table opens them.
 	Guards []uint16
 }
 
@@ -117,16 +116,16 @@ type family struct {
 	resolvers     []netip.Addr // asked by other namespaces
 	ownResolvers  []netip.Addr // asked by this one
 	exclude       Exclude
-	alive         string
+	gate          bool
 	daemon        string
 }
 
 // families splits a Config into its families, IPv4 first.
 func (c Config) families() []family {
 	v4 := family{virtual: c.Range4.Masked(), everything: netip.PrefixFrom(netip.IPv4Unspecified(), 0),
-		loopback: loopback(false), port: c.Port4, dnsPort: c.DNSPort4, exclude: c.Exclude, alive: c.Alive, daemon: c.Daemon}
+		loopback: loopback(false), port: c.Port4, dnsPort: c.DNSPort4, exclude: c.Exclude, gate: c.Gate, daemon: c.Daemon}
 	v6 := family{v6: true, virtual: c.Range6.Masked(), everything: netip.PrefixFrom(netip.IPv6Unspecified(), 0),
-		loopback: loopback(true), port: c.Port6, dnsPort: c.DNSPort6, exclude: c.Exclude, alive: c.Alive, daemon: c.Daemon}
+		loopback: loopback(true), port: c.Port6, dnsPort: c.DNSPort6, exclude: c.Exclude, gate: c.Gate, daemon: c.Daemon}
 	for _, a := range c.Resolvers {
 		f := &v4
 		if a = a.Unmap(); a.Is6() {

@@ -52,7 +52,7 @@ func TestPlanGolden(t *testing.T) {
 		"tproxy-no-ports": NewPlan(with(func(c *Config) { c.Port4, c.Port6, c.DNSPort4, c.DNSPort6 = 0, 0, 0, 0 })),
 		"excluded":        NewPlan(with(exclusions)),
 		"exclude-all":     NewPlan(with(func(c *Config) { c.Exclude.CIDRs = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} })),
-		"gated":           NewPlan(with(func(c *Config) { c.Alive = "/sys/fs/bpf/tacit/alive" })),
+		"gated":           NewPlan(with(func(c *Config) { c.Gate = true })),
 		"own":             NewPlan(with(own)),
 		"guard-ports":     GuardPlan(with(own)),
 		"guard":           GuardPlan(everything()),

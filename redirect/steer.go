@@ -104,8 +104,8 @@ func (f family) match(w way, proto string, p netip.Prefix, port int) []string {
 	if port != 0 {
 		spec = append(spec, "-m", proto, w.dport, strconv.Itoa(port))
 	}
-	if f.alive != "" {
-		spec = append(spec, "-m", "bpf", "--object-pinned", f.alive)
+	if f.gate && w == in { // answers have no other way out than by us
+		spec = append(spec, "-m", "socket", "--transparent")
 	}
 	return spec
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -114,6 +115,9 @@ func (t *TransparentUDP) WriteFrom(b []byte, orig, to netip.AddrPort) error {
 	}
 	return nil
 }
+
+// SyscallConn gives the receiving socket's descriptor.
+func (t *TransparentUDP) SyscallConn() (syscall.RawConn, error) { return t.conn.SyscallConn() }
 
 // LocalAddr is where the socket listens.
 func (t *TransparentUDP) LocalAddr() netip.AddrPort {

@@ -66,6 +66,9 @@ func (f *fake) Status(context.Context) (*api.Status, error) {
 		s.Healthy = false
 		s.Checks[1] = api.Check{Name: "gossip", Reason: "2 of 3 nodes answer", Hint: "is port 7946 open on host3?"}
 	}
+	if _, err := os.Stat(f.file + ".hookless"); err == nil {
+		s.Unheld = []string{"fail closed (1)", "deny is complete (2)"}
+	}
 	return s, nil
 }
 

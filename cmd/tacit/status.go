@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,10 @@ func printStatus(w io.Writer, s *api.Status) {
 	health := "healthy"
 	if !s.Healthy {
 		health = "NOT healthy"
+	}
+	if len(s.Unheld) > 0 {
+		fmt.Fprintf(w, "%s runs without socket hooks (--redirect tproxy), which does NOT hold: %s; see docs/redirect-tproxy.md\n",
+			oneLine(string(s.Node)), oneLine(strings.Join(s.Unheld, ", ")))
 	}
 	fmt.Fprintf(w, "%s is %s\n\n", oneLine(string(s.Node)), health)
 	t := newTable()

@@ -42,7 +42,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.TrustDomain, "trust-domain", "tacit.local", "SPIFFE trust domain of a new mesh")
 	f.StringVar(&c.Default, "default-intention", "deny", "where no intention matches: allow or deny")
 	f.StringSliceVar(&c.Domains, "domain", []string{"mesh"}, "DNS domains of the mesh; consul is always one")
-	f.StringVar(&c.Redirect, "redirect", "auto", "auto: socket hooks, and TPROXY for other network namespaces; sockets: hooks alone")
+	f.StringVar(&c.Redirect, "redirect", "auto", "auto: socket hooks, and TPROXY for other network namespaces; sockets: hooks alone; tproxy: no hooks, for hosts where none can be attached, and fewer guarantees")
 	f.Uint16Var(&c.GossipPort, "gossip-port", 7946, "port for gossip, UDP and TCP")
 	f.Uint16Var(&c.LanePort, "lane-port", 7947, "port for lanes and enrolment, TCP")
 	f.StringVar(&o.range4, "virtual-range4", "240.64.0.0/12", "virtual IPv4 addresses")

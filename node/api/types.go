@@ -27,7 +27,8 @@ type Status struct {
 	Node          Name              `json:"node"`
 	TrustDomain   string            `json:"trust_domain"`
 	Version       string            `json:"version"`
-	Healthy       bool              `json:"healthy"` // every check is OK
+	Healthy       bool              `json:"healthy"`          // every check is OK
+	Unheld        []string          `json:"unheld,omitempty"` // guarantees that this node's way of capture can't hold
 	Checks        []Check           `json:"checks"`
 	Revision      uint64            `json:"revision"` // grows with every policy change in the kernel maps
 	Digest        string            `json:"digest"`   // of the policy that the kernel maps hold

@@ -257,10 +257,15 @@ func putNumber(b []byte, n uint32) {
 
 // NumberOf returns the number of a virtual address.
 func (k *Kernel) NumberOf(a netip.Addr) (uint32, bool) {
+	return NumberOf(k.conf.Range4, k.conf.Range6, a)
+}
+
+// NumberOf returns the number of a virtual address of either range.
+func NumberOf(range4, range6 netip.Prefix, a netip.Addr) (uint32, bool) {
 	a = a.Unmap()
-	r, virtual := k.conf.Range6, Virtual6
+	r, virtual := range6, Virtual6
 	if a.Is4() {
-		r, virtual = k.conf.Range4, Virtual4
+		r, virtual = range4, Virtual4
 	}
 	if !r.Contains(a) {
 		return 0, false
