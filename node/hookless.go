@@ -183,7 +183,7 @@ func (h *hookless) Sweep(context.Context) (int, error)          { return 0, nil 
 func (h *hookless) SweepWanted() <-chan struct{}                { return nil }
 func (h *hookless) Tag(int, identity.Name, identity.Name) error { return nil }
 func (h *hookless) Counters() (map[policy.Reason]uint64, error) { return nil, nil }
-func (h *hookless) Room([]identity.Name) ([]kernel.Room, error)  { return nil, nil }
+func (h *hookless) Room([]identity.Name) ([]kernel.Room, error) { return nil, nil }
 func (h *hookless) SetListeners(bpf.Listeners) error            { return nil }
 func (h *hookless) SetServing(...int) error                     { return nil }
 func (h *hookless) SetResolvers([]bpf.Resolver) error           { return nil }
