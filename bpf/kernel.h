@@ -53,6 +53,7 @@ struct inet_connection_sock {
 };
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
+	__u32 write_seq;
 };
 struct bpf_iter_meta {
 	struct seq_file *seq;

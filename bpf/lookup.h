@@ -16,11 +16,12 @@ static __always_inline struct address client_of(struct bpf_sk_lookup *ctx)
 	return from6(FIELD(ctx, remote_ip6[0]), FIELD(ctx, remote_ip6[1]), FIELD(ctx, remote_ip6[2]), FIELD(ctx, remote_ip6[3]));
 }
 
-/* judged_elsewhere says whether the connect hook has let this very connection
- * go, in another namespace of this host. */
-static __always_inline bool judged_elsewhere(struct bpf_sk_lookup *ctx, const struct address *to)
+/* judged says whether the hooks have let this very connection go: one of the
+ * namespace with that cookie, 0 for another than the daemon's. */
+static __always_inline bool judged(struct bpf_sk_lookup *ctx, __u64 netns, const struct address *to)
 {
 	struct origin_key key = {
+		.netns = netns,
 		.client = {.addr = client_of(ctx), .port = (__u16)ctx->remote_port},
 		.target = {.addr = *to, .port = bpf_htons((__u16)FIELD(ctx, local_port))},
 	};
@@ -77,20 +78,20 @@ static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct confi
 		count(REASON_UDP);
 		return SK_DROP;
 	}
-	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX && !judged_elsewhere(ctx, to) && !guest(ctx, s, to)) {
-		count(REASON_GUARD); /* from another host, or from nobody */
+	if (!judged(ctx, s->netns, to) && !judged(ctx, 0, to) && !guest(ctx, s, to)) {
+		count(REASON_GUARD); /* from another host, from nobody, or made by hand */
 		return SK_DROP;
 	}
 	return assign(ctx, LISTENER_PROXY, to, SK_DROP);
 }
 
-static __always_inline int guarded(struct bpf_sk_lookup *ctx, const struct address *to)
+static __always_inline int guarded(struct bpf_sk_lookup *ctx, const struct config *s, const struct address *to)
 {
 	struct guard_key key = {.port = bpf_htons((__u16)FIELD(ctx, local_port))};
 	struct guard_value *g = bpf_map_lookup_elem(&guards, &key);
 	struct endpoint target = {.addr = *to, .port = key.port};
 
-	if (!g)
+	if (!g || judged(ctx, s->netns, to))
 		return SK_PASS;
 	if (g->flags & GUARD_PERMISSIVE) {
 		count(REASON_PERMISSIVE);
@@ -133,10 +134,8 @@ static __always_inline int on_lookup(struct bpf_sk_lookup *ctx)
 		return assign(ctx, ctx->protocol == IPPROTO_TCP ? LISTENER_NAMES_TCP : LISTENER_NAMES_UDP, &to, SK_PASS);
 	if (ctx->protocol != IPPROTO_TCP || !ctx->ingress_ifindex) /* our own question, in listener.h */
 		return SK_PASS;
-	/* A packet of our own has the interface of the address that it is for. One
-	 * that only claims to be gets no further: the answer comes to us. */
-	if (ctx->ingress_ifindex != LOOPBACK_IFINDEX && !bpf_map_lookup_elem(&locals, &from))
-		return guarded(ctx, &to);
 	/* TPROXY's look-ups don't come from lo */
-	return is_proxy(s, &to, FIELD(ctx, local_port)) ? SK_DROP : SK_PASS;
+	if (ctx->ingress_ifindex == LOOPBACK_IFINDEX && is_proxy(s, &to, FIELD(ctx, local_port)))
+		return SK_DROP;
+	return guarded(ctx, s, &to);
 }

@@ -111,6 +111,8 @@ type meshOrigin struct {
 	Cookie      uint64
 	Source      uint32
 	Destination uint32
+	Sequence    uint32
+	Pad         uint32
 }
 
 type meshOriginKey struct {

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* sockops carries the identity from the connecting socket to the accepted
- * one, before the first can end, and lets go of it. */
+/* sockops writes down which connections the hooks have let go, before their
+ * first packet leaves: only those are delivered, to the daemon or to a service's
+ * port. It carries the identity to the accepted socket, before the connecting
+ * one can end, and lets go of the record. */
 #pragma once
 
 #include "address.h"
 #include "decide.h"
+#include "kernel.h"
 #include "quota.h"
 #include "report.h"
 
@@ -35,13 +38,22 @@ static __always_inline void forget(struct origin_key *key, __u32 source)
 	use(0, -1);
 }
 
-static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct config *s, struct sock_state *st)
+/* first_sequence is that of the SYN which is about to be sent. */
+static __always_inline __u32 first_sequence(struct bpf_sock *sk)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+	return tcp ? tcp->write_seq : 0;
+}
+
+static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct config *s, struct bpf_sock *sk, struct sock_state *st)
 {
 	struct origin value = {.cookie = bpf_get_socket_cookie(ctx), .source = st->source, .destination = st->destination};
 	struct origin_key key = {.netns = st->foreign ? 0 : s->netns};
 	long err;
 
 	ends(ctx, &key.client, &key.target);
+	value.sequence = first_sequence(sk);
 	err = bpf_map_update_elem(&origins, &key, &value, BPF_NOEXIST);
 	if (err == -17) { /* EEXIST: in another namespace, two claim one connection, so nobody gets it; here, it is a stale one */
 		struct origin *held = bpf_map_lookup_elem(&origins, &key);
@@ -72,30 +84,38 @@ static __always_inline void origin_ends(struct bpf_sock_ops *ctx, const struct c
 		forget(&key, held->source);
 }
 
-/* origin_arrives moves the identity into the accepted socket. */
-static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struct config *s)
+/* keep_origin writes the identity into the accepted socket. */
+static __always_inline void keep_origin(struct bpf_sock *sk, const struct origin *o)
 {
-	struct origin_key key = {.netns = s->netns};
-	struct bpf_sock *sk = ctx->sk;
-	struct sock_state *st;
-	struct origin *o;
+	struct sock_state *st = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
-	ends(ctx, &key.target, &key.client);
-	if (!sk || !in_range(s, &key.target.addr) || bpf_get_netns_cookie(ctx) != s->netns)
-		return;
-	o = bpf_map_lookup_elem(&origins, &key);
-	if (!o) {
-		key.netns = 0;
-		o = bpf_map_lookup_elem(&origins, &key);
-	}
-	if (!o || !o->source)
-		return;
-	st = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!st)
 		return;
 	st->source = o->source;
 	st->destination = o->destination;
 	st->mode = MODE_ACCEPTED;
+}
+
+/* origin_arrives: the record has done its work. One of another connection with
+ * the same addresses, as a NAT can make them, stays. */
+static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struct config *s)
+{
+	struct origin_key key = {.netns = s->netns};
+	struct bpf_sock *sk = ctx->sk;
+	struct origin *o;
+
+	if (!sk || bpf_get_netns_cookie(ctx) != s->netns)
+		return;
+	ends(ctx, &key.target, &key.client);
+	o = bpf_map_lookup_elem(&origins, &key);
+	if (!o) {
+		key.netns = 0;
+		o = bpf_map_lookup_elem(&origins, &key);
+	}
+	if (!o || !o->source || o->sequence + 1 != ctx->rcv_nxt)
+		return;
+	if (in_range(s, &key.target.addr))
+		keep_origin(sk, o);
 	forget(&key, o->source);
 }
 
@@ -127,10 +147,10 @@ static __always_inline void on_sockops(struct bpf_sock_ops *ctx)
 		return;
 	if (ctx->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && st->mode == MODE_LOCAL)
 		established_local(st);
-	if (st->mode != MODE_CAPTURE)
+	if (st->mode != MODE_CAPTURE && st->mode != MODE_LOCAL && st->mode != MODE_TAG)
 		return;
 	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
-		origin_begins(ctx, s, st);
+		origin_begins(ctx, s, sk, st);
 	else if (ctx->op == BPF_SOCK_OPS_STATE_CB && ctx->args[1] == BPF_TCP_CLOSE)
 		origin_ends(ctx, s, st);
 }

@@ -154,6 +154,8 @@ struct origin {
 	__u64 cookie; /* of the connecting socket: only it may remove the entry */
 	__u32 source; /* 0: two claimed the connection, so nobody has it */
 	__u32 destination;
+	__u32 sequence; /* of its first packet, which no NAT can make its own */
+	__u32 pad;
 };
 
 /* net_key is a prefix of an address, for a trie. */

@@ -4,77 +4,167 @@ package battery
 
 import (
 	"fmt"
-	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"tacit/internal/testhost"
 )
 
-// ports: what the daemon listens on is no way to db, and who comes is sent
-// away upon his first bytes (100 ms is meant; a loaded machine gets a second).
-func (b *bed) ports(t *testing.T) {
-	out, _ := b.host1.Run(t, "user", "ss", "-Hltnp")
-	names, _ := b.host1.Run(t, "user", "ss", "-Hlunp")
-	var places []string
-	for _, m := range regexp.MustCompile(`LISTEN\s+\d+\s+\d+\s+(\S+)\s.*"tacitd"`).FindAllStringSubmatch(out, -1) {
-		if gossip := strings.HasSuffix(m[1], ":7946"); gossip || !strings.Contains(names, " "+m[1]+" ") { // DNS waits for the rest of a query
-			places = append(places, m[1])
-		}
+// listeners: whoever else binds where a service is reached gets nothing.
+func (b *bed) listeners(t *testing.T) {
+	places := []struct{ addr, words string }{{"::", ""}, {"::", "steer"}, {"127.0.0.1", ""}, {"::1", ""}, {"0.0.0.0", ""}, {"{real4}", ""}, {"::", "device=lo"}}
+	for i, p := range places {
+		cgroup := []string{"user", "tacit/services/evil"}[i%2]
+		b.holds(t, "listener beside the service's", strings.TrimSpace(p.addr+" "+p.words), func(t *testing.T) { b.impostor(t, cgroup, p.addr, p.words) })
+		b.holds(t, "listener beside the service's, its first moments", strings.TrimSpace(p.addr+" "+p.words), func(t *testing.T) { b.flicker(t, cgroup, p.addr, p.words) })
 	}
-	if len(places) < 4 { // two for captured connections, lanes, gossip
-		t.Fatalf("the daemon listens on %v only: %s", places, out)
+	for _, at := range []string{"{v4}", "::ffff:{v4}", "::", "0.0.0.0", "{host1}"} {
+		b.holds(t, "listener on a virtual address or its port", at, func(t *testing.T) { b.virtualListener(t, at) })
 	}
-	slices.Sort(places)
-	for _, to := range places {
-		callers := []string{"web", "evil", "nobody"}
-		if !strings.Contains(to, "127.") && !strings.Contains(to, "::1]") {
-			callers = append(callers, "outside", "web2", "box nobody")
-		}
-		for _, from := range callers {
-			t.Run(from+" to "+to[:strings.LastIndex(to, ":")], func(t *testing.T) {
-				said := b.attempt(t, from, "no canary: it goes in clear", to, "")
-				if !oneOf(said, "closed|recv: ECONNRESET|"+refused) {
-					t.Errorf("%s to %s: %s", from, to, said)
-				}
-			})
-		}
-	}
+	b.holds(t, "listener older than its place in the workload", "moved in", b.movedListener)
+	b.holds(t, "listener older than the enrolment of its cgroup", "", b.enrolledListener)
 }
 
-// impostor: nobody but db's workload can bind db's port on db's node, beside
-// the server or in its place; the node says why.
-func (b *bed) impostor(t *testing.T) {
-	for _, cgroup := range []string{"user", "tacit/services/evil"} {
-		for _, at := range []string{"::", "0.0.0.0", "127.0.0.1", b.host2.Addr.String(), b.host2.Addr6.String()} {
-			p := b.host2.Start(t, cgroup, testhost.Python(), b.script("serve.py"), at, fmt.Sprint(servicePort))
-			<-p.Ended()
-			if !strings.Contains(p.Output(), "Permission denied") {
-				t.Errorf("%s at %s: %s", cgroup, at, p.Output())
-			}
+// holds runs a test that has a line in the table, unless open() names it: there
+// its name is what rows call with.
+func (b *bed) holds(t *testing.T, vector, name string, f func(*testing.T)) {
+	t.Helper()
+	b.table.begin(vector)
+	if isOpen(row{vector: vector, with: name}, up) {
+		b.table.leave(vector, up)
+		return
+	}
+	b.table.add(vector, up, t.Run(strings.ReplaceAll(vector+"/"+name, " ", "_"), f))
+}
+
+// callUntil calls db from its own node and the other until f has no error, and
+// returns how often it was answered.
+func (b *bed) callUntil(t *testing.T, what string, f func() error) {
+	t.Helper()
+	testhost.Eventually(t, 10*time.Second, what, func() error {
+		var rows []row
+		for _, call := range []string{"web {v4}", "web2 {here4}", "web2 127.0.0.1", "db [::1]", "box2 app [{here6}]"} {
+			at := strings.LastIndex(call, " ")
+			rows = append(rows, row{vector: what, from: call[:at], to: call[at+1:] + ":{port}"})
+		}
+		b.try(workers, rows)
+		return f()
+	})
+}
+
+// impostor: it listens beside the server; nothing reaches it, neither before
+// the daemon has seen it nor after, when calls are refused.
+func (b *bed) impostor(t *testing.T, cgroup, addr, words string) {
+	p := b.host2.Start(t, cgroup, testhost.Python(), append([]string{b.script("serve.py"), b.place(addr), fmt.Sprint(servicePort)}, strings.Fields(words)...)...)
+	eventually(t, "the impostor listens", "listening", p.Output)
+	b.callUntil(t, "host2 sees the impostor", func() error { return b.shows("foreign") })
+	said := []outcome{b.one(row{from: "web", to: "{v4}:{port}"}), b.one(row{from: "web2", to: "{here4}:{port}"})}
+	for _, o := range said {
+		if !oneOf(o.said, gone) {
+			t.Errorf("%s, with an impostor in sight: %s", o.row.from, o.said)
 		}
 	}
-	b.try(t, row{from: "web", to: "{v4}:{port}", want: "ok"})
-	eventually(t, "host2 says why", "listener", func() string { return b.tacit(b.host2, "flows") })
+	if n := strings.Count(p.Output(), "accepted"); n > 0 {
+		t.Errorf("the impostor in %s on %s %s was called %d times:\n%s", cgroup, addr, words, n, p.Output())
+	}
+	p.Signal(syscall.SIGKILL)
+	<-p.Ended()
+	b.callUntil(t, "host2 sees that it went", func() error { return b.shows("verified") })
+}
+
+func (b *bed) shows(state string) error {
+	if out := b.tacit(b.host2, "service", "show", "db"); !strings.Contains(out, state) {
+		return fmt.Errorf("no %s in %s", state, out)
+	}
+	return nil
+}
+
+// flicker: it comes and goes faster than anybody looks.
+func (b *bed) flicker(t *testing.T, cgroup, addr, words string) {
+	p := b.host2.Start(t, cgroup, testhost.Python(), append([]string{b.script("serve.py"), b.place(addr), fmt.Sprint(servicePort), "flicker=30"}, strings.Fields(words)...)...)
+	end := time.Now().Add(800 * time.Millisecond)
+	b.callUntil(t, "a while", func() error {
+		if time.Now().Before(end) {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	if n := strings.Count(p.Output(), "accepted"); n > 0 {
+		t.Errorf("the impostor in %s on %s %s was called %d times", cgroup, addr, words, n)
+	}
+	if n := strings.Count(p.Output(), "listening"); n < 5 {
+		t.Errorf("it came %d times only", n)
+	}
+	p.Signal(syscall.SIGKILL)
+	<-p.Ended()
+	b.callUntil(t, "host2 sees that it went", func() error { return b.shows("verified") })
 }
 
 // virtualListener: who binds db's virtual address, or its port on every
 // address of the caller's node, gets nothing, and the call arrives where it
 // should.
-func (b *bed) virtualListener(t *testing.T) {
-	for _, at := range []string{"{v4}", "::ffff:{v4}", "::", "0.0.0.0"} {
-		p := b.host1.Start(t, "user", testhost.Python(), b.script("serve.py"), b.place(at), fmt.Sprint(servicePort))
-		eventually(t, "the impostor listens", "listening", p.Output)
-		for _, to := range []string{"{v4}:{port}", "[{v6}]:{port}", "{real4}:{port}"} {
-			b.try(t, row{from: "web", to: to, want: "ok"})
-			b.try(t, row{from: "nobody", to: to, want: refused})
+func (b *bed) virtualListener(t *testing.T, at string) {
+	p := b.host1.Start(t, "user", testhost.Python(), b.script("serve.py"), b.place(at), fmt.Sprint(servicePort))
+	eventually(t, "the impostor listens", "listening", p.Output)
+	for _, to := range []string{"{v4}:{port}", "[{v6}]:{port}", "{real4}:{port}"} {
+		if o := b.one(row{from: "web", to: to}); o.said != "ok" {
+			t.Errorf("web to %s: %s", to, o.said)
 		}
-		if strings.Contains(p.Output(), "accepted") {
-			t.Errorf("the listener on %s was called: %s", at, p.Output())
+		if o := b.one(row{from: "nobody", to: to}); o.said != refused {
+			t.Errorf("nobody to %s: %s", to, o.said)
 		}
-		p.Signal(syscall.SIGKILL)
-		<-p.Ended()
 	}
+	if strings.Contains(p.Output(), "accepted") {
+		t.Errorf("the listener on %s was called: %s", at, p.Output())
+	}
+	p.Signal(syscall.SIGKILL)
+	<-p.Ended()
+}
+
+// movedListener: a program that listens already is moved into a workload's
+// cgroup. Its socket stays its old cgroup's, so that nobody is led to it.
+func (b *bed) movedListener(t *testing.T) {
+	const port = "8100"
+	b.tacit(b.host2, "run", "moved", "--", "true")
+	p := b.host2.Start(t, "user", testhost.Python(), b.script("serve.py"), "::", port)
+	eventually(t, "it listens", "listening", p.Output)
+	b.sh(b.host2, fmt.Sprintf("echo %d > %s/cgroup.procs", p.PID(), b.host2.CgroupPath("tacit/services/moved")))
+	b.tacit(b.host2, "service", "register", "moved", "--port", port)
+	b.tacit(b.host1, "intention", "allow", "web", "moved", "--wait")
+	v4, _ := b.virtual(b.host1, "moved")
+	here4, _ := b.virtual(b.host2, "moved")
+	eventually(t, "host2 sees what it is", "foreign", func() string { return b.tacit(b.host2, "service", "show", "moved") })
+	for from, to := range map[string]string{"web": v4, "web2": here4} {
+		if o := b.one(row{from: from, to: to + ":" + port}); !oneOf(o.said, gone) {
+			t.Errorf("%s: %s", from, o.said)
+		}
+	}
+	if strings.Contains(p.Output(), "accepted") {
+		t.Errorf("it was called: %s", p.Output())
+	}
+	b.tacit(b.host2, "service", "deregister", "moved")
+	p.Signal(syscall.SIGKILL)
+	<-p.Ended()
+}
+
+// enrolledListener: a program listens in its own cgroup before that becomes a
+// workload's. It was always this program's, and is served.
+func (b *bed) enrolledListener(t *testing.T) {
+	const port = "8300"
+	p := b.host2.Start(t, "early", testhost.Python(), b.script("serve.py"), "::", port)
+	eventually(t, "it listens", "listening", p.Output)
+	b.tacit(b.host2, "service", "register", "early", "--port", port, "--cgroup", b.host2.CgroupPath("early"))
+	b.tacit(b.host1, "intention", "allow", "web", "early", "--wait")
+	v4, _ := b.virtual(b.host1, "early")
+	eventually(t, "it answers", "ok", func() string { return b.one(row{from: "web", to: v4 + ":" + port}).said })
+	for _, from := range []string{"evil", "outside"} {
+		if o := b.one(row{from: from, to: "{real4}:" + port}); o.said != refused {
+			t.Errorf("%s: %s", from, o.said)
+		}
+	}
+	b.tacit(b.host2, "service", "deregister", "early")
+	p.Signal(syscall.SIGKILL)
+	<-p.Ended()
 }

@@ -2,100 +2,133 @@
 
 package battery
 
-const refused = "connect: ECONNREFUSED"
+import (
+	"regexp"
+	"slices"
+)
 
-// cross makes rows of callers, targets and ways.
-func cross(want string, callers, targets, ways []string) []row {
+const (
+	refused = "connect: ECONNREFUSED"
+	// gone is for callers whose packets meet the mesh only on their way: the
+	// handshake may be over before anybody can judge.
+	gone = refused + "|connect: ECONNRESET|closed|recv: ECONNRESET|send: ECONNRESET|send: EPIPE"
+	// lazy is for sockets that connect when they are written to.
+	lazy = refused + "|send: ECONNREFUSED|recv: ECONNREFUSED"
+	// nowhere is for addresses that aren't db's: no way, whatever the kernel says of it.
+	nowhere = refused + "|connect: ENETUNREACH|connect: EHOSTUNREACH|connect: EINVAL|connect: EACCES|connect: timeout" +
+		"|connect: EADDRNOTAVAIL|connect: EPERM"
+)
+
+var withPort = regexp.MustCompile(`[^:]:(\d+|\{\w+\})$`)
+
+// cross makes rows of callers, targets and ways; db's port is the default.
+func cross(vector, want string, callers, targets, ways []string) []row {
 	var rows []row
 	for _, from := range callers {
 		for _, to := range targets {
+			if !withPort.MatchString(to) {
+				to += ":{port}"
+			}
 			for _, with := range ways {
-				rows = append(rows, row{name: from + " to " + to + " " + with, from: from, to: to + ":{port}", with: with, want: want})
+				rows = append(rows, row{vector: vector, from: from, to: to, with: with, want: want})
 			}
 		}
 	}
 	return rows
 }
 
-// plain: what every program does.
-func plain() []row {
-	virtual, real := []string{"{v4}", "[{v6}]", "[::ffff:{v4}]"}, []string{"{real4}", "[::ffff:{real4}]", "[{real6}]", "{second4}", "[{second6}]"}
-	ways := []string{"", "nonblock"}
-	rows := cross("ok", []string{"web"}, append(virtual, real...), ways)
-	rows = append(rows, cross(refused, []string{"evil", "nobody"}, append(virtual, real...), ways)...)
-	return append(rows, cross(refused, []string{"outside"}, real, ways[:1])...)
-}
-
-// places: nobody listens on host1's own addresses; db's port there is no way to db.
-func places() []row {
-	return cross(refused, []string{"web", "evil", "nobody"},
-		[]string{"127.0.0.1", "[::1]", "0.0.0.0", "[::]", "127.0.0.9", "{host1}"}, []string{""})
-}
-
-func here() (virtual, loopback, real []string) {
-	return []string{"{here4}", "[{here6}]", "[::ffff:{here4}]"},
-		[]string{"127.0.0.1", "[::1]", "0.0.0.0", "[::]", "127.0.0.9", "[::ffff:127.0.0.9]"},
-		[]string{"{real4}", "[{real6}]", "[::ffff:{real4}]", "{second4}", "[{second6}]"}
-}
-
-// sameNode: callers on db's own node.
-func sameNode() []row {
-	virtual, loopback, real := here()
-	rows := cross("ok", []string{"web2"}, virtual, []string{""})
-	all := append(append(virtual, loopback...), real...)
-	return append(rows, cross(refused, []string{"evil2", "nobody2"}, all, []string{"", "nonblock"})...)
-}
-
-// direct: to a service's own port on its own node nothing is carried, so that
-// it goes on without the daemon.
-func direct() []row {
-	_, loopback, real := here()
-	return cross("ok", []string{"web2", "db"}, append(loopback, real...), []string{"", "nonblock"})
-}
-
-// sockets: unusual ways to make a socket or to connect it.
-func sockets() []row {
-	all := []string{"{v4}", "[{v6}]", "[::ffff:{v4}]", "{real4}", "[{real6}]"}
-	ways := []string{"fastopen", "fastopen-connect", "mptcp", "mptcp nonblock", "mark=0x1000", "userns"}
-	rows := cross("ok", []string{"web"}, all, ways)
-	rows = append(rows, cross(refused, []string{"evil", "nobody"}, all, ways)...)
-	rows = append(rows, cross(refused, []string{"outside"}, all[3:], ways)...)
-	rows = append(rows, cross("ok", []string{"web"}, all, []string{"device=lo"})...)
-	rows = append(rows, cross(refused, []string{"web"}, all, []string{"device=eth0"})...)
-	rows = append(rows, cross(refused, []string{"evil", "nobody"}, all, []string{"device=eth0"})...)
-	rows = append(rows, cross(refused, []string{"evil", "nobody"}, all, []string{"device=lo"})...)
-	rows = append(rows, cross("ok", []string{"web"}, all[:1], []string{"source=240.64.0.9"})...)
-	rows = append(rows, cross(refused, []string{"evil", "nobody"}, []string{"{v4}", "{real4}"}, []string{"source=240.64.0.9"})...)
-	rows = append(rows, cross("reset", []string{"nobody", "evil"}, []string{"{real4}"}, []string{"raw={host1}"})...)
-	return append(rows, cross("reset", []string{"outside"}, []string{"{real4}"}, []string{"raw={outside}"})...)
-}
-
-// datagrams: nothing carries them, and the program is told.
-func datagrams() []row {
-	virtual, callers := []string{"{v4}", "[{v6}]", "[::ffff:{v4}]"}, []string{"web", "evil", "nobody"}
-	rows := cross("sendto: ECONNREFUSED", callers, virtual, []string{"udp"})
-	return append(rows, cross("send: ECONNREFUSED|recv: ECONNREFUSED", callers, virtual, []string{"udp connected"})...)
-}
-
-// borders: sockets that cross from one workload to another.
-func borders() []row {
-	all := []string{"{v4}", "[{v6}]", "{real4}"}
-	rows := cross("ok", []string{"web below"}, all, []string{""})
-	rows = append(rows, cross(refused, []string{"evil below"}, all, []string{""})...)
-	for _, ends := range [][2]string{{"web", "evil"}, {"evil", "web"}, {"web", "nobody"}, {"nobody", "web"}} {
-		with := []string{"enter={cgroup " + ends[1] + "}", "exec={cgroup " + ends[1] + "}"}
-		rows = append(rows, cross(refused, ends[:1], all, with)...)
-		rows = append(rows, cross(refused, ends[1:], all, []string{"pass={cgroup " + ends[0] + "}"})...)
+// killedAs is cross's rows with another outcome when the daemons are dead.
+func killedAs(want string, rows []row) []row {
+	for i := range rows {
+		rows[i].killed = want
 	}
 	return rows
 }
 
-// namespaces: a container by veth, and a namespace without any way out.
-func namespaces() []row {
-	virtual, ways := []string{"{v4}", "[{v6}]", "[::ffff:{v4}]"}, []string{"", "nonblock", "fastopen"}
-	rows := cross("ok", []string{"box app"}, virtual, ways)
-	rows = append(rows, cross(refused, []string{"box worse", "box nobody"}, virtual, ways)...)
-	rows = append(rows, cross(refused, []string{"box app", "box worse", "box nobody"}, []string{"{real4}", "{host1}", "127.0.0.1"}, ways)...)
-	rows = append(rows, cross("connect: ENETUNREACH|"+refused, []string{"web"}, []string{"{v4}", "{real4}"}, []string{"userns netns"})...)
-	return append(rows, cross(refused, []string{"evil", "nobody"}, []string{"{v4}", "{real4}"}, []string{"userns netns"})...)
+func free(rows []row) []row {
+	for i := range rows {
+		rows[i].free = true
+	}
+	return rows
+}
+
+func join(lists ...[]string) []string { return slices.Concat(lists...) }
+
+// Where callers go, from host1 and on db's own node.
+func virtuals() []string { return []string{"{v4}", "[{v6}]", "[::ffff:{v4}]"} }
+func reals() []string {
+	return []string{"{real4}", "[{real6}]", "[::ffff:{real4}]", "{second4}", "[{second6}]", "[::ffff:{second4}]"}
+}
+func hereVirtuals() []string { return []string{"{here4}", "[{here6}]", "[::ffff:{here4}]"} }
+func loopbacks() []string {
+	return []string{"127.0.0.1", "[::1]", "0.0.0.0", "[::]", "127.0.0.9", "127.255.255.254", "[::ffff:127.0.0.9]", "[::ffff:0.0.0.0]"}
+}
+
+// all is one place of each kind.
+func all() []string { return []string{"{v4}", "[{v6}]", "[::ffff:{v4}]", "{real4}", "[{real6}]"} }
+func allHere() []string {
+	return []string{"{here4}", "[{here6}]", "127.0.0.1", "[::1]", "{real4}", "[{real6}]"}
+}
+
+func denied() []string     { return []string{"evil", "nobody"} }
+func deniedHere() []string { return []string{"evil2", "nobody2"} }
+
+// straight: what every program does.
+func straight() []row {
+	ways := []string{"", "nonblock"}
+	rows := cross("connect", "ok", []string{"web"}, join(virtuals(), reals()), ways)
+	rows = append(rows, cross("connect", refused, denied(), join(virtuals(), reals()), ways)...)
+	rows = append(rows, cross("connect, link-local", refused, []string{"evil", "nobody", "outside"}, []string{"[{link6}%eth0]"}, ways)...)
+	rows = append(rows, cross("connect from outside", refused, []string{"outside"}, reals(), ways)...)
+	rows = append(rows, cross("other ports of a service", "ok", []string{"web"}, []string{"{v4}:80", "[{v6}]:443"}, ways[:1])...)
+	rows = append(rows, cross("other ports of a service", refused, []string{"evil", "nobody"}, []string{"{v4}:80", "[{v6}]:443"}, ways[:1])...)
+	rows = append(rows, cross("other ports of a service", refused, []string{"web", "evil"}, []string{"{v4}:{shut}", "[{v6}]:22"}, ways[:1])...)
+	return append(rows, cross("a service that nobody may call", refused, []string{"web", "evil", "nobody", "outside"},
+		[]string{"{real4}:{shut}", "[{real6}]:{shut}", "{second4}:{shut}"}, ways[:1])...)
+}
+
+// places: nobody listens on host1's own addresses; db's port there is no way to
+// db. Nor is a virtual address that no service has.
+func places() []row {
+	own := join(loopbacks(), []string{"{host1}", "[{host1 6}]", "{gate box}"})
+	rows := cross("the caller's own addresses", refused, []string{"web", "evil", "nobody"}, own, []string{""})
+	empty := []string{"240.64.0.0", "240.79.255.255", "240.65.1.1", "[fd7a:ac17::]", "[fd7a:ac17::ffff:1]", "[fd7a:ac17:1::3]"}
+	rows = append(rows, cross("virtual addresses of no service", refused, []string{"web", "evil", "nobody"}, empty, []string{"", "mark=0x1000"})...)
+	return append(rows, cross("virtual addresses of no service", refused, []string{"web2", "evil2"}, empty, []string{""})...)
+}
+
+// sameNode: callers on db's own node. To a real address or a loopback one
+// nothing is carried, so that it goes on without the daemon.
+func sameNode() []row {
+	rows := cross("same node", "ok", []string{"web2"}, hereVirtuals(), []string{"", "nonblock"})
+	rows = append(rows, killedAs("ok", cross("same node, real addresses", "ok", []string{"web2", "db"}, join(loopbacks(), reals()), []string{"", "nonblock"}))...)
+	everywhere := join(hereVirtuals(), loopbacks(), reals(), []string{"{gate box2}", "{gate stray2}"})
+	rows = append(rows, cross("same node", refused, deniedHere(), everywhere, []string{"", "nonblock"})...)
+	rows = append(rows, cross("same node, link-local", refused, deniedHere(), []string{"[{link6}%eth0]"}, []string{"", "nonblock"})...)
+	rows = append(rows, cross("a service that nobody may call", refused, []string{"web2", "evil2", "nobody2", "db"},
+		[]string{"127.0.0.1:{shut}", "[::1]:{shut}", "{real4}:{shut}", "{here shut4}:{shut}"}, []string{""})...)
+	ways := []string{"fastopen", "fastopen-connect", "mptcp", "mptcp nonblock", "mark=0x1000", "mark=1", "userns", "cgroupns", "ring", "ring=sqpoll", "device=lo", "source={real4}"}
+	rows = append(rows, cross("same node, unusual sockets", refused, deniedHere(), []string{"{here4}", "127.0.0.1", "{real4}"}, ways)...)
+	rows = append(rows, cross("same node, unusual sockets", refused, deniedHere(), []string{"[{here6}]", "[::1]", "[{real6}]"}, ways[:len(ways)-1])...)
+	return append(rows, cross("same node, unusual sockets", "ok", []string{"web2"}, []string{"{here4}", "[{here6}]"}, []string{"mptcp", "ring", "userns", "fastopen"})...)
+}
+
+// forms: other ways to write an address, and addresses that the kernel could
+// take for this host's.
+func forms() []row {
+	short := []string{"limit=0.5"}
+	odd := []string{"0.0.0.1", "255.255.255.255", "224.0.0.1", "[ff02::1%eth0]", "[ff01::1%lo]", "{nowhere}",
+		"[::{real4}]", "[::ffff:0:{real4}]", "[64:ff9b::{real4}]", "[2002:{prefix}::1]", "[fe80::5efe:{real4}%eth0]",
+		"[::127.0.0.1]", "[64:ff9b::127.0.0.1]", "[::ffff:255.255.255.255]"}
+	rows := cross("odd addresses", nowhere, []string{"evil", "evil2", "nobody2"}, odd, short)
+	anywhere := []string{"{nowhere}", "8.8.8.8", "240.1.1.1"}
+	rows = append(rows, cross("our mark, to addresses that nobody has", nowhere, []string{"evil2", "nobody2", "web2"}, []string{"[2001:db8::1]", "[::ffff:8.8.8.8]"}, []string{"mark=0x1000 limit=0.5"})...)
+	rows = append(rows, cross("our mark, to addresses that nobody has", nowhere, []string{"evil2", "nobody2", "web2"}, anywhere, []string{"mark=0x1000 limit=0.5", "mark=0x1000 source={real4} limit=0.5"})...)
+	return append(rows, cross("the range's address in IPv6 clothes", nowhere, []string{"web", "evil"}, []string{"[::{v4}]", "[64:ff9b::{v4}]", "[::ffff:0:{v4}]"}, short)...)
+}
+
+// leftAlone: what isn't the mesh's goes as if it weren't there.
+func leftAlone() []row {
+	rows := cross("connections that are none of the mesh's", "ok", []string{"web", "evil", "nobody"}, []string{"{real4}:{plain}", "[{real6}]:{plain}", "{outside}:{plain}"}, []string{"", "nonblock", "mptcp", "ring"})
+	return free(append(rows, cross("connections that are none of the mesh's", "ok", []string{"web2", "evil2"}, []string{"127.0.0.1:{plain}", "{real4}:{plain}"}, []string{""})...))
 }
