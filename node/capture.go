@@ -64,18 +64,30 @@ func (n *Node) serving() error {
 	return n.objects.SetServing(fds...)
 }
 
-// repairInterval is how long routes and rules may be missing: what others
-// flush only closes, so nothing is open meanwhile.
+// repairInterval is how long chains may be missing, of whose loss nobody tells:
+// what others flush only closes, so nothing is open meanwhile.
 const repairInterval = time.Second
 
-// repair sets again what others have flushed, and says so.
+// repair sets again what others have flushed, and says so: routes and rules at
+// once, everything when it is looked at again.
 func (n *Node) repair(ctx context.Context) error {
 	tick := time.NewTicker(repairInterval)
 	defer tick.Stop()
+	lost, watching := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(watching)
+		if err := redirect.WatchRoutes(ctx, lost); err != nil {
+			n.log.Warn("routes are only looked at every second", "err", err)
+		}
+	}()
+	defer func() { <-watching }()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-lost:
+			n.problems.set("routes", n.restoreRoutes())
+			continue
 		case <-tick.C:
 		}
 		missing, err := redirect.Drift(*n.plan.Load())
@@ -85,6 +97,17 @@ func (n *Node) repair(ctx context.Context) error {
 		}
 		n.problems.set("routes", err)
 	}
+}
+
+// restoreRoutes is the quick part of a repair.
+func (n *Node) restoreRoutes() error {
+	n.steering.Lock()
+	defer n.steering.Unlock()
+	missing, err := redirect.RestoreRoutes(*n.plan.Load())
+	if missing {
+		n.log.Warn("routes or rules were removed by others; they are set again", "err", err)
+	}
+	return err
 }
 
 // restate makes the routes and rules anew from the present listeners and resolvers.

@@ -4,11 +4,15 @@ package redirect
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestLocalAddrsAndWatch(t *testing.T) {
@@ -78,4 +82,41 @@ func within(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}
+}
+
+// TestWatchRoutes: the loss of a route or a rule is told, and made good.
+func TestWatchRoutes(t *testing.T) {
+	enter(t)
+	plan := NewPlan(Config{Range4: netip.MustParsePrefix("240.64.0.0/12"), Range6: netip.MustParsePrefix("fd7a:ac17::/32"), IPv6: true, TPROXY: true})
+	restore := func(when string, want bool) {
+		t.Helper()
+		missing, err := RestoreRoutes(plan)
+		must(t, err)
+		if missing != want {
+			t.Errorf("%s: missing: %v, want %v", when, missing, want)
+		}
+	}
+	restore("at first", true)
+	ns, err := os.Open("/proc/thread-self/ns/net")
+	must(t, err)
+	defer ns.Close()
+	lost, ended := make(chan struct{}, 1), make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread dies
+		ended <- errors.Join(unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET), WatchRoutes(ctx, lost))
+	}()
+	expect(t, lost, "at the start")
+	for _, line := range []string{
+		"ip route flush table local proto 116", "ip -6 route flush table local proto 116", "ip route flush table 11600",
+		"ip rule del priority 1160", "ip -6 rule del priority 1160",
+	} {
+		shell(t, line)
+		expect(t, lost, "after "+line)
+		restore(line, true)
+	}
+	shell(t, "ip route add blackhole 198.51.100.0/24; ip route del blackhole 198.51.100.0/24")
+	restore("after what isn't ours", false)
+	cancel()
+	must(t, <-ended)
 }
