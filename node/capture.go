@@ -68,26 +68,14 @@ func (n *Node) serving() error {
 // what others flush only closes, so nothing is open meanwhile.
 const repairInterval = time.Second
 
-// repair sets again what others have flushed, and says so: routes and rules at
-// once, everything when it is looked at again.
+// repair sets again what others have flushed, and says so.
 func (n *Node) repair(ctx context.Context) error {
 	tick := time.NewTicker(repairInterval)
 	defer tick.Stop()
-	lost, watching := make(chan struct{}, 1), make(chan struct{})
-	go func() {
-		defer close(watching)
-		if err := redirect.WatchRoutes(ctx, lost); err != nil {
-			n.log.Warn("routes are only looked at every second", "err", err)
-		}
-	}()
-	defer func() { <-watching }()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-lost:
-			n.problems.set("routes", n.restoreRoutes())
-			continue
 		case <-tick.C:
 		}
 		missing, err := redirect.Drift(*n.plan.Load())
@@ -96,6 +84,24 @@ func (n *Node) repair(ctx context.Context) error {
 			err = n.restate()
 		}
 		n.problems.set("routes", err)
+	}
+}
+
+// watchRoutes sets routes and rules again as soon as the kernel tells of their
+// loss. Without it, repair finds them.
+func (n *Node) watchRoutes(ctx context.Context) error {
+	lost, ended := make(chan struct{}, 1), make(chan error, 1)
+	go func() { ended <- redirect.WatchRoutes(ctx, lost) }()
+	for {
+		select {
+		case <-lost:
+			n.problems.set("routes", n.restoreRoutes())
+		case err := <-ended:
+			if err != nil {
+				n.log.Warn("the loss of routes is only seen every second", "err", err)
+			}
+			return nil
+		}
 	}
 }
 

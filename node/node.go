@@ -164,7 +164,8 @@ func (n *Node) serve(ctx context.Context) error {
 	defer cancel()
 	g, run := errgroup.WithContext(run)
 	for _, part := range []func(context.Context) error{
-		n.wallet.Run, n.reconcileLoop, n.findNodes, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.repair, n.rejoin,
+		n.wallet.Run, n.reconcileLoop, n.findNodes, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.repair, n.watchRoutes,
+		n.rejoin,
 		func(ctx context.Context) error { return n.serveAPI(ctx, n.socket) },
 		func(ctx context.Context) error { return n.serveLanes(ctx, n.lanes) },
 		n.servePresence,

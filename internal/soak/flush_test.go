@@ -94,9 +94,7 @@ func TestFlush(t *testing.T) {
 	b.loop(half, func(h *testhost.Host) string { return fmt.Sprintf(everything, h.Dir+"/foreign") + steering }, true)
 	b.loop(half, func(h *testhost.Host) string { return fmt.Sprintf(everything, h.Dir+"/foreign") + steering }, false)
 	stop()
-	for _, h := range []*testhost.Host{b.host1, b.host2} {
-		b.repair(h, time.Now())
-	}
+	b.repair(time.Now())
 	b.foreignStays("everything was flushed, and its owner's rules set again")
 	testhost.Eventually(t, 20*time.Second, "web is answered", func() error { return b.answeredSince(b.host1, time.Now().Add(-time.Second)) })
 	b.rest()
@@ -168,36 +166,34 @@ func (b *flushBed) loop(d time.Duration, script func(*testhost.Host) string, wai
 			h.Run(b.t, "user", "sh", "-c", script(h))
 			b.flushes++
 		}
-		began := time.Now()
-		for _, h := range hosts {
-			if wait {
-				b.repair(h, began)
-			}
+		if wait {
+			b.repair(time.Now())
 		}
 	}
 }
 
-// repair waits until all of ours is there again.
-func (b *flushBed) repair(h *testhost.Host, began time.Time) {
+// repair waits until all of ours is there again on both hosts.
+func (b *flushBed) repair(began time.Time) {
 	b.t.Helper()
-	testhost.Eventually(b.t, 20*time.Second, h.Name+" has its routes", func() error {
-		if now := b.ask(h, routes); now != b.way[h] {
-			return fmt.Errorf("is\n%s\nwant\n%s", now, b.way[h])
-		}
-		return nil
-	})
-	b.again = append(b.again, time.Since(began))
-	testhost.Eventually(b.t, 20*time.Second, h.Name+" is repaired", func() error {
-		if now := b.ask(h, ours); now != b.want[h] {
-			return fmt.Errorf("is\n%s\nwant\n%s", now, b.want[h])
-		}
-		return nil
-	})
-	took := time.Since(began)
+	b.again = append(b.again, b.wait("routes and rules", routes, b.way, began))
+	took := b.wait("chains, too", ours, b.want, began)
 	b.repaired = append(b.repaired, took)
 	if took > time.Duration(size(5000, 1500))*time.Millisecond { // 1 s, and the time that looking takes
 		b.late++
 	}
+}
+
+func (b *flushBed) wait(what, script string, want map[*testhost.Host]string, began time.Time) time.Duration {
+	b.t.Helper()
+	for h := range want {
+		testhost.Eventually(b.t, 20*time.Second, what+" on "+h.Name, func() error {
+			if now := b.ask(h, script); now != want[h] {
+				return fmt.Errorf("is\n%s\nwant\n%s", now, want[h])
+			}
+			return nil
+		})
+	}
+	return time.Since(began)
 }
 
 func (b *flushBed) foreignStays(when string) {
