@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"tacit/bpf"
+	"tacit/node/api"
 	"tacit/node/workload"
 	"tacit/redirect"
 )
@@ -36,7 +37,7 @@ func Cleanup(c Config) (done []string, err error) {
 		err = removeCgroups(root)
 	}
 	step("empty cgroups below "+root+"/tacit", err)
-	if err := os.Remove(c.SocketPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := api.Remove(c.SocketPath()); err != nil {
 		errs = append(errs, err)
 	}
 	if err := os.Remove(c.RunDir); err == nil {

@@ -43,11 +43,25 @@ func Listen(path string) (net.Listener, error) {
 	return ln, nil
 }
 
+// Remove removes the socket at path, and what a Listen that was killed left.
+// Nothing there is no error.
+func Remove(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, os.RemoveAll(making(path)))
+}
+
+// making is the folder in which the socket is made. It has one name, so that
+// what was left in it is found.
+func making(path string) string { return path + ".new" }
+
 // listenClosed binds under a name that appears only once its mode is 0600:
 // between bind and chmod anybody whom the umask permits could connect.
 func listenClosed(path string) (net.Listener, error) {
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".sock") // 0700
-	if err != nil {
+	dir := making(path)
+	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)

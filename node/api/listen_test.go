@@ -27,6 +27,9 @@ func TestListen(t *testing.T) {
 	if err := old.Close(); err != nil { // as after a crash
 		t.Fatal(err)
 	}
+	if err := errors.Join(os.Mkdir(making(socket), 0o700), os.WriteFile(filepath.Join(making(socket), "s"), nil, 0o600)); err != nil { // as after a crash while it was made
+		t.Fatal(err)
+	}
 	ln, err := Listen(socket)
 	if err != nil {
 		t.Fatal(err)
@@ -53,6 +56,26 @@ func TestListen(t *testing.T) {
 	}
 	if _, err := Listen(socket); err == nil || !strings.Contains(err.Error(), "is no socket; remove it") {
 		t.Errorf("a file was taken for a socket: %v", err)
+	}
+}
+
+// TestRemove takes away what a daemon that was killed has left, and is content
+// with nothing.
+func TestRemove(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "s")
+	for _, path := range []string{socket, filepath.Join(making(socket), "s")} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := Remove(socket); err != nil {
+			t.Error(err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
 	}
 }
 
