@@ -21,6 +21,6 @@ printf '\n'
 {
 	printf 'COUNT\tWANTED\tSEEN\n'
 	sed -n 's/^.*SOAK\t//p' "$out"
-} | awk -F '\t' '{ printf "%-78s %-16s %s %s\n", $1, $2, $3, $4 }'
+} | awk -F '\t' '{ printf "%-100s %-16s %s %s\n", $1, $2, $3, $4 }'
 [ "$failed" = 0 ] || echo "some counts are wrong, or something failed: see WRONG and FAIL above" >&2
 exit $failed
