@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // hook is one attached program.
@@ -18,7 +18,7 @@ type hook struct {
 	name   string
 	prog   *ebpf.Program
 	attach ebpf.AttachType
-	link   link.Link
+	link   link.Link // set once attached
 }
 
 // hooks lists the programs in the order of attaching: what later ones rely on
@@ -46,11 +46,13 @@ func (o *Objects) hooks() []*hook {
 }
 
 func (o *Objects) attach() error {
+	o.repairing.Lock()
+	defer o.repairing.Unlock()
 	for _, h := range o.hooks() {
 		if err := o.attachOne(h); err != nil {
 			return fmt.Errorf("attach %s: %w", h.name, err)
 		}
-		o.links[h.name] = h
+		o.links = append(o.links, h)
 	}
 	return nil
 }
@@ -66,25 +68,35 @@ func (o *Objects) attachOne(h *hook) error {
 		return old.Update(h.prog)
 	}
 	if err == nil {
-		if err := errors.Join(old.Unpin(), old.Close()); err != nil {
-			return err
-		}
+		defer old.Close()
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if h.attach == ebpf.AttachSkLookup {
-		h.link, err = attachNetNS(h.prog)
-	} else {
-		h.link, err = link.AttachCgroup(link.CgroupOptions{Path: o.conf.Cgroup, Attach: h.attach, Program: h.prog})
-	}
+	return o.attachAnew(h)
+}
+
+// attachAnew makes a link and pins it, in place of what is pinned there.
+func (o *Objects) attachAnew(h *hook) error {
+	fresh, err := o.newLink(h)
 	if err != nil {
 		return err
 	}
-	return h.link.Pin(o.linkPath(h.name))
+	if h.link != nil {
+		_ = h.link.Close()
+	}
+	h.link = fresh
+	return pinOver(o.linkPath(h.name), fresh.Pin)
+}
+
+func (o *Objects) newLink(h *hook) (link.Link, error) {
+	if h.attach == ebpf.AttachSkLookup {
+		return attachNetNS(h.prog)
+	}
+	return link.AttachCgroup(link.CgroupOptions{Path: o.conf.Cgroup, Attach: h.attach, Program: h.prog})
 }
 
 func attachNetNS(prog *ebpf.Program) (link.Link, error) {
-	ns, err := os.Open("/proc/thread-self/ns/net")
+	ns, err := os.Open(ownNetNS)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +108,13 @@ func attachNetNS(prog *ebpf.Program) (link.Link, error) {
 	return l, nil
 }
 
-// ErrDetached: a link isn't where it should be.
-var ErrDetached = errors.New("detached")
+const ownNetNS = "/proc/thread-self/ns/net"
+
+// What is wrong with a link that isn't where it should be.
+var (
+	ErrDetached = errors.New("detached")
+	ErrDying    = errors.New("on a cgroup or network namespace that is gone")
+)
 
 // inPlace says whether the link is attached to our cgroup or namespace.
 func (o *Objects) inPlace(l link.Link) error {
@@ -105,43 +122,49 @@ func (o *Objects) inPlace(l link.Link) error {
 	if err != nil {
 		return err
 	}
+	has, place := uint64(0), ownNetNS
 	if c := info.Cgroup(); c != nil {
-		want, err := inode(o.conf.Cgroup)
-		if err == nil && c.CgroupId != want {
-			err = fmt.Errorf("%w from %s", ErrDetached, o.conf.Cgroup)
-		}
-		return err
+		has, place = c.CgroupId, o.conf.Cgroup
+	} else if n := info.NetNs(); n != nil {
+		has = uint64(n.NetnsInode)
 	}
-	if n := info.NetNs(); n != nil {
-		want, err := inode("/proc/thread-self/ns/net")
-		if err == nil && uint64(n.NetnsInode) != want {
-			err = fmt.Errorf("%w from this network namespace", ErrDetached)
-		}
-		return err
+	if has == 0 { // or of a kind that is none of ours
+		return ErrDetached
 	}
-	return fmt.Errorf("%w: the link is of another kind", ErrDetached)
-}
-
-func inode(path string) (uint64, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return 0, err
+	var want unix.Stat_t
+	if err := unix.Stat(place, &want); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrDying, place, err)
 	}
-	return st.Sys().(*syscall.Stat_t).Ino, nil
+	if has != want.Ino {
+		return fmt.Errorf("%w: not on %s", ErrDying, place)
+	}
+	return nil
 }
 
 // Hook is the state of one program, as the kernel tells it.
 type Hook struct {
 	Name    string
-	Problem string // "" when pinned and attached where it should be
+	Problem string   // "" when pinned, attached where it should be, and among those that run there
+	Others  []string // other programs that run there as well
 }
 
 // Status asks the kernel for each program.
 func (o *Objects) Status() ([]Hook, error) {
+	o.repairing.Lock()
+	defer o.repairing.Unlock()
+	at, err := o.openPlaces()
+	if err != nil {
+		return nil, err
+	}
+	defer at.close()
 	var out []Hook
-	for _, h := range o.hooks() {
+	for _, h := range o.links {
 		one := Hook{Name: h.name}
-		if err := o.check(h); err != nil {
+		err := o.check(h)
+		if err == nil {
+			one.Others, err = at.others(h)
+		}
+		if err != nil {
 			one.Problem = err.Error()
 		}
 		out = append(out, one)
@@ -158,16 +181,32 @@ func (o *Objects) check(h *hook) error {
 	if err := o.inPlace(l); err != nil {
 		return err
 	}
+	return h.holds(l)
+}
+
+var errOtherProgram = errors.New("another program is attached by our link")
+
+// holds says whether the link runs our program.
+func (h *hook) holds(l link.Link) error {
 	info, err := l.Info()
 	if err != nil {
 		return err
 	}
-	mine, err := h.prog.Info()
+	mine, err := programID(h.prog)
+	if err == nil && mine != info.Program {
+		err = errOtherProgram
+	}
+	return err
+}
+
+func programID(p *ebpf.Program) (ebpf.ProgramID, error) {
+	info, err := p.Info()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if id, ok := mine.ID(); ok && id != info.Program {
-		return errors.New("another program is attached by our link")
+	id, ok := info.ID()
+	if !ok {
+		return 0, errors.New("the kernel gives programs no numbers")
 	}
-	return nil
+	return id, nil
 }

@@ -98,7 +98,7 @@ func TestQuota(t *testing.T) {
 	h.allow(Pair{web, db}, Pair{other, db})
 	h.ok(h.Workloads().Put(h.dir("other"), other))
 	v4, _ := h.proxy()
-	s, err := h.settings()
+	s, err := h.readSettings()
 	h.ok(err)
 	s.Quota, s.Capacity = 2, 3
 	h.ok(h.putSettings(s))

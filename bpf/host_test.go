@@ -151,9 +151,9 @@ func (h *host) dir(name string) uint64 {
 	h.t.Helper()
 	path := filepath.Join(h.cgroup, name)
 	h.ok(os.MkdirAll(path, 0o755))
-	id, err := inode(path)
+	at, err := statFile(path)
 	h.ok(err)
-	return id
+	return at.ino
 }
 
 // enter moves the test itself into a cgroup, until it ends: its sockets are the

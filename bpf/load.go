@@ -34,7 +34,7 @@ type Objects struct {
 	conf  Config
 	mesh  meshObjects
 	netns uint64
-	links map[string]*hook
+	mine
 }
 
 // originShare: of the map of origins, one workload can take one part in so many.
@@ -54,7 +54,7 @@ func Load(c Config) (*Objects, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("memory limit for eBPF: %w", err)
 	}
-	o := &Objects{conf: c, links: map[string]*hook{}}
+	o := &Objects{conf: c, mine: mine{pins: map[string]file{}}}
 	var err error
 	if o.netns, err = netnsCookie(); err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (l Limits) apply(spec *ebpf.CollectionSpec) {
 // configure writes the settings before anything is attached. The revision of
 // an earlier daemon goes on.
 func (o *Objects) configure() error {
-	old, err := o.settings()
+	old, err := o.readSettings()
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (o *Objects) configure() error {
 	return o.putSettings(s)
 }
 
-func (o *Objects) settings() (meshConfig, error) {
+func (o *Objects) readSettings() (meshConfig, error) {
 	var s meshConfig
 	if err := o.mesh.Settings.Lookup(uint32(0), &s); err != nil {
 		return s, fmt.Errorf("settings map: %w", err)
@@ -123,43 +123,54 @@ func (o *Objects) putSettings(s meshConfig) error {
 	if err := o.mesh.Settings.Put(uint32(0), s); err != nil {
 		return fmt.Errorf("settings map: %w", err)
 	}
+	o.settings = &s
 	return nil
 }
 
-// SetDefault says what happens where no intention matches. One caller at a time.
+// change writes settings that differ by f from those written last: what others
+// write there counts for nothing.
+func (o *Objects) change(f func(*meshConfig)) (meshConfig, error) {
+	o.writing.Lock()
+	defer o.writing.Unlock()
+	s := *o.settings
+	f(&s)
+	return s, o.putSettings(s)
+}
+
+// SetDaemonCgroup says which leaf is exempt from now on.
+func (o *Objects) SetDaemonCgroup(id uint64) error {
+	_, err := o.change(func(s *meshConfig) { s.DaemonCgroup = id })
+	return err
+}
+
+// SetDefault says what happens where no intention matches.
 func (o *Objects) SetDefault(allow bool) error {
-	s, err := o.settings()
-	if err != nil {
-		return err
-	}
-	s.DefaultAction = action(allow)
-	return o.putSettings(s)
+	_, err := o.change(func(s *meshConfig) { s.DefaultAction = action(allow) })
+	return err
 }
 
 // Default is what happens where no intention matches.
 func (o *Objects) Default() (allow bool, err error) {
-	s, err := o.settings()
+	s, err := o.readSettings()
 	return s.DefaultAction == meshActionACTION_ALLOW, err
 }
 
 // Revision is the number of changes that the maps have seen.
 func (o *Objects) Revision() (uint64, error) {
-	s, err := o.settings()
+	s, err := o.readSettings()
 	return s.Revision, err
 }
 
-// Bump counts one more change and returns the new revision. One caller at a time.
+// Bump counts one more change and returns the new revision.
 func (o *Objects) Bump() (uint64, error) {
-	s, err := o.settings()
-	if err != nil {
-		return 0, err
-	}
-	s.Revision++
-	return s.Revision, o.putSettings(s)
+	s, err := o.change(func(s *meshConfig) { s.Revision++ })
+	return s.Revision, err
 }
 
 // Close closes handles; pins stay in force.
 func (o *Objects) Close() error {
+	o.repairing.Lock()
+	defer o.repairing.Unlock()
 	var errs []error
 	for _, h := range o.links {
 		errs = append(errs, h.link.Close())

@@ -81,12 +81,12 @@ func TestLoadTwiceIsLoadOnce(t *testing.T) {
 func linkIDs(t *testing.T, o *Objects) map[string]uint32 {
 	t.Helper()
 	out := map[string]uint32{}
-	for name, h := range o.links {
+	for _, h := range o.links {
 		info, err := h.link.Info()
 		if err != nil {
 			t.Fatal(err)
 		}
-		out[name] = uint32(info.ID)
+		out[h.name] = uint32(info.ID)
 	}
 	return out
 }
@@ -109,7 +109,7 @@ func expectHealthy(t *testing.T, o *Objects) {
 func TestStatusSeesWhatIsMissing(t *testing.T) {
 	h := newHost(t)
 	h.ok(os.Remove(filepath.Join(h.conf.PinDir, "link_connect4")))
-	h.ok(h.links["connect6"].link.Detach())
+	h.ok(h.hook("connect6").link.Detach())
 	bad := 0
 	hooks, err := h.Status()
 	h.ok(err)

@@ -32,14 +32,10 @@ func (o *Objects) SetServing(fds ...int) error {
 const daemonService = Any - 1
 
 // SetExclusions says whether targets and callers that are left alone must be
-// looked for at all. One caller at a time.
+// looked for at all.
 func (o *Objects) SetExclusions(some bool) error {
-	s, err := o.settings()
-	if err != nil || s.Exclusions == flag(some) {
-		return err
-	}
-	s.Exclusions = flag(some)
-	return o.putSettings(s)
+	_, err := o.change(func(s *meshConfig) { s.Exclusions = flag(some) })
+	return err
 }
 
 // Usage is how many captured connections of a source are on their way; 0: of all.

@@ -35,6 +35,8 @@ type Listeners struct{ Proxy, NamesUDP, NamesTCP [2]Socket }
 // SetListeners hands the daemon's listeners to the program that assigns what
 // is captured. Entries go when the sockets do.
 func (o *Objects) SetListeners(l Listeners) error {
+	o.repairing.Lock()
+	defer o.repairing.Unlock()
 	for i, one := range slices.Concat(l.Proxy[:], l.NamesUDP[:], l.NamesTCP[:]) {
 		if one.FD == 0 {
 			continue
@@ -42,13 +44,14 @@ func (o *Objects) SetListeners(l Listeners) error {
 		if err := o.mesh.Listeners.Put(uint32(i), uint64(one.FD)); err != nil {
 			return fmt.Errorf("hand the listener to the kernel: %w", err)
 		}
+		cookie, err := cookieOf(one.FD)
+		if err != nil {
+			return fmt.Errorf("the listener's cookie: %w", err)
+		}
+		o.listeners[i] = listener{one.FD, cookie}
 	}
-	s, err := o.settings()
-	if err != nil {
-		return err
-	}
-	s.Listen4, s.Listen6 = l.Proxy[0].Port, l.Proxy[1].Port
-	return o.putSettings(s)
+	_, err := o.change(func(s *meshConfig) { s.Listen4, s.Listen6 = l.Proxy[0].Port, l.Proxy[1].Port })
+	return err
 }
 
 // SetResolvers makes the captured resolvers equal to list.
@@ -64,9 +67,18 @@ func (o *Objects) SetResolvers(list []Resolver) error {
 		}
 		asked[r.Addr.Unmap().WithZone("")], answers[ours] = ours, r.Addr.Unmap().WithZone("")
 	}
-	return errors.Join(
-		replace(table("answers", o.mesh.Answers, endpoints(), addresses()), answers),
-		replace(table("resolvers", o.mesh.Resolvers, addresses(), endpoints()), asked))
+	o.repairing.Lock()
+	defer o.repairing.Unlock()
+	o.asked, o.answers = asked, answers
+	return errors.Join(replace(o.answered(), answers), replace(o.resolvers(), asked))
+}
+
+func (o *Objects) answered() Table[netip.AddrPort, netip.Addr] {
+	return table("answers", o.mesh.Answers, endpoints(), addresses())
+}
+
+func (o *Objects) resolvers() Table[netip.Addr, netip.AddrPort] {
+	return table("resolvers", o.mesh.Resolvers, addresses(), endpoints())
 }
 
 func replace[K, V comparable](t Table[K, V], want map[K]V) error {

@@ -7,18 +7,23 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // Table is the door to one hash map: keys and values in Go's terms.
 type Table[K, V comparable] struct {
 	name string
 	all  func() (map[K]V, error)
+	same func(map[K]V) (bool, error)
 	put  func(K, V) error
 	del  func(K) error
 }
 
 // All reads the whole map.
 func (t Table[K, V]) All() (map[K]V, error) { return t.all() }
+
+// Same says whether the map holds exactly want.
+func (t Table[K, V]) Same(want map[K]V) (bool, error) { return t.same(want) }
 
 // Put writes one entry. A full map refuses it with ErrFull.
 func (t Table[K, V]) Put(k K, v V) error { return t.put(k, v) }
@@ -45,16 +50,23 @@ func table[K, V comparable, CK, CV any](name string, m *ebpf.Map, key form[K, CK
 		name: name,
 		all: func() (map[K]V, error) {
 			out := map[K]V{}
-			var k CK
-			var v CV
-			it := m.Iterate()
-			for it.Next(&k, &v) {
-				out[key.from(k)] = value.from(v)
-			}
-			if err := it.Err(); err != nil {
+			err := each(m, func(k CK, v CV) { out[key.from(k)] = value.from(v) })
+			if err != nil {
 				return nil, fmt.Errorf("map %s: %w", name, err)
 			}
 			return out, nil
+		},
+		same: func(want map[K]V) (bool, error) {
+			seen, right := 0, true
+			err := each(m, func(k CK, v CV) {
+				held, ok := want[key.from(k)]
+				right = right && ok && held == value.from(v)
+				seen++
+			})
+			if err != nil {
+				return false, fmt.Errorf("map %s: %w", name, err)
+			}
+			return right && seen == len(want), nil
 		},
 		put: func(k K, v V) error {
 			err := m.Put(key.to(k), value.to(v))
@@ -69,5 +81,39 @@ func table[K, V comparable, CK, CV any](name string, m *ebpf.Map, key form[K, CK
 			}
 			return nil
 		},
+	}
+}
+
+// Entries read by one call of the kernel's: few at first, most maps are small.
+const (
+	firstBatch   = 128
+	largestBatch = 8192
+)
+
+// each reads the whole map. The kernel gives whole buckets: an entry that stays
+// is seen once, whatever else is written meanwhile.
+func each[CK, CV any](m *ebpf.Map, f func(CK, CV)) error {
+	var cursor ebpf.MapBatchCursor
+	keys, values := make([]CK, firstBatch), make([]CV, firstBatch)
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		switch {
+		case err == nil, errors.Is(err, ebpf.ErrKeyNotExist):
+		case errors.Is(err, unix.ENOSPC) && len(keys) < int(m.MaxEntries()): // a bucket that is fuller than the batch
+			n = len(keys)
+		default:
+			return err
+		}
+		if err == nil || errors.Is(err, ebpf.ErrKeyNotExist) {
+			for i := range n {
+				f(keys[i], values[i])
+			}
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil // that was all
+		}
+		if n == len(keys) && n < largestBatch {
+			keys, values = make([]CK, 4*n), make([]CV, 4*n)
+		}
 	}
 }

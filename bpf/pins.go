@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// pinned is an object that has its place in the bpffs.
+type pinned struct {
+	path string
+	id   func() (uint32, error)       // ours
+	at   func(string) (uint32, error) // of what is pinned at a path
+	pin  func(string) error
+}
+
+// file tells a pin from every other that was ever made.
+type file struct{ dev, ino uint64 }
+
+// repairPin pins again what was unpinned or replaced, and says what was found.
+// A pin that was seen to be ours is known by its inode from then on, which
+// costs less than to open it.
+func (o *Objects) repairPin(p pinned) (found string, err error) {
+	now, statErr := statFile(p.path)
+	if statErr == nil && o.pins[p.path] == now {
+		return "", nil
+	}
+	mine, err := p.id()
+	if err != nil {
+		return "", err
+	}
+	there, err := p.at(p.path)
+	switch {
+	case err == nil && there == mine:
+		o.pins[p.path] = now
+		return "", nil
+	case errors.Is(err, os.ErrNotExist):
+		found = "unpinned"
+	default:
+		found = "something else was pinned in its place"
+	}
+	if err := ensureFS(o.conf.PinDir); err != nil {
+		return found, err
+	}
+	return found, pinOver(p.path, p.pin)
+}
+
+// pinOver pins in one step, in place of whatever is there.
+func pinOver(path string, pin func(string) error) error {
+	fresh := path + "_new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("pin: %w", err)
+	}
+	if err := pin(fresh); err != nil {
+		return fmt.Errorf("pin %s: %w", path, err)
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return fmt.Errorf("pin: %w", err)
+	}
+	return nil
+}
+
+func statFile(path string) (file, error) {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	return file{st.Dev, st.Ino}, err
+}
+
+// linkPin is the pin of a hook's link.
+func (o *Objects) linkPin(h *hook) pinned {
+	return pinned{
+		path: o.linkPath(h.name),
+		id:   func() (uint32, error) { return linkID(h.link) },
+		at: func(path string) (uint32, error) {
+			l, err := link.LoadPinnedLink(path, nil)
+			if err != nil {
+				return 0, err
+			}
+			defer l.Close()
+			return linkID(l)
+		},
+		pin: func(path string) error {
+			l, err := linkAgain(h.link) // the handle believes to be pinned where it was
+			if err != nil {
+				return err
+			}
+			return errors.Join(l.Pin(path), l.Close())
+		},
+	}
+}
+
+func linkID(l link.Link) (uint32, error) {
+	info, err := l.Info()
+	if err != nil {
+		return 0, err
+	}
+	return uint32(info.ID), nil
+}
+
+func linkAgain(l link.Link) (link.Link, error) {
+	id, err := linkID(l)
+	if err != nil {
+		return nil, err
+	}
+	return link.NewFromID(link.ID(id))
+}
+
+// mapPins are the pins of all maps; the object names them.
+func (o *Objects) mapPins() []pinned {
+	var out []pinned
+	v := reflect.ValueOf(o.mesh.meshMaps)
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Tag.Get("ebpf")
+		m, ok := v.Field(i).Interface().(*ebpf.Map)
+		if !ok || name == "" || strings.HasPrefix(name, ".") {
+			continue
+		}
+		out = append(out, pinned{
+			path: filepath.Join(o.conf.PinDir, name),
+			id:   func() (uint32, error) { return mapID(m) },
+			at: func(path string) (uint32, error) {
+				other, err := ebpf.LoadPinnedMap(path, nil)
+				if err != nil {
+					return 0, err
+				}
+				defer other.Close()
+				return mapID(other)
+			},
+			pin: func(path string) error {
+				again, err := m.Clone()
+				if err != nil {
+					return err
+				}
+				return errors.Join(again.Pin(path), again.Close())
+			},
+		})
+	}
+	return out
+}
+
+func mapID(m *ebpf.Map) (uint32, error) {
+	info, err := m.Info()
+	if err != nil {
+		return 0, err
+	}
+	id, ok := info.ID()
+	if !ok {
+		return 0, errors.New("the kernel gives maps no numbers")
+	}
+	return uint32(id), nil
+}
