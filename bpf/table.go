@@ -12,18 +12,20 @@ import (
 
 // Table is the door to one hash map: keys and values in Go's terms.
 type Table[K, V comparable] struct {
-	name string
-	all  func() (map[K]V, error)
-	same func(map[K]V) (bool, error)
-	put  func(K, V) error
-	del  func(K) error
+	name  string
+	all   func() (map[K]V, error)
+	check func(map[K]V) (map[K]V, bool, error)
+	put   func(K, V) error
+	del   func(K) error
 }
 
 // All reads the whole map.
 func (t Table[K, V]) All() (map[K]V, error) { return t.all() }
 
-// Same says whether the map holds exactly want.
-func (t Table[K, V]) Same(want map[K]V) (bool, error) { return t.same(want) }
+// Check says whether the map holds exactly want, and what it holds where it
+// doesn't. Entries that we could not have written are not among those: they are
+// removed, where writing want would not replace them.
+func (t Table[K, V]) Check(want map[K]V) (held map[K]V, same bool, err error) { return t.check(want) }
 
 // Put writes one entry. A full map refuses it with ErrFull.
 func (t Table[K, V]) Put(k K, v V) error { return t.put(k, v) }
@@ -45,7 +47,7 @@ func same[T any]() form[T, T] {
 	return form[T, T]{id, id}
 }
 
-func table[K, V comparable, CK, CV any](name string, m *ebpf.Map, key form[K, CK], value form[V, CV]) Table[K, V] {
+func table[K, V, CK, CV comparable](name string, m *ebpf.Map, key form[K, CK], value form[V, CV]) Table[K, V] {
 	return Table[K, V]{
 		name: name,
 		all: func() (map[K]V, error) {
@@ -56,17 +58,12 @@ func table[K, V comparable, CK, CV any](name string, m *ebpf.Map, key form[K, CK
 			}
 			return out, nil
 		},
-		same: func(want map[K]V) (bool, error) {
-			seen, right := 0, true
-			err := each(m, func(k CK, v CV) {
-				held, ok := want[key.from(k)]
-				right = right && ok && held == value.from(v)
-				seen++
-			})
+		check: func(want map[K]V) (map[K]V, bool, error) {
+			held, same, err := compare(m, key, value, want)
 			if err != nil {
-				return false, fmt.Errorf("map %s: %w", name, err)
+				err = fmt.Errorf("map %s: %w", name, err)
 			}
-			return right && seen == len(want), nil
+			return held, same, err
 		},
 		put: func(k K, v V) error {
 			err := m.Put(key.to(k), value.to(v))
@@ -82,6 +79,35 @@ func table[K, V comparable, CK, CV any](name string, m *ebpf.Map, key form[K, CK
 			return nil
 		},
 	}
+}
+
+func compare[K, V, CK, CV comparable](m *ebpf.Map, key form[K, CK], value form[V, CV], want map[K]V) (map[K]V, bool, error) {
+	seen, same := 0, true
+	err := each(m, func(k CK, v CV) {
+		at := key.from(k)
+		held, ok := want[at]
+		same = same && ok && key.to(at) == k && value.to(held) == v
+		seen++
+	})
+	if err != nil || same && seen == len(want) {
+		return nil, err == nil, err
+	}
+	held := map[K]V{}
+	var strange []CK
+	err = each(m, func(k CK, v CV) {
+		at, is := key.from(k), value.from(v)
+		_, wanted := want[at]
+		switch {
+		case key.to(at) == k && value.to(is) == v:
+			held[at] = is
+		case key.to(at) != k || !wanted:
+			strange = append(strange, k)
+		}
+	})
+	for _, k := range strange {
+		err = errors.Join(err, m.Delete(k))
+	}
+	return held, false, err
 }
 
 // Entries read by one call of the kernel's: few at first, most maps are small.
