@@ -31,9 +31,10 @@ const (
 	netlinkPatience = 5
 )
 
-// diagRequest is struct inet_diag_req_v2 for TCP. A zero address is sent as zeros.
+// diagRequest is struct inet_diag_req_v2. A zero address is sent as zeros.
 type diagRequest struct {
 	family        uint8
+	udp           bool // else TCP
 	states        uint32
 	local, remote netip.AddrPort
 	cookie        uint64
@@ -45,6 +46,9 @@ func (diagRequest) Len() int { return diagRequestSize }
 func (r diagRequest) Serialize() []byte {
 	b := make([]byte, diagRequestSize)
 	b[0], b[1] = r.family, unix.IPPROTO_TCP
+	if r.udp {
+		b[1] = unix.IPPROTO_UDP
+	}
 	native := nl.NativeEndian()
 	native.PutUint32(b[4:], r.states)
 	binary.BigEndian.PutUint16(b[8:], r.local.Port())
