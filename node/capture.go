@@ -5,6 +5,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -40,6 +41,9 @@ func (n *Node) steer(ctx context.Context) error {
 	n.dns = dns.New(dns.Config{Zone: zone{n}, Domains: append([]string{"consul"}, n.cfg.Domains...), Search: n.search, Log: n.log})
 	n.resolvers = newResolvers(n)
 	if err := n.resolvers.start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	if n.sentry, err = redirect.NewSentry(); err != nil {
 		return err
 	}
 	if err := n.tellHooks(); err != nil {
@@ -78,12 +82,15 @@ func (n *Node) repair(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		missing, err := redirect.Drift(*n.plan.Load())
+		missing, err := n.sentry.Drift(*n.plan.Load())
 		if err == nil && len(missing) > 0 {
 			n.log.Warn("routes or rules were changed by others; setting them again", "found", missing)
-			err = n.restate()
+			if err = n.restate(); err == nil {
+				n.repairs.note(groupRoutes, "them", missing[0]+andMore(len(missing)-1))
+			}
 		}
 		n.problems.set("routes", err)
+		n.problems.set("routes of others", n.shadowed())
 	}
 }
 
@@ -114,6 +121,29 @@ func (n *Node) restoreRoutes() error {
 		n.log.Warn("routes or rules were removed by others; they are set again", "err", err)
 	}
 	return err
+}
+
+func andMore(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", n)
+}
+
+// shadowed names the routes of others that take captured connections away. The
+// hooks keep what they take from leaving the host.
+func (n *Node) shadowed() error {
+	found, err := n.sentry.Shadows(redirect.Config{Range4: n.cfg.Range4, Range6: n.cfg.Range6})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range found {
+		if s.Taken {
+			errs = append(errs, fmt.Errorf("%s takes captured connections away: remove it (ip route del)", s.Route))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // restate makes the routes and rules anew from the present listeners and resolvers.
@@ -182,10 +212,12 @@ func (n *Node) redirectConfig() (redirect.Config, error) {
 
 // serveCaptured accepts what the hooks and TPROXY deliver.
 func (n *Node) serveCaptured(ctx context.Context, g *errgroup.Group) {
-	for _, ln := range []*net.TCPListener{n.listeners.TCP4, n.listeners.TCP6} {
-		if ln != nil {
-			g.Go(func() error { return n.proxy.Serve(ctx, ln) })
+	for i, ln := range []*net.TCPListener{n.listeners.TCP4, n.listeners.TCP6} {
+		if ln == nil {
+			continue
 		}
+		lasting := n.lastingly("captured connections", ln, func() (net.Listener, error) { return n.reopenCaptured(i == 1) })
+		g.Go(func() error { return n.proxy.Serve(ctx, trialed{lasting, n.trials}) })
 	}
 }
 
@@ -200,6 +232,9 @@ func hasIPv6() bool {
 func (n *Node) watchEvents(ctx context.Context) error {
 	var quota quota
 	return n.kernel.Events(ctx, func(e kernel.Event) {
+		if n.trials.saw(e) {
+			return
+		}
 		n.journal.refused(e)
 		if !quota.take(e.Time) {
 			return // the counters have it

@@ -34,6 +34,7 @@ func (n *Node) desired() kernel.State {
 		}
 		s.Upstreams = append(s.Upstreams, upstreams(cat, svc)...)
 	}
+	n.trials.enrol(&s)
 	return s
 }
 

@@ -34,6 +34,7 @@ type judge interface {
 	Events(context.Context, func(kernel.Event)) error
 	Counters() (map[policy.Reason]uint64, error)
 	Room(sources []identity.Name) ([]kernel.Room, error)
+	Verify() (changed []string, err error)
 }
 
 // hooks are the programs in the kernel: *bpf.Objects, or hookless.
@@ -41,7 +42,9 @@ type hooks interface {
 	SetListeners(bpf.Listeners) error
 	SetServing(fds ...int) error
 	SetResolvers([]bpf.Resolver) error
+	SetDaemonCgroup(id uint64) error
 	Status() ([]bpf.Hook, error)
+	Repair() []bpf.Repaired
 	Close() error
 }
 
@@ -184,6 +187,9 @@ func (h *hookless) SweepWanted() <-chan struct{}                { return nil }
 func (h *hookless) Tag(int, identity.Name, identity.Name) error { return nil }
 func (h *hookless) Counters() (map[policy.Reason]uint64, error) { return nil, nil }
 func (h *hookless) Room([]identity.Name) ([]kernel.Room, error) { return nil, nil }
+func (h *hookless) Verify() ([]string, error)                   { return nil, nil }
+func (h *hookless) Repair() []bpf.Repaired                      { return nil }
+func (h *hookless) SetDaemonCgroup(uint64) error                { return nil }
 func (h *hookless) SetListeners(bpf.Listeners) error            { return nil }
 func (h *hookless) SetServing(...int) error                     { return nil }
 func (h *hookless) SetResolvers([]bpf.Resolver) error           { return nil }

@@ -80,6 +80,11 @@ type Node struct {
 	heard     heard
 	journal   journal  // connections that ended or were refused
 	problems  problems // what status reports besides its probes
+	repairs   repairs  // what others had changed and is right again
+	trials    *trials
+	sentry    *redirect.Sentry
+	daemonID  atomic.Uint64 // of the daemon's cgroup now
+	daemonIDs sync.Map      // all that it has had: sockets keep theirs
 
 	kick   chan struct{} // something changed: reconcile
 	found  chan struct{} // nodes or their records changed: prove their addresses
@@ -125,6 +130,8 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.from = from
+	n.daemonID.Store(cgroup)
+	n.daemonIDs.Store(cgroup, true)
 	if err := n.takePorts(ctx); err != nil {
 		return err
 	}
@@ -132,6 +139,9 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	if n.numbers, err = n.store.Numbers(n.log); err != nil {
+		return err
+	}
+	if n.trials, err = newTrials(n); err != nil {
 		return err
 	}
 	n.wallet = newWallet(n)
@@ -164,15 +174,17 @@ func (n *Node) serve(ctx context.Context) error {
 	defer cancel()
 	g, run := errgroup.WithContext(run)
 	for _, part := range []func(context.Context) error{
-		n.wallet.Run, n.reconcileLoop, n.findNodes, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.repair, n.watchRoutes,
-		n.rejoin,
+		n.wallet.Run, n.reconcileLoop, n.findNodes, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.repair,
+		n.watchRoutes, n.watch, n.rejoin, n.servePresence,
 		func(ctx context.Context) error { return n.serveAPI(ctx, n.socket) },
-		func(ctx context.Context) error { return n.serveLanes(ctx, n.lanes) },
-		n.servePresence,
+		func(ctx context.Context) error {
+			return n.serveLanes(ctx, n.lastingly("lane port", n.lanes, n.reopenLanes))
+		},
 	} {
 		g.Go(func() error { return part(run) })
 	}
 	n.serveCaptured(run, g)
+	g.Go(func() error { return n.trials.run(run) })
 	n.log.Info("ready", "node", n.cfg.name, "address", n.cfg.addr, "trust_domain", n.member.bundle.TrustDomain())
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	select {
@@ -222,6 +234,9 @@ func (n *Node) close() {
 	}
 	if n.objects != nil {
 		errs = append(errs, n.objects.Close())
+	}
+	if n.sentry != nil {
+		errs = append(errs, n.sentry.Close())
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())

@@ -32,6 +32,13 @@ func (p *problems) set(what string, err error) (news bool) {
 	return old == nil || old.Error() != err.Error()
 }
 
+// get returns a problem, or nil.
+func (p *problems) get(what string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.all[what]
+}
+
 // replace sets a whole group: what was wrong before and isn't now is cleared.
 func (p *problems) replace(group string, now map[string]error) {
 	p.mu.Lock()

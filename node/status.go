@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,14 +15,20 @@ import (
 )
 
 // Status is what the checks found, not what the daemon intended.
-func (b backend) Status(context.Context) (*api.Status, error) {
+func (b backend) Status(ctx context.Context) (*api.Status, error) {
 	n := b.n
+	select {
+	case <-n.trials.first:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	out := &api.Status{
 		Node: n.cfg.name, TrustDomain: n.member.bundle.TrustDomain(), Version: n.cfg.Version,
 		Revision: n.kernel.Revision(), Digest: n.digest(), UptimeSeconds: time.Since(n.started).Seconds(),
 		Unheld: n.unheld(), Checks: b.checks(), Certificates: b.certificates(), Lanes: b.lanes(),
 	}
 	counters, err := n.kernel.Counters()
+	n.trials.discount(counters)
 	out.Counters = counters
 	out.Checks = append(out.Checks, check("counters", err, ""))
 	out.Healthy = true
@@ -47,37 +54,113 @@ func check(name string, err error, hint string) api.Check {
 }
 
 func (b backend) checks() []api.Check {
-	out := []api.Check{b.checkHooks(), b.checkRoutes(), b.checkMembers(), b.checkCertificates(), b.checkLimits()}
+	out := []api.Check{b.checkHooks(), b.checkMaps(), b.checkRoutes(), b.checkPorts(), b.checkPlace()}
+	out = append(out, b.checkTrials()...)
+	out = append(out, b.checkMembers(), b.checkCertificates(), b.checkLimits())
+	named := map[string]bool{}
+	for _, c := range out {
+		named[c.Name] = true
+	}
 	b.n.problems.each(func(what string, err error) {
-		out = append(out, check(what, err, api.AsError(err).Hint))
+		if !named[what] { // else its check says it
+			out = append(out, check(what, err, api.AsError(err).Hint))
+		}
 	})
 	return out
 }
 
-// checkHooks asks the kernel for each program: pinned, and attached where it should be.
+// well is a check that has found nothing, with what was repaired lately.
+func (b backend) well(name, says string) api.Check {
+	return api.Check{Name: name, OK: true, Reason: strings.TrimPrefix(says+b.n.repairs.says(name), "; ")}
+}
+
+// checkHooks asks the kernel for each program: pinned, attached where it should
+// be, and running there. Other programs on the same hooks are named; whether
+// they do harm is the probe's to find.
 func (b backend) checkHooks() api.Check {
 	hooks, err := b.n.objects.Status()
 	if err != nil {
-		return check("hooks", err, "restart tacitd")
+		return check(groupHooks, err, "restart tacitd")
 	}
-	var bad []string
+	var bad, others []string
 	for _, h := range hooks {
 		if h.Problem != "" {
 			bad = append(bad, h.Name+": "+h.Problem)
 		}
+		if len(h.Others) > 0 {
+			others = append(others, h.Name+": "+strings.Join(h.Others, ", "))
+		}
 	}
 	if len(bad) > 0 {
-		return api.Check{Name: "hooks", Reason: strings.Join(bad, "; "), Hint: "restart tacitd: it attaches them again"}
+		return api.Check{Name: groupHooks, Reason: strings.Join(bad, "; "), Hint: "tacitd attaches them again within a second; if not, restart it"}
 	}
-	return api.Check{Name: "hooks", OK: true, Reason: fmt.Sprintf("%d programs attached", len(hooks))}
+	says := fmt.Sprintf("%d programs attached", len(hooks))
+	if len(others) > 0 {
+		says += "; beside others on " + strings.Join(others, "; on ")
+	}
+	return b.well(groupHooks, says)
+}
+
+func (b backend) checkMaps() api.Check {
+	if err := b.n.problems.get("maps"); err != nil {
+		return check(groupMaps, err, api.AsError(err).Hint)
+	}
+	return b.well(groupMaps, "as they were written")
 }
 
 func (b backend) checkRoutes() api.Check {
-	missing, err := redirect.Drift(*b.n.plan.Load())
+	missing, err := b.n.sentry.Drift(*b.n.plan.Load())
 	if err == nil && len(missing) > 0 {
-		err = fmt.Errorf("missing: %s", strings.Join(missing, "; "))
+		err = errors.New(strings.Join(missing, "; "))
 	}
-	return check("routes and rules", err, "restart tacitd: it sets them again")
+	if err != nil {
+		return check(groupRoutes, err, "tacitd sets them again within a second; if not, its log says why")
+	}
+	return b.well(groupRoutes, b.harmlessRoutes())
+}
+
+// harmlessRoutes names routes of others that would matter if ours weren't asked first.
+func (b backend) harmlessRoutes() string {
+	found, err := b.n.sentry.Shadows(redirect.Config{Range4: b.n.cfg.Range4, Range6: b.n.cfg.Range6})
+	if err != nil || len(found) == 0 {
+		return ""
+	}
+	var list []string
+	for _, s := range found {
+		list = append(list, s.Route)
+	}
+	return "routes of others in the virtual range: " + strings.Join(list, ", ")
+}
+
+func (b backend) checkPorts() api.Check {
+	if err := b.n.problems.get(groupListeners); err != nil {
+		return check(groupListeners, err, "")
+	}
+	return b.well(groupListeners, "")
+}
+
+func (b backend) checkPlace() api.Check {
+	if err := b.n.problems.get(groupDaemon); err != nil {
+		return check(groupDaemon, err, "")
+	}
+	return b.well(groupDaemon, "")
+}
+
+// checkTrials tells what the probe met on the ways that programs go.
+func (b backend) checkTrials() []api.Check {
+	results, err := b.n.trials.last()
+	if err != nil {
+		return []api.Check{check("probe", err, "the ways of programs couldn't be tried")}
+	}
+	var out []api.Check
+	for _, r := range results {
+		c := api.Check{Name: r.Name, OK: r.Err == "", Reason: r.Err}
+		if !c.OK {
+			c.Hint = "see the other checks; another program on the same hook (check hooks) may rewrite or refuse"
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 func (b backend) checkMembers() api.Check {

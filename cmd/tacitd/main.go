@@ -63,8 +63,21 @@ func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 		},
 	}
 	o.bind(root.PersistentFlags())
-	root.AddCommand(guardCommand(&o), cleanupCommand(&o), doctorCommand(&o))
+	root.AddCommand(guardCommand(&o), cleanupCommand(&o), doctorCommand(&o), probeCommand())
 	return root
+}
+
+// probeCommand is what the daemon starts for itself.
+func probeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    node.ProbeCommand,
+		Short:  "try the ways of programs, for the daemon that started this",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return node.Probe(cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
 }
 
 func guardCommand(o *options) *cobra.Command {

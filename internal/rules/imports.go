@@ -50,6 +50,8 @@ func rooms() []room {
 			"enrolment is messages and checks over a connection that others made"},
 		{"node/gossip", []string{"identity"},
 			"gossip carries opaque records: what they permit is decided by signatures, elsewhere"},
+		{"node/probe", nil,
+			"the probe is a program like any other: what must come of a task is its caller's"},
 		{"node/store", []string{"identity", "policy", "policy/ledger"},
 			"the store keeps what it is given on disk"},
 		{"node/web", []string{"identity", "policy", "node/api"},

@@ -46,6 +46,18 @@ func (n *Numbers) restore(name identity.Name, number uint32) error {
 	return nil
 }
 
+// Reserve gives name a number until the process ends, on no disk, and keeps
+// the number from every other name.
+func (n *Numbers) Reserve(name identity.Name, number uint32) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if other, taken := n.byNum[number]; taken && other != name {
+		return fmt.Errorf("number %d, which is for %s, is %s's", number, name, other)
+	}
+	n.byName[name], n.byNum[number] = number, name
+	return nil
+}
+
 func (n *Numbers) keep(name identity.Name, number uint32) {
 	n.byName[name], n.byNum[number] = number, name
 	n.last = max(n.last, number)
@@ -66,6 +78,9 @@ func (n *Numbers) Number(name identity.Name) uint32 {
 		return number
 	}
 	next := n.last + 1
+	for n.byNum[next] != "" { // reserved
+		next++
+	}
 	if next == 0 {
 		n.log.Error("all numbers are given away: the service stays unreachable", "service", name)
 		return 0

@@ -15,6 +15,7 @@ import (
 // State is all that the maps shall hold.
 type State struct {
 	Table     *policy.Table
+	Own       []policy.Intention // the node's own rules, in no table; the same ones always
 	Workloads Workloads
 	Endpoints []Endpoint   // what VIRTUAL:port reaches
 	Guards    []Guard      // service ports of this node
@@ -105,7 +106,7 @@ func (k *Kernel) compile(s State) (c contents, err error) {
 		exempt: set(s.Exempt.Ports, same), nets: set(s.Exempt.Nets, netip.Prefix.Masked), spared: set(s.Spared, same), names: names(s),
 	}
 	if k.table != s.Table {
-		c.intentions, err = k.intentions(s.Table)
+		c.intentions, err = k.intentions(append(s.Table.List(), s.Own...))
 	}
 	number := k.conf.Numbers.Number
 	for _, g := range s.Guards {
@@ -182,10 +183,10 @@ func binds(at netip.AddrPort) []netip.AddrPort {
 // service itself is nobody meanwhile; it is tried again with the next Apply.
 var ErrNoNumber = errors.New("no number can be given")
 
-func (k *Kernel) intentions(t *policy.Table) (map[bpf.Pair]bool, error) {
+func (k *Kernel) intentions(list []policy.Intention) (map[bpf.Pair]bool, error) {
 	out := map[bpf.Pair]bool{}
 	var err error
-	for _, i := range t.List() {
+	for _, i := range list {
 		src, dst := k.endpoint(i.Source), k.endpoint(i.Destination)
 		if src != 0 && dst != 0 {
 			out[bpf.Pair{Source: src, Destination: dst}] = i.Action == policy.Allow

@@ -21,12 +21,19 @@ func (k *Kernel) Verify() (changed []string, err error) {
 		}
 		err = errors.Join(err, e)
 	}
+	look("exempt_nets", reread(&m.nets))
+	look("exempt_ports", reread(&m.exempt))
 	look("guards", reread(&m.guards))
+	look("interfaces", reread(&m.interfaces))
 	look("intentions", reread(&m.intentions))
 	look("locals", reread(&m.locals))
+	look("names", reread(&m.names))
+	look("namespaces", reread(&m.namespaces))
 	look("ports", reread(&m.ports))
 	look("remotes", reread(&m.remotes))
+	look("spared", reread(&m.spared))
 	look("upstreams", reread(&m.upstreams))
+	look("users", reread(&m.users))
 	look("workloads", reread(&m.workloads))
 	if len(changed) > 0 {
 		k.table = nil // compile the intentions, too, once more

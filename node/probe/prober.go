@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Prober has a process that tries. It is started when it is needed, and again
+// when it has ended.
+type Prober struct {
+	Command []string // a program that calls Serve on its standard input and output
+	Cgroup  string   // a directory of the v2 tree, made when missing
+
+	mu    sync.Mutex
+	child *child
+}
+
+type child struct {
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	tasks   *json.Encoder
+	results *json.Decoder
+	done    chan struct{}
+}
+
+// limit is for a whole round: more than its parts can take.
+const limit = 10 * time.Second
+
+// Ask has all tasks tried, in order. An error means that they weren't.
+func (p *Prober) Ask(ctx context.Context, tasks []Task) ([]Result, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.child == nil {
+		c, err := p.start()
+		if err != nil {
+			return nil, fmt.Errorf("start the probe: %w", err)
+		}
+		p.child = c
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	stop := context.AfterFunc(ctx, p.child.kill)
+	defer stop()
+	var said []Result
+	err := p.child.tasks.Encode(tasks)
+	if err == nil {
+		err = p.child.results.Decode(&said)
+	}
+	if err == nil && len(said) != len(tasks) {
+		err = fmt.Errorf("%d results for %d tasks", len(said), len(tasks))
+	}
+	if err != nil {
+		p.end()
+		return nil, fmt.Errorf("the probe's process: %w", errors.Join(err, ctx.Err()))
+	}
+	return said, nil
+}
+
+// Moved says that the process must begin anew, in another cgroup or namespace.
+func (p *Prober) Moved() { _ = p.Close() }
+
+// Close ends the process, and waits for it.
+func (p *Prober) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end()
+	return nil
+}
+
+func (p *Prober) end() {
+	if p.child != nil {
+		p.child.kill()
+		<-p.child.done
+		p.child = nil
+	}
+}
+
+// start puts the process into its cgroup from its first instruction on: it is
+// never in the caller's.
+func (p *Prober) start() (*child, error) {
+	if err := os.MkdirAll(p.Cgroup, 0o755); err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(p.Cgroup)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	cmd := exec.Command(p.Command[0], p.Command[1:]...)
+	cmd.Env = []string{"GOMAXPROCS=1"}                                                                // the daemon's environment is its own
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Setpgid: true} // a terminal's signals are for the daemon
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	c := &child{cmd: cmd, in: in, tasks: json.NewEncoder(in), results: json.NewDecoder(out), done: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait() // how it ended says nothing: it has no end of its own
+		close(c.done)
+	}()
+	return c, nil
+}
+
+func (c *child) kill() {
+	_ = c.in.Close()
+	_ = c.cmd.Process.Kill()
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"tacit/node/workload"
+	"tacit/redirect"
+)
+
+// How often what others can change is looked at. A look where nothing is wrong
+// costs well under a millisecond, but for the maps of a large mesh.
+const (
+	watchInterval  = time.Second
+	slowInterval   = 2 * time.Second // ports and settings of the host
+	longestUnread  = 3500 * time.Millisecond
+	readingAtMost  = 50 // times the cost of reading the maps is how long they rest
+	groupHooks     = "hooks"
+	groupMaps      = "maps"
+	groupRoutes    = "routes and rules"
+	groupDaemon    = "daemon's cgroup"
+	groupListeners = "ports"
+)
+
+// watch repairs what others do to programs, maps and the daemon's own place,
+// and looks for what it can't repair.
+func (n *Node) watch(ctx context.Context) error {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	var mapsDue, slowDue time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		n.watchPlace()
+		n.watchObjects()
+		if now := time.Now(); !now.Before(mapsDue) {
+			n.watchMaps()
+			mapsDue = now.Add(min(max(watchInterval, readingAtMost*time.Since(now)), longestUnread))
+		}
+		if now := time.Now(); !now.Before(slowDue) {
+			n.watchPorts()
+			n.watchHost()
+			slowDue = now.Add(slowInterval - watchInterval/2)
+		}
+	}
+}
+
+// watchObjects puts programs, pins and small maps right.
+func (n *Node) watchObjects() {
+	bad := map[string]map[string]error{groupHooks: {}, groupMaps: {}}
+	for _, r := range n.objects.Repair() {
+		group, object := groupMaps, strings.TrimPrefix(r.Object, "map ")
+		if name, ok := strings.CutPrefix(r.Object, "hook "); ok {
+			group, object = groupHooks, name
+		}
+		if r.Err != nil {
+			bad[group][object] = fmt.Errorf("%s, and not repaired: %w", orNothing(r.Found), r.Err)
+			continue
+		}
+		n.log.Warn("changed by others; put right", "object", r.Object, "found", r.Found)
+		n.repairs.note(group, object, r.Found)
+	}
+	n.problems.replace("hook", bad[groupHooks])
+	n.problems.replace("map", bad[groupMaps])
+}
+
+func orNothing(found string) string {
+	if found == "" {
+		return "can't be examined"
+	}
+	return found
+}
+
+// watchMaps has the larger maps read, and written again where others wrote.
+func (n *Node) watchMaps() {
+	changed, err := n.kernel.Verify()
+	n.problems.set("maps unread", err)
+	for _, name := range changed {
+		n.log.Warn("changed by others; writing it again", "object", "map "+name)
+		n.repairs.note(groupMaps, name, "changed by others")
+	}
+	if len(changed) > 0 {
+		n.sweepDue.Store(true) // what was let in meanwhile is judged again
+		n.nudge()
+	}
+}
+
+// watchPlace keeps the daemon in its own cgroup, and the probe in the tree: who
+// moves it out takes its exemption, and who is in there has one.
+func (n *Node) watchPlace() {
+	d, err := n.tree.Daemon()
+	if err == nil && (!d.Inside || d.ID != n.daemonID.Load()) {
+		err = n.comeBack(d)
+	}
+	if err == nil && len(d.Others) > 0 {
+		err = fmt.Errorf("process %d is in it, too, and so exempt from everything: move it to another cgroup", d.Others[0])
+	}
+	n.problems.set(groupDaemon, err)
+}
+
+// comeBack enters the daemon's cgroup again, made anew where it was removed.
+func (n *Node) comeBack(was workload.Daemon) error {
+	id, err := n.tree.EnterDaemon()
+	if err != nil {
+		return err
+	}
+	found := "the daemon was moved out of it"
+	if old := n.daemonID.Swap(id); old != id {
+		found = "it was removed"
+		n.daemonIDs.Store(id, true)
+		n.trials.prober.Moved()
+		err = n.objects.SetDaemonCgroup(id)
+	}
+	n.log.Warn("the daemon was not in its own cgroup; back again", "found", found, "was", was.ID)
+	n.repairs.note(groupDaemon, "it", found)
+	return err
+}
+
+// watchHost looks at the settings of the host that are in the way.
+func (n *Node) watchHost() {
+	var found []string
+	if n.plan.Load().TPROXY() {
+		found = redirect.Hindrances()
+	}
+	var err error
+	if len(found) > 0 {
+		err = errors.New(strings.Join(found, "; "))
+	}
+	n.problems.set("sysctls", err)
+}
