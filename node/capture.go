@@ -70,7 +70,7 @@ func (n *Node) serving() error {
 
 // repairInterval is how long chains may be missing, of whose loss nobody tells:
 // what others flush only closes, so nothing is open meanwhile.
-const repairInterval = time.Second
+const repairInterval = 250 * time.Millisecond
 
 // repair sets again what others have flushed, and says so.
 func (n *Node) repair(ctx context.Context) error {
@@ -82,14 +82,7 @@ func (n *Node) repair(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		missing, err := n.sentry.Drift(*n.plan.Load())
-		if err == nil && len(missing) > 0 {
-			n.log.Warn("routes or rules were changed by others; setting them again", "found", missing)
-			if err = n.restate(); err == nil {
-				n.repairs.note(groupRoutes, "them", missing[0]+andMore(len(missing)-1))
-			}
-		}
-		n.problems.set("routes", err)
+		n.problems.set("routes", n.repairRoutes())
 		n.problems.set("routes of others", n.shadowed())
 	}
 }
@@ -119,6 +112,26 @@ func (n *Node) restoreRoutes() error {
 	missing, err := redirect.RestoreRoutes(*n.plan.Load())
 	if missing {
 		n.log.Warn("routes or rules were removed by others; they are set again", "err", err)
+		n.repairs.note(routesCheck, "routes or rules were removed")
+	}
+	return err
+}
+
+// repairRoutes looks for what is missing, and sets it again. What can't be set
+// is in the log once.
+func (n *Node) repairRoutes() error {
+	missing, err := n.sentry.Drift(*n.plan.Load())
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	err = n.restate()
+	before := n.problems.get("routes")
+	if err != nil && before != nil && before.Error() == err.Error() {
+		return err
+	}
+	n.log.Warn("routes or rules were changed by others; setting them again", "found", missing, "err", err)
+	if err == nil {
+		n.repairs.note(routesCheck, missing[0]+andMore(len(missing)-1))
 	}
 	return err
 }

@@ -57,7 +57,7 @@ func loopbacks() [2]netip.Addr {
 func (n *Node) watchPorts() {
 	bound, err := redirect.BoundSockets()
 	if err != nil {
-		n.problems.set(groupListeners, err)
+		n.problems.set(portsCheck, err)
 		return
 	}
 	var bad []string
@@ -68,7 +68,7 @@ func (n *Node) watchPorts() {
 	}
 	for _, lost := range n.resolvers.lost(func(p port) bool { return n.holds(bound, p) != nil }) {
 		n.log.Warn("a listener for names was closed by others; opening it again", "resolver", lost)
-		n.repairs.note(groupListeners, "names for "+lost.String(), "closed by others")
+		n.repairs.note("listener for the names of "+lost.String(), "closed by others")
 		if err := n.resolvers.renew(lost); err != nil {
 			bad = append(bad, err.Error())
 		}
@@ -76,7 +76,7 @@ func (n *Node) watchPorts() {
 	if len(bad) > 0 {
 		err = errors.New(strings.Join(bad, "; "))
 	}
-	n.problems.set(groupListeners, err)
+	n.problems.set(portsCheck, err)
 }
 
 // holds is nil when what arrives at p arrives at the daemon.
@@ -179,7 +179,7 @@ func (n *Node) lastingly(name string, now net.Listener, open func() (net.Listene
 		n.problems.set(name, err)
 		if err == nil {
 			n.log.Warn("a listener was closed by others; open again", "listener", name)
-			n.repairs.note(groupListeners, name, "closed by others")
+			n.repairs.note(name, "closed by others")
 		}
 	})
 }

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"tacit/node/api"
 )
 
 // shownFor is how long status tells of a repair.
@@ -17,7 +18,7 @@ const shownFor = time.Minute
 // repairs remembers what was found changed by others and put right.
 type repairs struct {
 	mu   sync.Mutex
-	last map[string]repair // by group and object
+	last map[string]repair // by object: "hook connect4", "map ports"
 }
 
 type repair struct {
@@ -26,33 +27,32 @@ type repair struct {
 	count int // since the start
 }
 
-func (r *repairs) note(group, object, found string) {
+func (r *repairs) note(object, found string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last == nil {
 		r.last = map[string]repair{}
 	}
-	key := group + " " + object
-	r.last[key] = repair{found, time.Now(), r.last[key].count + 1}
+	r.last[object] = repair{found, time.Now(), r.last[object].count + 1}
 }
 
-// says tells of a group's repairs of the last minute: "; repaired connect4 3 s
-// ago: detached". It is "" when there were none.
-func (r *repairs) says(group string) string {
+// checks tell of the repairs of the last minute: "repaired hook connect4", "3 s
+// ago: detached". Nothing is wrong any more, so they are ok.
+func (r *repairs) checks() []api.Check {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var out strings.Builder
-	for _, key := range slices.Sorted(maps.Keys(r.last)) {
-		object, ok := strings.CutPrefix(key, group+" ")
-		one := r.last[key]
+	var out []api.Check
+	for _, object := range slices.Sorted(maps.Keys(r.last)) {
+		one := r.last[object]
 		ago := time.Since(one.at)
-		if !ok || ago > shownFor {
+		if ago > shownFor {
 			continue
 		}
-		fmt.Fprintf(&out, "; repaired %s %.0f s ago: %s", object, ago.Seconds(), one.found)
+		says := fmt.Sprintf("%.0f s ago: %s", ago.Seconds(), one.found)
 		if one.count > 1 {
-			fmt.Fprintf(&out, " (%d times since the start)", one.count)
+			says += fmt.Sprintf(" (%d times since the start)", one.count)
 		}
+		out = append(out, api.Check{Name: "repaired " + object, OK: true, Reason: says})
 	}
-	return out.String()
+	return out
 }

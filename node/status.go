@@ -54,8 +54,9 @@ func check(name string, err error, hint string) api.Check {
 }
 
 func (b backend) checks() []api.Check {
-	out := []api.Check{b.checkHooks(), b.checkMaps(), b.checkRoutes(), b.checkPorts(), b.checkPlace()}
+	out := append(b.checkHooks(), b.checkMaps(), b.checkRoutes(), b.checkOf(portsCheck), b.checkOf(placeCheck))
 	out = append(out, b.checkTrials()...)
+	out = append(out, b.n.repairs.checks()...)
 	out = append(out, b.checkMembers(), b.checkCertificates(), b.checkLimits())
 	named := map[string]bool{}
 	for _, c := range out {
@@ -69,43 +70,35 @@ func (b backend) checks() []api.Check {
 	return out
 }
 
-// well is a check that has found nothing, with what was repaired lately.
-func (b backend) well(name, says string) api.Check {
-	return api.Check{Name: name, OK: true, Reason: strings.TrimPrefix(says+b.n.repairs.says(name), "; ")}
-}
-
 // checkHooks asks the kernel for each program: pinned, attached where it should
 // be, and running there. Other programs on the same hooks are named; whether
 // they do harm is the probe's to find.
-func (b backend) checkHooks() api.Check {
+func (b backend) checkHooks() []api.Check {
 	hooks, err := b.n.objects.Status()
 	if err != nil {
-		return check(groupHooks, err, "restart tacitd")
+		return []api.Check{check(hooksCheck, err, "restart tacitd")}
 	}
-	var bad, others []string
+	var bad []string
+	var others []api.Check
 	for _, h := range hooks {
 		if h.Problem != "" {
 			bad = append(bad, h.Name+": "+h.Problem)
 		}
 		if len(h.Others) > 0 {
-			others = append(others, h.Name+": "+strings.Join(h.Others, ", "))
+			others = append(others, api.Check{Name: "others on " + h.Name, OK: true, Reason: strings.Join(h.Others, ", ")})
 		}
 	}
 	if len(bad) > 0 {
-		return api.Check{Name: groupHooks, Reason: strings.Join(bad, "; "), Hint: "tacitd attaches them again within a second; if not, restart it"}
+		return append(others, api.Check{Name: hooksCheck, Reason: strings.Join(bad, "; "), Hint: "tacitd attaches them again within a second; if not, restart it"})
 	}
-	says := fmt.Sprintf("%d programs attached", len(hooks))
-	if len(others) > 0 {
-		says += "; beside others on " + strings.Join(others, "; on ")
-	}
-	return b.well(groupHooks, says)
+	return append([]api.Check{{Name: hooksCheck, OK: true, Reason: fmt.Sprintf("%d programs attached", len(hooks))}}, others...)
 }
 
 func (b backend) checkMaps() api.Check {
 	if err := b.n.problems.get("maps"); err != nil {
-		return check(groupMaps, err, api.AsError(err).Hint)
+		return check(mapsCheck, err, api.AsError(err).Hint)
 	}
-	return b.well(groupMaps, "as they were written")
+	return api.Check{Name: mapsCheck, OK: true, Reason: "as they were written"}
 }
 
 func (b backend) checkRoutes() api.Check {
@@ -114,9 +107,9 @@ func (b backend) checkRoutes() api.Check {
 		err = errors.New(strings.Join(missing, "; "))
 	}
 	if err != nil {
-		return check(groupRoutes, err, "tacitd sets them again within a second; if not, its log says why")
+		return check(routesCheck, err, "tacitd sets them again within a second; if not, its log says why")
 	}
-	return b.well(groupRoutes, b.harmlessRoutes())
+	return api.Check{Name: routesCheck, OK: true, Reason: b.harmlessRoutes()}
 }
 
 // harmlessRoutes names routes of others that would matter if ours weren't asked first.
@@ -132,18 +125,13 @@ func (b backend) harmlessRoutes() string {
 	return "routes of others in the virtual range: " + strings.Join(list, ", ")
 }
 
-func (b backend) checkPorts() api.Check {
-	if err := b.n.problems.get(groupListeners); err != nil {
-		return check(groupListeners, err, "")
+// checkOf is a check that the watch makes.
+func (b backend) checkOf(name string) api.Check {
+	err := b.n.problems.get(name)
+	if err == nil {
+		return check(name, nil, "")
 	}
-	return b.well(groupListeners, "")
-}
-
-func (b backend) checkPlace() api.Check {
-	if err := b.n.problems.get(groupDaemon); err != nil {
-		return check(groupDaemon, err, "")
-	}
-	return b.well(groupDaemon, "")
+	return check(name, err, api.AsError(err).Hint)
 }
 
 // checkTrials tells what the probe met on the ways that programs go.

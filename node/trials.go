@@ -47,6 +47,7 @@ type trials struct {
 	n      *Node
 	prober probe.Prober
 	first  chan struct{} // closed after the first round
+	fault  error         // the probe has no addresses: nothing can be tried
 
 	mu      sync.Mutex
 	targets [2]map[netip.AddrPort]bool // dialled to be refused: this round, the one before
@@ -64,7 +65,8 @@ func newTrials(n *Node) (*trials, error) {
 	t.prober = probe.Prober{Command: []string{"/proc/self/exe", ProbeCommand}, Cgroup: n.tree.ProbePath()}
 	last := uint32(1)<<(32-n.cfg.Range4.Bits()) - 1
 	if err := errors.Join(n.numbers.Reserve(nobody, last), n.numbers.Reserve(probeService, last-1)); err != nil {
-		return nil, fmt.Errorf("--virtual-range4 %s is used up: %w", n.cfg.Range4, err)
+		t.fault = fmt.Errorf("--virtual-range4 %s is used up, so nothing can be tried in it: %w", n.cfg.Range4, err)
+		return t, nil
 	}
 	if err := os.MkdirAll(t.prober.Cgroup, 0o755); err != nil { // known from the first look on
 		return nil, fmt.Errorf("the probe's cgroup: %w", err)
@@ -116,6 +118,9 @@ func failed(results []probe.Result) bool {
 }
 
 func (t *trials) ask(ctx context.Context) ([]probe.Result, error) {
+	if t.fault != nil {
+		return nil, t.fault
+	}
 	return t.prober.Ask(ctx, t.tasks())
 }
 
@@ -196,6 +201,9 @@ func (t *trials) resolvers() (v4, v6 netip.Addr) {
 
 // enrol makes the probe's cgroup its workload, and lets it call itself.
 func (t *trials) enrol(s *kernel.State) {
+	if t.fault != nil {
+		return
+	}
 	if id, err := workload.ID(t.prober.Cgroup); err == nil {
 		s.Workloads.Cgroups[id] = probeService
 	}
@@ -219,7 +227,7 @@ func (t *trials) lookup(name identity.Name) (v4, v6 netip.Addr, ok bool) {
 // and says whether it was one.
 func (t *trials) takes(conn net.Conn) bool {
 	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
+	if !ok || t.fault != nil {
 		return false
 	}
 	at := tcp.LocalAddr().(*net.TCPAddr).AddrPort()

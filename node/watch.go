@@ -16,15 +16,19 @@ import (
 // How often what others can change is looked at. A look where nothing is wrong
 // costs well under a millisecond, but for the maps of a large mesh.
 const (
-	watchInterval  = time.Second
-	slowInterval   = 2 * time.Second // ports and settings of the host
-	longestUnread  = 3500 * time.Millisecond
-	readingAtMost  = 50 // times the cost of reading the maps is how long they rest
-	groupHooks     = "hooks"
-	groupMaps      = "maps"
-	groupRoutes    = "routes and rules"
-	groupDaemon    = "daemon's cgroup"
-	groupListeners = "ports"
+	watchInterval = time.Second
+	slowInterval  = 2 * time.Second // ports and settings of the host
+	longestUnread = 3500 * time.Millisecond
+	readingAtMost = 50 // times the cost of reading the maps is how long they rest
+)
+
+// Names of checks that more than one place has a word in.
+const (
+	hooksCheck  = "hooks"
+	mapsCheck   = "maps"
+	routesCheck = "routes and rules"
+	placeCheck  = "daemon's cgroup"
+	portsCheck  = "ports"
 )
 
 // watch repairs what others do to programs, maps and the daemon's own place,
@@ -55,21 +59,19 @@ func (n *Node) watch(ctx context.Context) error {
 
 // watchObjects puts programs, pins and small maps right.
 func (n *Node) watchObjects() {
-	bad := map[string]map[string]error{groupHooks: {}, groupMaps: {}}
+	bad := map[string]map[string]error{"hook": {}, "map": {}}
 	for _, r := range n.objects.Repair() {
-		group, object := groupMaps, strings.TrimPrefix(r.Object, "map ")
-		if name, ok := strings.CutPrefix(r.Object, "hook "); ok {
-			group, object = groupHooks, name
-		}
 		if r.Err != nil {
+			group, object, _ := strings.Cut(r.Object, " ")
 			bad[group][object] = fmt.Errorf("%s, and not repaired: %w", orNothing(r.Found), r.Err)
 			continue
 		}
 		n.log.Warn("changed by others; put right", "object", r.Object, "found", r.Found)
-		n.repairs.note(group, object, r.Found)
+		n.repairs.note(r.Object, r.Found)
 	}
-	n.problems.replace("hook", bad[groupHooks])
-	n.problems.replace("map", bad[groupMaps])
+	for group, problems := range bad {
+		n.problems.replace(group, problems)
+	}
 }
 
 func orNothing(found string) string {
@@ -85,7 +87,7 @@ func (n *Node) watchMaps() {
 	n.problems.set("maps unread", err)
 	for _, name := range changed {
 		n.log.Warn("changed by others; writing it again", "object", "map "+name)
-		n.repairs.note(groupMaps, name, "changed by others")
+		n.repairs.note("map "+name, "changed by others")
 	}
 	if len(changed) > 0 {
 		n.sweepDue.Store(true) // what was let in meanwhile is judged again
@@ -103,7 +105,7 @@ func (n *Node) watchPlace() {
 	if err == nil && len(d.Others) > 0 {
 		err = fmt.Errorf("process %d is in it, too, and so exempt from everything: move it to another cgroup", d.Others[0])
 	}
-	n.problems.set(groupDaemon, err)
+	n.problems.set(placeCheck, err)
 }
 
 // comeBack enters the daemon's cgroup again, made anew where it was removed.
@@ -120,7 +122,7 @@ func (n *Node) comeBack(was workload.Daemon) error {
 		err = n.objects.SetDaemonCgroup(id)
 	}
 	n.log.Warn("the daemon was not in its own cgroup; back again", "found", found, "was", was.ID)
-	n.repairs.note(groupDaemon, "it", found)
+	n.repairs.note(placeCheck, found)
 	return err
 }
 

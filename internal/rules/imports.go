@@ -73,7 +73,7 @@ type foreign struct {
 // foreigners are the modules in use: one foreign dependency, one room.
 func foreigners() []foreign {
 	return []foreign{
-		{"github.com/cilium/ebpf", []string{"bpf"}, "programs and maps have one owner, with a typed file per map"},
+		{"github.com/cilium/ebpf", []string{"bpf", "internal/testhost"}, "programs and maps have one owner, with a typed file per map"},
 		{"github.com/coreos/go-iptables", []string{"redirect"}, "rules are changed in one place, by a plan"},
 		{"github.com/vishvananda/netlink", []string{"redirect", "internal/testhost"}, "routes are changed in one place, by a plan"},
 		{"github.com/hashicorp/memberlist", []string{"node/gossip"}, "it can be replaced, and its key holders are never trusted"},

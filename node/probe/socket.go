@@ -101,7 +101,7 @@ func (s *socket) receive(b []byte) (n int, from netip.AddrPort, err error) {
 		from = addrPort(at)
 		return err
 	})
-	return n, from, err
+	return max(0, n), from, err // -1 with an error
 }
 
 // readAll reads to the end, or limit bytes.
@@ -113,7 +113,7 @@ func (s *socket) readAll(limit int) ([]byte, error) {
 			n, err = unix.Read(s.fd, buf[have:])
 			return err
 		})
-		if have += n; err != nil || n == 0 || have == limit {
+		if have += max(0, n); err != nil || n == 0 || have == limit {
 			return buf[:have], err
 		}
 	}

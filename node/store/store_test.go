@@ -197,6 +197,25 @@ func TestNumbersAreNeverReused(t *testing.T) {
 	}
 }
 
+// TestReservedNumbers are nobody else's, and on no disk.
+func TestReservedNumbers(t *testing.T) {
+	s := open(t, t.TempDir())
+	n := numbersOf(t, s)
+	if err := n.Reserve("tacit/probe", 2); err != nil {
+		t.Fatal(err)
+	}
+	a, b := n.Number("a"), n.Number("b")
+	if a != 1 || b != 3 || n.Number("tacit/probe") != 2 {
+		t.Errorf("numbers %d, %d, %d; want 1, 3, 2", a, b, n.Number("tacit/probe"))
+	}
+	if err := n.Reserve("tacit/probe", 3); err == nil {
+		t.Error("b's number was given away")
+	}
+	if name, known := numbersOf(t, s).Name(2); known {
+		t.Errorf("%s is on disk", name)
+	}
+}
+
 func TestNumbersInParallel(t *testing.T) {
 	s := open(t, t.TempDir())
 	n := numbersOf(t, s)

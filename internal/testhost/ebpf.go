@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package testhost
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+)
+
+// Pin is the path of a pinned object of the host's daemon.
+func (h *Host) Pin(name string) string { return filepath.Join(h.BPF, name) }
+
+// Detach takes a pinned link off what it is attached to, as `bpftool link
+// detach` does.
+func (h *Host) Detach(t testing.TB, pin string) {
+	t.Helper()
+	l, err := link.LoadPinnedLink(h.Pin(pin), nil)
+	must(t, err)
+	must(t, errors.Join(l.Detach(), l.Close()))
+}
+
+// Swap puts another program, which lets everything pass, into a pinned link.
+func (h *Host) Swap(t testing.TB, pin, hook string) {
+	t.Helper()
+	p := program(t, hook, pass())
+	l, err := link.LoadPinnedLink(h.Pin(pin), nil)
+	must(t, err)
+	must(t, errors.Join(l.Update(p), l.Close(), p.Close()))
+}
+
+// Empty deletes every entry of a pinned map, or zeroes them in an array.
+func (h *Host) Empty(t testing.TB, pin string) {
+	t.Helper()
+	m, err := ebpf.LoadPinnedMap(h.Pin(pin), nil)
+	must(t, err)
+	defer m.Close()
+	var keys [][]byte
+	key, err := m.NextKeyBytes(nil)
+	for ; err == nil && key != nil; key, err = m.NextKeyBytes(key) {
+		keys = append(keys, key)
+	}
+	must(t, err)
+	for _, key := range keys {
+		if m.Type() == ebpf.Array {
+			err = m.Put(key, make([]byte, m.ValueSize()))
+		} else {
+			err = m.Delete(key)
+		}
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			t.Fatalf("emptying %s: %v", pin, err)
+		}
+	}
+}
+
+// Meddling is what a program of others does at a hook for addresses: connect4,
+// connect6, sendmsg4 or sendmsg6.
+type Meddling string
+
+// The meddlings. Rewriting is of 240.0.0.0/8 to 127.0.0.1, on IPv4 hooks.
+const (
+	Passing   Meddling = "passing"
+	Refusing  Meddling = "refusing"
+	Rewriting Meddling = "rewriting"
+)
+
+// Meddle attaches a program of others to the host's cgroup; undo takes it off.
+func (h *Host) Meddle(t testing.TB, hook string, what Meddling) (undo func()) {
+	t.Helper()
+	p := program(t, hook, map[Meddling]asm.Instructions{Passing: pass(), Refusing: refuse(), Rewriting: rewrite()}[what])
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: h.Cgroup, Attach: attachType(hook), Program: p})
+	if err != nil {
+		t.Fatalf("attaching to %s: %v", h.Cgroup, err)
+	}
+	must(t, p.Close())
+	return func() { must(t, l.Close()) }
+}
+
+func attachType(hook string) ebpf.AttachType {
+	return map[string]ebpf.AttachType{
+		"connect4": ebpf.AttachCGroupInet4Connect, "connect6": ebpf.AttachCGroupInet6Connect,
+		"sendmsg4": ebpf.AttachCGroupUDP4Sendmsg, "sendmsg6": ebpf.AttachCGroupUDP6Sendmsg,
+	}[hook]
+}
+
+func program(t testing.TB, hook string, code asm.Instructions) *ebpf.Program {
+	t.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "meddling", Type: ebpf.CGroupSockAddr, AttachType: attachType(hook), License: "GPL", Instructions: code})
+	if err != nil {
+		t.Fatal(fmt.Errorf("loading a program: %w", err))
+	}
+	return p
+}
+
+func pass() asm.Instructions {
+	return asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}
+}
+
+func refuse() asm.Instructions {
+	return asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
+}
+
+// rewrite changes user_ip4 of struct bpf_sock_addr, which is in network order.
+func rewrite() asm.Instructions {
+	const userIP4 = 4
+	return asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R1, userIP4, asm.Word),
+		asm.And.Imm(asm.R2, 0xff),
+		asm.JNE.Imm(asm.R2, 240, "end"),
+		asm.Mov.Imm32(asm.R2, 0x0100007f),
+		asm.StoreMem(asm.R1, userIP4, asm.R2, asm.Word),
+		asm.Mov.Imm(asm.R0, 1).WithSymbol("end"),
+		asm.Return(),
+	}
+}
