@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"syscall"
 	"time"
 
@@ -205,20 +204,15 @@ func fdOf(ln syscall.Conn) (int, error) {
 }
 
 func (n *Node) redirectConfig() (redirect.Config, error) {
-	c := redirect.Config{Range4: n.cfg.Range4, Range6: n.cfg.Range6, IPv6: hasIPv6(), TPROXY: n.cfg.Redirect != "sockets",
-		Resolvers: n.resolvers.addrs()}
-	c.Exclude = redirect.Exclude{Ports: n.cfg.Exclude.Ports, CIDRs: n.cfg.Exclude.CIDRs}
-	c.Gate = c.TPROXY
+	c, noIptables := n.cfg.redirectConfig(n.resolvers.addrs())
 	c.Port4, c.Port6 = n.listeners.Ports()
 	c.DNSPort4, c.DNSPort6 = n.resolvers.foreignPorts()
 	if h, ok := n.kernel.(*hookless); ok {
-		c.Gate = false
 		err := h.steer(&c)
 		return c, err
 	}
-	if _, err := exec.LookPath("iptables"); err != nil && c.TPROXY {
-		n.log.Warn("iptables is not installed: programs in other network namespaces are not captured (apt-get install iptables)")
-		c.TPROXY = false
+	if noIptables {
+		n.log.Warn(adviceIptables)
 	}
 	return c, nil
 }

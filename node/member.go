@@ -58,7 +58,7 @@ func enter(ctx context.Context, c *settled, st *store.Store) (*member, error) {
 	case len(c.Join) > 0:
 		return join(ctx, c, st)
 	}
-	return nil, errors.New("this node is in no mesh yet: start it with --bootstrap, or with --join ADDR --token-file FILE")
+	return nil, errNoMesh
 }
 
 func resume(c *settled, st *store.Store, rootDER []byte) (*member, error) {
@@ -67,7 +67,7 @@ func resume(c *settled, st *store.Store, rootDER []byte) (*member, error) {
 		return nil, err
 	}
 	if string(name) != string(c.name) {
-		return nil, fmt.Errorf("--node %s: the state in %s belongs to node %s; use that name or another --state-dir", c.name, c.StateDir, name)
+		return nil, c.otherNode(string(name))
 	}
 	td, err := st.Get(setTrust)
 	if err != nil {
@@ -94,6 +94,10 @@ func resume(c *settled, st *store.Store, rootDER []byte) (*member, error) {
 		return nil, err
 	}
 	return m, m.reserve(st)
+}
+
+func (s *settled) otherNode(name string) error {
+	return fmt.Errorf("--node %s: the state in %s belongs to node %s; use that name or another --state-dir", s.name, s.StateDir, name)
 }
 
 // reserve keeps numbers that went out in tokens from being given again.

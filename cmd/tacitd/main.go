@@ -38,6 +38,7 @@ var errReported = errors.New("reported")
 // rootCommand hands a config that is understood to run.
 func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 	var o options
+	var planOnly bool
 	root := &cobra.Command{
 		Use:   "tacitd",
 		Short: "the daemon of a tacit node",
@@ -46,7 +47,8 @@ func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 			"Every flag is also a key of the config file (HCL or JSON), with _ for -.",
 		Example: "  tacitd --bootstrap\n" +
 			"  tacitd --join host1 --token-file token\n" +
-			"  tacitd --config /etc/tacit/tacitd.hcl",
+			"  tacitd --config /etc/tacit/tacitd.hcl\n" +
+			"  tacitd --config /etc/tacit/tacitd.hcl --plan",
 		Version:       version,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
@@ -59,9 +61,13 @@ func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 			if os.Geteuid() != 0 {
 				return errors.New("must run as root: it loads eBPF programs and sets routes")
 			}
+			if planOnly {
+				return node.Plan(cfg, cmd.OutOrStdout())
+			}
 			return run(cmd.Context(), cfg)
 		},
 	}
+	root.Flags().BoolVar(&planOnly, "plan", false, "print every change that a start would make to this host, and do nothing")
 	o.bind(root.PersistentFlags())
 	root.AddCommand(guardCommand(&o), cleanupCommand(&o), doctorCommand(&o), probeCommand())
 	return root

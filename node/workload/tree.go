@@ -74,6 +74,12 @@ func (t Tree) EnterDaemon() (uint64, error) {
 	return ID(leaf)
 }
 
+// Daemons are the processes in the daemon's leaf now.
+func (t Tree) Daemons() []int {
+	pids, _ := procs(t.daemon()) // no leaf, no daemon
+	return pids
+}
+
 // LeaveDaemon undoes EnterDaemon where the start failed: the process goes back
 // to the cgroup it came from, and the leaf goes.
 func (t Tree) LeaveDaemon(back string) error {

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Pin is one object that Load pins, and what is there now.
+type Pin struct {
+	Path    string
+	Hook    string // of a program: its name and kind; "" for a map
+	Where   string // of a program: what it is attached to
+	Present bool
+	Problem string // of a program that is pinned: why it is attached anew
+}
+
+// Hooks lists the programs in the order of attaching, each with its kind.
+func Hooks() []string {
+	var out []string
+	for _, h := range new(Objects).hooks() {
+		out = append(out, h.about())
+	}
+	return out
+}
+
+func (h *hook) about() string { return fmt.Sprintf("%s (%s)", h.name, h.attach) }
+
+// Pins lists what Load would pin, maps first, programs in the order of
+// attaching. It loads nothing and changes nothing.
+func Pins(c Config) ([]Pin, error) {
+	spec, err := loadMesh()
+	if err != nil {
+		return nil, fmt.Errorf("eBPF programs: %w", err)
+	}
+	o := &Objects{conf: c}
+	var out []Pin
+	for _, m := range spec.Maps {
+		if m.Pinning == ebpf.PinByName {
+			path := filepath.Join(c.PinDir, m.Name)
+			out = append(out, Pin{Path: path, Present: exists(path)})
+		}
+	}
+	slices.SortFunc(out, func(a, b Pin) int { return strings.Compare(a.Path, b.Path) })
+	for _, h := range o.hooks() {
+		out = append(out, o.pin(h))
+	}
+	return out, nil
+}
+
+func (o *Objects) pin(h *hook) Pin {
+	p := Pin{Path: o.linkPath(h.name), Hook: h.about(), Where: "the cgroup " + o.conf.Cgroup}
+	if h.attach == ebpf.AttachSkLookup {
+		p.Where = "this network namespace"
+	}
+	l, err := link.LoadPinnedLink(p.Path, &ebpf.LoadPinOptions{ReadOnly: true})
+	if errors.Is(err, os.ErrNotExist) {
+		return p
+	}
+	p.Present = true
+	if err == nil {
+		err = errors.Join(o.inPlace(l), l.Close())
+	}
+	if err != nil {
+		p.Problem = err.Error()
+	}
+	return p
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// MissingFS returns where Load would mount a bpffs for this folder, "" when
+// there is one. It changes nothing.
+func MissingFS(dir string) string {
+	parent := filepath.Dir(dir)
+	switch {
+	case isBPFFS(dir), !exists(dir) && isBPFFS(parent):
+		return ""
+	case parent == usualFS && !isBPFFS(parent):
+		return parent
+	}
+	return dir
+}
