@@ -40,6 +40,11 @@ func Cleanup(c Config) (done []string, err error) {
 	if err := api.Remove(c.SocketPath()); err != nil {
 		errs = append(errs, err)
 	}
+	for _, path := range []string{c.windowPath(), c.windowPath() + ".new"} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
 	if err := os.Remove(c.RunDir); err == nil {
 		done = append(done, "removed: "+c.RunDir)
 	}

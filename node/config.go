@@ -42,6 +42,7 @@ type Config struct {
 	LeafTTL     time.Duration // life of the certificates that this node's authority issues
 	ResolvConf  string        // whose name servers are captured
 	Exclude     Exclude       // what is left alone
+	Confirm     time.Duration // a start is undone after it unless tacit confirm comes; 0: it stays
 
 	// Room in the kernel's maps. What doesn't fit is refused, and status says so.
 	MaxIntentions, MaxWorkloads, MaxConnecting uint32
@@ -120,6 +121,9 @@ func (c Config) checkModes() error {
 	}
 	if c.Bootstrap && len(c.Join) > 0 {
 		return errors.New("--bootstrap creates a mesh and --join enters one: give only one of them")
+	}
+	if c.Confirm != 0 && c.Confirm < time.Second {
+		return fmt.Errorf("--confirm %s: too short; 1s at least, or 0 to need no confirmation", c.Confirm)
 	}
 	if c.LeafTTL < minLeafTTL {
 		return fmt.Errorf("--leaf-ttl %s: too short; %s at least", c.LeafTTL, minLeafTTL)

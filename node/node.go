@@ -78,6 +78,8 @@ type Node struct {
 	inForce   atomic.Pointer[string] // digest of the policy that the maps hold
 	sweepDue  atomic.Bool
 	heard     heard
+	window    window // in which the start can be confirmed
+	closing   sync.Once
 	journal   journal  // connections that ended or were refused
 	problems  problems // what status reports besides its probes
 	repairs   repairs  // what others had changed and is right again
@@ -107,7 +109,13 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := n.open(ctx); err != nil {
 		return errors.Join(err, n.undo())
 	}
-	return n.serve(ctx)
+	if err = n.serve(ctx); errors.Is(err, errUnconfirmed) {
+		return n.takeBack()
+	}
+	if left, waits := n.window.left(); waits {
+		n.log.Warn("stopped before tacit confirm: everything will be undone", "in", left.Round(time.Second))
+	}
+	return err
 }
 
 // open does what changes the host, in the order that keeps it closed: the
@@ -148,6 +156,9 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openFolder(); err != nil {
 		return err
 	}
+	if err := n.openWindow(); err != nil {
+		return err
+	}
 	return n.capture(ctx, cgroup)
 }
 
@@ -175,7 +186,7 @@ func (n *Node) serve(ctx context.Context) error {
 	g, run := errgroup.WithContext(run)
 	for _, part := range []func(context.Context) error{
 		n.wallet.Run, n.reconcileLoop, n.findNodes, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.repair,
-		n.watchRoutes, n.watch, n.rejoin, n.servePresence,
+		n.watchRoutes, n.watch, n.rejoin, n.servePresence, n.window.run,
 		func(ctx context.Context) error { return n.serveAPI(ctx, n.socket) },
 		func(ctx context.Context) error {
 			return n.serveLanes(ctx, n.lastingly("lane port", n.lanes, n.reopenLanes))
@@ -208,6 +219,9 @@ func (n *Node) drain() {
 		n.log.Debug("leaving", "err", err)
 	}
 	deadline := time.Now().Add(drainTime)
+	if n.window.expire() {
+		deadline = time.Now() // whoever can't confirm may be cut off from this host
+	}
 	for len(n.proxy.Flows()) > 0 && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -219,7 +233,9 @@ func (n *Node) drain() {
 const drainTime = 3 * time.Second
 
 // close lets go of handles, in reverse order; pins and routes stay.
-func (n *Node) close() {
+func (n *Node) close() { n.closing.Do(n.closeAll) }
+
+func (n *Node) closeAll() {
 	var errs []error
 	if n.pool != nil {
 		errs = append(errs, n.pool.Close())

@@ -168,6 +168,9 @@ func (p *plan) files() (planGroup, error) {
 	}
 	g.make(exists(s.RunDir), "%s, for the CLI's socket (mode 0755)", s.RunDir)
 	g.make(p.running && exists(s.SocketPath()), "%s, the CLI's socket", s.SocketPath())
+	if s.Confirm > 0 {
+		g.step(stateAdd, "%s, until tacit confirm or for %s", s.windowPath(), s.Confirm)
+	}
 	return g, nil
 }
 
@@ -178,6 +181,9 @@ func (p *plan) cgroups() (planGroup, error) {
 		g.make(exists(path), "%s", path)
 	}
 	g.make(p.running, "tacitd's own process moves to %s: its connections are exempt", filepath.Join(p.cfg.Cgroup, "tacit/daemon"))
+	if p.cfg.Confirm > 0 {
+		g.step(stateAdd, "a cgroup and a process beside it that undoes all this unless tacit confirm comes within %s", p.cfg.Confirm)
+	}
 	return g, nil
 }
 

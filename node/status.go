@@ -58,6 +58,7 @@ func (b backend) checks() []api.Check {
 	out = append(out, b.checkTrials()...)
 	out = append(out, b.n.repairs.checks()...)
 	out = append(out, b.checkMembers(), b.checkCertificates(), b.checkLimits())
+	out = append(out, b.checkConfirm()...)
 	named := map[string]bool{}
 	for _, c := range out {
 		named[c.Name] = true

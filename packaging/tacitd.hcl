@@ -75,6 +75,11 @@
 #   cgroups = ["system.slice/sshd.service"]
 # }
 
+# Undo a start by itself after this time unless tacit confirm comes; 0s: it
+# stays. Meant for a start by hand, as the flag --confirm: here it holds for
+# every start, and systemd starts again what was undone (Restart=always).
+# confirm = "0s"
+
 # Life of the certificates that this node's authority issues; each is renewed
 # long before its end.
 # leaf_ttl = "1h0m0s"

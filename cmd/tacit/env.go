@@ -103,7 +103,7 @@ func (e *env) root() *cobra.Command {
 	root.AddCommand(
 		e.statusCommand(), e.resolveCommand(), e.flowsCommand(), e.nodesCommand(), e.nodeCommand(), e.tokenCommand(),
 		e.servicesCommand(), e.serviceCommand(), e.runCommand(), e.intentionCommand(),
-		e.doctorCommand(), e.cleanupCommand(),
+		e.confirmCommand(), e.doctorCommand(), e.cleanupCommand(),
 	)
 	addCompletion(root)
 	return root

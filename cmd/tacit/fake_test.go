@@ -72,6 +72,13 @@ func (f *fake) Status(context.Context) (*api.Status, error) {
 	return s, nil
 }
 
+func (f *fake) Confirm(context.Context, api.ConfirmRequest) (*api.ConfirmResult, error) {
+	if os.Remove(f.file+".waits") != nil {
+		return &api.ConfirmResult{}, nil
+	}
+	return &api.ConfirmResult{Confirmed: true, Permanent: []string{"12 eBPF programs", "ip -4 route add local 240.64.0.0/12 dev lo"}}, nil
+}
+
 func (f *fake) Resolve(_ context.Context, name string) (*api.Resolution, error) {
 	if service, _, _ := strings.Cut(strings.ToLower(name), "."); service == "db" {
 		return &api.Resolution{Name: name, Service: "db", Virtual4: v4, Virtual6: v6, Ports: []uint16{80, 443, 5432}, Why: "db is a service of the mesh"}, nil

@@ -27,7 +27,7 @@ func settings() map[string]struct{ flag, hcl string } {
 		"join": {"a:1,b", `["a:1", "b"]`}, "token-file": text("/t"), "trust-domain": text("other.test"),
 		"default-intention": text("allow"), "domain": {"one,two", `["one", "two"]`}, "redirect": text("sockets"),
 		"gossip-port": same("17946"), "lane-port": same("17947"), "virtual-range4": text("10.0.0.0/8"),
-		"virtual-range6": text("fd00::/16"), "leaf-ttl": text("90s"), "resolv-conf": text("/resolv"),
+		"virtual-range6": text("fd00::/16"), "leaf-ttl": text("90s"), "resolv-conf": text("/resolv"), "confirm": text("45s"),
 		"max-intentions": {"64", "64"}, "max-workloads": {"65", "65"}, "max-connecting": {"66", "66"},
 		"exclude-port": {"22,9100", "[22, 9100]"}, "exclude-cidr": {"10.9.0.0/16,fd00::/8", `["10.9.0.0/16", "fd00::/8"]`},
 		"exclude-uid": {"0,4242", `["root", 4242]`}, "exclude-cgroup": text("system.slice/sshd.service"),

@@ -48,7 +48,8 @@ func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 		Example: "  tacitd --bootstrap\n" +
 			"  tacitd --join host1 --token-file token\n" +
 			"  tacitd --config /etc/tacit/tacitd.hcl\n" +
-			"  tacitd --config /etc/tacit/tacitd.hcl --plan",
+			"  tacitd --config /etc/tacit/tacitd.hcl --plan\n" +
+			"  tacitd --config /etc/tacit/tacitd.hcl --confirm 60s",
 		Version:       version,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
@@ -69,7 +70,7 @@ func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 	}
 	root.Flags().BoolVar(&planOnly, "plan", false, "print every change that a start would make to this host, and do nothing")
 	o.bind(root.PersistentFlags())
-	root.AddCommand(guardCommand(&o), cleanupCommand(&o), doctorCommand(&o), probeCommand())
+	root.AddCommand(guardCommand(&o), cleanupCommand(&o), doctorCommand(&o), probeCommand(), watchdogCommand(&o))
 	return root
 }
 
@@ -150,4 +151,31 @@ func doctorCommand(o *options) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// watchdogCommand is what a daemon with --confirm starts beside itself; file
+// descriptor 3 is the daemon's pidfd.
+func watchdogCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:     node.WatchdogCommand + " MARK CGROUP",
+		Short:   "undo a start that nobody confirms; tacitd --confirm starts it",
+		Example: "  tacitd --confirm 60s",
+		Args:    cobra.ExactArgs(2),
+		Hidden:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := o.config(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			daemon := os.NewFile(3, "pidfd")
+			if daemon == nil {
+				return errors.New("is started by tacitd --confirm alone")
+			}
+			undone, err := node.Watchdog(cfg, args[0], args[1], daemon)
+			if len(undone) > 0 && err == nil {
+				err = errors.New("not confirmed in time (tacit confirm), and tacitd had ended or hung: everything was undone")
+			}
+			return err
+		},
+	}
 }

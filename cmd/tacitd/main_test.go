@@ -143,6 +143,7 @@ func TestBadConfigsEndAtOnce(t *testing.T) {
 		`--address "host1"`:                   {"--address", "host1"},
 		"--trust-domain":                      {"--trust-domain", "no domain"},
 		`--redirect "magic"`:                  {"--redirect", "magic"},
+		"--confirm 10ms":                      {"--confirm", "10ms"},
 		"--leaf-ttl 1s":                       {"--leaf-ttl", "1s"},
 		"--virtual-range4 fd00::/16":          {"--virtual-range4", "fd00::/16"},
 		"--virtual-range4 240.0.0.0/25":       {"--virtual-range4", "240.0.0.0/25"},

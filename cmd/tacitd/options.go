@@ -52,6 +52,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.Uint32Var(&c.MaxWorkloads, "max-workloads", 1<<14, "cgroups of workloads that the kernel has room for")
 	f.Uint32Var(&c.MaxConnecting, "max-connecting", 1<<16, "captured connections on their way to the daemon at once; one workload may have a quarter")
 	f.StringVar(&c.ResolvConf, "resolv-conf", "/etc/resolv.conf", "the file that names the host's resolvers")
+	f.DurationVar(&c.Confirm, "confirm", 0, "undo the start by itself after this time unless tacit confirm comes; 0: it stays")
 	bindExclude(f, &c.Exclude)
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")

@@ -12,6 +12,8 @@ import "context"
 type Backend interface {
 	Status(ctx context.Context) (*Status, error)
 	Resolve(ctx context.Context, name string) (*Resolution, error)
+	// Confirm makes a start with --confirm permanent.
+	Confirm(ctx context.Context, r ConfirmRequest) (*ConfirmResult, error)
 	// Flows lists the records after a number, and the live connections.
 	Flows(ctx context.Context, after uint64) (*FlowList, error)
 

@@ -57,6 +57,8 @@ func text(what, s string) error {
 	return nil
 }
 
+func (*ConfirmRequest) check() error { return nil }
+
 func (r *GrantRequest) check() error {
 	if len(r.Services) == 0 {
 		return Failed("", "no service named to grant")

@@ -42,6 +42,11 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return ask[*Status](ctx, c, "status", nil)
 }
 
+// Confirm asks for POST /v1/confirm.
+func (c *Client) Confirm(ctx context.Context, r ConfirmRequest) (*ConfirmResult, error) {
+	return tell[*ConfirmResult](ctx, c, "confirm", r)
+}
+
 // Resolve asks for GET /v1/resolve.
 func (c *Client) Resolve(ctx context.Context, name string) (*Resolution, error) {
 	return ask[*Resolution](ctx, c, "resolve", url.Values{"name": {name}})

@@ -83,6 +83,7 @@ func (s *server) routes() http.Handler {
 	mux.Handle("GET /v1/intentions/check", pair(func(ctx context.Context, src, dst Name) (any, error) { return b.CheckIntention(ctx, src, dst) }))
 	mux.Handle("GET /v1/intentions/explain", pair(func(ctx context.Context, src, dst Name) (any, error) { return b.ExplainIntention(ctx, src, dst) }))
 
+	mux.Handle("POST /v1/confirm", post(b.Confirm))
 	mux.Handle("POST /v1/node/grant", post(b.GrantNode))
 	mux.Handle("POST /v1/node/revoke", post(b.RevokeNode))
 	mux.Handle("POST /v1/tokens", post(b.CreateToken))

@@ -38,6 +38,15 @@ type Status struct {
 	Lanes         []Lane            `json:"lanes,omitempty"`
 }
 
+// ConfirmRequest asks to make permanent what a start with --confirm changed.
+type ConfirmRequest struct{}
+
+// ConfirmResult says what stays. Confirmed is false when nothing waited for it.
+type ConfirmResult struct {
+	Confirmed bool     `json:"confirmed"`
+	Permanent []string `json:"permanent,omitempty"` // one line each
+}
+
 // Lane is one live connection between two nodes, with what was proven on it.
 type Lane struct {
 	Peer       string   `json:"peer"`      // SPIFFE ID of the other node

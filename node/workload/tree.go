@@ -83,7 +83,7 @@ func (t Tree) Daemons() []int {
 // LeaveDaemon undoes EnterDaemon where the start failed: the process goes back
 // to the cgroup it came from, and the leaf goes.
 func (t Tree) LeaveDaemon(back string) error {
-	if err := enter(back, os.Getpid()); err != nil {
+	if err := t.leave(back); err != nil {
 		return err
 	}
 	for _, dir := range []string{t.daemon(), filepath.Dir(t.daemon())} {

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"tacit/node/api"
+)
+
+func (e *env) confirmCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "confirm",
+		Short: "keep what a start of tacitd --confirm has changed",
+		Long: "Keep what a start of tacitd --confirm has changed. Without it all is undone at\n" +
+			"the end of that time, so that whoever is locked out gets back in.",
+		Example: "  tacit confirm",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out, err := e.daemon().Confirm(cmd.Context(), api.ConfirmRequest{})
+			if err != nil {
+				return err
+			}
+			return e.print(out, func(w io.Writer) { printConfirmed(w, out) })
+		},
+	}
+}
+
+func printConfirmed(w io.Writer, r *api.ConfirmResult) {
+	if !r.Confirmed {
+		fmt.Fprintln(w, "nothing to confirm: tacitd runs without --confirm, or was confirmed before")
+		return
+	}
+	fmt.Fprintln(w, "confirmed; this stays until tacit cleanup:")
+	for _, line := range r.Permanent {
+		fmt.Fprintln(w, "  "+oneLine(line))
+	}
+}

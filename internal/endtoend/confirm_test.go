@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endtoend
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tacit/internal/testhost"
+)
+
+// TestUnconfirmedIsUndone: nobody confirms; the daemon ends, says so, and the
+// host is as it was.
+func TestUnconfirmedIsUndone(t *testing.T) {
+	host := testhost.NewNet(t).Host(t, "host1")
+	same := host.Leaks(t)
+	p := startUnconfirmed(t, host, "8s")
+	m := &mesh{t: t, net: host.Net(), hosts: []*testhost.Host{host}}
+	m.tacit(host, "service", "register", "db", "--port", "8000")
+	if exit := p.Wait(t, time.Minute); exit != 1 {
+		t.Errorf("exit %d, want 1", exit)
+	}
+	if last := lastLine(p.Output()); last != "tacitd: not confirmed in time (tacit confirm): everything was undone" {
+		t.Errorf("the last line is %q", last)
+	}
+	same()
+}
+
+// TestConfirmedStays: past the time all is in force, and there is nothing more
+// to confirm.
+func TestConfirmedStays(t *testing.T) {
+	host := testhost.NewNet(t).Host(t, "host1")
+	before := host.Snapshot(t)
+	host.Daemon(t, "--bootstrap", "--confirm", "6s")
+	m := &mesh{t: t, net: host.Net(), hosts: []*testhost.Host{host}}
+	if err := contains(m.tacit(host, "status"), "s unless tacit confirm"); err != nil {
+		t.Error(err)
+	}
+	out := m.tacit(host, "confirm")
+	for _, want := range []string{"confirmed; this stays", "eBPF programs", host.BPF, "ip -4 route add local", "iptables -t mangle -N"} {
+		if err := contains(out, want); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := contains(m.tacit(host, "confirm"), "nothing to confirm"); err != nil {
+		t.Error(err)
+	}
+	testhost.Eventually(t, time.Minute, "it runs for longer than it may unconfirmed", func() error {
+		s := jsonOf[struct {
+			Healthy bool    `json:"healthy"`
+			Uptime  float64 `json:"uptime_seconds"`
+		}](t, m.tacit(host, "status", "--json"))
+		if !s.Healthy || s.Uptime < 12 { // the watchdog's own patience is over, too
+			return fmt.Errorf("healthy %v, up %f s", s.Healthy, s.Uptime)
+		}
+		return nil
+	})
+	after := host.Snapshot(t)
+	if after == before || strings.Contains(after, "confirm") {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// TestKilledUnconfirmedIsUndone: in the window a killed daemon leaves the mesh
+// closed; at the window's end all is undone.
+func TestKilledUnconfirmedIsUndone(t *testing.T) {
+	host := testhost.NewNet(t).Host(t, "host1")
+	before := host.Snapshot(t)
+	host.Daemon(t, "--bootstrap", "--confirm", "6s")
+	host.Kill(t)
+	if host.Snapshot(t) == before {
+		t.Error("undone at once: the mesh is open in the window")
+	}
+	undone(t, host, before)
+}
+
+// TestAStoppedDaemonIsUndone: the case of a daemon that hangs.
+func TestAStoppedDaemonIsUndone(t *testing.T) {
+	host := testhost.NewNet(t).Host(t, "host1")
+	before := host.Snapshot(t)
+	p := startUnconfirmed(t, host, "6s")
+	p.Signal(syscall.SIGSTOP)
+	undone(t, host, before)
+	if exit := p.Wait(t, 10*time.Second); exit != -1 {
+		t.Errorf("the daemon that hung: exit %d, want a signal", exit)
+	}
+}
+
+// TestARestartInheritsTheWindow: a daemon that is started again and again is
+// undone all the same, and can be confirmed all the same.
+func TestARestartInheritsTheWindow(t *testing.T) {
+	host := testhost.NewNet(t).Host(t, "host1")
+	host.Daemon(t, "--bootstrap", "--confirm", "1m")
+	host.Kill(t)
+	host.Daemon(t)
+	m := &mesh{t: t, net: host.Net(), hosts: []*testhost.Host{host}}
+	if err := contains(m.tacit(host, "status"), "unconfirmed: undone in"); err != nil {
+		t.Error(err)
+	}
+	if err := contains(m.tacit(host, "confirm"), "confirmed; this stays"); err != nil {
+		t.Error(err)
+	}
+	testhost.Eventually(t, 20*time.Second, "the watchdogs are gone", func() error {
+		if s := host.Snapshot(t); strings.Contains(s, "confirm") {
+			return fmt.Errorf("%s", s)
+		}
+		return nil
+	})
+	host.Stop(t)
+	host.Daemon(t, "--confirm", "1m")
+	host.Stop(t) // and a clean-up by hand needs no watchdog
+	before := host.Snapshot(t)
+	if out, exit := host.Tacitd(t, "cleanup"); exit != 0 || host.Snapshot(t) == before {
+		t.Errorf("cleanup: exit %d, %s", exit, out)
+	}
+}
+
+// startUnconfirmed starts a daemon that ends by itself, and waits until it counts.
+func startUnconfirmed(t *testing.T, host *testhost.Host, window string) *testhost.Process {
+	t.Helper()
+	p := host.Start(t, "init", host.Bin("tacitd"), append(host.Flags(), "--bootstrap", "--confirm", window)...)
+	testhost.Eventually(t, 30*time.Second, "status counts", func() error {
+		out, _, _ := host.Output(t, "user", host.Bin("tacit"), "status")
+		return contains(out, "unconfirmed: undone in")
+	})
+	return p
+}
+
+func undone(t *testing.T, host *testhost.Host, before string) {
+	t.Helper()
+	testhost.Eventually(t, time.Minute, "everything is undone", func() error {
+		if after := host.Snapshot(t); after != before {
+			return fmt.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+		return nil
+	})
+}
