@@ -42,45 +42,79 @@ func (n *Node) signGrant(node, service identity.Name, withdraw bool) error {
 	return n.sign(n.member.operator, ledger.KindGrant, string(node)+"/"+string(service), body, withdraw)
 }
 
-// Register keeps a definition and puts it in force.
-func (b backend) Register(_ context.Context, r api.Registration) (*api.RegisterResult, error) {
+// Register keeps a definition and puts it in force; or puts in force what a
+// file defines and what waits for a yes.
+func (b backend) Register(ctx context.Context, r api.Registration) (*api.RegisterResult, error) {
 	d, err := toDefinition(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.n.local.Load().clash(d); err != nil {
-		return nil, api.Refused("tacit services lists the ports", "%s", err)
+	if err := b.mayRegister(d); err != nil {
+		return nil, err
 	}
-	if err := b.n.cfg.Exclude.clash(d); err != nil {
-		return nil, api.Refused("", "%s", err)
-	}
-	if old, ok := b.n.local.Load().byID(d.ID); ok && old.Port != 0 && d.Port == 0 {
-		return nil, api.Refused(fmt.Sprintf("give --port %d, or deregister it first", old.Port), "%s is registered with port %d, and this would drop it", d.ID, old.Port)
-	}
-	out := &api.RegisterResult{}
-	cut, own, err := plainClients(d.Port)
+	plain, own, err := b.plainClients(ctx, d.Port)
 	if err != nil {
 		return nil, err
 	}
-	if own && !r.Yes && !r.Permissive {
-		return nil, api.Refused("repeat it with --yes if that is meant", "port %d carries a remote shell session (SSH) now; registering it closes it to plain connections", d.Port)
+	if err := b.needsYes(r, d, own); err != nil {
+		return nil, err
 	}
+	out := &api.RegisterResult{}
 	if out.GrantSigned, err = b.grantHere(d.Name); err != nil {
 		return nil, err
 	}
-	if err := b.n.store.PutService(d.ID, d); err != nil {
+	if err := b.n.spare(own); err != nil {
 		return nil, err
 	}
+	if ofFile, err := b.n.release(d); err != nil {
+		return nil, err
+	} else if !ofFile {
+		if err := b.n.store.PutService(d.ID, d); err != nil {
+			return nil, err
+		}
+	}
 	b.n.reconcile()
-	out.Warnings = b.registerWarnings(d, cut)
+	out.Warnings = b.registerWarnings(d, plain, own)
 	out.Service = b.service(d.Name)
 	return out, nil
 }
 
-func (b backend) registerWarnings(d definition.Definition, cut []string) []string {
+// mayRegister refuses what contradicts what is defined already.
+func (b backend) mayRegister(d definition.Definition) error {
+	if err := b.n.local.Load().clash(d); err != nil {
+		return api.Refused("tacit services lists the ports", "%s", err)
+	}
+	if err := b.n.cfg.Exclude.clash(d); err != nil {
+		return api.Refused("", "%s", err)
+	}
+	if old, ok := b.n.local.Load().byID(d.ID); ok && old.Port != 0 && d.Port == 0 {
+		return api.Refused(fmt.Sprintf("give --port %d, or deregister it first", old.Port), "%s is registered with port %d, and this would drop it", d.ID, old.Port)
+	}
+	return nil
+}
+
+// needsYes refuses to close the port by which the caller works on this host,
+// and to put in force what waits for a yes, unless the caller says so.
+func (b backend) needsYes(r api.Registration, d definition.Definition, own []redirect.Connection) error {
+	const hint = "repeat it with --yes if that is meant: this session is not cut, but new ones are refused"
+	switch {
+	case r.Yes:
+		return nil
+	case b.n.waits(d):
+		return api.Refused(hint, "%s is defined in a file and not in force yet, because people are logged in by port %d", d.ID, d.Port)
+	case len(own) > 0 && !r.Permissive:
+		return api.Refused(hint, "port %d carries the session in which you work, from %s; registering it closes the port to plain connections", d.Port, peersOf(own))
+	}
+	return nil
+}
+
+func (b backend) registerWarnings(d definition.Definition, plain, own []redirect.Connection) []string {
 	var out []string
-	if len(cut) > 0 && !d.Permissive {
-		out = append(out, fmt.Sprintf("plain connections to port %d are refused from now on; connected now: %v", d.Port, cut))
+	if len(plain) > 0 && !d.Permissive {
+		out = append(out, fmt.Sprintf("cuts %d plain connections: %s", len(plain), peersOf(plain)))
+	}
+	if len(own) > 0 && !d.Permissive {
+		out = append(out, fmt.Sprintf("leaves the session in which you work, from %s; new ones to port %d are refused", peersOf(own), d.Port))
 	}
 	s, ok := b.n.local.Load().find(d.Name, d.Port, d.ID)
 	if ok && s.listener.state == listenerForeign {
@@ -103,27 +137,9 @@ func (b backend) called(service identity.Name) bool {
 	return t.Default() == policy.Allow
 }
 
-// plainClients lists the established connections to a port from elsewhere, and
-// says whether one looks like the operator's own session.
-func plainClients(port uint16) (remote []string, ssh bool, err error) {
-	if port == 0 {
-		return nil, false, nil
-	}
-	peers, err := redirect.ConnectedTo(port)
-	if err != nil {
-		return nil, false, err
-	}
-	for _, p := range peers {
-		if !p.Addr().IsLoopback() {
-			remote = append(remote, p.String())
-		}
-	}
-	return remote, port == 22 && len(remote) > 0, nil
-}
-
 func toDefinition(r api.Registration) (definition.Definition, error) {
 	d := definition.Definition{Name: r.Name, ID: r.ID, Port: r.Port, Address: r.Address, Tags: r.Tags, Meta: r.Meta,
-		Permissive: r.Permissive, Source: "command"}
+		Permissive: r.Permissive, Source: sourceCommand}
 	if d.ID == "" {
 		d.ID = string(r.Name)
 	}
@@ -150,7 +166,7 @@ func (b backend) Deregister(_ context.Context, r api.Deregistration) (*api.Dereg
 		if s.Name != r.Name || (r.ID != "" && s.ID != r.ID) {
 			continue
 		}
-		if s.Source != "command" {
+		if s.Source != sourceCommand {
 			out.Notes = append(out.Notes, s.ID+" is defined in "+s.Source+"; remove it there")
 			continue
 		}
@@ -209,5 +225,5 @@ func (b backend) ensureDefined(service identity.Name, out *api.RunResult) error 
 		}
 	}
 	out.Registered = true
-	return b.n.store.PutService(string(service), definition.Definition{Name: service, ID: string(service), Source: "command"})
+	return b.n.store.PutService(string(service), definition.Definition{Name: service, ID: string(service), Source: sourceCommand})
 }

@@ -33,6 +33,14 @@ func (n *Node) openFolder() error {
 		}
 	}
 	n.folder.Remember(good)
+	if err := n.loadSessions(); err != nil {
+		return err
+	}
+	for _, d := range n.folder.Definitions() { // as they were in force
+		if _, known := n.sessions.held[heldKey(d)]; !known {
+			n.sessions.held[heldKey(d)] = false
+		}
+	}
 	n.reloadFolder()
 	return nil
 }

@@ -71,8 +71,12 @@ func selector(d definition.Definition) workload.Selector {
 	return workload.Selector{Cgroup: w.Cgroup, SystemdUnit: w.SystemdUnit, Container: w.Container}
 }
 
+// sourceCommand is the Source of what no file defines.
+const sourceCommand = "command"
+
 // definitions are those of the folder and those registered by command; a
-// file's wins over a command's where both name one id.
+// file's wins over a command's where both name one id. Those that are held back
+// are left out.
 func (n *Node) definitions() ([]definition.Definition, error) {
 	defs := n.folder.Definitions()
 	ids := map[string]bool{}
@@ -89,7 +93,7 @@ func (n *Node) definitions() ([]definition.Definition, error) {
 		}
 		return nil
 	})
-	return defs, err
+	return n.holdBack(defs), err
 }
 
 func (n *Node) lookAtListener(d definition.Definition, cgroups []string) listener {

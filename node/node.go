@@ -78,7 +78,8 @@ type Node struct {
 	inForce   atomic.Pointer[string] // digest of the policy that the maps hold
 	sweepDue  atomic.Bool
 	heard     heard
-	window    window // in which the start can be confirmed
+	sessions  sessions // of operators on this host
+	window    window   // in which the start can be confirmed
 	closing   sync.Once
 	journal   journal  // connections that ended or were refused
 	problems  problems // what status reports besides its probes

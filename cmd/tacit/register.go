@@ -28,8 +28,10 @@ func (e *env) serviceRegister() *cobra.Command {
 		Short: "register an instance of a service on this node",
 		Long: "Register an instance of a service on this node; it stays until deregister.\n" +
 			"Without a workload the processes are those of `tacit run NAME` and of the unit\n" +
-			"NAME.service. From then on the port takes no new plain connections; those that\n" +
-			"exist stay, and are listed.",
+			"NAME.service. From then on the port takes no plain connections; those that exist\n" +
+			"are cut, and listed. The session in which you work stays; where the port carries\n" +
+			"it, --yes is needed, since the next one is refused. --yes also puts in force what\n" +
+			"a file defines and what waits for it (tacit status).",
 		Example: "  tacit service register db --port 5432 --systemd-unit postgresql.service\n" +
 			"  tacit service register web --port 8080 --upstream db=5432",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeServices,
@@ -64,7 +66,7 @@ func (r *registration) bind(cmd *cobra.Command) {
 	f.Int64Var(&r.uid, "uid", 0, "workload: every process of a user, by number")
 	f.StringSliceVar(&r.upstreams, "upstream", nil, "NAME=PORT or NAME=ADDRESS:PORT: local port of a service; repeatable")
 	f.BoolVar(&r.Permissive, "permissive", false, "let plain connections to the port in, while moving to the mesh")
-	f.BoolVar(&r.Yes, "yes", false, "even if that ends the session you work in")
+	f.BoolVar(&r.Yes, "yes", false, "even if the port carries the session you work in")
 	cmd.MarkFlagsMutuallyExclusive("cgroup", "systemd-unit", "container", "netns", "interface", "uid")
 }
 

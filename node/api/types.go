@@ -169,7 +169,7 @@ type Registration struct {
 	Workload   Workload          `json:"workload,omitzero"`
 	Permissive bool              `json:"permissive,omitempty"`
 	Upstreams  []Upstream        `json:"upstreams,omitempty"`
-	Yes        bool              `json:"yes,omitempty"` // cut plain clients even where that ends the operator's own session
+	Yes        bool              `json:"yes,omitempty"` // even where the port carries the caller's own session: that one stays, the next is refused
 }
 
 // RegisterResult is what registering did.

@@ -80,6 +80,9 @@ func (t Tree) Daemons() []int {
 	return pids
 }
 
+// DaemonID is the id of the daemon's leaf.
+func (t Tree) DaemonID() (uint64, error) { return ID(t.daemon()) }
+
 // LeaveDaemon undoes EnterDaemon where the start failed: the process goes back
 // to the cgroup it came from, and the leaf goes.
 func (t Tree) LeaveDaemon(back string) error {
