@@ -34,6 +34,12 @@ const daemonService = Any - 1
 // SetExclusions says whether targets and callers that are left alone must be
 // looked for at all.
 func (o *Objects) SetExclusions(some bool) error {
+	o.writing.Lock()
+	same := o.settings.Exclusions == flag(some)
+	o.writing.Unlock()
+	if same {
+		return nil // what others have written is Repair's
+	}
 	_, err := o.change(func(s *meshConfig) { s.Exclusions = flag(some) })
 	return err
 }

@@ -16,6 +16,9 @@ func (n *Node) desired() kernel.State {
 	s := kernel.State{Table: n.table.Load(), Workloads: n.workloads(local), Locals: n.localAddrs(), Guards: n.guards(local)}
 	s.Domains, s.Hosts = n.meshNames(cat)
 	x := n.excluded
+	for _, c := range n.spared() {
+		s.Spared = append(s.Spared, c.Remote)
+	}
 	s.Exempt = kernel.Exempt{Cgroups: x.cgroups, Users: x.uids, Ports: x.ports, Nets: x.cidrs}
 	for _, svc := range cat.Services() {
 		s.Endpoints = append(s.Endpoints, endpoints(cat, local, svc)...)

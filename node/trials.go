@@ -262,6 +262,9 @@ func (t *trials) discount(counters map[policy.Reason]uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for reason, n := range t.counted {
+		if counters[reason] == 0 {
+			continue
+		}
 		if counters[reason] -= min(n, counters[reason]); counters[reason] == 0 {
 			delete(counters, reason)
 		}

@@ -73,7 +73,7 @@ func TestBattery(t *testing.T) {
 	b.kill(t)
 	b.rows(t, killed, rows)
 	b.wire.check(t)
-	b.strict(t)
+	t.Run("accepted", b.strict)
 	b.restarts(t, rows)
 	b.boot(t, slices.Concat(straight(), places(), sameNode(), sockets()))
 	b.wire.check(t)
@@ -120,6 +120,9 @@ func (b *bed) report(t *testing.T, p phase, tried []outcome) {
 			o.leaked = leaked[o.canary]
 			held := t.Run(o.row.name(), func(t *testing.T) { b.judge(t, p, o, seen) })
 			b.table.add(o.row.vector, p, held)
+			if held && listed(o.row, p) {
+				t.Logf("holds, and is in open(): %s", o.row.name())
+			}
 		}
 	})
 }
@@ -191,7 +194,6 @@ func oneOf(said, want string) bool {
 // strict wants every connection that a service's server accepted to have
 // brought something: who may not speak isn't accepted either.
 func (b *bed) strict(t *testing.T) {
-	t.Helper()
 	for _, name := range []string{"db", "mp", "shut"} {
 		testhost.Eventually(t, 10*time.Second, name+"'s connections", func() error {
 			log := "\n" + b.servers[name].Output()

@@ -33,7 +33,7 @@ type caller struct {
 	waiting map[int]chan string
 }
 
-// callers: web is allowed to call db, evil is not, nobody is no workload. Of
+// hire names the callers: web is allowed to call db, evil is not, nobody is no workload. Of
 // containers, app is allowed, worse isn't, and stray is in none of the hooked
 // cgroups, as a virtual machine's programs would be.
 func (b *bed) hire() {

@@ -32,11 +32,16 @@ func (b *bed) listeners(t *testing.T) {
 func (b *bed) holds(t *testing.T, vector, name string, f func(*testing.T)) {
 	t.Helper()
 	b.table.begin(vector)
-	if isOpen(row{vector: vector, with: name}, up) {
+	r := row{vector: vector, with: name}
+	if isOpen(r, up) {
 		b.table.leave(vector, up)
 		return
 	}
-	b.table.add(vector, up, t.Run(strings.ReplaceAll(vector+"/"+name, " ", "_"), f))
+	held := t.Run(strings.ReplaceAll(vector+"/"+name, " ", "_"), f)
+	b.table.add(vector, up, held)
+	if held && listed(r, up) {
+		t.Logf("holds, and is in open(): %s %s", vector, name)
+	}
 }
 
 // callUntil calls db from its own node and the other until f has no error, and

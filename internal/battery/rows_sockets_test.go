@@ -27,7 +27,11 @@ func cookies() []row {
 	callers := []string{"evil", "nobody", "outside"}
 	rows = append(rows, cross(vector, lazy, callers, []string{"{real4}", "{real4}:{shut}"}, four)...)
 	rows = append(rows, cross(vector, lazy, callers, []string{"[{real6}]"}, six)...)
-	return append(rows, cross(vector, refused, deniedHere(), []string{"{real4}", "127.0.0.1"}, []string{"fastopen cookie=127.0.0.1:{plain}"})...)
+	rows = append(rows, cross(vector, refused, deniedHere(), []string{"{real4}", "127.0.0.1"}, []string{"fastopen cookie=127.0.0.1:{plain}"})...)
+	without := []string{"fastopen no-cookie", "fastopen-connect no-cookie"}
+	rows = append(rows, cross("fastopen without need of a cookie", "ok", []string{"web"}, all(), without)...)
+	rows = append(rows, cross("fastopen without need of a cookie", lazy, denied(), all(), without)...)
+	return append(rows, cross("fastopen without need of a cookie", lazy, []string{"outside"}, reals(), without)...)
 }
 
 // devices: a socket bound to one goes round the routes.
@@ -39,9 +43,8 @@ func devices() []row {
 	rows = append(rows, cross(vector, refused, denied(), all(), []string{"device=eth0"})...)
 	rows = append(rows, cross(vector, refused, denied(), targets, []string{"device=lo"})...)
 	late := []string{"limit=1 device-late=eth0", "limit=1 device-between=eth0", "limit=1 nonblock device-between=eth0"}
-	stuck := gone + "|ok|closed late|recv: timeout|connect: timeout|device: EINVAL|device: EPERM|connect: EHOSTUNREACH|connect: ENETUNREACH"
-	rows = append(rows, cross("bound to a device late", stuck, []string{"web"}, []string{"{lab4}:{lab}", "[{lab6}]:{lab}", "[::ffff:{lab4}]:{lab}"}, late)...)
-	rows = append(rows, cross("bound to a device late", stuck, []string{"web2"}, []string{"{here lab4}:{lab}", "[{here lab6}]:{lab}", "127.0.0.1:{lab}", "[::1]:{lab}"}, late)...)
+	rows = append(rows, cross("bound to a device late", either+"|device: EINVAL|device: EPERM", []string{"web"}, []string{"{lab4}:{lab}", "[{lab6}]:{lab}", "[::ffff:{lab4}]:{lab}"}, late)...)
+	rows = append(rows, cross("bound to a device late", either+"|device: EINVAL|device: EPERM", []string{"web2"}, []string{"{here lab4}:{lab}", "[{here lab6}]:{lab}", "127.0.0.1:{lab}", "[::1]:{lab}"}, late)...)
 	return append(rows, cross("bound to a device late", refused, []string{"evil", "evil2"}, []string{"{v4}", "{real4}", "[{real6}]"}, late)...)
 }
 
@@ -69,7 +72,7 @@ func rings() []row {
 // options: socket options that steer, and kinds of sockets that aren't TCP's own.
 func options() []row {
 	rows := twice()
-	for _, with := range []string{"unicast-if=eth0", "ulp=tls", "ulp=mptcp", "smc"} {
+	for _, with := range []string{"unicast-if=eth0", "dontroute", "ulp=tls", "ulp=mptcp", "smc"} {
 		rows = append(rows, cross(with, "ok|socket: EAFNOSUPPORT|socket: ESOCKTNOSUPPORT|socket: EPROTONOSUPPORT", []string{"web"}, []string{"{v4}", "[{v6}]"}, []string{with})...)
 		rows = append(rows, cross(with, refused+"|socket: EAFNOSUPPORT|socket: ESOCKTNOSUPPORT|socket: EPROTONOSUPPORT", denied(), []string{"{v4}", "{real4}", "[{real6}]"}, []string{with})...)
 	}
@@ -92,6 +95,10 @@ func twice() []row {
 	plain := []string{"twice={real4}:{plain}"}
 	rows := cross(vector, "ok", []string{"web"}, []string{"{v4}", "{real4}"}, plain)
 	rows = append(rows, cross(vector, refused, denied(), []string{"{v4}", "{real4}"}, plain)...)
+	form := []string{"addrform twice=[::ffff:{real4}]:{plain}"}
+	rows = append(rows, cross("IPv6 socket turned into an IPv4 one", "ok", []string{"web"}, []string{"{v4}", "{real4}"}, form)...)
+	rows = append(rows, cross("IPv6 socket turned into an IPv4 one", refused, []string{"evil", "nobody"}, []string{"{v4}", "{real4}"}, form)...)
+	rows = append(rows, cross("IPv6 socket turned into an IPv4 one", refused, deniedHere(), []string{"127.0.0.1", "{real4}", "{here4}"}, form)...)
 	rows = append(rows, killedAs("first: ECONNREFUSED", cross(vector, refused, []string{"web"}, []string{"{shut4}:{shut}", "{real4}:{shut}"}, []string{"twice={v4}:{port}", "twice={real4}:{port}"}))...)
 	rows = append(rows, cross(vector, refused, []string{"web2"}, []string{"127.0.0.1:{shut}", "{here shut4}:{shut}"}, []string{"twice=127.0.0.1:{port}"})...)
 	return append(rows, cross(vector, refused, deniedHere(), []string{"127.0.0.1", "{real4}", "{here4}"}, []string{"twice=127.0.0.1:{plain}", "twice={outside}:{plain}"})...)

@@ -4,7 +4,6 @@ caller, by a worker thread ("async"), or by the polling thread ("sqpoll")."""
 import ctypes
 import errno
 import mmap
-import os
 import select
 import socket
 import struct
@@ -85,7 +84,3 @@ def connect(s, family, at, how, canary):
     if not select.select([], [s], [], LIMIT)[1]:  # without a cookie nothing is sent with the SYN
         raise Failed("connect: timeout")
     return result("connect", -s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) > 0
-
-
-def close(ring):
-    os.close(ring.fd)

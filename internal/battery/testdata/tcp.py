@@ -15,8 +15,8 @@ import ring
 from common import LIMIT, PROMPT, Failed, call, endpoint
 
 TCP_FASTOPEN_CONNECT, MSG_FASTOPEN, IPPROTO_MPTCP, IPPROTO_SMC = 30, 0x20000000, 262, 256
-TCP_REPAIR, TCP_ULP, IP_FREEBIND, IP_TRANSPARENT = 19, 31, 15, 19
-IP_UNICAST_IF, IPV6_UNICAST_IF, IPV6_FLOWINFO_SEND = 50, 76, 33
+TCP_REPAIR, TCP_ULP, TCP_FASTOPEN_NO_COOKIE, IP_FREEBIND, IP_TRANSPARENT = 19, 31, 34, 15, 19
+IP_UNICAST_IF, IPV6_UNICAST_IF, IPV6_FLOWINFO_SEND, IPV6_ADDRFORM = 50, 76, 33, 1
 PIDFD_OPEN, PIDFD_GETFD = 434, 438
 
 
@@ -39,7 +39,7 @@ def make(family, at, words):
     kind, protocol = socket.SOCK_STREAM, IPPROTO_MPTCP if "mptcp" in words else IPPROTO_SMC if "smc" in words else 0
     if "protocol" in words:  # SCTP 132, DCCP 33
         kind, protocol = int(words.get("kind", kind)), int(words["protocol"])
-    s = call("socket", socket.socket, family, kind, protocol)
+    s = call("socket", socket.socket, socket.AF_INET6 if "addrform" in words else family, kind, protocol)
     options(s, family, at, words)
     return s
 
@@ -67,6 +67,10 @@ def options(s, family, at, words):
             s.setsockopt(socket.IPPROTO_TCP, TCP_ULP, words["ulp"].encode())
         except OSError:
             pass  # not in this kernel, or not before connect()
+    if "no-cookie" in words:
+        call("no-cookie", s.setsockopt, socket.IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, 1)
+    if "dontroute" in words:
+        call("dontroute", s.setsockopt, socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
     if "transparent" in words:
         call("transparent", s.setsockopt, socket.SOL_IP, IP_TRANSPARENT, 1)
     if "repair" in words:
@@ -219,6 +223,9 @@ def talk(s, at, words, canary):
         call("first", s.connect, first)
         call("first", s.sendall, b"first")
         call("first", s.recv, 64)
+        if "addrform" in words:  # from here on it is an IPv4 socket
+            call("addrform", s.setsockopt, socket.IPPROTO_IPV6, IPV6_ADDRFORM, socket.AF_INET)
+            s = socket.socket(fileno=s.detach())
         nothing = struct.pack("=H", socket.AF_UNSPEC) + bytes(26)
         if ctypes.CDLL(None, use_errno=True).connect(s.fileno(), nothing, len(nothing)):
             raise Failed("disconnect: " + errno.errorcode[ctypes.get_errno()])
