@@ -119,7 +119,7 @@ func (n *Node) restoreRoutes() error {
 // repairRoutes looks for what is missing, and sets it again. What can't be set
 // is in the log once.
 func (n *Node) repairRoutes() error {
-	missing, err := n.sentry.Drift(*n.plan.Load())
+	missing, err := n.drift()
 	if err != nil || len(missing) == 0 {
 		return err
 	}
@@ -133,6 +133,14 @@ func (n *Node) repairRoutes() error {
 		n.repairs.note(routesCheck, missing[0]+andMore(len(missing)-1))
 	}
 	return err
+}
+
+// drift is how routes and rules differ from the plan, while nobody of us is
+// changing them.
+func (n *Node) drift() ([]string, error) {
+	n.steering.Lock()
+	defer n.steering.Unlock()
+	return n.sentry.Drift(*n.plan.Load())
 }
 
 func andMore(n int) string {

@@ -54,7 +54,7 @@ func check(name string, err error, hint string) api.Check {
 }
 
 func (b backend) checks() []api.Check {
-	out := append(b.checkHooks(), b.checkMaps(), b.checkRoutes(), b.checkOf(portsCheck), b.checkOf(placeCheck))
+	out := append(b.checkHooks(), b.checkMaps(), b.checkRoutes(), b.checkOf(portsCheck), b.checkOf(placeCheck), b.checkHost())
 	out = append(out, b.checkTrials()...)
 	out = append(out, b.n.repairs.checks()...)
 	out = append(out, b.checkMembers(), b.checkCertificates(), b.checkLimits())
@@ -103,7 +103,7 @@ func (b backend) checkMaps() api.Check {
 }
 
 func (b backend) checkRoutes() api.Check {
-	missing, err := b.n.sentry.Drift(*b.n.plan.Load())
+	missing, err := b.n.drift()
 	if err == nil && len(missing) > 0 {
 		err = errors.New(strings.Join(missing, "; "))
 	}
@@ -133,6 +133,15 @@ func (b backend) checkOf(name string) api.Check {
 		return check(name, nil, "")
 	}
 	return check(name, err, api.AsError(err).Hint)
+}
+
+// checkHost names what looks like a hindrance, too, and is none as far as is known.
+func (b backend) checkHost() api.Check {
+	c := b.checkOf(hostCheck)
+	if strict := redirect.StrictFilters(); c.OK && len(strict) > 0 {
+		c.Reason = "rp_filter is 1 (strict) on " + strings.Join(strict, ", ") + "; nothing known is dropped by it"
+	}
+	return c
 }
 
 // checkTrials tells what the probe met on the ways that programs go.

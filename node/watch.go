@@ -29,6 +29,7 @@ const (
 	routesCheck = "routes and rules"
 	placeCheck  = "daemon's cgroup"
 	portsCheck  = "ports"
+	hostCheck   = "sysctls"
 )
 
 // watch repairs what others do to programs, maps and the daemon's own place,
@@ -128,13 +129,11 @@ func (n *Node) comeBack(was workload.Daemon) error {
 
 // watchHost looks at the settings of the host that are in the way.
 func (n *Node) watchHost() {
-	var found []string
-	if n.plan.Load().TPROXY() {
-		found = redirect.Hindrances()
-	}
 	var err error
-	if len(found) > 0 {
-		err = errors.New(strings.Join(found, "; "))
+	if n.plan.Load().TPROXY() {
+		if found := redirect.Hindrances(); len(found) > 0 {
+			err = errors.New(strings.Join(found, "; "))
+		}
 	}
-	n.problems.set("sysctls", err)
+	n.problems.set(hostCheck, err)
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
@@ -22,14 +23,17 @@ func Hindrances() []string { return hindrances(os.DirFS("/proc/sys/net"), wayBac
 
 func hindrances(net fs.FS, back func(dev string) (wrong string)) []string {
 	var out []string
-	arriving := func(list []string) []string { // packets of others don't come by lo, and none by "default"
-		return slices.DeleteFunc(list, func(dev string) bool { return dev == "lo" || dev == "default" })
+	var marked []string
+	for dev, value := range values(net, "src_valid_mark") {
+		if value == "1" && dev != "lo" && dev != "default" { // nothing of others comes by those
+			marked = append(marked, dev)
+		}
 	}
-	if on := arriving(interfacesWith(net, "ipv4/conf", "src_valid_mark", "1")); len(on) > 0 {
+	if slices.Sort(marked); len(marked) > 0 { // "all" comes before most
 		out = append(out, fmt.Sprintf("src_valid_mark is 1 on %s: what other namespaces send there is dropped instead of captured; set net.ipv4.conf.%s.src_valid_mark=0",
-			strings.Join(on, ", "), on[0]))
+			strings.Join(marked, ", "), marked[0]))
 	}
-	for _, dev := range arriving(strict(net)) {
+	for _, dev := range strict(net) {
 		if wrong := back(dev); wrong != "" {
 			out = append(out, fmt.Sprintf("rp_filter is 1 (strict) on %s, and %s: it is dropped instead of captured; set net.ipv4.conf.%s.rp_filter=2", dev, wrong, dev))
 		}
@@ -37,17 +41,36 @@ func hindrances(net fs.FS, back func(dev string) (wrong string)) []string {
 	return out
 }
 
+// StrictFilters are the interfaces whose rp_filter is strict. That alone is no hindrance.
+func StrictFilters() []string { return strict(os.DirFS("/proc/sys/net")) }
+
 // strict are the interfaces whose rp_filter, the greater of their own and that of "all", is 1.
 func strict(net fs.FS) []string {
-	with := func(value string) []string { return interfacesWith(net, "ipv4/conf", "rp_filter", value) }
-	loose, on, off := with("2"), with("1"), with("0")
-	switch {
-	case slices.Contains(loose, "all"):
-		return nil
-	case slices.Contains(on, "all"):
-		on = append(on[1:], off...)
+	filters := values(net, "rp_filter")
+	all := filters["all"]
+	var out []string
+	for dev, own := range filters {
+		if dev != "all" && dev != "lo" && dev != "default" && max(own, all) == "1" {
+			out = append(out, dev)
+		}
 	}
-	return on
+	slices.Sort(out)
+	return out
+}
+
+// values are what a setting is on each interface.
+func values(net fs.FS, name string) map[string]string {
+	entries, err := fs.ReadDir(net, "ipv4/conf")
+	if err != nil {
+		return nil // no such family here
+	}
+	out := map[string]string{}
+	for _, e := range entries {
+		if b, err := fs.ReadFile(net, path.Join("ipv4/conf", e.Name(), name)); err == nil {
+			out[e.Name()] = strings.TrimSpace(string(b))
+		}
+	}
+	return out
 }
 
 // wayBack names a neighbour on dev whose packets a strict rp_filter drops: the way to it is by another interface.
