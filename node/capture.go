@@ -231,8 +231,9 @@ func (n *Node) serveCaptured(ctx context.Context, g *errgroup.Group) {
 		if ln == nil {
 			continue
 		}
-		lasting := n.lastingly("captured connections", ln, func() (net.Listener, error) { return n.reopenCaptured(i == 1) })
-		g.Go(func() error { return n.proxy.Serve(ctx, trialed{lasting, n.trials}) })
+		l := n.lastingly("captured connections", ln, func() (net.Listener, error) { return n.reopenCaptured(i == 1) })
+		n.captured[i].Store(l)
+		g.Go(func() error { return n.proxy.Serve(ctx, trialed{l, n.trials}) })
 	}
 }
 

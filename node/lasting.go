@@ -27,11 +27,23 @@ func newLasting(now net.Listener, open func() (net.Listener, error), report func
 
 func (l *lasting) Accept() (net.Conn, error) {
 	for {
-		conn, err := l.current().Accept()
-		if !errors.Is(err, syscall.EINVAL) || !l.renew() {
+		now := l.current()
+		conn, err := now.Accept()
+		if err == nil || l.current() == now && (!errors.Is(err, syscall.EINVAL) || !l.renew()) {
 			return conn, err
 		}
 	}
+}
+
+// again takes another socket now, in place of one that still listens.
+func (l *lasting) again() error {
+	fresh, err := l.open()
+	if err != nil {
+		return err
+	}
+	old := l.current()
+	l.take(fresh)
+	return old.Close()
 }
 
 func (l *lasting) Addr() net.Addr { return l.current().Addr() }

@@ -86,8 +86,9 @@ type Node struct {
 	repairs   repairs  // what others had changed and is right again
 	trials    *trials
 	sentry    *redirect.Sentry
-	daemonID  atomic.Uint64 // of the daemon's cgroup now
-	daemonIDs sync.Map      // all that it has had: sockets keep theirs
+	captured  [2]atomic.Pointer[lasting] // where captured connections arrive: IPv4, IPv6
+	daemonID  atomic.Uint64              // of the daemon's cgroup now
+	daemonIDs sync.Map                   // all that it has had: sockets keep theirs
 
 	kick   chan struct{} // something changed: reconcile
 	found  chan struct{} // nodes or their records changed: prove their addresses

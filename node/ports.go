@@ -174,7 +174,7 @@ func (n *Node) reopenCaptured(v6 bool) (net.Listener, error) {
 }
 
 // lastingly makes a listener last, and status tell of it.
-func (n *Node) lastingly(name string, now net.Listener, open func() (net.Listener, error)) net.Listener {
+func (n *Node) lastingly(name string, now net.Listener, open func() (net.Listener, error)) *lasting {
 	return newLasting(now, open, func(err error) {
 		n.problems.set(name, err)
 		if err == nil {

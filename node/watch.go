@@ -120,11 +120,24 @@ func (n *Node) comeBack(was workload.Daemon) error {
 		found = "it was removed"
 		n.daemonIDs.Store(id, true)
 		n.trials.prober.Moved()
-		err = n.objects.SetDaemonCgroup(id)
+		err = errors.Join(n.objects.SetDaemonCgroup(id), n.moveListeners())
 	}
 	n.log.Warn("the daemon was not in its own cgroup; back again", "found", found, "was", was.ID)
 	n.repairs.note(placeCheck, found)
 	return err
+}
+
+// moveListeners takes new sockets for captured connections: what is accepted
+// runs the programs of the cgroup that the listener was made in, and that one
+// is dying.
+func (n *Node) moveListeners() error {
+	var errs []error
+	for i := range n.captured {
+		if l := n.captured[i].Load(); l != nil {
+			errs = append(errs, l.again())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // watchHost looks at the settings of the host that are in the way.

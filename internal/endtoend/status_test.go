@@ -151,6 +151,17 @@ func TestHookedCgroupIsMadeAnew(t *testing.T) {
 		testhost.Eventually(t, seenWithin, what+" repaired", func() error { return b.repaired(what, begin) })
 	}
 	t.Logf("repaired after %s", time.Since(begin).Round(10*time.Millisecond))
+	good := time.Now() // a probe that has begun before counts for nothing
+	testhost.Eventually(t, seenWithin, "healthy for some seconds", func() error {
+		if err := b.says(0, `"healthy": true`); err != nil {
+			good = time.Now()
+			return err
+		}
+		if time.Since(good) < 5*time.Second {
+			return errors.New("not for long enough")
+		}
+		return nil
+	})
 	b.refused(b.host, "", "http://240.64.0.9:8000/")
 }
 
