@@ -170,7 +170,7 @@ func (n *Node) reopenCaptured(v6 bool) (net.Listener, error) {
 	}
 	err = n.tellHooks()
 	n.steering.Unlock()
-	return fresh, errors.Join(err, n.restate())
+	return fresh, errors.Join(err, n.restate(), n.serving())
 }
 
 // lastingly makes a listener last, and status tell of it.

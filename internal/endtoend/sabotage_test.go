@@ -150,7 +150,7 @@ func (b *bed) port(which string) string {
 	for line := range strings.Lines(out) {
 		fields := strings.Fields(line)
 		_, port, ok := strings.Cut(fields[3], "127.0.0.1:")
-		if ok && strings.Contains(rules, "-d 240.64.0.0/12 ! -i lo -p tcp -j TPROXY --on-port "+port+" ") == (which == "listen4") &&
+		if ok && strings.Contains(rules, "-d 240.64.0.0/12 ! -i lo -p tcp -m socket --transparent -j TPROXY --on-port "+port+" ") == (which == "listen4") &&
 			(which == "listen4" || !strings.Contains(rules, "--on-port "+port+" ")) {
 			return port
 		}
