@@ -18,7 +18,8 @@ type hook struct {
 	name   string
 	prog   *ebpf.Program
 	attach ebpf.AttachType
-	link   link.Link // set once attached
+	family link.NetfilterProtocolFamily // of a netfilter program
+	link   link.Link                    // set once attached
 }
 
 // hooks lists the programs in the order of attaching: what later ones rely on
@@ -27,11 +28,13 @@ func (o *Objects) hooks() []*hook {
 	m := &o.mesh
 	return []*hook{
 		{name: "lookup", prog: m.MeshLookup, attach: ebpf.AttachSkLookup},
+		{name: "forward4", prog: m.MeshForward, attach: ebpf.AttachNetfilter, family: link.NetfilterProtoIPv4},
+		{name: "forward6", prog: m.MeshForward, attach: ebpf.AttachNetfilter, family: link.NetfilterProtoIPv6},
 		{name: "egress", prog: m.MeshEgress, attach: ebpf.AttachCGroupInetEgress},
 		{name: "sock_create", prog: m.MeshCreate, attach: ebpf.AttachCGroupInetSockCreate},
 		{name: "sock_release", prog: m.MeshRelease, attach: ebpf.AttachCgroupInetSockRelease},
-		{name: "post_bind4", prog: m.MeshBind4, attach: ebpf.AttachCGroupInet4PostBind},
-		{name: "post_bind6", prog: m.MeshBind6, attach: ebpf.AttachCGroupInet6PostBind},
+		{name: "bind4", prog: m.MeshBind4, attach: ebpf.AttachCGroupInet4Bind},
+		{name: "bind6", prog: m.MeshBind6, attach: ebpf.AttachCGroupInet6Bind},
 		{name: "connect_unix", prog: m.MeshUnix, attach: ebpf.AttachCgroupUnixConnect},
 		{name: "sockops", prog: m.MeshSockops, attach: ebpf.AttachCGroupSockOps},
 		{name: "getpeername4", prog: m.MeshPeername4, attach: ebpf.AttachCgroupInet4GetPeername},
@@ -63,7 +66,7 @@ func (o *Objects) linkPath(name string) string { return filepath.Join(o.conf.Pin
 // namespace, and makes and pins a new one otherwise.
 func (o *Objects) attachOne(h *hook) error {
 	old, err := link.LoadPinnedLink(o.linkPath(h.name), nil)
-	if err == nil && o.inPlace(old) == nil {
+	if err == nil && h.attach != ebpf.AttachNetfilter && o.inPlace(old) == nil {
 		h.link = old
 		return old.Update(h.prog)
 	}
@@ -89,10 +92,29 @@ func (o *Objects) attachAnew(h *hook) error {
 }
 
 func (o *Objects) newLink(h *hook) (link.Link, error) {
-	if h.attach == ebpf.AttachSkLookup {
+	switch h.attach {
+	case ebpf.AttachSkLookup:
 		return attachNetNS(h.prog)
+	case ebpf.AttachNetfilter:
+		return attachForward(h)
 	}
 	return link.AttachCgroup(link.CgroupOptions{Path: o.conf.Cgroup, Attach: h.attach, Program: h.prog})
+}
+
+// Priorities before all tables of iptables. There are two, so that a program
+// can be attached before the one that it takes over from is detached: no two can
+// have the same.
+var forwardPriorities = [...]int32{-310, -309}
+
+func attachForward(h *hook) (l link.Link, err error) {
+	for _, p := range forwardPriorities {
+		l, err = link.AttachNetfilter(link.NetfilterOptions{Program: h.prog, ProtocolFamily: h.family,
+			Hook: link.NetfilterInetForward, Priority: p})
+		if err == nil {
+			return l, nil
+		}
+	}
+	return nil, err
 }
 
 func attachNetNS(prog *ebpf.Program) (link.Link, error) {
@@ -121,6 +143,9 @@ func (o *Objects) inPlace(l link.Link) error {
 	info, err := l.Info()
 	if err != nil {
 		return err
+	}
+	if info.Netfilter() != nil {
+		return nil // the kernel doesn't tell of which namespace
 	}
 	has, place := uint64(0), ownNetNS
 	if c := info.Cgroup(); c != nil {

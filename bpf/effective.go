@@ -35,6 +35,9 @@ func (p places) close() {
 // others lists the programs that run where h's does: those attached there and
 // to cgroups above. That ours isn't among them is an error.
 func (p places) others(h *hook) ([]string, error) {
+	if h.attach == ebpf.AttachNetfilter {
+		return nil, nil // the kernel has no such question
+	}
 	ask := link.QueryOptions{Target: int(p.cgroup.Fd()), Attach: h.attach, QueryFlags: unix.BPF_F_QUERY_EFFECTIVE}
 	if h.attach == ebpf.AttachSkLookup {
 		ask.Target, ask.QueryFlags = int(p.netns.Fd()), 0

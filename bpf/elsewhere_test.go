@@ -5,7 +5,9 @@ package bpf
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"runtime"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -119,4 +121,31 @@ func TestAnotherNamespace(t *testing.T) {
 			t.Errorf("without the daemon: %s", out)
 		}
 	})
+}
+
+// TestForward: a host that forwards sends no packet for a virtual address on,
+// though no route keeps it here, and everything else as ever.
+func TestForward(t *testing.T) {
+	h := newHost(t)
+	there := h.elsewhere()
+	run(t, "ip link add far type veth peer name near", "sysctl -qw net.ipv6.conf.far.disable_ipv6=1",
+		"ip addr add 10.8.0.1/24 dev far", "ip link set far up", "ip link set near up",
+		"ip route del local 240.64.0.0/12 dev lo table local", "ip route add 240.64.0.0/12 dev far",
+		"ip neigh add 240.64.0.2 lladdr 02:00:00:00:00:01 dev far", "ip neigh add 10.8.0.2 lladdr 02:00:00:00:00:01 dev far",
+		"sysctl -qw net.ipv4.ip_forward=1")
+	sent := func() string {
+		text, err := os.ReadFile("/proc/thread-self/net/dev")
+		h.ok(err)
+		_, far, _ := strings.Cut(string(text), "far:")
+		return strings.Fields(far)[9] // packets sent
+	}
+	there(func() {
+		for _, to := range []string{"240.64.0.2", "10.8.0.2"} {
+			h.do("..", "ask", to+":9", "x") // outside of the hooked tree
+		}
+	})
+	eventually(t, "the second is on its way", func() bool { return sent() != "0" })
+	if e := h.lastEvent(Diverted); e.Target.Addr().String() != "240.64.0.2" || sent() != "1" {
+		t.Errorf("event %+v, %s packets sent on", e, sent())
+	}
 }

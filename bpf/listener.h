@@ -60,24 +60,50 @@ __noinline int listens(struct bpf_sock_addr *ctx, const struct endpoint *at, __u
 	return own;
 }
 
-/* may_bind: a service's port is its workload's, so that nobody can stand
- * beside its listener, or in its place while it starts again. */
-static __always_inline bool may_bind(struct bpf_sock *sk)
+/* held says whether the service listens on that port, at an address where
+ * another socket would stand beside or before its own. */
+static __always_inline bool held(struct bpf_sock_addr *ctx, const struct endpoint *at, __u32 service)
+{
+	struct endpoint here[] = {
+		*at,
+		{.addr = from4(bpf_htonl(0x7f000001)), .port = at->port},
+		{.addr = from6(0, 0, 0, bpf_htonl(1)), .port = at->port},
+	};
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		struct bpf_sock *sk = listener_at(ctx, &here[i], false);
+		bool own;
+
+		if (!sk)
+			continue;
+		own = creator_of(sk) == service;
+		bpf_sk_release(sk);
+		if (own)
+			return true;
+	}
+	return false;
+}
+
+/* may_bind: while a service listens on its port, nobody else can. When nobody
+ * does, whoever starts may be the service in a cgroup made anew; a stranger
+ * gains nothing, since no call is led to him. */
+__noinline int may_bind(struct bpf_sock_addr *ctx, struct endpoint *at)
 {
 	struct config *s = bpf_map_lookup_elem(&settings, &(__u32){0});
-	struct guard_key key = {.port = bpf_htons((__u16)sk->src_port)};
-	struct endpoint at = {.port = key.port};
+	struct guard_key key = {};
 	struct guard_value *g;
-	__u64 netns = bpf_get_netns_cookie(sk);
+	__u64 netns = bpf_get_netns_cookie(ctx);
 	__u32 source = 0;
 
-	if (!s || sk->type != SOCK_STREAM || netns != s->netns || is_daemon(s))
+	if (!s || !at || ctx->type != SOCK_STREAM || netns != s->netns || is_daemon(s))
 		return true;
+	key.port = at->port;
 	g = bpf_map_lookup_elem(&guards, &key);
 	if (!g || !g->service || (g->flags & (GUARD_ANYONE | GUARD_PERMISSIVE)))
 		return true;
-	if (!find_source(netns, &source) && source == g->service)
+	if ((!find_source(netns, &source) && source == g->service) || !held(ctx, at, g->service))
 		return true;
-	report(REASON_LISTENER, source == EXEMPT_SERVICE ? 0 : source, g->service, &at);
+	report(REASON_LISTENER, source == EXEMPT_SERVICE ? 0 : source, g->service, at);
 	return false;
 }

@@ -5,6 +5,7 @@ package bpf
 import (
 	"bufio"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 )
@@ -65,25 +66,43 @@ func TestListener(t *testing.T) {
 		h.lastEvent(Listener)
 	}
 	stop()
-	for _, at := range []string{"127.0.0.1:15432", "0.0.0.0:15432", "[::]:15432"} {
-		for _, cgroup := range []string{"other", "nobody"} {
-			line, stop := h.serving(cgroup, at)
-			stop()
-			if line == "ready\n" {
-				t.Errorf("%s bound %s", cgroup, at)
-			}
-			h.lastEvent(Listener)
-		}
+	for _, at := range []string{"127.0.0.1:15432", "0.0.0.0:15432", "[::]:15432", "[::1]:15432"} {
 		line, stop := h.serving("db", at)
-		for _, target := range []string{db4, mapped, "127.0.0.1:15432"} {
-			if out := h.do("web", "connect", target); out != "ok "+target {
-				t.Errorf("db at %s: %s: %s", at, target, out)
-			}
-		}
-		stop()
 		if line != "ready\n" {
 			t.Errorf("db can't bind its own port: %s", line)
 		}
+		if at != "[::1]:15432" {
+			for _, target := range []string{db4, mapped, "127.0.0.1:15432"} {
+				if out := h.do("web", "connect", target); out != "ok "+target {
+					t.Errorf("db at %s: %s: %s", at, target, out)
+				}
+			}
+		}
+		for _, beside := range []string{"127.0.0.1:15432", "127.0.0.2:15432", "0.0.0.0:15432", "[::]:15432", "[::1]:15432"} {
+			for _, cgroup := range []string{"other", "nobody"} {
+				line, stop := h.serving(cgroup, beside)
+				stop()
+				if !strings.Contains(line, "permission denied") {
+					t.Errorf("%s beside db at %s bound %s: %s", cgroup, at, beside, line)
+				}
+				h.lastEvent(Listener)
+			}
+		}
+		stop()
+	}
+	line, stop = h.serving("anew", "127.0.0.1:15432") // db's cgroup, before anybody has told the kernel
+	defer stop()
+	if line != "ready\n" {
+		t.Errorf("nobody is there, and the port can't be bound: %s", line)
+	}
+	if out := h.do("web", "connect", db4); out != refused {
+		t.Errorf("not known yet: %s", out)
+	}
+	h.ok(h.Workloads().Put(h.dir("anew"), db))
+	_, err := h.Sweep(t.Context())
+	h.ok(err)
+	if out := h.do("web", "connect", db4); out != "ok "+db4 {
+		t.Errorf("known: %s", out)
 	}
 }
 

@@ -58,8 +58,11 @@ func Pins(c Config) ([]Pin, error) {
 
 func (o *Objects) pin(h *hook) Pin {
 	p := Pin{Path: o.linkPath(h.name), Hook: h.about(), Where: "the cgroup " + o.conf.Cgroup}
-	if h.attach == ebpf.AttachSkLookup {
+	switch h.attach {
+	case ebpf.AttachSkLookup:
 		p.Where = "this network namespace"
+	case ebpf.AttachNetfilter:
+		p.Where = "what this network namespace forwards"
 	}
 	l, err := link.LoadPinnedLink(p.Path, &ebpf.LoadPinOptions{ReadOnly: true})
 	if errors.Is(err, os.ErrNotExist) {

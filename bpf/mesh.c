@@ -21,6 +21,7 @@
 #include "connect.h"
 #include "lookup.h"
 #include "egress.h"
+#include "forward.h"
 #include "unix.h"
 #include "origins.h"
 #include "sweep.h"
@@ -172,30 +173,41 @@ int mesh_release(struct bpf_sock *sk)
 	return 1;
 }
 
-static __always_inline int on_bind(struct bpf_sock *sk)
+static __always_inline int on_bind(struct bpf_sock_addr *ctx, struct endpoint *at)
 {
-	if (may_bind(sk))
+	if (may_bind(ctx, at))
 		return 1;
 	bpf_set_retval(-EACCES);
 	return 0;
 }
 
-SEC("cgroup/post_bind4")
-int mesh_bind4(struct bpf_sock *sk)
+SEC("cgroup/bind4")
+int mesh_bind4(struct bpf_sock_addr *ctx)
 {
-	return on_bind(sk);
+	struct endpoint at = {.addr = from4(FIELD(ctx, user_ip4)), .port = (__u16)ctx->user_port};
+
+	return on_bind(ctx, &at);
 }
 
-SEC("cgroup/post_bind6")
-int mesh_bind6(struct bpf_sock *sk)
+SEC("cgroup/bind6")
+int mesh_bind6(struct bpf_sock_addr *ctx)
 {
-	return on_bind(sk);
+	struct endpoint at = {.port = (__u16)ctx->user_port};
+
+	at.addr = from6(FIELD(ctx, user_ip6[0]), FIELD(ctx, user_ip6[1]), FIELD(ctx, user_ip6[2]), FIELD(ctx, user_ip6[3]));
+	return on_bind(ctx, &at);
 }
 
 SEC("cgroup_skb/egress")
 int mesh_egress(struct __sk_buff *skb)
 {
 	return on_egress(skb);
+}
+
+SEC("netfilter")
+int mesh_forward(struct bpf_nf_ctx *ctx)
+{
+	return on_forward(ctx);
 }
 
 SEC("sockops")

@@ -146,7 +146,7 @@ func TestRepairOnANewCgroup(t *testing.T) {
 			t.Errorf("without a cgroup: %v", f)
 		}
 	}
-	if len(found) != len(h.links)-1 { // all but the namespace's
+	if len(found) != len(h.links)-3 { // all but the namespace's
 		t.Errorf("%d findings: %v", len(found), found)
 	}
 	h.ok(os.Mkdir(h.cgroup, 0o755))

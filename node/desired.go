@@ -16,6 +16,7 @@ func (n *Node) desired() kernel.State {
 	s := kernel.State{Table: n.table.Load(), Workloads: n.workloads(local), Locals: n.localAddrs(), Guards: n.guards(local)}
 	s.Domains, s.Hosts = n.meshNames(cat)
 	x := n.excluded
+	n.problems.set("remotes", n.keep(setRemotes, s.Remotes))
 	for _, c := range n.spared() {
 		s.Spared = append(s.Spared, c.Remote)
 	}

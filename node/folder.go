@@ -33,7 +33,7 @@ func (n *Node) openFolder() error {
 		}
 	}
 	n.folder.Remember(good)
-	if err := n.loadSessions(); err != nil {
+	if err := errors.Join(n.loadSessions(), n.loadPresence()); err != nil {
 		return err
 	}
 	for _, d := range n.folder.Definitions() { // as they were in force

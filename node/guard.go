@@ -68,6 +68,9 @@ func (n *Node) guardPorts() (closed []string, err error) {
 	}
 	defer func() { err = errors.Join(err, n.objects.Close()) }()
 	state := kernel.State{Table: policy.NewTable(policy.Deny, nil), Guards: n.guards(view), Locals: n.localAddrs()}
+	if err := n.load(setRemotes, &state.Remotes); err != nil {
+		return nil, err
+	}
 	if _, err := n.kernel.Apply(state); err != nil {
 		return nil, err
 	}

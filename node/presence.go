@@ -33,6 +33,17 @@ type presence struct {
 // provingInterval is how often addresses that aren't proven are tried again.
 const provingInterval = 5 * time.Second
 
+// setProven and setRemotes are the settings with the addresses that nodes have
+// proven, and with the instances' ones in force: until they are proven again
+// after a start, or at a boot before the daemon is there, they stay judged.
+const (
+	setProven  = "proven"
+	setRemotes = "remotes"
+)
+
+// loadPresence reads what an earlier daemon kept.
+func (n *Node) loadPresence() error { return n.load(setProven, &n.presence.proven) }
+
 // of returns the proven addresses where an instance is called.
 func (p *presence) of(in catalog.Instance) []netip.Addr {
 	p.mu.Lock()
@@ -119,6 +130,7 @@ func (n *Node) findNodes(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if n.presence.prove(ctx, n) {
+			n.problems.set("proven addresses", n.keep(setProven, n.presence.proven)) // nobody else changes it
 			n.nudge()
 		}
 		select {

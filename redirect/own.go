@@ -32,7 +32,7 @@ func (f family) comeBack() [][]string {
 	for _, o := range f.own() {
 		spec := slices.Concat([]string{"-d", o.dst.String(), "-i", "lo"}, o.proto(),
 			[]string{"-m", "mark", "--mark", fmt.Sprintf("%#x/%#x", tproxyMark, tproxyMark)})
-		out = append(out, f.tproxy(spec, o.listener))
+		out = append(out, f.tproxy(spec, o.listener, tproxyMark))
 	}
 	return out
 }

@@ -67,10 +67,10 @@ func (f family) excluded(w way) [][]string {
 func (f family) steered() [][]string {
 	var specs [][]string
 	if f.virtual.IsValid() && f.port != 0 {
-		specs = append(specs, f.tproxy(f.match(in, "tcp", f.virtual, 0), f.port))
+		specs = append(specs, f.tproxy(f.match(in, "tcp", f.virtual, 0), f.port, f.virtualMark()))
 	}
 	for _, query := range f.queries(in) {
-		specs = append(specs, f.tproxy(query, f.dnsPort))
+		specs = append(specs, f.tproxy(query, f.dnsPort, tproxyMark))
 	}
 	return slices.Concat(specs, f.comeBack())
 }
@@ -79,9 +79,18 @@ func (f family) steered() [][]string {
 //
 // TPROXY drops what it has no listener for: without the gate that match adds, a daemon that died would take other
 // namespaces' names with it.
-func (f family) tproxy(match []string, port uint16) []string {
+func (f family) tproxy(match []string, port uint16, mark int) []string {
 	return append(match, "-j", "TPROXY", "--on-port", strconv.Itoa(int(port)), "--on-ip", f.loopback.String(),
-		"--tproxy-mark", fmt.Sprintf("%#x/%#x", tproxyMark, tproxyMark))
+		"--tproxy-mark", fmt.Sprintf("%#x/%#x", mark, mark))
+}
+
+// virtualMark: virtual addresses are local without a mark, and with one, the sysctl tcp_fwmark_accept would give it to
+// the accepted socket, whose answers would then stay here. Without hooks, what comes back by lo carries it anyway.
+func (f family) virtualMark() int {
+	if f.gate {
+		return 0
+	}
+	return tproxyMark
 }
 
 // queries match what other namespaces ask the host's resolvers, or the answers to it.

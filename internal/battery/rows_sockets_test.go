@@ -86,7 +86,7 @@ func options() []row {
 	rows = append(rows, cross("TCP_REPAIR", gone+"|recv: timeout|closed late|send: ECONNREFUSED|recv: ECONNREFUSED", []string{"evil", "nobody", "evil2"}, []string{"{v4}", "{real4}", "[{real6}]"}, []string{"repair"})...)
 	rows = append(rows, cross("IP_TRANSPARENT source", refused, denied(), []string{"{v4}", "{real4}"}, []string{"transparent source={outside}", "transparent source={real4}#8000"})...)
 	rows = append(rows, cross("IP_TRANSPARENT source", refused, deniedHere(), []string{"127.0.0.1", "{real4}", "{here4}"}, []string{"transparent source={outside}"})...)
-	return append(rows, cross("connect to oneself", nowhere+"|bind: EADDRINUSE", deniedHere(), []string{"127.0.0.7", "{real4}"}, []string{"source=127.0.0.7#8000 reuseport", "source={real4}#8000 reuseport"})...)
+	return append(rows, cross("connect to oneself", nowhere+"|bind: EADDRINUSE|bind: EACCES", deniedHere(), []string{"127.0.0.7", "{real4}"}, []string{"source=127.0.0.7#8000 reuseport", "source={real4}#8000 reuseport"})...)
 }
 
 // twice: connected elsewhere before, and let go by AF_UNSPEC.
