@@ -16,7 +16,6 @@ func (n *Node) desired() kernel.State {
 	s := kernel.State{Table: n.table.Load(), Workloads: n.workloads(local), Locals: n.localAddrs(), Guards: n.guards(local)}
 	s.Domains, s.Hosts = n.meshNames(cat)
 	x := n.excluded
-	n.problems.set("remotes", n.keep(setRemotes, s.Remotes))
 	for _, c := range n.spared() {
 		s.Spared = append(s.Spared, c.Remote)
 	}
@@ -38,6 +37,7 @@ func (n *Node) desired() kernel.State {
 		}
 		s.Upstreams = append(s.Upstreams, upstreams(cat, svc)...)
 	}
+	n.problems.set("remotes", n.keep(setRemotes, s.Remotes))
 	n.trials.enrol(&s)
 	return s
 }
