@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"tacit/internal/testhost"
 )
@@ -43,21 +42,6 @@ func (b *bed) holds(t *testing.T, vector, name string, f func(*testing.T)) {
 	}
 }
 
-// callUntil calls db from its own node and the other until f has no error, and
-// returns how often it was answered.
-func (b *bed) callUntil(t *testing.T, what string, f func() error) {
-	t.Helper()
-	testhost.Eventually(t, 10*time.Second, what, func() error {
-		var rows []row
-		for _, call := range []string{"web {v4}", "web2 {here4}", "web2 127.0.0.1", "db [::1]", "box2 app [{here6}]"} {
-			at := strings.LastIndex(call, " ")
-			rows = append(rows, row{vector: what, from: call[:at], to: call[at+1:] + ":{port}"})
-		}
-		b.try(workers, rows)
-		return f()
-	})
-}
-
 // impostor: nobody but db's workload can listen on db's port on db's node,
 // beside the server or in its place, not even for a moment.
 func (b *bed) impostor(t *testing.T, cgroup, addr, words string) {
@@ -71,13 +55,6 @@ func (b *bed) impostor(t *testing.T, cgroup, addr, words string) {
 			t.Errorf("%s, after an impostor: %s", o.row.from, o.said)
 		}
 	}
-}
-
-func (b *bed) shows(state string) error {
-	if out := b.tacit(b.host2, "service", "show", "db"); !strings.Contains(out, state) {
-		return fmt.Errorf("no %s in %s", state, out)
-	}
-	return nil
 }
 
 // virtualListener: who binds db's virtual address, or its port on every
