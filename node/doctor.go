@@ -64,8 +64,8 @@ func checkKernel() finding {
 	}
 	f.Says = unix.ByteSliceToString(u.Release[:])
 	var major, minor int
-	if _, err := fmt.Sscanf(f.Says, "%d.%d", &major, &minor); err != nil || major < 6 || (major == 6 && minor < 5) {
-		f.OK, f.Hint = false, "tacit needs Linux 6.5 or newer (bpf_sock_destroy)"
+	if _, err := fmt.Sscanf(f.Says, "%d.%d", &major, &minor); err != nil || major < 6 || (major == 6 && minor < 7) {
+		f.OK, f.Hint = false, "tacit needs Linux 6.7 or newer (cgroup/connect_unix)"
 	}
 	return f
 }

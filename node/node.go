@@ -72,6 +72,7 @@ type Node struct {
 	judged    [32]byte               // the ledger's digest when the table was made
 	swept     [32]byte               // the ledger's digest at the last sweep
 	addrs     []netip.Addr           // this node's own, as last listed
+	watched   []string               // where cgroups of workloads could be made
 	up        map[identity.Name]bool // nodes that answered at the last reconciliation
 	excluded  exclusions             // as last looked at
 	unsaved   []ledger.Record        // guarded by signing: not on disk yet
@@ -91,6 +92,7 @@ type Node struct {
 	daemonIDs sync.Map                   // all that it has had: sockets keep theirs
 
 	kick   chan struct{} // something changed: reconcile
+	places chan []string // where cgroups are watched
 	found  chan struct{} // nodes or their records changed: prove their addresses
 	joined chan struct{} // closed when the pool is there
 }
@@ -102,7 +104,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	n := &Node{cfg: s, log: cfg.Log, started: time.Now(), kick: make(chan struct{}, 1), found: make(chan struct{}, 1), joined: make(chan struct{})}
+	n := &Node{cfg: s, log: cfg.Log, started: time.Now(), kick: make(chan struct{}, 1), found: make(chan struct{}, 1), places: make(chan []string, 1), joined: make(chan struct{})}
 	n.catalog.Store(catalog.New(s.name, noRecords{}, nil))
 	n.table.Store(policy.NewTable(s.action, nil))
 	n.local.Store(&localView{})
@@ -187,7 +189,7 @@ func (n *Node) serve(ctx context.Context) error {
 	defer cancel()
 	g, run := errgroup.WithContext(run)
 	for _, part := range []func(context.Context) error{
-		n.wallet.Run, n.reconcileLoop, n.findNodes, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.repair,
+		n.wallet.Run, n.reconcileLoop, n.findNodes, n.watchCgroups, n.watchEvents, n.watchFolder, n.watchAddrs, n.resolvers.run, n.repair,
 		n.watchRoutes, n.watch, n.rejoin, n.servePresence, n.window.run,
 		func(ctx context.Context) error { return n.serveAPI(ctx, n.socket) },
 		func(ctx context.Context) error {

@@ -12,6 +12,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/catalog"
+	"tacit/node/workload"
 	"tacit/policy"
 	"tacit/policy/ledger"
 )
@@ -48,6 +49,7 @@ func (n *Node) reconcile() {
 	defer n.applying.Unlock()
 	n.saveAgain()
 	n.local.Store(n.lookAtLocal())
+	n.tellPlaces()
 	n.excluded = n.exclusions(n.local.Load())
 	n.publish()
 	up := n.alive()
@@ -75,6 +77,30 @@ func (n *Node) reconcile() {
 	n.wallet.Want(n.granted())
 	if err == nil {
 		n.announceRevision()
+	}
+}
+
+// watchCgroups wakes the loop when a workload's cgroup may have been made, so
+// that its first program is known at once.
+func (n *Node) watchCgroups(ctx context.Context) error {
+	workload.Watch(ctx, n.places, n.kick)
+	return nil
+}
+
+// tellPlaces says where cgroups of workloads could be made now.
+func (n *Node) tellPlaces() {
+	var dirs []string
+	for _, s := range n.local.Load().services {
+		dirs = append(dirs, n.tree.Places(s.Name, selector(s.Definition))...)
+	}
+	slices.Sort(dirs)
+	if dirs = slices.Compact(dirs); slices.Equal(dirs, n.watched) {
+		return
+	}
+	select {
+	case n.places <- dirs:
+		n.watched = dirs
+	default: // next time
 	}
 }
 

@@ -44,7 +44,9 @@
 # virtual_range4 = "240.64.0.0/12"
 # virtual_range6 = "fd7a:ac17::/32"
 
-# How connections are captured: auto or sockets.
+# How connections are captured: auto (socket hooks, and TPROXY for other network
+# namespaces), sockets (hooks alone), or tproxy, for hosts where no hook can be
+# attached, which does not hold all guarantees (docs/redirect-tproxy.md).
 # redirect = "auto"
 
 # Folders: keys, certificates and records (0700); the socket of the command

@@ -62,14 +62,23 @@ func newBed(t *testing.T) *bed {
 // startDaemons makes the mesh of host1, with args, and lets host2 join.
 func (b *bed) startDaemons(args ...string) {
 	b.t.Helper()
-	b.host1.Daemon(b.t, args...)
+	b.host1.Daemon(b.t, append(args, way()...)...)
 	token := filepath.Join(b.host2.Dir, "token")
 	words := []string{"token", "create", "--node", "host2"}
 	for _, name := range []string{"db", "mp", "shut", "web", "evil", "app2", "worse2", "moved", "late", "lab", "early"} {
 		words = append(words, "--service", name)
 	}
 	must(b.t, os.WriteFile(token, []byte(b.tacit(b.host1, words...)), 0o600))
-	b.host2.Daemon(b.t, "--join", b.host1.Addr.String(), "--token-file", token)
+	b.host2.Daemon(b.t, append([]string{"--join", b.host1.Addr.String(), "--token-file", token}, way()...)...)
+}
+
+// way is how the daemons capture: by hooks, or as TACIT_REDIRECT says, with
+// which rows fail that docs/redirect-tproxy.md names.
+func way() []string {
+	if mode := os.Getenv("TACIT_REDIRECT"); mode != "" {
+		return []string{"--redirect", mode}
+	}
+	return nil
 }
 
 // furnish makes the containers. box is a plain one; dock is behind a bridge and

@@ -17,13 +17,7 @@ type hole struct {
 }
 
 // open is everything that is wrong today and known. What is mended moves out.
-func open() []hole {
-	return []hole{
-		{vector: "a container's first moment",
-			today: "refused for up to 500 ms: the cgroup isn't known before the daemon looks again",
-			must:  "ok"},
-	}
-}
+func open() []hole { return nil }
 
 func isOpen(r row, p phase) bool { return os.Getenv("TACIT_OPEN") == "" && listed(r, p) }
 

@@ -43,6 +43,9 @@ func (b *bed) findPlaces() {
 	pairs = append(pairs, "{veth box}", strings.Fields(b.gateway(b.host1, b.boxes["box"].Addr))[0])
 	b.words = strings.NewReplacer(pairs...)
 	for _, from := range []string{"web", "box app", "dock app", "box2 app"} { // a container's cgroup is found after its first program
+		if way() != nil && from != "web" {
+			continue // no identity in containers
+		}
 		to := map[string]string{"box2 app": "{here4}:{port}"}[from]
 		if to == "" {
 			to = "{v4}:{port}"

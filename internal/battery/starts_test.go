@@ -26,8 +26,8 @@ func (b *bed) restarts(t *testing.T, rows []row) {
 	})
 	stop := b.storm(rows)
 	for range 2 {
-		b.host1.Daemon(t)
-		b.host2.Daemon(t)
+		b.host1.Daemon(t, way()...)
+		b.host2.Daemon(t, way()...)
 		for from, to := range map[string]string{"web": "{v4}:{port}", "box app": "{v4}:{port}", "web2": "{here4}:{port}"} {
 			eventually(t, "db answers "+from+" again", "ok", func() string { return b.attempt(from, "AGAIN", to, "") })
 		}
@@ -122,7 +122,7 @@ func (b *bed) firstStart(t *testing.T) {
 	rows = append(rows, cross(vector, refused, []string{"evil2", "nobody2"}, []string{"127.0.0.1", "[::1]", "{real4}", "[{real6}]"}, []string{""})...)
 	stop := b.storm(rows)
 	for _, h := range []*testhost.Host{b.host1, b.host2} {
-		h.Daemon(t)
+		h.Daemon(t, way()...)
 	}
 	testhost.Eventually(t, 20*time.Second, "evil is refused", func() error {
 		if said := b.attempt("evil", "x", "{v4}:{port}", ""); said != refused {

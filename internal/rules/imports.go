@@ -82,7 +82,7 @@ func foreigners() []foreign {
 		{"go.etcd.io/bbolt", []string{"node/store"}, "the file format is the store's secret"},
 		{"github.com/hashicorp/hcl", []string{"node/definition", "cmd/tacitd"}, "HCL is a syntax of files, no type of ours"},
 		{"github.com/zclconf/go-cty", []string{"node/definition", "cmd/tacitd"}, "it comes with HCL"},
-		{"github.com/fsnotify/fsnotify", []string{"node/definition", "node/dns"}, "who owns a file watches it"},
+		{"github.com/fsnotify/fsnotify", []string{"node/definition", "node/dns", "node/workload"}, "who owns a file watches it"},
 		{"github.com/coreos/go-systemd", []string{"node"}, "readiness is told by who knows it"},
 		{"github.com/spf13", []string{"cmd"}, "flags end where node.Config begins"},
 		{"github.com/rogpeppe/go-internal", []string{"cmd"}, "testscript sessions are the CLI's manual"},
