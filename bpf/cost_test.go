@@ -37,7 +37,7 @@ func cost(b *testing.B, way, verdict string, intentions int) {
 	where, ln := Port{Remote: true}, v4
 	if way == "same-node" {
 		ln = h.listen("127.0.0.1:15432")
-		where = Port{Local: netip.MustParseAddrPort("127.0.0.1:15432")}
+		where = Port{Local: netip.MustParseAddrPort("127.0.0.1:15432"), Anyone: true}
 	}
 	h.serve(db, 5432, where)
 	for i := range intentions - 1 {
