@@ -9,11 +9,11 @@ import (
 )
 
 // hole names rows that don't hold today. They are tried only where TACIT_OPEN
-// is set, and fail there. An empty field fits any row; a list is separated by |.
+// is set, and fail there; a comment says what happens and what must. An empty
+// field fits any row; a list is separated by |.
 type hole struct {
 	vector, from, to, with string
 	in                     string // phases
-	today, must            string
 }
 
 // open is everything that is wrong today and known. What is mended moves out.
