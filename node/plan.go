@@ -176,11 +176,12 @@ func (p *plan) files() (planGroup, error) {
 
 func (p *plan) cgroups() (planGroup, error) {
 	g := planGroup{title: "Cgroups"}
-	for _, dir := range []string{"tacit", "tacit/daemon"} {
+	for _, dir := range []string{"tacit", "tacit/daemon", "tacit/probe"} {
 		path := filepath.Join(p.cfg.Cgroup, dir)
 		g.make(exists(path), "%s", path)
 	}
 	g.make(p.running, "tacitd's own process moves to %s: its connections are exempt", filepath.Join(p.cfg.Cgroup, "tacit/daemon"))
+	g.make(p.running, "a child of tacitd runs in %s: it tries what programs do, for tacit status", filepath.Join(p.cfg.Cgroup, "tacit/probe"))
 	if p.cfg.Confirm > 0 {
 		g.step(stateAdd, "a cgroup and a process beside it that undoes all this unless tacit confirm comes within %s", p.cfg.Confirm)
 	}
@@ -190,6 +191,7 @@ func (p *plan) cgroups() (planGroup, error) {
 func (p *plan) ports() (planGroup, error) {
 	g, s := planGroup{title: "Ports that other nodes reach"}, p.cfg
 	g.make(p.running, "listen on %s, TCP: lanes and enrolment", netip.AddrPortFrom(s.addr, s.LanePort))
+	g.make(p.running, "listen on port %d of that interface's other addresses, TCP: by it, the node proves to be there", s.LanePort)
 	g.make(p.running, "listen on %s, UDP and TCP: gossip", netip.AddrPortFrom(s.addr, s.GossipPort))
 	return g, nil
 }
