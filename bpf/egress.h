@@ -108,7 +108,7 @@ static __always_inline int on_egress(struct __sk_buff *skb)
 		report_packet(REASON_DIVERTED, st->source, st->destination, &p.to);
 		return 0;
 	}
-	if (!virtual && !(st && st->creator == DAEMON_SERVICE) && leaks(skb, &p, st)) { /* lanes are the most of it */
+	if (!virtual && leaks(skb, &p, st)) { /* by the daemon, too: at its start it knows no service yet */
 		report_packet(REASON_NAME, 0, 0, &p.to);
 		return 0;
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 // desired is the kernel's state as the present picture wants it.
-func (n *Node) desired() kernel.State {
-	local, cat := n.local.Load(), n.catalog.Load()
+func (n *Node) desired(cat *catalog.Catalog) kernel.State {
+	local := n.local.Load()
 	s := kernel.State{Table: n.table.Load(), Workloads: n.workloads(local), Locals: n.localAddrs(), Guards: n.guards(local)}
 	s.Domains, s.Hosts = n.meshNames(cat)
 	x := n.excluded

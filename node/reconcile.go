@@ -53,7 +53,7 @@ func (n *Node) reconcile() {
 	n.excluded = n.exclusions(n.local.Load())
 	n.publish()
 	up := n.alive()
-	n.catalog.Store(catalog.New(n.cfg.name, n.member.ledger, func(name identity.Name) bool { return up[name] }))
+	cat := catalog.New(n.cfg.name, n.member.ledger, func(name identity.Name) bool { return up[name] })
 	digest := n.member.ledger.Digest()
 	if digest != n.judged || !maps.Equal(up, n.up) {
 		wake(n.found)
@@ -63,7 +63,8 @@ func (n *Node) reconcile() {
 		n.table.Store(policy.NewTable(n.cfg.action, n.member.ledger.Intentions()))
 		n.judged = digest
 	}
-	changed, err := n.kernel.Apply(n.desired())
+	changed, err := n.kernel.Apply(n.desired(cat))
+	n.catalog.Store(cat) // after the maps: a name that is answered must not leave the host any more
 	if news := n.problems.set("maps", err); news && err != nil {
 		n.log.Error("the kernel's maps are not what the records say", "err", err)
 	}
