@@ -6,7 +6,7 @@
 //
 // The C files are in reading order: types.h (what both languages share),
 // maps.h, decide.h, source.h (who calls), listener.h (who listens), quota.h,
-// resolve.h, connect.h, origins.h, lookup.h, names.h, egress.h, unix.h, sweep.h, and
+// resolve.h, connect.h, origins.h, lookup.h, names.h, egress.h, forward.h, unix.h, sweep.h, and
 // mesh.c with nothing but entry points. The generated files are committed, so
 // that a build needs no clang.
 package bpf
