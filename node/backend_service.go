@@ -8,12 +8,13 @@ import (
 	"net/netip"
 	"strconv"
 
+	"tacit/redirect/sockdiag"
+
 	"tacit/identity"
 	"tacit/node/api"
 	"tacit/node/definition"
 	"tacit/policy"
 	"tacit/policy/ledger"
-	"tacit/redirect"
 )
 
 func (n *Node) notGranted(service identity.Name) error {
@@ -95,7 +96,7 @@ func (b backend) mayRegister(d definition.Definition) error {
 
 // needsYes refuses to close the port by which the caller works on this host,
 // and to put in force what waits for a yes, unless the caller says so.
-func (b backend) needsYes(r api.Registration, d definition.Definition, own []redirect.Connection) error {
+func (b backend) needsYes(r api.Registration, d definition.Definition, own []sockdiag.Connection) error {
 	const hint = "repeat it with --yes if that is meant: this session is not cut, but new ones are refused"
 	switch {
 	case r.Yes:
@@ -108,7 +109,7 @@ func (b backend) needsYes(r api.Registration, d definition.Definition, own []red
 	return nil
 }
 
-func (b backend) registerWarnings(d definition.Definition, plain, own []redirect.Connection) []string {
+func (b backend) registerWarnings(d definition.Definition, plain, own []sockdiag.Connection) []string {
 	var out []string
 	if len(plain) > 0 && !d.Permissive {
 		out = append(out, fmt.Sprintf("cuts %d plain connections: %s", len(plain), peersOf(plain)))

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tacit/redirect/sockdiag"
+
 	"tacit/bpf"
 	"tacit/identity"
 	"tacit/node/workload"
@@ -145,8 +147,8 @@ func (h *hookless) Apply(s kernel.State) (changed bool, err error) {
 // deepest enrolled cgroup around the one where the caller's socket was made.
 // Errors: *policy.Refusal with the reason identity.
 func (h *hookless) Origin(fd int) (kernel.Origin, error) {
-	id, err := redirect.CallerCgroup(fd)
-	if errors.Is(err, redirect.ErrNoSocket) {
+	id, err := sockdiag.CallerCgroup(fd)
+	if errors.Is(err, sockdiag.ErrNoSocket) {
 		return kernel.Origin{}, refuse(policy.ReasonIdentity, "the caller has gone, or is in another network namespace, where it can't be recognised without hooks")
 	}
 	if err != nil {

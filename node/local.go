@@ -10,11 +10,12 @@ import (
 	"slices"
 	"strings"
 
+	"tacit/redirect/sockdiag"
+
 	"tacit/identity"
 	"tacit/node/definition"
 	"tacit/node/workload"
 	"tacit/policy"
-	"tacit/redirect"
 )
 
 // localView is what runs on this node, as last looked at. Immutable.
@@ -97,7 +98,7 @@ func (n *Node) definitions() ([]definition.Definition, error) {
 }
 
 func (n *Node) lookAtListener(d definition.Definition, cgroups []string) listener {
-	socks, err := redirect.ListeningOn(d.Port)
+	socks, err := sockdiag.ListenersOn(d.Port)
 	if err != nil {
 		n.log.Warn("listening sockets can't be read", "port", d.Port, "err", err)
 		return listener{state: listenerForeign, who: err.Error()}
@@ -120,15 +121,15 @@ type owners struct {
 	init   uint64 // the cgroup of systemd, which listens for its units; 0: not for this one
 }
 
-func (o owners) own(s redirect.Listening) bool {
+func (o owners) own(s sockdiag.Listener) bool {
 	return o.cgroup(s.CgroupID) || o.uid != nil && *o.uid == s.UID || o.activated(s)
 }
 
-func (o owners) activated(s redirect.Listening) bool { return o.init != 0 && s.CgroupID == o.init }
+func (o owners) activated(s sockdiag.Listener) bool { return o.init != 0 && s.CgroupID == o.init }
 
 // judgeListeners is the rule: every socket that listens on the port where the
 // instance is reached must belong to its workload, where the service has one.
-func judgeListeners(d definition.Definition, socks []redirect.Listening, o owners) listener {
+func judgeListeners(d definition.Definition, socks []sockdiag.Listener, o owners) listener {
 	out := listener{state: listenerNone, anyone: !o.known || o.init != 0}
 	for _, s := range socks {
 		at, reached := dialable(d, s.Addr)

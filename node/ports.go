@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"tacit/redirect/sockdiag"
+
 	"tacit/redirect"
 )
 
@@ -55,7 +57,7 @@ func loopbacks() [2]netip.Addr {
 // watchPorts asks the kernel whose sockets are where ours must be: exactly one
 // each, made in the daemon's cgroup.
 func (n *Node) watchPorts() {
-	bound, err := redirect.BoundSockets()
+	bound, err := sockdiag.BoundSockets()
 	if err != nil {
 		n.problems.set(portsCheck, err)
 		return
@@ -80,7 +82,7 @@ func (n *Node) watchPorts() {
 }
 
 // holds is nil when what arrives at p arrives at the daemon.
-func (n *Node) holds(b redirect.Bound, p port) error {
+func (n *Node) holds(b sockdiag.Bound, p port) error {
 	list := b.TCP
 	if p.udp {
 		list = b.UDP

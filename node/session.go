@@ -13,9 +13,10 @@ import (
 	"strconv"
 	"strings"
 
+	"tacit/redirect/sockdiag"
+
 	"tacit/node/api"
 	"tacit/node/workload"
-	"tacit/redirect"
 )
 
 // maxAncestors is more than any shell is deep.
@@ -26,8 +27,8 @@ const maxAncestors = 128
 // the shell; or named by SSH_CONNECTION in their environment, which also finds
 // the way through a terminal multiplexer. The variable is a hint: it counts
 // only as one of conns, which the kernel has listed.
-func sessionOf(pid int, conns []redirect.Connection) []redirect.Connection {
-	var out []redirect.Connection
+func sessionOf(pid int, conns []sockdiag.Connection) []sockdiag.Connection {
+	var out []sockdiag.Connection
 	for _, p := range ancestors(pid) {
 		inodes, named := socketsOf(p), sshConnection(p)
 		for _, c := range conns {
@@ -43,8 +44,8 @@ func sessionOf(pid int, conns []redirect.Connection) []redirect.Connection {
 // started something that has: remote shells, whoever works in them. A server
 // that somebody runs in a terminal is none. No environment counts here: any
 // local user could choose it.
-func loginSessions(conns []redirect.Connection) []redirect.Connection {
-	var out []redirect.Connection
+func loginSessions(conns []sockdiag.Connection) []sockdiag.Connection {
+	var out []sockdiag.Connection
 	if len(conns) == 0 {
 		return nil
 	}
@@ -69,11 +70,11 @@ func loginSessions(conns []redirect.Connection) []redirect.Connection {
 
 // plainClients lists the connections to a port that the mesh doesn't carry;
 // own are those by which the caller of ctx works on this host.
-func (b backend) plainClients(ctx context.Context, port uint16) (plain, own []redirect.Connection, err error) {
+func (b backend) plainClients(ctx context.Context, port uint16) (plain, own []sockdiag.Connection, err error) {
 	if port == 0 {
 		return nil, nil, nil
 	}
-	conns, err := redirect.EstablishedOn(port)
+	conns, err := sockdiag.EstablishedOn(port)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -90,11 +91,11 @@ func (b backend) plainClients(ctx context.Context, port uint16) (plain, own []re
 
 // carries says whether a connection's other end is the daemon's, or that of a
 // workload of this node, whose connections are judged.
-func (n *Node) carries(c redirect.Connection) bool {
+func (n *Node) carries(c sockdiag.Connection) bool {
 	if !c.Remote.Addr().IsLoopback() && c.Remote.Addr() != c.Local.Addr() {
 		return false // of another host
 	}
-	others, _ := redirect.EstablishedOn(c.Remote.Port()) // can't be asked: plain
+	others, _ := sockdiag.EstablishedOn(c.Remote.Port()) // can't be asked: plain
 	for _, o := range others {
 		if o.Local != c.Remote || o.Remote != c.Local {
 			continue

@@ -12,8 +12,9 @@ import (
 	"strings"
 	"sync"
 
+	"tacit/redirect/sockdiag"
+
 	"tacit/node/definition"
-	"tacit/redirect"
 )
 
 // setSpared is the setting with the connections that no enrolment cuts, and
@@ -73,7 +74,7 @@ func (n *Node) keep(name string, value any) error {
 }
 
 // spare keeps connections from being cut, over a restart too.
-func (n *Node) spare(conns []redirect.Connection) error {
+func (n *Node) spare(conns []sockdiag.Connection) error {
 	n.sessions.mu.Lock()
 	defer n.sessions.mu.Unlock()
 	for _, c := range conns {
@@ -90,17 +91,17 @@ func (n *Node) spare(conns []redirect.Connection) error {
 func (n *Node) spared() []sparedConn {
 	n.sessions.mu.Lock()
 	defer n.sessions.mu.Unlock()
-	alive := map[uint16][]redirect.Connection{}
+	alive := map[uint16][]sockdiag.Connection{}
 	n.sessions.conn = slices.DeleteFunc(n.sessions.conn, func(s sparedConn) bool {
 		port := s.Local.Port()
 		if _, asked := alive[port]; !asked {
-			conns, err := redirect.EstablishedOn(port)
+			conns, err := sockdiag.EstablishedOn(port)
 			if err != nil {
 				return false // what can't be looked at stays
 			}
 			alive[port] = conns
 		}
-		return !slices.ContainsFunc(alive[port], func(c redirect.Connection) bool { return sparedConn{c.Local, c.Remote, c.Cookie} == s })
+		return !slices.ContainsFunc(alive[port], func(c sockdiag.Connection) bool { return sparedConn{c.Local, c.Remote, c.Cookie} == s })
 	})
 	n.problems.set("spared sessions", n.keep(setSpared, n.sessions.conn))
 	return slices.Clone(n.sessions.conn)
@@ -143,8 +144,8 @@ func (n *Node) holdBack(defs []definition.Definition) []definition.Definition {
 
 // sessionsOn are the remote shells by a port; none where that can't be told,
 // since a definition must not stay out of force for it.
-func sessionsOn(port uint16) []redirect.Connection {
-	conns, err := redirect.EstablishedOn(port)
+func sessionsOn(port uint16) []sockdiag.Connection {
+	conns, err := sockdiag.EstablishedOn(port)
 	if err != nil {
 		return nil
 	}
@@ -164,7 +165,7 @@ func (n *Node) release(d definition.Definition) (was bool, err error) {
 }
 
 // peersOf names up to five of the remote ends.
-func peersOf(conns []redirect.Connection) string {
+func peersOf(conns []sockdiag.Connection) string {
 	const most = 5
 	var out []string
 	for _, c := range conns[:min(len(conns), most)] {

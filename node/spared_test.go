@@ -8,9 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"tacit/redirect/sockdiag"
+
 	"tacit/internal/testhost"
 	"tacit/node/store"
-	"tacit/redirect"
 )
 
 // TestSparedConnections: they are kept over a restart, and no longer than they
@@ -30,7 +31,7 @@ func TestSparedConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conns, err := redirect.EstablishedOn(portOf(ln))
+	conns, err := sockdiag.EstablishedOn(portOf(ln))
 	if err != nil || len(conns) != 1 || conns[0].Remote.String() != client.LocalAddr().String() || conns[0].Cookie == 0 {
 		t.Fatalf("%+v, %v", conns, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+
+	"tacit/redirect/sockdiag"
 )
 
 func TestBoundSockets(t *testing.T) {
@@ -16,7 +18,7 @@ func TestBoundSockets(t *testing.T) {
 	udp, err := net.ListenPacket("udp", "[::]:7001")
 	must(t, err)
 	defer udp.Close()
-	b, err := BoundSockets()
+	b, err := sockdiag.BoundSockets()
 	must(t, err)
 	if len(b.TCP) != 1 || b.TCP[0].Addr.String() != "127.0.0.1:7000" || b.TCP[0].Inode == 0 || b.TCP[0].CgroupID == 0 {
 		t.Errorf("tcp: %+v", b.TCP)
@@ -25,7 +27,7 @@ func TestBoundSockets(t *testing.T) {
 		t.Errorf("udp: %+v", b.UDP)
 	}
 	for _, tt := range []struct {
-		l    Listening
+		l    sockdiag.Listener
 		to   string
 		want bool
 	}{
@@ -34,8 +36,8 @@ func TestBoundSockets(t *testing.T) {
 		{b.TCP[0], "127.0.0.1:7001", false},
 		{b.UDP[0], "10.0.0.1:7001", true}, // Go's [::] takes IPv4, too
 		{b.UDP[0], "[fd00::1]:7001", true},
-		{Listening{Addr: netip.MustParseAddrPort("[::]:7001"), V6Only: true}, "10.0.0.1:7001", false},
-		{Listening{Addr: netip.MustParseAddrPort("0.0.0.0:7001")}, "[::1]:7001", false},
+		{sockdiag.Listener{Addr: netip.MustParseAddrPort("[::]:7001"), V6Only: true}, "10.0.0.1:7001", false},
+		{sockdiag.Listener{Addr: netip.MustParseAddrPort("0.0.0.0:7001")}, "[::1]:7001", false},
 	} {
 		if got := tt.l.Reaches(netip.MustParseAddrPort(tt.to)); got != tt.want {
 			t.Errorf("%s reaches %s: %v", tt.to, tt.l.Addr, got)

@@ -16,12 +16,12 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"tacit/redirect/sockdiag"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-func TestListeningOn(t *testing.T) {
+func TestListenersOn(t *testing.T) {
 	enter(t)
 	const port = 5432
 	open := func(network, addr string) net.Listener {
@@ -34,7 +34,7 @@ func TestListeningOn(t *testing.T) {
 	open("tcp4", "127.0.0.1:5432")
 	open("tcp6", "[::1]:5432")
 	open("tcp4", "127.0.0.1:5433")
-	got, err := ListeningOn(port)
+	got, err := sockdiag.ListenersOn(port)
 	must(t, err)
 	cgroup := ownCgroup(t)
 	want := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5432"), netip.MustParseAddrPort("[::1]:5432")}
@@ -46,16 +46,16 @@ func TestListeningOn(t *testing.T) {
 			t.Errorf("got %+v, want %s in cgroup %d", l, want[i], cgroup)
 		}
 	}
-	if none, err := ListeningOn(1); err != nil || len(none) != 0 {
+	if none, err := sockdiag.ListenersOn(1); err != nil || len(none) != 0 {
 		t.Errorf("on a free port: %+v, %v", none, err)
 	}
 	open("tcp", ":5434")
-	if both, err := ListeningOn(5434); err != nil || len(both) != 1 || both[0].V6Only || both[0].Addr != netip.MustParseAddrPort("[::]:5434") {
+	if both, err := sockdiag.ListenersOn(5434); err != nil || len(both) != 1 || both[0].V6Only || both[0].Addr != netip.MustParseAddrPort("[::]:5434") {
 		t.Errorf("dual stack: %+v, %v", both, err)
 	}
 	elsewhere := newElsewhere(t)
 	must(t, elsewhere.do(func() error {
-		if none, err := ListeningOn(port); err != nil || len(none) != 0 {
+		if none, err := sockdiag.ListenersOn(port); err != nil || len(none) != 0 {
 			return fmt.Errorf("from another namespace: %+v, %w", none, err)
 		}
 		return nil
@@ -80,53 +80,8 @@ func cgroupTop(t *testing.T) string {
 	return shell(t, "printf %s \"$(grep -m1 ' cgroup2 ' /proc/self/mounts | cut -d' ' -f2)\"")
 }
 
-func TestDestroy(t *testing.T) {
-	enter(t)
-	for _, tt := range []struct{ name, network, listen, dial string }{
-		{"v4", "tcp4", "127.0.0.1:0", ""},
-		{"v6", "tcp6", "[::1]:0", ""},
-		{"v4 on a dual-stack listener", "tcp", "[::]:0", "127.0.0.1"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			enter(t)
-			ln, err := net.Listen(tt.network, tt.listen)
-			must(t, err)
-			defer ln.Close()
-			addr := ln.Addr().String()
-			if tt.dial != "" {
-				addr = net.JoinHostPort(tt.dial, itoa(ln.Addr().(*net.TCPAddr).Port))
-			}
-			client, err := net.Dial("tcp", addr)
-			must(t, err)
-			defer client.Close()
-			server, err := ln.Accept()
-			must(t, err)
-			defer server.Close()
-			local, remote := server.LocalAddr().(*net.TCPAddr).AddrPort(), server.RemoteAddr().(*net.TCPAddr).AddrPort()
-			must(t, Destroy(local, remote))
-			must(t, server.SetReadDeadline(time.Now().Add(patience)))
-			must(t, client.SetReadDeadline(time.Now().Add(patience)))
-			if _, err := server.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNABORTED) {
-				t.Errorf("its owner reads %v", err)
-			}
-			if _, err := client.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
-				t.Errorf("its peer reads %v", err)
-			}
-			// The second time there's only the listener with that address, which must live.
-			if err := Destroy(local, remote); !errors.Is(err, ErrNoSocket) {
-				t.Errorf("a second time: %v", err)
-			}
-			again, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatalf("the listener is gone: %v", err)
-			}
-			again.Close()
-		})
-	}
-}
-
-// BenchmarkListeningOn measures one question on a host with some listeners.
-func BenchmarkListeningOn(b *testing.B) {
+// BenchmarkListenersOn measures one question on a host with some listeners.
+func BenchmarkListenersOn(b *testing.B) {
 	for i := range 200 {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -141,7 +96,7 @@ func BenchmarkListeningOn(b *testing.B) {
 	defer ln.Close()
 	port := ln.Addr().(*net.TCPAddr).AddrPort().Port()
 	for b.Loop() {
-		if got, err := ListeningOn(port); err != nil || len(got) != 1 {
+		if got, err := sockdiag.ListenersOn(port); err != nil || len(got) != 1 {
 			b.Fatal(got, err)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"tacit/redirect/sockdiag"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -111,15 +113,15 @@ func identified(t *testing.T, from place, ln *net.TCPListener, addr string, want
 	ask := func() (got uint64, err error) {
 		rc, outer := conn.SyscallConn()
 		must(t, outer)
-		must(t, rc.Control(func(fd uintptr) { got, err = CallerCgroup(int(fd)) }))
+		must(t, rc.Control(func(fd uintptr) { got, err = sockdiag.CallerCgroup(int(fd)) }))
 		return got, err
 	}
-	if got, err := ask(); got != want || (want == 0) != errors.Is(err, ErrNoSocket) {
+	if got, err := ask(); got != want || (want == 0) != errors.Is(err, sockdiag.ErrNoSocket) {
 		t.Errorf("who connected to %s: %d, %v; want %d", addr, got, err, want)
 	}
 	must(t, client.(*net.TCPConn).SetLinger(0))
 	must(t, client.Close())
-	within(t, "the reset to arrive", func() bool { _, err := ask(); return errors.Is(err, ErrNoSocket) })
+	within(t, "the reset to arrive", func() bool { _, err := ask(); return errors.Is(err, sockdiag.ErrNoSocket) })
 }
 
 // emptyCgroup is the path, below the tree's root, of a cgroup that nobody is in.

@@ -80,7 +80,7 @@ func (t *TransparentUDP) ReadFrom(b []byte) (n int, from, orig netip.AddrPort, e
 		return 0, netip.AddrPort{}, netip.AddrPort{}, err
 	}
 	orig, err = parseOrig(oob[:oobn])
-	return n, unmap(from), orig, err
+	return n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), orig, err
 }
 
 func parseOrig(oob []byte) (netip.AddrPort, error) {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package redirect
+// Package sockdiag asks the kernel about the TCP and UDP sockets of a network
+// namespace, by netlink's sock_diag (sock_diag(7)): who listens, who is
+// connected, and in which cgroup a socket was created. It must not change
+// anything, and it must not know what the answers are used for.
+package sockdiag
 
 import (
 	"encoding/binary"
@@ -187,3 +191,14 @@ func diagAddr(family uint8, addr, port []byte) netip.AddrPort {
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// dump repeats a dump that changes of the kernel's table have interrupted, a
+// few times: a busy host may interrupt each of them.
+func dump(read func() ([]socket, error)) ([]socket, error) {
+	for range 4 {
+		if out, err := read(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+	return read()
+}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package redirect
+package sockdiag
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 
 // Bound are the sockets of this network namespace that wait for others: TCP ones that listen, and UDP ones that aren't
 // connected.
-type Bound struct{ TCP, UDP []Listening }
+type Bound struct{ TCP, UDP []Listener }
 
 // BoundSockets asks the kernel for all of them.
 func BoundSockets() (b Bound, err error) {
@@ -38,20 +38,20 @@ func BoundSockets() (b Bound, err error) {
 
 const stateUnconnected = 7 // TCP_CLOSE, which a UDP socket without a peer is in
 
-func (d *sockDiag) waiting(r diagRequest) ([]Listening, error) {
+func (d *sockDiag) waiting(r diagRequest) ([]Listener, error) {
 	sockets, err := dump(func() ([]socket, error) { return d.ask(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, r) })
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Listening, 0, len(sockets))
+	out := make([]Listener, 0, len(sockets))
 	for _, s := range sockets {
-		out = append(out, Listening{Addr: s.local, CgroupID: s.cgroup, UID: s.uid, Inode: s.inode, V6Only: s.v6only})
+		out = append(out, Listener{Addr: s.local, CgroupID: s.cgroup, UID: s.uid, Inode: s.inode, V6Only: s.v6only})
 	}
 	return out, nil
 }
 
 // Reaches says whether what is sent to at could arrive at l.
-func (l Listening) Reaches(at netip.AddrPort) bool {
+func (l Listener) Reaches(at netip.AddrPort) bool {
 	own, to := l.Addr.Addr().Unmap(), at.Addr().Unmap()
 	if l.Addr.Port() != at.Port() {
 		return false
