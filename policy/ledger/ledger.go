@@ -65,13 +65,18 @@ var (
 	ErrNameTaken     = errors.New("the name is taken by a node with another key: choose another name, or revoke that node first")
 )
 
-// Ledger is safe for concurrent use. Reads never wait for a signature check.
+// Ledger is safe for concurrent use. Everything that reads is a method of View.
 type Ledger struct {
+	*View
+	merging  sync.Mutex // serialises writers: only they change what View.mu guards
+	reserved map[identity.KeyID]uint64
+}
+
+// View reads a ledger as it is at the moment of each call. Reads never wait for
+// a signature check. It is safe for concurrent use.
+type View struct {
 	trustDomain string
 	root        identity.KeyID
-
-	merging  sync.Mutex // serialises writers: only they change what mu guards
-	reserved map[identity.KeyID]uint64
 
 	mu     sync.RWMutex // guards what follows
 	cells  map[Kind]map[string]*cell
@@ -91,17 +96,16 @@ type Ledger struct {
 // New returns an empty ledger of one mesh. root is the key that everything
 // else is derived from: the KeyID of the root certificate's key.
 func New(trustDomain string, root identity.KeyID) *Ledger {
-	l := &Ledger{
+	l := &Ledger{reserved: map[identity.KeyID]uint64{}, View: &View{
 		trustDomain: trustDomain,
 		root:        root,
-		reserved:    map[identity.KeyID]uint64{},
 		cells:       map[Kind]map[string]*cell{},
 		held:        map[Dot]*entry{},
 		seen:        map[identity.KeyID]Ranges{},
 		usage:       map[identity.KeyID]int{},
 		byNode:      map[identity.Name][]string{},
 		gen:         1,
-	}
+	}}
 	l.rebuild()
 	return l
 }
@@ -153,7 +157,7 @@ func (l *Ledger) newest(e *entry) bool {
 // the order of kinds in which one vouches for the next. Operators may stand
 // before those who vouch for them, so all belong in one Merge. The records are
 // not to be changed.
-func (l *Ledger) Records() []Record {
+func (l *View) Records() []Record {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var found []*entry
@@ -167,7 +171,7 @@ func (l *Ledger) Records() []Record {
 }
 
 // SignedBy returns the heads that a key signed: what revoking it takes back.
-func (l *Ledger) SignedBy(id identity.KeyID) []Record {
+func (l *View) SignedBy(id identity.KeyID) []Record {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var found []*entry
@@ -189,7 +193,7 @@ func records(entries []*entry) []Record {
 }
 
 // Seen returns, per signer, the numbers of all records ever taken.
-func (l *Ledger) Seen() map[identity.KeyID]Ranges {
+func (l *View) Seen() map[identity.KeyID]Ranges {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	out := make(map[identity.KeyID]Ranges, len(l.seen))
@@ -201,7 +205,7 @@ func (l *Ledger) Seen() map[identity.KeyID]Ranges {
 
 // Heads returns the unsuperseded records of one key; more than one is a
 // conflict, except that a node may be an authority under several certificates.
-func (l *Ledger) Heads(k Kind, key string) []Record {
+func (l *View) Heads(k Kind, key string) []Record {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	c := l.cells[k][key]
@@ -212,7 +216,7 @@ func (l *Ledger) Heads(k Kind, key string) []Record {
 }
 
 // Keys returns, sorted, the keys of a kind that have a head, deletes included.
-func (l *Ledger) Keys(k Kind) []string {
+func (l *View) Keys(k Kind) []string {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var keys []string
@@ -226,7 +230,7 @@ func (l *Ledger) Keys(k Kind) []string {
 }
 
 // Digest returns a hash over all heads, equal on nodes that hold the same.
-func (l *Ledger) Digest() [32]byte {
+func (l *View) Digest() [32]byte {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	l.digestMu.Lock()
@@ -237,7 +241,7 @@ func (l *Ledger) Digest() [32]byte {
 	return l.digest
 }
 
-func (l *Ledger) hashHeads() [32]byte {
+func (l *View) hashHeads() [32]byte {
 	var all [][]byte
 	for _, cells := range l.cells {
 		for _, c := range cells {

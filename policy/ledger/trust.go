@@ -18,7 +18,7 @@ type trust struct {
 // counts reports whether a record's signer may sign it. That is also what
 // admits a record. Operators and revocations count beyond the revocation of
 // their signer: if they didn't, who is revoked would depend on who came first.
-func (l *Ledger) counts(e *entry) bool {
+func (l *View) counts(e *entry) bool {
 	signer, t := e.Dot.Signer, &l.view.trust
 	switch e.Kind {
 	case KindRoot:

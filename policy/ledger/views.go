@@ -126,28 +126,28 @@ func (l *Ledger) refreshGrant(key string, win *entry) {
 }
 
 // IsOperator reports whether the key is an operator's, and not revoked.
-func (l *Ledger) IsOperator(id identity.KeyID) bool {
+func (l *View) IsOperator(id identity.KeyID) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.view.operators[id]
 }
 
 // IsAuthority reports whether the key is an intermediate's, and not revoked.
-func (l *Ledger) IsAuthority(id identity.KeyID) bool {
+func (l *View) IsAuthority(id identity.KeyID) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.view.authorities[id]
 }
 
 // Revoked reports whether the key is revoked.
-func (l *Ledger) Revoked(id identity.KeyID) bool {
+func (l *View) Revoked(id identity.KeyID) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.view.revoked[id]
 }
 
 // Member returns the node that holds a name: none while two keys claim it.
-func (l *Ledger) Member(node identity.Name) (MemberBody, bool) {
+func (l *View) Member(node identity.Name) (MemberBody, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	m, ok := l.view.members[node]
@@ -155,14 +155,14 @@ func (l *Ledger) Member(node identity.Name) (MemberBody, bool) {
 }
 
 // Members returns all members, by name.
-func (l *Ledger) Members() []MemberBody {
+func (l *View) Members() []MemberBody {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return sorted(l.view.members)
 }
 
 // Node returns where a member is reached.
-func (l *Ledger) Node(node identity.Name) (NodeBody, bool) {
+func (l *View) Node(node identity.Name) (NodeBody, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	n, ok := l.view.nodes[node]
@@ -170,20 +170,20 @@ func (l *Ledger) Node(node identity.Name) (NodeBody, bool) {
 }
 
 // Granted reports whether a member may run a service: two look-ups.
-func (l *Ledger) Granted(node, service identity.Name) bool {
+func (l *View) Granted(node, service identity.Name) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.granted(node, service)
 }
 
-func (l *Ledger) granted(node, service identity.Name) bool {
+func (l *View) granted(node, service identity.Name) bool {
 	_, member := l.view.members[node]
 	return member && l.view.grants[node][service]
 }
 
 // Grants returns the services that an operator granted to a node, sorted,
 // whether or not it is a member yet.
-func (l *Ledger) Grants(node identity.Name) []identity.Name {
+func (l *View) Grants(node identity.Name) []identity.Name {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return slices.Sorted(maps.Keys(l.view.grants[node]))
@@ -191,7 +191,7 @@ func (l *Ledger) Grants(node identity.Name) []identity.Name {
 
 // Instances returns the instances of members that are granted the service, by
 // key. Tags and meta are not to be changed.
-func (l *Ledger) Instances() []InstanceBody {
+func (l *View) Instances() []InstanceBody {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var out []InstanceBody
@@ -207,21 +207,21 @@ func (l *Ledger) Instances() []InstanceBody {
 
 // Published returns what a member says it runs, granted or not, by key: what
 // the node itself has to withdraw.
-func (l *Ledger) Published(node identity.Name) []InstanceBody {
+func (l *View) Published(node identity.Name) []InstanceBody {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return sorted(l.view.instances[node])
 }
 
 // Intentions returns the intentions in force, one per pair, by key.
-func (l *Ledger) Intentions() []policy.Intention {
+func (l *View) Intentions() []policy.Intention {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return sorted(l.view.intentions)
 }
 
 // Operators returns the operators that aren't revoked, by key.
-func (l *Ledger) Operators() []OperatorBody {
+func (l *View) Operators() []OperatorBody {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	found := map[string]OperatorBody{}
@@ -235,7 +235,7 @@ func (l *Ledger) Operators() []OperatorBody {
 }
 
 // Authorities returns the nodes that hold an intermediate in force, sorted.
-func (l *Ledger) Authorities() []identity.Name {
+func (l *View) Authorities() []identity.Name {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var out []identity.Name

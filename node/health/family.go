@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+// Family is what a check or a problem is about. The text is what status shows.
+type Family string
+
+// Families with one thing.
+const (
+	Addresses    Family = "addresses"     // listing this node's own addresses
+	Announcement Family = "announce"      // signing this node's own record
+	Files        Family = "service files" // parsing the service files
+	FilesOnDisk  Family = "service files on disk"
+	Gossip       Family = "gossip"           // sending to the other members
+	HeldFiles    Family = "held files"       // keeping which service files wait for a yes
+	Host         Family = "sysctls"          // settings of the host
+	LanePorts    Family = "lane ports"       // lane ports at further addresses
+	Maps         Family = "maps"             // writing the kernel's maps
+	MapsUnread   Family = "maps unread"      // reading the kernel's maps back
+	OtherRoutes  Family = "routes of others" // routes that take captured connections away
+	Place        Family = "daemon's cgroup"
+	Ports        Family = "ports"            // sockets at the daemon's ports
+	Proven       Family = "proven addresses" // keeping which addresses nodes have proven
+	Remotes      Family = "remotes"          // keeping the addresses of instances elsewhere
+	Resolvers    Family = "resolv.conf"
+	Routes       Family = "routes and rules"
+	Services     Family = "services"        // reading the registered services
+	Sessions     Family = "exempt sessions" // keeping the exempt connections
+	State        Family = "state"           // keeping records on disk
+	Sweep        Family = "sweep"           // cutting connections that are no longer allowed
+)
+
+// Families with a thing each.
+const (
+	Certificate Family = "certificate" // renewal, by service or "node"
+	Excluded    Family = "exclude"     // an exclusion that a service overrides, by "port 22", "uid 7"
+	Grant       Family = "grant"       // by service
+	Held        Family = "held"        // a definition that waits for a yes, by instance id
+	Hook        Family = "hook"        // by program
+	Listener    Family = "listener"    // of the daemon's own, by name and address family
+	Map         Family = "map"         // by map
+	Port        Family = "port"        // claimed by two services, by number
+	Publish     Family = "publish"     // an instance that can't be announced, by instance id
+	Workload    Family = "workload"    // claimed by two services, by cgroup, namespace, uid or interface
+)

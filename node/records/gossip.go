@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package records
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+
+	"tacit/identity"
+	"tacit/policy/ledger"
+)
+
+// message is what travels between nodes, in a broadcast and in an exchange of
+// full state alike. A field that a node doesn't know is ignored.
+type message struct {
+	Records   []ledger.Record            `json:"records,omitempty"`
+	Revisions map[identity.Name]Revision `json:"revisions,omitempty"`
+}
+
+// State is everything that this node knows, for an exchange of full state.
+func (r *Records) State() []byte {
+	payload, err := json.Marshal(message{Records: r.conf.Ledger.Records(), Revisions: r.peers.all()})
+	if err != nil {
+		r.conf.Log.Error("the state can't be encoded", "err", err)
+	}
+	return payload
+}
+
+// Merge takes a message of another node. It passes on what is new.
+func (r *Records) Merge(payload []byte) {
+	var m message
+	if err := json.Unmarshal(payload, &m); err != nil {
+		r.conf.Log.Debug("an unreadable message came by gossip", "err", err)
+		return
+	}
+	if len(m.Records) > 0 {
+		r.Take(m.Records)
+	}
+	news := map[identity.Name]Revision{}
+	for node, rev := range m.Revisions {
+		if _, member := r.View().Member(node); member && node != r.conf.Self && r.peers.learn(node, rev) {
+			news[node] = rev
+		}
+	}
+	if len(news) > 0 {
+		r.send(message{Revisions: news})
+	}
+}
+
+// Admit refuses a member of the gossip pool whose name, key or address
+// contradicts the signed records: the gossip key alone lets nobody speak for
+// another node.
+func (r *Records) Admit(name identity.Name, addr netip.AddrPort) error {
+	m, ok := r.View().Member(name)
+	if !ok {
+		return fmt.Errorf("%s is not a member", name)
+	}
+	if key, err := identity.KeyIDOf(m.Public); err != nil || r.View().Revoked(key) {
+		return fmt.Errorf("the key of %s has been revoked", name)
+	}
+	if host, ok := r.View().Node(name); ok && host.Address != addr.Addr().Unmap().String() {
+		return fmt.Errorf("%s is at %s according to its record, not at %s", name, host.Address, addr.Addr())
+	}
+	return nil
+}
+
+// Changed is told by gossip when a member comes or goes.
+func (r *Records) Changed() { r.conf.Changed() }

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package records is this node's part of the signed state: it makes records,
+// takes those of others, keeps all of them on disk and hands them to gossip. It
+// also remembers which revision each node says its kernel has in force. It must
+// not decide what a record permits: package ledger does.
+package records
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"tacit/identity"
+	"tacit/node/health"
+	"tacit/policy/ledger"
+)
+
+// Store keeps records on disk.
+type Store interface {
+	SaveRecords(recs []ledger.Record, seen map[identity.KeyID]ledger.Ranges) error
+	// Get and Set are settings by name.
+	Get(name string) ([]byte, error)
+	Set(name string, value []byte) error
+}
+
+// Health learns what can't be kept.
+type Health interface {
+	Set(f health.Family, thing string, err error) (news bool)
+}
+
+// Config is what Records work with.
+type Config struct {
+	Self   identity.Name
+	Ledger *ledger.Ledger // nobody else writes to it
+	Store  Store
+	Health Health
+	Log    *slog.Logger
+	// Changed is called after each change. It must not block.
+	Changed func()
+}
+
+// Records is safe for concurrent use.
+type Records struct {
+	conf  Config
+	epoch uint64 // of this start
+	peers revisions
+
+	signing sync.Mutex      // one record is numbered, kept and sent at a time
+	unsaved []ledger.Record // guarded by signing: merged and not on disk yet
+
+	sending   sync.Mutex // guards broadcast
+	broadcast func(payload []byte)
+}
+
+// New returns the records of a ledger that membership has filled.
+func New(c Config) (*Records, error) {
+	epoch, err := nextEpoch(c.Store)
+	if err != nil {
+		return nil, err
+	}
+	return &Records{conf: c, epoch: epoch, peers: revisions{byNode: map[identity.Name]Revision{}}, broadcast: func([]byte) {}}, nil
+}
+
+// View reads the records.
+func (r *Records) View() *ledger.View { return r.conf.Ledger.View }
+
+// Change is a record to be made.
+type Change struct {
+	Kind   ledger.Kind
+	Key    string // of the cell
+	Body   any    // not used by a delete
+	Delete bool
+}
+
+// Sign makes a record, keeps it on disk, and only then puts it in force here
+// and sends it to the other members: a record that can't be kept was never
+// made. Errors are those of ledger.Ledger.Prepare, and the disk's.
+func (r *Records) Sign(key *identity.Key, c Change) error {
+	r.signing.Lock()
+	defer r.signing.Unlock()
+	rec, err := r.prepare(key, c)
+	if err != nil {
+		return err
+	}
+	if err := r.conf.Store.SaveRecords([]ledger.Record{rec}, nil); err != nil {
+		return fmt.Errorf("the change can't be kept, so it was not made: %w", err)
+	}
+	if _, rejected := r.conf.Ledger.Merge([]ledger.Record{rec}); len(rejected) > 0 {
+		return fmt.Errorf("%s %s: %w", c.Kind, c.Key, rejected[0].Err)
+	}
+	r.spread([]ledger.Record{rec})
+	return nil
+}
+
+func (r *Records) prepare(key *identity.Key, c Change) (ledger.Record, error) {
+	if c.Delete {
+		return r.conf.Ledger.PrepareDelete(key, c.Kind, c.Key, c.Body)
+	}
+	return r.conf.Ledger.Prepare(key, c.Kind, c.Key, c.Body)
+}
+
+// Prepare signs a record that comes into force when somebody else merges it:
+// the grants of a token. Reserve is called with the record's number before the
+// record is returned, so that a restart doesn't give that number away again.
+func (r *Records) Prepare(key *identity.Key, c Change, reserve func(ledger.Dot) error) (ledger.Record, error) {
+	r.signing.Lock()
+	defer r.signing.Unlock()
+	rec, err := r.prepare(key, c)
+	if err != nil {
+		return ledger.Record{}, err
+	}
+	return rec, reserve(rec.Dot)
+}
+
+// Take merges records of others: in force at once, kept on disk, and passed on.
+func (r *Records) Take(recs []ledger.Record) {
+	r.signing.Lock()
+	defer r.signing.Unlock()
+	changed, rejected := r.conf.Ledger.Merge(recs)
+	for _, bad := range rejected {
+		r.conf.Log.Debug("record refused", "kind", bad.Record.Kind, "key", bad.Record.Key, "err", bad.Err)
+	}
+	if len(changed) == 0 {
+		return
+	}
+	r.unsaved = append(r.unsaved, changed...)
+	r.save()
+	r.spread(changed)
+}
+
+// SaveAgain keeps what the disk had no room for.
+func (r *Records) SaveAgain() {
+	r.signing.Lock()
+	defer r.signing.Unlock()
+	r.save()
+}
+
+// save keeps what isn't on disk yet together with the numbers seen: with the
+// numbers alone, a restart would refuse the missing records for ever. The
+// caller holds signing.
+func (r *Records) save() {
+	if len(r.unsaved) == 0 {
+		return
+	}
+	err := r.conf.Store.SaveRecords(r.unsaved, r.conf.Ledger.Seen())
+	if news := r.conf.Health.Set(health.State, "", err); err != nil {
+		if news {
+			r.conf.Log.Error("records can't be kept; serving from memory and trying again", "err", err)
+		}
+		return
+	}
+	r.unsaved = nil
+}
+
+// spread sends records to the other members. The caller holds signing.
+func (r *Records) spread(recs []ledger.Record) {
+	r.send(message{Records: recs})
+	r.conf.Changed()
+}
+
+func (r *Records) send(m message) {
+	payload, err := json.Marshal(m)
+	if err != nil {
+		r.conf.Log.Error("a message to the other members can't be encoded", "err", err)
+		return
+	}
+	r.sending.Lock()
+	broadcast := r.broadcast
+	r.sending.Unlock()
+	broadcast(payload)
+}
+
+// Connect gives the way to the other members, once gossip has begun. What was
+// made before travels with the next exchange of full state.
+func (r *Records) Connect(broadcast func(payload []byte)) {
+	r.sending.Lock()
+	defer r.sending.Unlock()
+	r.broadcast = broadcast
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package records
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"tacit/identity"
+)
+
+// Revision says what a node's kernel maps hold.
+type Revision struct {
+	Digest string `json:"d"` // of the intentions
+	Epoch  uint64 `json:"e"` // grows with every start of the daemon
+	Number uint64 `json:"r"` // grows with every change to the maps; a reboot begins anew
+}
+
+func (r Revision) newer(old Revision) bool {
+	return cmp.Or(cmp.Compare(r.Epoch, old.Epoch), cmp.Compare(r.Number, old.Number)) > 0
+}
+
+// setEpoch is the setting with the epoch of the last start.
+const setEpoch = "epoch"
+
+// nextEpoch is one that no earlier start had: the time, unless the clock was
+// set back.
+func nextEpoch(s Store) (uint64, error) {
+	last, err := s.Get(setEpoch)
+	if err != nil {
+		return 0, err
+	}
+	epoch := uint64(time.Now().Unix())
+	if len(last) == 8 {
+		epoch = max(epoch, binary.BigEndian.Uint64(last)+1)
+	}
+	if err := s.Set(setEpoch, binary.BigEndian.AppendUint64(nil, epoch)); err != nil {
+		return 0, fmt.Errorf("this start can't be written down: %w", err)
+	}
+	return epoch, nil
+}
+
+// revisions are what nodes said last about themselves. They are claims, as all
+// liveness is: nothing is permitted or refused by them.
+type revisions struct {
+	mu     sync.Mutex
+	byNode map[identity.Name]Revision
+}
+
+// learn reports whether the revision is newer than the known one.
+func (p *revisions) learn(node identity.Name, rev Revision) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if old, ok := p.byNode[node]; ok && !rev.newer(old) {
+		return false
+	}
+	p.byNode[node] = rev
+	return true
+}
+
+func (p *revisions) all() map[identity.Name]Revision {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.byNode)
+}
+
+// Announce tells the other members what this node's kernel maps hold: the
+// digest of the intentions, and the number of the last change.
+func (r *Records) Announce(digest string, number uint64) {
+	rev := Revision{Digest: digest, Epoch: r.epoch, Number: number}
+	if r.peers.learn(r.conf.Self, rev) {
+		r.send(message{Revisions: map[identity.Name]Revision{r.conf.Self: rev}})
+	}
+}
+
+// Revisions is what every node, this one included, said last.
+func (r *Records) Revisions() map[identity.Name]Revision { return r.peers.all() }
