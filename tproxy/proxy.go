@@ -11,13 +11,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"tacit/identity"
@@ -148,20 +146,7 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
-	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
-	for {
-		conn, err := ln.Accept()
-		switch {
-		case err == nil:
-			p.accepted(conn)
-		case ctx.Err() != nil:
-			return nil
-		case passing(err):
-			pause(ctx, 10*time.Millisecond) // instead of spinning until a descriptor is free
-		default:
-			return fmt.Errorf("accept captured connections on %s: %w", ln.Addr(), err)
-		}
-	}
+	return AcceptLoop(ctx, ln, p.accepted)
 }
 
 func (p *Proxy) accepted(conn net.Conn) {
@@ -174,21 +159,6 @@ func (p *Proxy) accepted(conn net.Conn) {
 		defer p.work.Done()
 		p.captured(tcp)
 	}()
-}
-
-// passing says whether an error of accept goes by itself.
-func passing(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
-		errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }
 
 // enter counts a goroutine in; false once the proxy is closed.

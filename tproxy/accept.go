@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// Pauses between failed accepts: the first, and the longest after doubling.
+const (
+	firstPause   = time.Millisecond
+	longestPause = 16 * time.Millisecond
+)
+
+// AcceptLoop calls handle for each connection that ln accepts; handle must not
+// block. It returns nil when ctx ends, and closes ln in any case. An error that
+// concerns a single connection or a passing shortage of resources ([passing])
+// is retried after a pause; any other error is returned with ln's address.
+func AcceptLoop(ctx context.Context, ln net.Listener, handle func(net.Conn)) error {
+	defer ln.Close()
+	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
+	wait := firstPause
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case err == nil:
+			wait = firstPause
+			handle(conn)
+		case ctx.Err() != nil:
+			return nil
+		case passing(err):
+			pause(ctx, wait)
+			wait = min(2*wait, longestPause)
+		default:
+			return fmt.Errorf("accept connections on %s: %w", ln.Addr(), err)
+		}
+	}
+}
+
+// passing says whether accept may succeed when called again: see accept(2),
+// which names the errors of a connection that Linux reports through accept.
+func passing(err error) bool {
+	return slices.ContainsFunc([]error{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, // until others free what they hold
+		syscall.EINTR, syscall.ECONNABORTED,
+		syscall.ENETDOWN, syscall.EPROTO, syscall.ENOPROTOOPT, syscall.EHOSTDOWN, syscall.ENONET,
+		syscall.EHOSTUNREACH, syscall.EOPNOTSUPP, syscall.ENETUNREACH,
+	}, func(e error) bool { return errors.Is(err, e) })
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
