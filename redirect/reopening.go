@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// reopenInterval is the pause between two attempts to open a listener again.
+const reopenInterval = 200 * time.Millisecond
+
+// Reopening is a listener that opens itself again when another program has closed its socket: sock_diag lets root destroy
+// any socket (ss -K), listening ones included. It is safe for concurrent use.
+type Reopening struct {
+	open   func() (net.Listener, error)
+	report func(error)
+
+	mu     sync.Mutex // guards the fields below, and calls of report
+	now    net.Listener
+	closed chan struct{}
+}
+
+// NewReopening keeps now open until Close. Open makes its successor. Report is called after each attempt to open one
+// that was closed by others, with nil when it listens again; it must not call the listener, and isn't called after Close.
+func NewReopening(now net.Listener, open func() (net.Listener, error), report func(error)) *Reopening {
+	return &Reopening{open: open, report: report, now: now, closed: make(chan struct{})}
+}
+
+// Accept returns an error where the listener was closed by Close, and where accept fails on a socket that still listens.
+func (l *Reopening) Accept() (net.Conn, error) {
+	for {
+		now := l.current()
+		conn, err := now.Accept()
+		switch {
+		case err == nil:
+			return conn, nil
+		case l.current() != now: // Replace was called
+		case !errors.Is(err, syscall.EINVAL): // a socket that doesn't listen gives EINVAL, accept(2)
+			return nil, err
+		case !l.reopen():
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+// Replace opens another socket and closes the present one, which may still listen.
+func (l *Reopening) Replace() error {
+	fresh, err := l.open()
+	if err != nil {
+		return err
+	}
+	old := l.current()
+	l.take(fresh)
+	return old.Close()
+}
+
+// Addr is the present socket's address.
+func (l *Reopening) Addr() net.Addr { return l.current().Addr() }
+
+// Close ends Accept for good.
+func (l *Reopening) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.isClosed() {
+		close(l.closed)
+	}
+	return l.now.Close()
+}
+
+func (l *Reopening) current() net.Listener {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now
+}
+
+func (l *Reopening) isClosed() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// reopen tries until there is a socket again; false when Close was called.
+func (l *Reopening) reopen() bool {
+	_ = l.current().Close() // frees the descriptor; the socket is gone already
+	for {
+		fresh, err := l.open()
+		if open := l.tell(err); err == nil {
+			return l.take(fresh)
+		} else if !open {
+			return false
+		}
+		select {
+		case <-l.closed:
+			return false
+		case <-time.After(reopenInterval):
+		}
+	}
+}
+
+// tell reports an attempt, unless the listener has been closed.
+func (l *Reopening) tell(err error) (open bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isClosed() {
+		return false
+	}
+	l.report(err)
+	return true
+}
+
+// take makes fresh the present socket; after Close it closes it and returns false.
+func (l *Reopening) take(fresh net.Listener) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isClosed() {
+		_ = fresh.Close()
+		return false
+	}
+	l.now = fresh
+	return true
+}
