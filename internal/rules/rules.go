@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rules holds the tests that guard the tree: who may import whom and
-// why not, and the habits of every file. It must not hold product code, and
-// each rule is a function of text, so that the tests can show it to work.
+// Package rules checks the source tree: which package may import which, how
+// large files, packages, structs and interfaces may become, what every file has
+// in common, and whether documents name things that exist. It must not hold
+// product code. Each rule is a function of text, so that a test can show that
+// the rule reports what it should.
 package rules
 
 import (
@@ -25,7 +27,7 @@ type File struct {
 	Text string
 }
 
-// Root is the folder with go.mod, here or above.
+// Root is the nearest folder with a go.mod, from the working directory up.
 func Root() (string, error) {
 	dir, err := os.Getwd()
 	for ; err == nil; dir = filepath.Dir(dir) {
@@ -33,13 +35,13 @@ func Root() (string, error) {
 			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			err = errors.New("no go.mod here or above")
+			err = errors.New("no go.mod in this folder or above it")
 		}
 	}
 	return "", err
 }
 
-// Tree reads every file below root but git's own and what the build makes.
+// Tree reads every file below root except those in .git and bin.
 func Tree(root string) ([]File, error) {
 	var files []File
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
@@ -53,7 +55,7 @@ func Tree(root string) ([]File, error) {
 		if d.IsDir() && (rel == ".git" || rel == "bin") {
 			return fs.SkipDir
 		}
-		if !d.Type().IsRegular() {
+		if !d.Type().IsRegular() || rel == ".git" { // .git is a file in a linked worktree
 			return nil
 		}
 		text, err := os.ReadFile(name)
@@ -63,8 +65,8 @@ func Tree(root string) ([]File, error) {
 	return files, err
 }
 
-// IsTest says whether only tests see the file: test files, and the packages
-// that only tests import.
+// IsTest says whether the file is a test file or in a package that only tests
+// import.
 func (f File) IsTest() bool {
 	return strings.HasSuffix(f.Path, "_test.go") || strings.HasPrefix(f.Path, "internal/")
 }
@@ -75,7 +77,7 @@ func (f File) Generated() bool { return strings.HasSuffix(f.Path, "_bpfel.go") }
 // Is says whether the file's name ends in one of the endings.
 func (f File) Is(endings ...string) bool { return slices.Contains(endings, path.Ext(f.Path)) }
 
-// Package is the file's folder, which is its package's path in the module.
+// Package is the file's folder, which is the path of its package in the module.
 func (f File) Package() string { return path.Dir(f.Path) }
 
 // Go is a parsed Go file.
@@ -92,12 +94,12 @@ func Parse(f File) (Go, error) {
 	return Go{f, fset, syntax}, err
 }
 
-// At is a problem at a place of the file.
+// At formats a problem with the position of a node.
 func (g Go) At(n ast.Node, format string, args ...any) string {
 	return fmt.Sprintf("%s: %s", g.Fset.Position(n.Pos()), fmt.Sprintf(format, args...))
 }
 
-// Imports are the import paths with the node that names each.
+// Imports are the import paths, each with its import spec.
 func (g Go) Imports() map[string]ast.Node {
 	paths := map[string]ast.Node{}
 	for _, spec := range g.Syntax.Imports {

@@ -9,7 +9,7 @@ import (
 	"tacit/internal/rules"
 )
 
-// TestRulesFind shows each rule what it is for, and what it must let pass.
+// TestRulesFind shows for each rule what it reports and what it accepts.
 func TestRulesFind(t *testing.T) {
 	const head = "// SPDX-License-Identifier: Apache-2.0\n\n"
 	in := func(path, body string) string { return path + "\n" + body }
@@ -40,11 +40,11 @@ func TestRulesFind(t *testing.T) {
 		{in("x/x.go", "package x\n"), "no licence"},
 		{in("bpf/mesh.c", "//go:build ignore\n"+head), ""},
 		{in("bpf/mesh_bpfel.go", "package bpf\n\nvar x = new(int)\n"), ""},
-		{in("x/x.go", head+strings.Repeat("\n", 398)+"package x\n"), "two files"},
+		{in("x/x.go", head+strings.Repeat("\n", 398)+"package x\n"), "split it"},
 		{in("x/x_test.go", head+"package x\n\nimport \"time\"\n\nfunc f() { time.Sleep(1) }\n"), "sleeps"},
 		{in("x/x.go", head+"package x\n\nimport \"time\"\n\nfunc f() { time.Sleep(1) }\n"), ""},
-		{in("x/x_test.go", head+"package x\n\nfunc f() { t.Skipf(\"no\") }\n"), "looks green"},
-		{in("x/x.go", head+"package x\n\nfunc init() {}\n"), "runs by import"},
+		{in("x/x_test.go", head+"package x\n\nfunc f() { t.Skipf(\"no\") }\n"), "looks like one that passed"},
+		{in("x/x.go", head+"package x\n\nfunc init() {}\n"), "runs when the package is imported"},
 		{in("x/x.go", head+"package x\n\nvar m = map[string]int{\"a\": 1}\n"), ""},
 		{in("x/x.go", head+"package x\n\nvar m = map[string]int{}\n\nfunc f() { m[\"a\"]++ }\n"), "written here"},
 		{in("x/x.go", head+"package x\n\nvar m map[string]int\n\nfunc f() { delete(m, \"a\") }\n"), "written here"},
@@ -58,9 +58,9 @@ func TestRulesFind(t *testing.T) {
 		{in(".ci/run", "#!/usr/bin/env bash\nset -euo pipefail\n"), ""},
 		{in(".ci/run", "#!/usr/bin/env bash\nmake\n"), "begin with set -eu"},
 		{in("x.py", "#!/usr/bin/env python3\nprint()\n"), ""},
-		{in("x.md", "see /ro"+"ot/x"), "of one machine"},
+		{in("x.md", "see /ro"+"ot/x"), "on one machine only"},
 		{in("x.md", "see /proc/root/x and https://a.example/home/x"), ""},
-		{in("x.md", "GOPROXY=https://proxy.golang"+".org"), "machine's setting"},
+		{in("x.md", "GOPROXY=https://proxy.golang"+".org"), "machine's settings"},
 	} {
 		path, body, _ := strings.Cut(c.file, "\n")
 		got := strings.Join(problems(t, rules.File{Path: path, Text: body}), "\n")
@@ -70,7 +70,7 @@ func TestRulesFind(t *testing.T) {
 	}
 }
 
-// problems is what the rules for one file say.
+// problems is what the rules for one file report.
 func problems(t *testing.T, f rules.File) []string {
 	t.Helper()
 	var all []string
@@ -121,7 +121,7 @@ func TestOnePackageComment(t *testing.T) {
 func TestReadmeRule(t *testing.T) {
 	const readme = "```\nmake demo   # three hosts\nhost1# make fly\n```\n| `node`, `barn` | is for |\n"
 	got := strings.Join(rules.ReadmeProblems(readme, "demo: build\n", func(name string) bool { return name == "node" }), "\n")
-	if want := "README.md: make fly: no such target\nREADME.md: the room barn is no folder"; got != want {
+	if want := "README.md: make fly: the Makefile has no such target\nREADME.md: the room barn is not a folder"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// registry matches the hosts that packages come from; each is written so that
-// it doesn't match itself.
+// registry matches the hosts of package registries. Each host is written so
+// that the expression doesn't match its own source.
 var registry = regexp.MustCompile(`(?i)\b((proxy|sum|index)\.golang\.org|[a-z-]+\.debian\.org|pypi\.org|pythonhosted\.org|` +
 	`registry\.npmjs\.org|registry\.yarnpkg\.com|static\.crates\.io|ghcr\.io|quay\.io|docker\.io|gcr\.io)\b`)
 
-// machine matches paths of one person's machine.
+// machine matches paths that exist only on the machine of whoever wrote them.
 var machine = regexp.MustCompile(`(^|[^\w.~-])/(work|root|home|Users)/[\w.]`)
 
-// PlaceProblems finds names of one machine or of one network.
+// PlaceProblems reports names of one machine or of one network.
 func PlaceProblems(f File) []string {
-	if f.Path == "go.sum" || f.Path == "LICENSE" || strings.Contains(f.Text, "\x00") { // hashes, law, objects
+	if f.Path == "go.sum" || f.Path == "LICENSE" || strings.Contains(f.Text, "\x00") { // hashes, a licence text, binary files
 		return nil
 	}
 	var problems []string
@@ -26,16 +26,16 @@ func PlaceProblems(f File) []string {
 	for line := range strings.Lines(f.Text) {
 		n++
 		if m := registry.FindString(line); m != "" {
-			problems = append(problems, fmt.Sprintf("%s:%d: %s: where packages come from is the machine's setting", f.Path, n, m))
+			problems = append(problems, fmt.Sprintf("%s:%d: %s: the machine's settings say where packages come from, no file of ours does", f.Path, n, m))
 		}
 		if m := machine.FindString(line); m != "" {
-			problems = append(problems, fmt.Sprintf("%s:%d: %s…: a path of one machine", f.Path, n, strings.TrimSpace(m)))
+			problems = append(problems, fmt.Sprintf("%s:%d: %s…: this path exists on one machine only: use a relative path or a variable", f.Path, n, strings.TrimSpace(m)))
 		}
 	}
 	return problems
 }
 
-// ShellProblem wants `set -eu` before the first command of a shell script,
+// ShellProblem reports a shell script whose first command isn't `set -eu`,
 // with or without -o pipefail.
 func ShellProblem(f File) string {
 	first, rest, _ := strings.Cut(f.Text, "\n")
@@ -55,7 +55,7 @@ func ShellProblem(f File) string {
 		}
 		break
 	}
-	return f.Path + ": begin with set -eu: an error that is passed over shows up elsewhere"
+	return f.Path + ": begin with set -eu: an error that is ignored here shows up somewhere else"
 }
 
 var (
@@ -65,8 +65,8 @@ var (
 	quoted     = regexp.MustCompile("`([a-z/]+)`")
 )
 
-// ReadmeProblems wants every `make` of a code block to be a target of the
-// Makefile, and every room of the table to be a folder.
+// ReadmeProblems reports each `make` command in a code block that is no target
+// of the Makefile, and each room of the table that is no folder.
 func ReadmeProblems(readme, makefile string, isFolder func(string) bool) []string {
 	targets := map[string]bool{}
 	for _, m := range makeTarget.FindAllStringSubmatch(makefile, -1) {
@@ -80,18 +80,18 @@ func ReadmeProblems(readme, makefile string, isFolder func(string) bool) []strin
 			blocks++
 		}
 		if m := makeLine.FindStringSubmatch(line); inBlock && m != nil && !targets[m[1]] {
-			problems = append(problems, "README.md: make "+m[1]+": no such target")
+			problems = append(problems, "README.md: make "+m[1]+": the Makefile has no such target")
 		}
 		if m := roomLine.FindStringSubmatch(line); m != nil {
 			for _, name := range quoted.FindAllStringSubmatch(m[1], -1) {
 				if !isFolder(name[1]) {
-					problems = append(problems, "README.md: the room "+name[1]+" is no folder")
+					problems = append(problems, "README.md: the room "+name[1]+" is not a folder")
 				}
 			}
 		}
 	}
 	if blocks < 2 || inBlock {
-		problems = append(problems, "README.md: no code block, or one that doesn't end")
+		problems = append(problems, "README.md: it has no code block, or one that is never closed")
 	}
 	return problems
 }

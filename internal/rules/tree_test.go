@@ -11,7 +11,7 @@ import (
 	"tacit/internal/rules"
 )
 
-// tree is the tree as it is, parsed.
+// tree is the source tree, parsed.
 type tree struct {
 	root  string
 	files []rules.File
@@ -53,7 +53,7 @@ func report(t *testing.T, problems ...string) {
 	}
 }
 
-// TestImports: the diagram in docs/architecture.md can't rot.
+// TestImports keeps the imports equal to what docs/architecture.md says.
 func TestImports(t *testing.T) {
 	for _, f := range read(t).goes {
 		report(t, rules.ImportProblems(f)...)
@@ -78,7 +78,7 @@ func TestEveryPackage(t *testing.T) {
 	}
 }
 
-// TestReadme: the commands and rooms that the README names exist.
+// TestReadme checks that the commands and rooms that the README names exist.
 func TestReadme(t *testing.T) {
 	tr := read(t)
 	text := map[string]string{}
@@ -90,9 +90,9 @@ func TestReadme(t *testing.T) {
 		return err == nil && info.IsDir()
 	})...)
 	if !strings.HasPrefix(text["go.mod"], "module tacit\n") {
-		t.Error("go.mod: the module is tacit")
+		t.Error("go.mod: the module must be named tacit")
 	}
 	if !strings.Contains(text["LICENSE"], "Apache License") {
-		t.Error("LICENSE: not the text of Apache-2.0")
+		t.Error("LICENSE: this is not the text of Apache-2.0")
 	}
 }

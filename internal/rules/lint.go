@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// maxLines is the ceiling for a file that a person wrote.
+// maxLines is the most lines a hand-written file may have.
 const maxLines = 400
 
-// LicenceProblem wants the licence among the first three lines of Go and C.
+// LicenceProblem reports a Go or C file without a licence in its first three lines.
 func LicenceProblem(f File) string {
 	if !f.Is(".go", ".c", ".h") || f.Generated() {
 		return ""
@@ -27,22 +27,22 @@ func LicenceProblem(f File) string {
 	return f.Path + ": no licence: begin with // SPDX-License-Identifier: Apache-2.0"
 }
 
-// LengthProblem wants files that can be read in one go.
+// LengthProblem reports files that are too long to read in one sitting.
 func LengthProblem(f File) string {
 	if n := strings.Count(f.Text, "\n"); f.Is(".go", ".c", ".h", ".sh") && !f.Generated() && n > maxLines {
-		return fmt.Sprintf("%s: %d lines; more than %d are two files", f.Path, n, maxLines)
+		return fmt.Sprintf("%s: %d lines, more than %d: split it into two files", f.Path, n, maxLines)
 	}
 	return ""
 }
 
-// CallProblems finds what no file may do: tests that sleep or skip, and init.
+// CallProblems reports init functions, and tests that sleep or skip.
 func CallProblems(f Go) []string {
 	var problems []string
 	ast.Inspect(f.Syntax, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.FuncDecl:
 			if n.Name.Name == "init" && n.Recv == nil {
-				problems = append(problems, f.At(n, "init runs by import: let the caller call"))
+				problems = append(problems, f.At(n, "init runs when the package is imported: write a function that the caller calls"))
 			}
 		case *ast.SelectorExpr:
 			if why := selectorProblem(n); why != "" && f.IsTest() {
@@ -58,15 +58,15 @@ func selectorProblem(n *ast.SelectorExpr) string {
 	of, _ := n.X.(*ast.Ident)
 	switch {
 	case n.Sel.Name == "Sleep" && of != nil && of.Name == "time":
-		return "a test that sleeps is slow or flaky: ask a condition with a deadline (testhost.Eventually)"
+		return "a test that sleeps is slow or flaky: wait for a condition with a deadline (testhost.Eventually)"
 	case slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, n.Sel.Name) && of != nil && len(of.Name) <= 2:
-		return "a skipped test looks green: test it, or don't write it"
+		return "a skipped test looks like one that passed: make it run, or delete it"
 	}
 	return ""
 }
 
-// CommentProblems wants exactly one package comment in the files of one
-// package; test files count where there are no others.
+// CommentProblems reports a package that doesn't have exactly one package
+// comment. Test files count only in packages without other files.
 func CommentProblems(pkg string, files []Go) []string {
 	product := slices.DeleteFunc(slices.Clone(files), func(f Go) bool { return strings.HasSuffix(f.Path, "_test.go") })
 	if len(product) > 0 {
@@ -80,16 +80,16 @@ func CommentProblems(pkg string, files []Go) []string {
 	}
 	switch len(with) {
 	case 0:
-		return []string{pkg + ": no package comment: say what it is for and what it must not do"}
+		return []string{pkg + ": no package comment: say what the package is for and what it must not do"}
 	case 1:
 		return nil
 	}
 	return []string{pkg + ": more than one package comment: " + strings.Join(with, ", ")}
 }
 
-// GlobalProblems finds package variables that can change: pointers, channels,
-// and whatever the package's own code assigns to, adds to or deletes from. A
-// table that nobody writes is fine, and so are errors.
+// GlobalProblems reports package variables that can change: pointers, channels,
+// and every variable that the package's own code assigns to, adds to or deletes
+// from. Tables that nobody writes to, and errors, are allowed.
 func GlobalProblems(files []Go) []string {
 	globals := map[string]bool{}
 	var problems []string
@@ -99,12 +99,12 @@ func GlobalProblems(files []Go) []string {
 		}
 		for _, spec := range packageVars(f) {
 			for i, name := range spec.Names {
-				if name.Name == "_" { // an assertion
+				if name.Name == "_" { // asserts that a type implements an interface
 					continue
 				}
 				globals[name.Name] = true
 				if shared(spec, i) {
-					problems = append(problems, f.At(name, "%s is shared by everybody who imports this: make it a field", name.Name))
+					problems = append(problems, f.At(name, "%s is shared by everything that imports this package: make it a field", name.Name))
 				}
 			}
 		}
@@ -129,8 +129,8 @@ func packageVars(f Go) []*ast.ValueSpec {
 	return specs
 }
 
-// shared says whether variable i of a spec is a pointer or a channel by its
-// declaration alone.
+// shared says whether the declaration of variable i of a spec makes it a
+// pointer or a channel.
 func shared(spec *ast.ValueSpec, i int) bool {
 	switch spec.Type.(type) {
 	case *ast.StarExpr, *ast.ChanType:
@@ -149,12 +149,12 @@ func shared(spec *ast.ValueSpec, i int) bool {
 	return false
 }
 
-// writes finds assignments to globals, or to locals that hide one.
+// writes finds assignments to globals and to locals of the same name.
 func writes(f Go, globals map[string]bool) []string {
 	var problems []string
 	check := func(target ast.Expr) {
 		if name := written(target); globals[name] {
-			problems = append(problems, f.At(target, "%s is a package variable (or hides one) and is written here: make it a field", name))
+			problems = append(problems, f.At(target, "%s is a package variable (or has the name of one) and is written here: make it a field", name))
 		}
 	}
 	ast.Inspect(f.Syntax, func(n ast.Node) bool {
@@ -177,7 +177,8 @@ func writes(f Go, globals map[string]bool) []string {
 	return problems
 }
 
-// written is the variable that an assignment changes: x, x[i], x.f, *x.
+// written is the name of the variable x that an assignment to x, x[i], x.f or
+// *x changes; "" for other expressions.
 func written(target ast.Expr) string {
 	for {
 		switch t := target.(type) {
