@@ -8,102 +8,131 @@ import (
 	"strings"
 )
 
-// room says what the packages at and below a folder may import of this module.
+// room says what a package may import of this module.
 type room struct {
-	path   string
-	may    []string // packages, exactly; "x/..." is x and all below
-	whyNot string   // for every other edge
+	path   string   // the package's folder; "x/..." stands for every package below x
+	may    []string // packages by their folders; "x/..." likewise
+	whyNot string   // the reason why no other import is allowed
 }
 
-// rooms are the rooms; the longest path that fits a package counts.
+// rooms are the packages of the module. A package's own line counts before the
+// line of a folder above it.
 func rooms() []room {
-	return []room{
-		{"cmd/tacitd", []string{"node"},
-			"tacitd turns flags and a file into a node.Config and runs it; what it would do itself belongs in node"},
+	return append([]room{
+		{"cmd/tacitd", []string{"node", "node/config", "node/lifecycle"},
+			"tacitd turns flags and a config file into a Config and hands it on; other work belongs below node"},
 		{"cmd/tacit", []string{"node/api"},
-			"the CLI talks to the daemon's socket: it links neither BPF nor memberlist, and needs no privilege"},
+			"the CLI talks to the daemon's socket: it links neither BPF nor memberlist and needs no privilege"},
 		{"bpf", nil,
-			"bpf is a leaf: it knows numbers, not names; policy/kernel is the only bridge"},
+			"bpf is a leaf: it knows numbers, not names; only policy/kernel maps one to the other"},
 		{"identity", nil,
 			"identity is a leaf: it knows names, not numbers, and can be read and tested alone"},
 		{"policy", []string{"identity"},
-			"policy decides over names: networks, disks and the kernel are for others"},
+			"policy decides by names: it needs no network, disk or kernel"},
 		{"policy/ledger", []string{"identity", "policy"},
-			"the merge of records knows of no network, disk or kernel, so that it can be simulated"},
+			"merging records needs no network, disk or kernel, so that tests can simulate it"},
 		{"policy/kernel", []string{"bpf", "identity", "policy"},
-			"policy/kernel is the bridge of names and numbers and nothing else"},
-		{"redirect", []string{"bpf", "redirect/sockdiag"},
-			"redirect changes the host by a plan that others decide; it knows no service"},
+			"policy/kernel writes decisions by name into maps by number and does nothing else"},
+		{"redirect", []string{"bpf", "redirect/..."},
+			"redirect carries out a plan that its caller made; it knows no service"},
+		{"redirect/...", []string{"bpf", "redirect/sockdiag"},
+			"a package below redirect reads or sets one kind of kernel state; redirect combines them"},
 		{"redirect/sockdiag", nil,
-			"sockdiag asks the kernel about sockets; what an answer means is its callers' business"},
+			"sockdiag asks the kernel about sockets; what the answer means is for its caller to say"},
 		{"tproxy", []string{"identity", "policy"},
-			"the proxy asks its Router and Identities; it must not know where the answers come from"},
-		{"node", []string{"bpf", "identity", "policy/...", "redirect/...", "tproxy", "node/..."},
-			"node assembles the rooms; only commands are above it"},
+			"the proxy asks its Router and Identities, which hide where their answers come from"},
+		{"internal/...", nil,
+			"test helpers start programs and read text; they import no product package"},
+	}, nodeRooms()...)
+}
+
+// nodeRooms are node and the packages below it. None of them imports node, and
+// each reaches a sibling that isn't on its list through an interface of its own.
+func nodeRooms() []room {
+	return []room{
+		{"node", []string{"bpf", "identity", "policy", "policy/...", "redirect", "redirect/...", "tproxy", "node/..."},
+			"node builds the parts of the daemon and connects them; only commands import it"},
 		{"node/api", []string{"identity", "policy"},
 			"the CLI links this package: it must stay free of BPF, memberlist and netlink"},
-		{"node/config", []string{"identity", "policy", "node/definition", "node/workload"},
-			"config is what a daemon can be told: it starts, opens and changes nothing"},
-		{"node/datapath", []string{"bpf", "identity", "policy", "policy/kernel", "redirect", "redirect/sockdiag", "tproxy", "node/config", "node/dns", "node/health", "node/workload"},
-			"datapath is told what the kernel shall hold; records and services are others'"},
-		{"node/health", nil,
-			"every part reports to health; it must know none of them"},
-		{"node/records", []string{"identity", "policy/ledger", "node/health"},
-			"records keeps and spreads what is signed; who signs and who acts on it are others"},
 		{"node/catalog", []string{"identity", "policy", "policy/ledger"},
-			"the catalog is computed from records; it does nothing by itself"},
+			"the catalog is a pure function of records"},
+		{"node/config", []string{"identity", "policy", "node/definition", "node/workload"},
+			"config checks what a daemon can be told; every other part reads it, so it imports none of them"},
+		{"node/control", []string{"identity", "policy", "policy/ledger", "policy/kernel", "tproxy", "redirect", "redirect/...", "node/..."},
+			"control answers the CLI from what the other parts offer; it loads no kernel program and imports no node"},
+		{"node/datapath", []string{"bpf", "identity", "policy", "policy/kernel", "redirect", "redirect/...", "tproxy",
+			"node/config", "node/dns", "node/health", "node/workload"},
+			"datapath puts a given state on the host and keeps it there; records and the inventory are compiled before it"},
 		{"node/definition", []string{"identity", "policy"},
-			"service files are text that becomes values; who acts on them is node's business"},
+			"definition turns service files into values; the inventory decides what follows from them"},
 		{"node/dns", []string{"identity"},
-			"DNS answers from a Zone; it must not know who filled it"},
+			"DNS answers from a Zone, whoever filled it"},
 		{"node/enrol", []string{"identity", "policy", "policy/ledger"},
-			"enrolment is messages and checks over a connection that others made"},
+			"enrolment is messages and checks over a connection that its caller made"},
 		{"node/gossip", []string{"identity"},
-			"gossip carries opaque records: what they permit is decided by signatures, elsewhere"},
+			"gossip carries opaque records; the receiver checks their signatures and what they permit"},
+		{"node/health", []string{"node/api"},
+			"every part reports to health, so it imports none of them"},
+		{"node/inventory", []string{"identity", "policy", "policy/kernel", "redirect", "redirect/...",
+			"node/config", "node/definition", "node/health", "node/workload", "node/inventory/sessions"},
+			"the inventory says what runs on this host; records, peers and maps are read and written elsewhere"},
+		{"node/inventory/sessions", []string{"redirect", "redirect/..."},
+			"sessions finds operators' connections by processes and sockets; it knows no service"},
+		{"node/lifecycle", []string{"bpf", "identity", "redirect", "redirect/...", "node/api", "node/config", "node/definition", "node/dns",
+			"node/membership", "node/store", "node/workload"},
+			"lifecycle works from a Config while no daemon runs, so it can't depend on a running part"},
+		{"node/membership", []string{"identity", "policy/ledger", "node/config", "node/enrol", "node/health", "node/records", "node/store"},
+			"membership is this node's keys and certificates; it knows neither services on this host nor the kernel"},
+		{"node/peers", []string{"identity", "policy/ledger", "redirect", "redirect/...", "tproxy", "node/config", "node/enrol", "node/health"},
+			"peers answers the lane port and proves addresses; it doesn't decide who may call whom"},
 		{"node/probe", nil,
-			"the probe is a program like any other: what must come of a task is its caller's"},
+			"the probe is an ordinary program: its caller knows which result is right"},
+		{"node/reconcile", []string{"identity", "policy", "policy/kernel", "policy/ledger", "node/catalog", "node/health", "node/inventory"},
+			"reconcile computes the kernel's state from views; gathering views and writing maps are behind interfaces"},
+		{"node/records", []string{"identity", "policy", "policy/ledger", "node/health"},
+			"records signs, keeps and merges the shared state; disk and gossip are behind interfaces"},
+		{"node/selfprobe", []string{"identity", "policy", "policy/kernel", "node/health", "node/probe", "node/workload"},
+			"the self-probe uses the mesh as a workload does, so it can't look inside other parts"},
 		{"node/store", []string{"identity", "policy", "policy/ledger"},
-			"the store keeps what it is given on disk"},
+			"the store writes what it is given to disk"},
 		{"node/web", []string{"identity", "policy", "node/api"},
 			"the web page is a client of the API like any other"},
 		{"node/workload", []string{"identity"},
-			"workload knows cgroups and processes; who may call whom is policy's"},
-		{"internal", nil,
-			"helpers and guards of tests know no room: they start programs and read text"},
+			"workload knows cgroups and processes; policy decides who may call whom"},
 	}
 }
 
-// foreign says which rooms may import a module, tests included.
-type foreign struct {
-	path  string
-	rooms []string
-	why   string
+// thirdParty says which folders may import a module of others, in tests too.
+type thirdParty struct {
+	path    string
+	folders []string
+	why     string
 }
 
-// foreigners are the modules in use: one foreign dependency, one room.
-func foreigners() []foreign {
-	return []foreign{
+// thirdParties are the modules in use. Each belongs to one room.
+func thirdParties() []thirdParty {
+	return []thirdParty{
 		{"github.com/cilium/ebpf", []string{"bpf", "internal/testhost"}, "programs and maps have one owner, with a typed file per map"},
 		{"github.com/coreos/go-iptables", []string{"redirect"}, "rules are changed in one place, by a plan"},
 		{"github.com/vishvananda/netlink", []string{"redirect", "internal/testhost"}, "routes are changed in one place, by a plan"},
-		{"github.com/hashicorp/memberlist", []string{"node/gossip"}, "it can be replaced, and its key holders are never trusted"},
+		{"github.com/hashicorp/memberlist", []string{"node/gossip"}, "only gossip depends on it, so it can be replaced"},
 		{"github.com/miekg/dns", []string{"node/dns"}, "only the DNS server knows the wire format"},
-		{"github.com/spiffe/go-spiffe", []string{"identity"}, "everybody else knows identity.ID"},
-		{"go.etcd.io/bbolt", []string{"node/store"}, "the file format is the store's secret"},
-		{"github.com/hashicorp/hcl", []string{"node/definition", "cmd/tacitd"}, "HCL is a syntax of files, no type of ours"},
+		{"github.com/spiffe/go-spiffe", []string{"identity"}, "every other package uses identity.ID"},
+		{"go.etcd.io/bbolt", []string{"node/store"}, "only the store knows the file format"},
+		{"github.com/hashicorp/hcl", []string{"node/definition", "cmd/tacitd"}, "HCL is a syntax of files; its types stay where files are read"},
 		{"github.com/zclconf/go-cty", []string{"node/definition", "cmd/tacitd"}, "it comes with HCL"},
-		{"github.com/fsnotify/fsnotify", []string{"node/definition", "node/dns", "node/workload"}, "who owns a file watches it"},
-		{"github.com/coreos/go-systemd", []string{"node"}, "readiness is told by who knows it"},
-		{"github.com/spf13", []string{"cmd"}, "flags end where node.Config begins"},
-		{"github.com/rogpeppe/go-internal", []string{"cmd"}, "testscript sessions are the CLI's manual"},
-		{"github.com/prometheus/client_golang", []string{"node"}, "metrics are told by who serves them"},
-		{"golang.org/x", []string{""}, "the Go project's own"},
+		{"github.com/fsnotify/fsnotify", []string{"node/definition", "node/dns", "node/workload"}, "a file is watched by the package that reads it"},
+		{"github.com/coreos/go-systemd", []string{"node"}, "only the daemon itself knows when it is ready"},
+		{"github.com/spf13", []string{"cmd"}, "flags become a Config in the command"},
+		{"github.com/rogpeppe/go-internal", []string{"cmd"}, "testscript sessions show how the commands are used"},
+		{"github.com/prometheus/client_golang", []string{"node"}, "metrics are served by the daemon"},
+		{"golang.org/x", []string{""}, "it is the Go project's own"},
 	}
 }
 
-// ImportProblems names every import of f that no table permits.
+// ImportProblems reports every import of f that the tables don't allow.
 func ImportProblems(f Go) []string {
-	if f.Generated() { // by cilium/ebpf, for bpf
+	if f.Generated() { // generated code of package bpf imports cilium/ebpf
 		return nil
 	}
 	var problems []string
@@ -114,7 +143,7 @@ func ImportProblems(f Go) []string {
 		case first == "tacit":
 			why = ownProblem(f.File, strings.TrimPrefix(path, "tacit/"))
 		case strings.Contains(first, "."):
-			why = foreignProblem(f.File, path)
+			why = thirdPartyProblem(f.File, path)
 		}
 		if why != "" {
 			problems = append(problems, f.At(node, "%s must not import %s: %s", f.Package(), path, why))
@@ -125,39 +154,58 @@ func ImportProblems(f Go) []string {
 }
 
 func ownProblem(f File, path string) string {
-	if path == f.Package() || f.IsTest() && path == "internal/testhost" { // a test beside its package; any test on a host
+	// A test may import the package that it tests; every test may use a test host.
+	if path == f.Package() || f.IsTest() && under(path, "internal/testhost") {
 		return ""
 	}
-	best := room{whyNot: "the folder is no room: give it a line in the table of internal/rules"}
-	for _, r := range rooms() {
-		if under(f.Package(), r.path) && len(r.path) >= len(best.path) {
-			best = r
-		}
+	r, ok := roomOf(f.Package())
+	if !ok {
+		return "the importing folder has no line in the tables of internal/rules/imports.go: add one"
 	}
-	for _, may := range best.may {
-		if may == path || strings.HasSuffix(may, "/...") && under(path, strings.TrimSuffix(may, "/...")) {
-			return ""
-		}
+	if slices.ContainsFunc(r.may, func(may string) bool { return covers(may, path) }) {
+		return ""
 	}
-	return best.whyNot
+	return r.whyNot
 }
 
-func foreignProblem(f File, path string) string {
-	for _, m := range foreigners() {
+// roomOf finds a package's own line, else the line of the nearest folder above.
+func roomOf(pkg string) (best room, ok bool) {
+	for _, r := range rooms() {
+		if r.path == pkg {
+			return r, true
+		}
+		if covers(r.path, pkg) && len(r.path) > len(best.path) {
+			best, ok = r, true
+		}
+	}
+	return best, ok
+}
+
+// covers says whether a pattern of the tables stands for a package.
+func covers(pattern, pkg string) bool {
+	above, below := strings.CutSuffix(pattern, "/...")
+	if below {
+		return strings.HasPrefix(pkg, above+"/")
+	}
+	return pattern == pkg
+}
+
+func thirdPartyProblem(f File, path string) string {
+	for _, m := range thirdParties() {
 		if !under(path, m.path) {
 			continue
 		}
-		for _, r := range m.rooms {
+		for _, r := range m.folders {
 			if under(f.Package(), r) {
 				return ""
 			}
 		}
-		return fmt.Sprintf("it belongs to %s: %s", strings.Join(m.rooms, " and "), m.why)
+		return fmt.Sprintf("it belongs to %s: %s", strings.Join(m.folders, " and "), m.why)
 	}
-	return "nobody uses it yet: give it a line with a reason in the table of internal/rules"
+	return "it is a new dependency: add a line with a reason to thirdParties in internal/rules/imports.go"
 }
 
-// under says whether a path is at or below a folder; "" is the whole tree.
+// under says whether a path is a folder or below it; "" is the root.
 func under(path, folder string) bool {
 	return folder == "" || path == folder || strings.HasPrefix(path, folder+"/")
 }
