@@ -105,15 +105,8 @@ func problems(t *testing.T, f rules.File) []string {
 }
 
 func TestOnePackageComment(t *testing.T) {
-	parse := func(path, text string) rules.Go {
-		g, err := rules.Parse(rules.File{Path: path, Text: text})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return g
-	}
-	with, without := parse("x/a.go", "// Package x is.\npackage x\n"), parse("x/b.go", "// licence\n\npackage x\n")
-	test := parse("x/a_test.go", "// Package x is.\npackage x\n")
+	with, without := parse(t, "x/a.go", "// Package x is.\npackage x\n"), parse(t, "x/b.go", "// licence\n\npackage x\n")
+	test := parse(t, "x/a_test.go", "// Package x is.\npackage x\n")
 	for _, c := range []struct {
 		files []rules.Go
 		want  string
