@@ -96,3 +96,13 @@ func TestReadme(t *testing.T) {
 		t.Error("LICENSE: this is not the text of Apache-2.0")
 	}
 }
+
+func TestDecisions(t *testing.T) {
+	var records []rules.File
+	for _, f := range read(t).files {
+		if f.Package() == "docs/decisions" {
+			records = append(records, f)
+		}
+	}
+	report(t, rules.DecisionProblems(records)...)
+}
