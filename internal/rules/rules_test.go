@@ -123,9 +123,9 @@ func TestOnePackageComment(t *testing.T) {
 	}
 }
 
-func TestReadmeRule(t *testing.T) {
+func TestCommandRule(t *testing.T) {
 	const readme = "```\nmake demo   # three hosts\nhost1# make fly\n```\n| `node`, `barn` | is for |\n"
-	got := strings.Join(rules.ReadmeProblems(readme, "demo: build\n", func(name string) bool { return name == "node" }), "\n")
+	got := strings.Join(rules.CommandProblems(rules.File{Path: "README.md", Text: readme}, "demo: build\n", func(name string) bool { return name == "node" }), "\n")
 	if want := "README.md: make fly: the Makefile has no such target\nREADME.md: the room barn is not a folder"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -65,33 +65,33 @@ var (
 	quoted     = regexp.MustCompile("`([a-z/]+)`")
 )
 
-// ReadmeProblems reports each `make` command in a code block that is no target
+// CommandProblems reports each `make` command in a code block that is no target
 // of the Makefile, and each room of the table that is no folder.
-func ReadmeProblems(readme, makefile string, isFolder func(string) bool) []string {
+func CommandProblems(f File, makefile string, isFolder func(string) bool) []string {
 	targets := map[string]bool{}
 	for _, m := range makeTarget.FindAllStringSubmatch(makefile, -1) {
 		targets[m[1]] = true
 	}
 	var problems []string
 	inBlock, blocks := false, 0
-	for line := range strings.Lines(readme) {
+	for line := range strings.Lines(f.Text) {
 		if strings.HasPrefix(line, "```") {
 			inBlock = !inBlock
 			blocks++
 		}
 		if m := makeLine.FindStringSubmatch(line); inBlock && m != nil && !targets[m[1]] {
-			problems = append(problems, "README.md: make "+m[1]+": the Makefile has no such target")
+			problems = append(problems, f.Path+": make "+m[1]+": the Makefile has no such target")
 		}
 		if m := roomLine.FindStringSubmatch(line); m != nil {
 			for _, name := range quoted.FindAllStringSubmatch(m[1], -1) {
 				if !isFolder(name[1]) {
-					problems = append(problems, "README.md: the room "+name[1]+" is not a folder")
+					problems = append(problems, f.Path+": the room "+name[1]+" is not a folder")
 				}
 			}
 		}
 	}
 	if blocks < 2 || inBlock {
-		problems = append(problems, "README.md: it has no code block, or one that is never closed")
+		problems = append(problems, f.Path+": it has no code block, or one that is never closed")
 	}
 	return problems
 }

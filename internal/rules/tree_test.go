@@ -5,6 +5,7 @@ package rules_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,17 +79,20 @@ func TestEveryPackage(t *testing.T) {
 	}
 }
 
-// TestReadme checks that the commands and rooms that the README names exist.
-func TestReadme(t *testing.T) {
+// TestCommands checks that the make targets and rooms that the documents for
+// newcomers name exist.
+func TestCommands(t *testing.T) {
 	tr := read(t)
 	text := map[string]string{}
 	for _, f := range tr.files {
 		text[f.Path] = f.Text
 	}
-	report(t, rules.ReadmeProblems(text["README.md"], text["Makefile"], func(name string) bool {
-		info, err := os.Stat(filepath.Join(tr.root, name))
-		return err == nil && info.IsDir()
-	})...)
+	for _, name := range []string{"README.md", "CONTRIBUTING.md"} {
+		report(t, rules.CommandProblems(rules.File{Path: name, Text: text[name]}, text["Makefile"], func(name string) bool {
+			info, err := os.Stat(filepath.Join(tr.root, name))
+			return err == nil && info.IsDir()
+		})...)
+	}
 	if !strings.HasPrefix(text["go.mod"], "module tacit\n") {
 		t.Error("go.mod: the module must be named tacit")
 	}
@@ -105,4 +109,24 @@ func TestDecisions(t *testing.T) {
 		}
 	}
 	report(t, rules.DecisionProblems(records)...)
+}
+
+// TestDocuments checks that what the documents name exists; see DocumentProblems
+// for how they name it.
+func TestDocuments(t *testing.T) {
+	tr := read(t)
+	index := rules.NewIndex(tr.files, tr.goes)
+	documents := []string{"CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md"}
+	for _, f := range tr.files {
+		if slices.Contains(documents, f.Path) {
+			report(t, index.DocumentProblems(f)...)
+			if f.Path == "CONTRIBUTING.md" {
+				report(t, index.VariableProblems(f)...)
+			}
+			documents = slices.DeleteFunc(documents, func(path string) bool { return path == f.Path })
+		}
+	}
+	if len(documents) > 0 {
+		t.Error("missing: ", documents)
+	}
 }
