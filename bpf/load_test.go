@@ -140,6 +140,25 @@ func TestAnotherLayoutIsRefused(t *testing.T) {
 	}
 }
 
+// TestRetiredPin: a map that an earlier version pinned and this one doesn't
+// have is no obstacle for Load, and Remove removes it.
+func TestRetiredPin(t *testing.T) {
+	h := bareHost(t)
+	h.ok(os.Mkdir(h.conf.PinDir, 0o700))
+	retired, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 20, ValueSize: 4, MaxEntries: 1})
+	h.ok(err)
+	defer retired.Close()
+	h.ok(retired.Pin(filepath.Join(h.conf.PinDir, "spared")))
+	o, err := Load(h.conf)
+	h.ok(err)
+	expectHealthy(t, o)
+	if found := o.Repair(); len(found) > 0 {
+		t.Errorf("repaired: %v, want nothing", found)
+	}
+	h.ok(o.Close())
+	h.ok(Remove(h.conf.PinDir))
+}
+
 // TestRemoveLeavesNothing: with and without a bpffs that Load had to mount.
 func TestRemoveLeavesNothing(t *testing.T) {
 	h := bareHost(t)

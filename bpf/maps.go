@@ -154,10 +154,10 @@ func (o *Objects) ExemptNets() Table[netip.Prefix, uint32] {
 	return table("exempt_nets", o.mesh.ExemptNets, form[netip.Prefix, meshNetKey]{toNet, fromNet}, same[uint32]())
 }
 
-// Spared is the set of peers whose plain connections outlive the guard of the
-// port that they were connected to before.
-func (o *Objects) Spared() Table[netip.AddrPort, uint32] {
-	return table("spared", o.mesh.Spared, endpoints(), same[uint32]())
+// ExemptPeers is the set of remote ends of exempt connections: plain ones that
+// were there before their port got its guard, and that no sweep cuts.
+func (o *Objects) ExemptPeers() Table[netip.AddrPort, uint32] {
+	return table("exempt_peers", o.mesh.ExemptPeers, endpoints(), same[uint32]())
 }
 
 // Names is the set of names that no query may ask other resolvers for. The

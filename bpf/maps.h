@@ -42,7 +42,7 @@ HASH(answers, struct endpoint, struct address, 128);      /* our listener -> nam
 HASH(origins, struct origin_key, struct origin, MAX_ORIGINS);
 HASH(usage, __u32, __u64, MAX_SERVICES);                  /* origins by source; 0: all */
 HASH(exempt_ports, struct guard_key, __u32, 1024);
-HASH(spared, struct endpoint, __u32, 1024);               /* peers whose plain connections live on */
+HASH(exempt_peers, struct endpoint, __u32, 1024);         /* remote ends of plain connections that no sweep cuts */
 
 #define TRIE(name, keytype, entries)                     \
 	struct {                                         \

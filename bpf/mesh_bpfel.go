@@ -214,6 +214,7 @@ const (
 	meshMapCounters       = "counters"
 	meshMapEvents         = "events"
 	meshMapExemptNets     = "exempt_nets"
+	meshMapExemptPeers    = "exempt_peers"
 	meshMapExemptPorts    = "exempt_ports"
 	meshMapGuards         = "guards"
 	meshMapIntentions     = "intentions"
@@ -229,7 +230,6 @@ const (
 	meshMapScratch        = "scratch"
 	meshMapSettings       = "settings"
 	meshMapSockets        = "sockets"
-	meshMapSpared         = "spared"
 	meshMapUpstreams      = "upstreams"
 	meshMapUsage          = "usage"
 	meshMapUsers          = "users"
@@ -328,6 +328,7 @@ type meshMapSpecs struct {
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	ExemptNets  *ebpf.MapSpec `ebpf:"exempt_nets"`
+	ExemptPeers *ebpf.MapSpec `ebpf:"exempt_peers"`
 	ExemptPorts *ebpf.MapSpec `ebpf:"exempt_ports"`
 	Guards      *ebpf.MapSpec `ebpf:"guards"`
 	Intentions  *ebpf.MapSpec `ebpf:"intentions"`
@@ -343,7 +344,6 @@ type meshMapSpecs struct {
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	Settings    *ebpf.MapSpec `ebpf:"settings"`
 	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
-	Spared      *ebpf.MapSpec `ebpf:"spared"`
 	Upstreams   *ebpf.MapSpec `ebpf:"upstreams"`
 	Usage       *ebpf.MapSpec `ebpf:"usage"`
 	Users       *ebpf.MapSpec `ebpf:"users"`
@@ -382,6 +382,7 @@ type meshMaps struct {
 	Counters    *ebpf.Map `ebpf:"counters"`
 	Events      *ebpf.Map `ebpf:"events"`
 	ExemptNets  *ebpf.Map `ebpf:"exempt_nets"`
+	ExemptPeers *ebpf.Map `ebpf:"exempt_peers"`
 	ExemptPorts *ebpf.Map `ebpf:"exempt_ports"`
 	Guards      *ebpf.Map `ebpf:"guards"`
 	Intentions  *ebpf.Map `ebpf:"intentions"`
@@ -397,7 +398,6 @@ type meshMaps struct {
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	Settings    *ebpf.Map `ebpf:"settings"`
 	Sockets     *ebpf.Map `ebpf:"sockets"`
-	Spared      *ebpf.Map `ebpf:"spared"`
 	Upstreams   *ebpf.Map `ebpf:"upstreams"`
 	Usage       *ebpf.Map `ebpf:"usage"`
 	Users       *ebpf.Map `ebpf:"users"`
@@ -411,6 +411,7 @@ func (m *meshMaps) Close() error {
 		m.Counters,
 		m.Events,
 		m.ExemptNets,
+		m.ExemptPeers,
 		m.ExemptPorts,
 		m.Guards,
 		m.Intentions,
@@ -426,7 +427,6 @@ func (m *meshMaps) Close() error {
 		m.Scratch,
 		m.Settings,
 		m.Sockets,
-		m.Spared,
 		m.Upstreams,
 		m.Usage,
 		m.Users,

@@ -69,7 +69,7 @@ static __always_inline bool let_in(const struct config *s, const struct endpoint
 
 	if (!g || !(g->flags & GUARD_SERVING) || (g->flags & GUARD_PERMISSIVE))
 		return true;
-	return is_local(&peer->addr) || in_range(s, &own->addr) || bpf_map_lookup_elem(&spared, peer);
+	return is_local(&peer->addr) || in_range(s, &own->addr) || bpf_map_lookup_elem(&exempt_peers, peer);
 }
 
 /* may_call judges a caller of this node that was connected to a port before it
@@ -83,7 +83,7 @@ static __always_inline bool may_call(struct sock_common *sk, struct sock_state *
 	if (!is_local(&peer->addr))
 		return true;
 	g = bpf_map_lookup_elem(&guards, &key);
-	if (!g || (g->flags & GUARD_PERMISSIVE) || bpf_map_lookup_elem(&spared, own))
+	if (!g || (g->flags & GUARD_PERMISSIVE) || bpf_map_lookup_elem(&exempt_peers, own))
 		return true;
 	source = st && st->creator ? st->creator : enrolled(sk);
 	if (source == DAEMON_SERVICE || (source && source == g->service))

@@ -3,10 +3,14 @@
 package node
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 
-	"tacit/bpf"
+	"tacit/node/datapath"
+	"tacit/node/health"
+	"tacit/node/inventory"
 	"tacit/node/store"
 	"tacit/node/workload"
 	"tacit/policy"
@@ -14,98 +18,84 @@ import (
 	"tacit/redirect"
 )
 
-// Guard closes, from saved state and before the daemon is there, what a reboot
-// has opened: the ports of the services defined here refuse plain connections,
-// and nothing addressed to a virtual address leaves the host. It returns what
-// it closed. Run it before the network is up; a daemon takes over from it.
+// Guard closes, from saved state and before the daemon runs, what a reboot has
+// opened: the ports of the services defined here refuse plain connections, and
+// nothing addressed to a virtual address leaves the host. It returns what it
+// closed. Run it before the network is up; a daemon takes over from it.
 func Guard(c Config) (closed []string, err error) {
 	if c.Address == "" {
 		c.Address = "127.0.0.1" // the network is not up yet, and no port is opened
 	}
-	s, err := c.settle()
+	s, err := c.Settle()
 	if err != nil {
 		return nil, err
 	}
-	tree, err := workload.NewTree(s.Cgroup)
+	b := &base{cfg: s, ipv6: redirect.HasIPv6(), log: s.Log, board: health.NewBoard()}
+	if b.tree, err = workload.NewTree(s.Cgroup); err != nil {
+		return nil, err
+	}
+	if b.store, err = store.Open(s.StateDir); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.store.Close()) }()
+	if err := b.openInventory(); err != nil {
+		return nil, err
+	}
+	view, err := b.inventory.Defined()
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: s, log: c.Log, tree: tree}
-	n.local.Store(&localView{})
-	if n.store, err = store.Open(s.StateDir); err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, n.store.Close()) }()
-	if n.numbers, err = n.store.Numbers(n.log); err != nil {
-		return nil, err
-	}
-	if err := n.openFolder(); err != nil {
-		return nil, err
-	}
-	return n.guardPorts()
+	return b.guard(view)
 }
 
-// defined is what is defined on this node, without a look at what runs.
-func (n *Node) defined() (*localView, error) {
-	defs, err := n.definitions()
-	if err != nil {
+func (b *base) guard(view *inventory.View) (closed []string, err error) {
+	if err := b.load(view, 0); err != nil {
 		return nil, err
 	}
-	view := &localView{}
-	for _, d := range defs {
-		view.services = append(view.services, localService{Definition: d})
-	}
-	return view, nil
-}
-
-func (n *Node) guardPorts() (closed []string, err error) {
-	view, err := n.defined()
-	if err != nil {
+	defer func() { err = errors.Join(err, b.hooks.Close()) }()
+	state := kernel.State{Table: policy.NewTable(policy.Deny, nil), Locals: datapath.NewAddresses(b.cfg.Addr, b.board).List()}
+	state.Guards, _ = view.Guards(inventory.EphemeralPorts())
+	if state.Remotes, err = keptRemotes(b.store); err != nil {
 		return nil, err
 	}
-	if err := n.loadPrograms(0); err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, n.objects.Close()) }()
-	state := kernel.State{Table: policy.NewTable(policy.Deny, nil), Guards: n.guards(view), Locals: n.localAddrs()}
-	if err := n.load(setRemotes, &state.Remotes); err != nil {
-		return nil, err
-	}
-	if _, err := n.kernel.Apply(state); err != nil {
+	if _, err := b.enforcer.Apply(state); err != nil {
 		return nil, err
 	}
 	for _, g := range state.Guards {
-		closed = append(closed, fmt.Sprintf("port %d of %s", g.Port, orNobody(string(g.Service))))
+		closed = append(closed, fmt.Sprintf("port %d of %s", g.Port, orNobody(g.Service)))
 	}
-	plan := redirect.GuardPlan(redirect.Config{Range4: n.cfg.Range4, Range6: n.cfg.Range6, IPv6: hasIPv6()})
+	plan := redirect.GuardPlan(redirect.Config{Range4: b.cfg.Range4, Range6: b.cfg.Range6, IPv6: b.ipv6})
 	if err := redirect.Apply(plan); err != nil {
 		return closed, err
 	}
-	return append(closed, "virtual addresses "+n.cfg.Range4.String()+" and "+n.cfg.Range6.String()), nil
+	return append(closed, "virtual addresses "+b.cfg.Range4.String()+" and "+b.cfg.Range6.String()), nil
 }
 
-// loadPrograms loads and attaches; daemonCgroup 0 exempts nobody.
-func (n *Node) loadPrograms(daemonCgroup uint64) error {
-	if n.cfg.Redirect == redirectTPROXY {
-		h, err := startHookless(n, daemonCgroup != 0)
-		if err == nil {
-			n.objects, n.kernel = h, h
-		}
-		return err
-	}
-	objects, err := bpf.Load(bpf.Config{
-		PinDir: n.cfg.BPFDir, Cgroup: n.tree.Root(), Depth: n.tree.Depth(), DaemonCgroup: daemonCgroup,
-		Range4: n.cfg.Range4, Range6: n.cfg.Range6, DefaultAllow: n.cfg.action == policy.Allow,
-		Limits: bpf.Limits{Intentions: n.cfg.MaxIntentions, Workloads: n.cfg.MaxWorkloads, Origins: n.cfg.MaxConnecting},
-	})
+// setRemotes is the setting with the addresses of instances elsewhere: until
+// they are proven again after a start, and at a boot before the daemon runs,
+// they stay judged.
+const setRemotes = "remotes"
+
+// keepRemotes writes them where they have changed.
+func keepRemotes(s *store.Store, list []kernel.Remote) error {
+	text, err := json.Marshal(list)
 	if err != nil {
 		return err
 	}
-	n.objects = objects
-	k, err := kernel.New(kernel.Config{Objects: objects, Numbers: n.numbers,
-		Range4: n.cfg.Range4, Range6: n.cfg.Range6, Log: n.log})
-	if err == nil {
-		n.kernel = k
+	old, err := s.Get(setRemotes)
+	if err != nil || bytes.Equal(old, text) {
+		return err
 	}
-	return err
+	return s.Set(setRemotes, text)
+}
+
+func keptRemotes(s *store.Store) (list []kernel.Remote, err error) {
+	text, err := s.Get(setRemotes)
+	if err != nil || len(text) == 0 {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, fmt.Errorf("state: %s: %w", setRemotes, err)
+	}
+	return list, nil
 }

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"tacit/identity"
+	"tacit/node/inventory"
 	"tacit/policy"
+	"tacit/redirect"
 	"tacit/tproxy"
 )
 
@@ -22,7 +24,7 @@ const dialTimeout = 5 * time.Second
 type router struct{ n *Node }
 
 // Identify asks the kernel who made the connection. Only a connection to a
-// virtual address has an answer: the daemon's port is no proxy.
+// virtual address has an answer: the daemon's port is no open proxy.
 func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
 	if err != nil {
@@ -32,7 +34,7 @@ func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 	if err != nil {
 		return tproxy.Origin{}, fmt.Errorf("captured connection: %w", err)
 	}
-	number, ok := r.n.kernel.NumberOf(local.Addr().Unmap())
+	number, ok := r.n.enforcer.NumberOf(local.Addr().Unmap())
 	if !ok {
 		return tproxy.Origin{}, refuse(policy.ReasonIdentity, "%s is no virtual address", local)
 	}
@@ -42,7 +44,7 @@ func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 	}
 	source, err := r.source(conn)
 	if err != nil {
-		guest, unknown := r.n.guest(conn, local.Addr().Unmap().Is6())
+		guest, unknown := r.guest(conn, local.Addr().Unmap().Is6())
 		if unknown != nil || guest == "" {
 			return tproxy.Origin{}, err
 		}
@@ -51,11 +53,23 @@ func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 	return tproxy.Origin{Source: source, Destination: destination, Port: local.Port(), Client: client, OriginalDst: local}, nil
 }
 
+// source is who made the connection, as the hooks saw it.
 func (r router) source(conn *net.TCPConn) (identity.Name, error) {
 	var name identity.Name
 	err := onFD(conn, func(fd int) error {
-		origin, err := r.n.kernel.Origin(fd)
+		origin, err := r.n.enforcer.Origin(fd)
 		name = origin.Source
+		return err
+	})
+	return name, err
+}
+
+// guest is who made a connection that no hook saw, by the interface that it
+// came in by; "" is nobody.
+func (r router) guest(conn *net.TCPConn, v6 bool) (name identity.Name, err error) {
+	err = onFD(conn, func(fd int) error {
+		index, err := redirect.Ingress(fd, v6)
+		name = r.n.loop.Guest(index)
 		return err
 	})
 	return name, err
@@ -63,7 +77,7 @@ func (r router) source(conn *net.TCPConn) (identity.Name, error) {
 
 // Pick chooses an instance of the called service.
 func (r router) Pick(o tproxy.Origin) (tproxy.Target, error) {
-	in, err := r.n.catalog.Load().Pick(o.Destination, o.Port)
+	in, err := r.n.loop.Catalog().Pick(o.Destination, o.Port)
 	if err != nil {
 		return tproxy.Target{}, err
 	}
@@ -72,35 +86,35 @@ func (r router) Pick(o tproxy.Origin) (tproxy.Target, error) {
 
 // Decide judges by the same table that the kernel's maps were made from.
 func (r router) Decide(src, dst identity.Name) policy.Decision {
-	return r.n.table.Load().Decide(src, dst)
+	return r.n.loop.Policy().Decide(src, dst)
 }
 
 // Granted asks the records.
 func (r router) Granted(node, service identity.Name) bool {
-	return r.n.member.ledger.Granted(node, service)
+	return r.n.records.View().Granted(node, service)
 }
 
 // Dial connects to the program: only to a listener of the workload, and only
 // with a socket that carries the proven source, which the kernel judges again.
 func (r router) Dial(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, error) {
-	s, ok := r.n.local.Load().find(in.Destination, in.Port, in.Instance)
+	s, ok := r.n.inventory.View().Find(in.Destination, in.Port, in.Instance)
 	if !ok {
 		return nil, refuse(policy.ReasonInstance, "%s port %d doesn't run on this node", in.Destination, in.Port)
 	}
-	l := r.n.lookAtListener(s.Definition, s.cgroups)
-	switch l.state {
-	case listenerForeign:
-		return nil, refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.who)
-	case listenerNone:
+	l := r.n.inventory.Listener(s)
+	switch l.State {
+	case inventory.StateUnowned:
+		return nil, refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.Owner)
+	case inventory.StateNone:
 		return nil, refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
 	}
-	return r.dial(ctx, l.addr, in)
+	return r.dial(ctx, l.Addr, in)
 }
 
 func (r router) dial(ctx context.Context, to netip.AddrPort, in tproxy.Inbound) (*net.TCPConn, error) {
 	d := net.Dialer{Timeout: dialTimeout, Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
-		return errors.Join(raw.Control(func(fd uintptr) { err = r.n.kernel.Tag(int(fd), in.Source, in.Destination) }), err)
+		return errors.Join(raw.Control(func(fd uintptr) { err = r.n.enforcer.Tag(int(fd), in.Source, in.Destination) }), err)
 	}}
 	d.SetMultipathTCP(false)
 	conn, err := d.DialContext(ctx, "tcp", to.String())
@@ -108,6 +122,10 @@ func (r router) dial(ctx context.Context, to netip.AddrPort, in tproxy.Inbound) 
 		return nil, refuse(policy.ReasonDial, "%s on port %d: %v", in.Destination, in.Port, err)
 	}
 	return conn.(*net.TCPConn), nil
+}
+
+func refuse(reason policy.Reason, format string, args ...any) error {
+	return &policy.Refusal{Reason: reason, Detail: fmt.Sprintf(format, args...)}
 }
 
 func onFD(conn *net.TCPConn, f func(fd int) error) error {

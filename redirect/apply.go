@@ -74,6 +74,11 @@ func drift(h host, p Plan) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return d.lines(), nil
+}
+
+// lines are what [Drift] returns.
+func (d *difference) lines() []string {
 	var out []string
 	for _, s := range d.missing {
 		out = append(out, "missing: "+s.text)
@@ -81,7 +86,7 @@ func drift(h host, p Plan) ([]string, error) {
 	for _, s := range d.stale {
 		out = append(out, "left over: "+s.text)
 	}
-	return out, nil
+	return out
 }
 
 // compare reads the host once and returns how it differs from the plan.

@@ -28,7 +28,7 @@ type Listeners struct {
 // accept at once: no TCP_DEFER_ACCEPT, which waits for the client to speak, and no Fast Open, which delivers bytes before
 // the decision.
 func Listen(ctx context.Context, v6 bool) (*Listeners, error) {
-	tcp4, err := listenTCP(ctx, netip.AddrPortFrom(loopback(false), 0))
+	tcp4, err := ListenCaptured(ctx, false)
 	if err != nil {
 		return nil, err
 	}
@@ -36,10 +36,16 @@ func Listen(ctx context.Context, v6 bool) (*Listeners, error) {
 	if !v6 {
 		return l, nil
 	}
-	if l.TCP6, err = listenTCP(ctx, netip.AddrPortFrom(loopback(true), 0)); err != nil {
+	if l.TCP6, err = ListenCaptured(ctx, true); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// ListenCaptured opens one of the two listeners of [Listen] again: another process has closed the first one, or it belongs
+// to a cgroup that was removed.
+func ListenCaptured(ctx context.Context, v6 bool) (*net.TCPListener, error) {
+	return listenTCP(ctx, netip.AddrPortFrom(loopback(v6), 0))
 }
 
 // Ports returns the ports of TCP4 and TCP6, 0 where there's none: [Config.Port4] and [Config.Port6].

@@ -106,6 +106,9 @@ func GuardPlan(c Config) Plan {
 	return p
 }
 
+// TPROXY says whether the plan has chains: whether it captures what other network namespaces send.
+func (p Plan) TPROXY() bool { return len(p.chains) > 0 }
+
 // family is the part of a Config that belongs to one address family.
 type family struct {
 	v6            bool

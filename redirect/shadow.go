@@ -19,16 +19,16 @@ type Shadow struct {
 
 // Shadows lists the routes of others inside the virtual ranges of c. Whether one takes packets away is the kernel's word: a
 // route in the main table does not, while the local table is asked first. It is read anew only when routes have changed.
-func (s *Sentry) Shadows(c Config) ([]Shadow, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.shadowsDue {
-		return s.shadows, nil
+func (w *DriftWatcher) Shadows(c Config) ([]Shadow, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.shadowsDue {
+		return w.shadows, nil
 	}
 	var err error
-	s.shadows, err = shadows(c)
-	s.shadowsDue = err != nil
-	return s.shadows, err
+	w.shadows, err = shadows(c)
+	w.shadowsDue = err != nil
+	return w.shadows, err
 }
 
 func shadows(c Config) ([]Shadow, error) {

@@ -23,7 +23,7 @@ type env struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	environ        func() []string
-	client         func(socket string) api.Backend
+	client         func(socket string) *api.Client
 	lookPath       func(string) (string, error)
 	self           func() (string, error)                      // path of this program
 	exec           func(path string, argv, env []string) error // returns only on failure
@@ -118,7 +118,7 @@ func needVerb(cmd *cobra.Command, args []string) error {
 }
 
 // daemon is the client for the socket that flag or environment name.
-func (e *env) daemon() api.Backend {
+func (e *env) daemon() *api.Client {
 	for _, socket := range []string{e.socket, e.getenv("TACIT_SOCKET")} {
 		if socket != "" {
 			return e.client(socket)

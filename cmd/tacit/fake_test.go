@@ -21,7 +21,17 @@ type fake struct {
 	file string // gets the last change asked for
 }
 
-var _ api.Backend = (*fake)(nil)
+// backend answers every noun with the fake.
+func (f *fake) backend() api.Backend {
+	return api.Backend{Host: fakeHost{f}, Nodes: fakeNodes{f}, Services: fakeServices{f}, Intentions: fakeIntentions{f}}
+}
+
+type (
+	fakeHost       struct{ *fake }
+	fakeNodes      struct{ *fake }
+	fakeServices   struct{ *fake }
+	fakeIntentions struct{ *fake }
+)
 
 func (f *fake) note(v any) {
 	f.mu.Lock()
@@ -47,7 +57,7 @@ const (
 	allowed = api.Action(2)
 )
 
-func (f *fake) Flows(_ context.Context, after uint64) (*api.FlowList, error) {
+func (f fakeHost) Flows(_ context.Context, after uint64) (*api.FlowList, error) {
 	list := &api.FlowList{Last: 2, Flows: []api.FlowRecord{
 		{Seq: 1, Time: noon, Source: "web", Destination: "db", Direction: "hook", Port: 5432, Program: "psql", Reason: "intention"},
 		{Seq: 2, Time: noon, Source: "web", Destination: "db", Node: "host2", Direction: "out", Port: 5432, Reason: "closed", Sent: 10, Received: 2000, Duration: 1500 * time.Millisecond},
@@ -57,7 +67,7 @@ func (f *fake) Flows(_ context.Context, after uint64) (*api.FlowList, error) {
 	return list, nil
 }
 
-func (f *fake) Status(context.Context) (*api.Status, error) {
+func (f fakeHost) Status(context.Context) (*api.Status, error) {
 	s := &api.Status{Node: "host1", TrustDomain: "tacit.local", Version: "dev", Healthy: true, Revision: 12, Digest: "8f0e2b7d41c09a35",
 		UptimeSeconds: 7500, Counters: map[api.Reason]uint64{"intention": 3, "allowed": 40},
 		Checks:       []api.Check{{Name: "capture", OK: true, Reason: "a connection to a virtual address arrived"}, {Name: "gossip", OK: true, Reason: "3 of 3 nodes answer"}},
@@ -72,14 +82,14 @@ func (f *fake) Status(context.Context) (*api.Status, error) {
 	return s, nil
 }
 
-func (f *fake) Confirm(context.Context, api.ConfirmRequest) (*api.ConfirmResult, error) {
+func (f fakeHost) Confirm(context.Context, api.ConfirmRequest) (*api.ConfirmResult, error) {
 	if os.Remove(f.file+".waits") != nil {
 		return &api.ConfirmResult{}, nil
 	}
 	return &api.ConfirmResult{Confirmed: true, Permanent: []string{"12 eBPF programs", "ip -4 route add local 240.64.0.0/12 dev lo"}}, nil
 }
 
-func (f *fake) Resolve(_ context.Context, name string) (*api.Resolution, error) {
+func (f fakeHost) Resolve(_ context.Context, name string) (*api.Resolution, error) {
 	if service, _, _ := strings.Cut(strings.ToLower(name), "."); service == "db" {
 		return &api.Resolution{Name: name, Service: "db", Virtual4: v4, Virtual6: v6, Ports: []uint16{80, 443, 5432}, Why: "db is a service of the mesh"}, nil
 	}
@@ -94,9 +104,9 @@ func nodes() []api.Node {
 	}
 }
 
-func (f *fake) Nodes(context.Context) ([]api.Node, error) { return nodes(), nil }
+func (f fakeNodes) List(context.Context) ([]api.Node, error) { return nodes(), nil }
 
-func (f *fake) Node(_ context.Context, name api.Name) (*api.Node, error) {
+func (f fakeNodes) Show(_ context.Context, name api.Name) (*api.Node, error) {
 	for _, n := range nodes() {
 		if n.Name == name {
 			return &n, nil
@@ -105,9 +115,9 @@ func (f *fake) Node(_ context.Context, name api.Name) (*api.Node, error) {
 	return nil, api.Failed("tacit nodes lists the members", "no node is called %s", name)
 }
 
-func (f *fake) GrantNode(ctx context.Context, r api.GrantRequest) (*api.NodeResult, error) {
+func (f fakeNodes) Grant(ctx context.Context, r api.GrantRequest) (*api.NodeResult, error) {
 	f.note(r)
-	n, err := f.Node(ctx, r.Node)
+	n, err := f.Show(ctx, r.Node)
 	if err != nil {
 		return nil, err
 	}
@@ -117,12 +127,12 @@ func (f *fake) GrantNode(ctx context.Context, r api.GrantRequest) (*api.NodeResu
 	return &api.NodeResult{Node: *n}, nil
 }
 
-func (f *fake) RevokeNode(ctx context.Context, r api.RevokeRequest) (*api.NodeResult, error) {
+func (f fakeNodes) Revoke(ctx context.Context, r api.RevokeRequest) (*api.NodeResult, error) {
 	f.note(r)
 	if r.Node == "host1" {
 		return nil, &api.Error{Code: api.CodeRefused, Message: "host1 holds the only operator key", Hint: "give another node one first", Nodes: []string{"host2"}}
 	}
-	n, err := f.Node(ctx, r.Node)
+	n, err := f.Show(ctx, r.Node)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +140,7 @@ func (f *fake) RevokeNode(ctx context.Context, r api.RevokeRequest) (*api.NodeRe
 	return &api.NodeResult{Node: *n, Notes: []string{"2 lanes closed"}}, nil
 }
 
-func (f *fake) CreateToken(_ context.Context, r api.TokenRequest) (*api.Token, error) {
+func (f fakeNodes) CreateToken(_ context.Context, r api.TokenRequest) (*api.Token, error) {
 	f.note(r)
 	return &api.Token{Token: "tacit1.c2VjcmV0", Node: r.Node, Services: r.Services, Expires: noon}, nil
 }
@@ -142,11 +152,11 @@ func db() api.Service {
 	}}
 }
 
-func (f *fake) Services(context.Context) ([]api.Service, error) {
+func (f fakeServices) List(context.Context) ([]api.Service, error) {
 	return []api.Service{db(), {Name: "web", ID: "spiffe://tacit.local/svc/web", Instances: []api.Instance{{ID: "web", Node: "host1", Local: true, Healthy: true, Source: "command"}}}}, nil
 }
 
-func (f *fake) Service(_ context.Context, name api.Name) (*api.Service, error) {
+func (f fakeServices) Show(_ context.Context, name api.Name) (*api.Service, error) {
 	if name == "db" {
 		s := db()
 		return &s, nil
@@ -154,7 +164,7 @@ func (f *fake) Service(_ context.Context, name api.Name) (*api.Service, error) {
 	return nil, api.Failed("tacit services lists them", "no service is called %s", name)
 }
 
-func (f *fake) Register(_ context.Context, r api.Registration) (*api.RegisterResult, error) {
+func (f fakeServices) Register(_ context.Context, r api.Registration) (*api.RegisterResult, error) {
 	f.note(r)
 	if r.Port == 22 && !r.Yes {
 		return nil, api.Refused("repeat it with --yes if that is meant", "port 22 carries your own session from 198.51.100.7")
@@ -163,7 +173,7 @@ func (f *fake) Register(_ context.Context, r api.Registration) (*api.RegisterRes
 		Warnings: []string{"nobody may call " + string(r.Name) + " yet: tacit intention allow SRC " + string(r.Name)}}, nil
 }
 
-func (f *fake) Deregister(_ context.Context, r api.Deregistration) (*api.DeregisterResult, error) {
+func (f fakeServices) Deregister(_ context.Context, r api.Deregistration) (*api.DeregisterResult, error) {
 	f.note(r)
 	if r.Name == "nginx" {
 		return nil, api.Refused("it is defined in /etc/tacit/services.d/nginx.hcl:1; remove it there", "no instance of nginx on this node was registered by command")
@@ -171,7 +181,7 @@ func (f *fake) Deregister(_ context.Context, r api.Deregistration) (*api.Deregis
 	return &api.DeregisterResult{Removed: []string{"db", "db-2"}}, nil
 }
 
-func (f *fake) Run(ctx context.Context, r api.RunRequest) (*api.RunResult, error) {
+func (f fakeServices) Run(ctx context.Context, r api.RunRequest) (*api.RunResult, error) {
 	peer, _ := api.PeerFrom(ctx)
 	f.note(peer.PID)
 	if r.Service == "db" {
@@ -181,12 +191,12 @@ func (f *fake) Run(ctx context.Context, r api.RunRequest) (*api.RunResult, error
 	return &api.RunResult{Service: r.Service, Cgroup: "/tacit/service/" + string(r.Service), Registered: r.Service == "new", GrantSigned: r.Service == "new"}, nil
 }
 
-func (f *fake) Intentions(context.Context) (*api.IntentionList, error) {
+func (f fakeIntentions) List(context.Context) (*api.IntentionList, error) {
 	conflict := api.Rule{Source: "api", Destination: "*", Action: denied, Precedence: 6, Conflict: true, Description: strings.Repeat("a very long story ", 10)}
 	return &api.IntentionList{Default: denied, Rules: []api.Rule{webRule, denyRule, conflict}}, nil
 }
 
-func (f *fake) ChangeIntention(ctx context.Context, r api.IntentionChange) (*api.ChangeResult, error) {
+func (f fakeIntentions) Change(ctx context.Context, r api.IntentionChange) (*api.ChangeResult, error) {
 	f.note(r)
 	before := api.Verdict{Reason: "default"}
 	out := &api.ChangeResult{Applied: !r.DryRun, Before: before, After: before, InForce: 3, Nodes: 3, Elapsed: 38 * time.Millisecond}
@@ -217,7 +227,7 @@ func (f *fake) ChangeIntention(ctx context.Context, r api.IntentionChange) (*api
 	return out, nil
 }
 
-func (f *fake) CheckIntention(_ context.Context, source, destination api.Name) (*api.Verdict, error) {
+func (f fakeIntentions) Check(_ context.Context, source, destination api.Name) (*api.Verdict, error) {
 	switch {
 	case destination == "vault":
 		return nil, api.Refused("", "this node has left the mesh")
@@ -229,8 +239,8 @@ func (f *fake) CheckIntention(_ context.Context, source, destination api.Name) (
 	return &api.Verdict{Reason: "default"}, nil
 }
 
-func (f *fake) ExplainIntention(ctx context.Context, source, destination api.Name) (*api.Explanation, error) {
-	v, err := f.CheckIntention(ctx, source, destination)
+func (f fakeIntentions) Explain(ctx context.Context, source, destination api.Name) (*api.Explanation, error) {
+	v, err := f.Check(ctx, source, destination)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	e := &env{
 		stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, environ: os.Environ,
-		client:   func(socket string) api.Backend { return api.NewClient(socket) },
+		client:   func(socket string) *api.Client { return api.NewClient(socket) },
 		lookPath: exec.LookPath, self: os.Executable, exec: syscall.Exec,
 	}
 	status := e.run(ctx, os.Args[1:])

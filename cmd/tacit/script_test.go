@@ -54,7 +54,7 @@ func startFake(e *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	srv := api.NewServer(&fake{file: filepath.Join(e.WorkDir, "asked")}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	srv := api.NewServer((&fake{file: filepath.Join(e.WorkDir, "asked")}).backend(), slog.New(slog.NewTextHandler(io.Discard, nil)))
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	e.Defer(func() {

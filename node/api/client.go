@@ -15,14 +15,12 @@ import (
 	"strconv"
 )
 
-// Client is the daemon's Backend seen through its socket. Every error is an
-// *Error.
+// Client is the daemon's Backend as seen through its socket, one method per
+// command. Every error is an *Error.
 type Client struct {
 	socket string
 	http   *http.Client
 }
-
-var _ Backend = (*Client)(nil)
 
 const maxAnswer = 64 << 20
 

@@ -72,25 +72,25 @@ func peerUID(c *conn) any {
 
 func (s *server) routes() http.Handler {
 	b, mux := s.backend, http.NewServeMux()
-	mux.Handle("GET /v1/status", get(func(r *http.Request) (any, error) { return b.Status(r.Context()) }))
-	mux.Handle("GET /v1/resolve", get(func(r *http.Request) (any, error) { return b.Resolve(r.Context(), r.FormValue("name")) }))
-	mux.Handle("GET /v1/flows", get(func(r *http.Request) (any, error) { return flows(r, b) }))
-	mux.Handle("GET /v1/nodes", get(func(r *http.Request) (any, error) { return b.Nodes(r.Context()) }))
-	mux.Handle("GET /v1/node", named("node", func(ctx context.Context, n Name) (any, error) { return b.Node(ctx, n) }))
-	mux.Handle("GET /v1/services", get(func(r *http.Request) (any, error) { return b.Services(r.Context()) }))
-	mux.Handle("GET /v1/service", named("service", func(ctx context.Context, n Name) (any, error) { return b.Service(ctx, n) }))
-	mux.Handle("GET /v1/intentions", get(func(r *http.Request) (any, error) { return b.Intentions(r.Context()) }))
-	mux.Handle("GET /v1/intentions/check", pair(func(ctx context.Context, src, dst Name) (any, error) { return b.CheckIntention(ctx, src, dst) }))
-	mux.Handle("GET /v1/intentions/explain", pair(func(ctx context.Context, src, dst Name) (any, error) { return b.ExplainIntention(ctx, src, dst) }))
+	mux.Handle("GET /v1/status", get(func(r *http.Request) (any, error) { return b.Host.Status(r.Context()) }))
+	mux.Handle("GET /v1/resolve", get(func(r *http.Request) (any, error) { return b.Host.Resolve(r.Context(), r.FormValue("name")) }))
+	mux.Handle("GET /v1/flows", get(func(r *http.Request) (any, error) { return flows(r, b.Host) }))
+	mux.Handle("GET /v1/nodes", get(func(r *http.Request) (any, error) { return b.Nodes.List(r.Context()) }))
+	mux.Handle("GET /v1/node", named("node", func(ctx context.Context, n Name) (any, error) { return b.Nodes.Show(ctx, n) }))
+	mux.Handle("GET /v1/services", get(func(r *http.Request) (any, error) { return b.Services.List(r.Context()) }))
+	mux.Handle("GET /v1/service", named("service", func(ctx context.Context, n Name) (any, error) { return b.Services.Show(ctx, n) }))
+	mux.Handle("GET /v1/intentions", get(func(r *http.Request) (any, error) { return b.Intentions.List(r.Context()) }))
+	mux.Handle("GET /v1/intentions/check", pair(func(ctx context.Context, src, dst Name) (any, error) { return b.Intentions.Check(ctx, src, dst) }))
+	mux.Handle("GET /v1/intentions/explain", pair(func(ctx context.Context, src, dst Name) (any, error) { return b.Intentions.Explain(ctx, src, dst) }))
 
-	mux.Handle("POST /v1/confirm", post(b.Confirm))
-	mux.Handle("POST /v1/node/grant", post(b.GrantNode))
-	mux.Handle("POST /v1/node/revoke", post(b.RevokeNode))
-	mux.Handle("POST /v1/tokens", post(b.CreateToken))
-	mux.Handle("POST /v1/service/register", post(b.Register))
-	mux.Handle("POST /v1/service/deregister", post(b.Deregister))
-	mux.Handle("POST /v1/run", post(b.Run))
-	mux.Handle("POST /v1/intentions", post(b.ChangeIntention))
+	mux.Handle("POST /v1/confirm", post(b.Host.Confirm))
+	mux.Handle("POST /v1/node/grant", post(b.Nodes.Grant))
+	mux.Handle("POST /v1/node/revoke", post(b.Nodes.Revoke))
+	mux.Handle("POST /v1/tokens", post(b.Nodes.CreateToken))
+	mux.Handle("POST /v1/service/register", post(b.Services.Register))
+	mux.Handle("POST /v1/service/deregister", post(b.Services.Deregister))
+	mux.Handle("POST /v1/run", post(b.Services.Run))
+	mux.Handle("POST /v1/intentions", post(b.Intentions.Change))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, Failed("are tacit and tacitd of the same version?", "tacitd doesn't know %s %.80q", r.Method, r.URL.Path))
 	})
@@ -104,7 +104,7 @@ func get(do func(*http.Request) (any, error)) http.Handler {
 	})
 }
 
-func flows(r *http.Request, b Backend) (any, error) {
+func flows(r *http.Request, h Host) (any, error) {
 	after := r.FormValue("after")
 	if after == "" {
 		after = "0"
@@ -113,7 +113,7 @@ func flows(r *http.Request, b Backend) (any, error) {
 	if err != nil {
 		return nil, Failed("", "after %.40q: not a number", after)
 	}
-	return b.Flows(r.Context(), seq)
+	return h.Flows(r.Context(), seq)
 }
 
 func named(what string, do func(context.Context, Name) (any, error)) http.Handler {

@@ -24,15 +24,34 @@ import (
 	"tacit/policy"
 )
 
-// backend answers what the tests ask; the embedded interface panics elsewhere.
+// backend answers what the tests ask; the embedded interfaces panic elsewhere.
 type backend struct {
-	Backend
 	peer   chan Peer
 	change chan IntentionChange
 	err    error
 }
 
-func (b *backend) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
+func (b *backend) whole() Backend {
+	return Backend{Host: someHost{}, Nodes: someNodes{nil, b}, Services: someServices{nil, b}, Intentions: someIntentions{nil, b}}
+}
+
+type (
+	someHost  struct{ Host }
+	someNodes struct {
+		Nodes
+		*backend
+	}
+	someServices struct {
+		Services
+		*backend
+	}
+	someIntentions struct {
+		Intentions
+		*backend
+	}
+)
+
+func (b someServices) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
 	p, _ := PeerFrom(ctx)
 	// The number stays good while the connection lives.
 	if p.PIDFD != nil && unix.PidfdSendSignal(int(p.PIDFD.Fd()), 0, nil, 0) != nil {
@@ -42,20 +61,20 @@ func (b *backend) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
 	return &RunResult{Service: r.Service}, nil
 }
 
-func (b *backend) ChangeIntention(_ context.Context, r IntentionChange) (*ChangeResult, error) {
+func (b someIntentions) Change(_ context.Context, r IntentionChange) (*ChangeResult, error) {
 	b.change <- r
 	return &ChangeResult{Applied: true, Elapsed: time.Second}, nil
 }
 
-func (b *backend) Nodes(context.Context) ([]Node, error) { return nil, b.err }
+func (b someNodes) List(context.Context) ([]Node, error) { return nil, b.err }
 
-func (b *backend) Services(context.Context) ([]Service, error) {
+func (b someServices) List(context.Context) ([]Service, error) {
 	return []Service{{Name: "db", Virtual4: netip.MustParseAddr("240.64.0.2")}}, nil
 }
 
 // start serves b on a new socket that anybody may open, so that what refuses
 // is the server, and checks at the end that nothing is left.
-func start(t *testing.T, b Backend) (socket string) {
+func start(t *testing.T, b *backend) (socket string) {
 	t.Helper()
 	fds, goroutines := openFiles(t), runtime.NumGoroutine()
 	dir, err := os.MkdirTemp("", "tacit-api")
@@ -70,7 +89,7 @@ func start(t *testing.T, b Backend) (socket string) {
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(socket, 0o666)); err != nil {
 		t.Fatal(err)
 	}
-	srv, done := NewServer(b, slog.New(slog.NewTextHandler(io.Discard, nil))), make(chan error, 1)
+	srv, done := NewServer(b.whole(), slog.New(slog.NewTextHandler(io.Discard, nil))), make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	t.Cleanup(func() {
 		if err := errors.Join(srv.Close(), <-done); !errors.Is(err, http.ErrServerClosed) {

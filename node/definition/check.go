@@ -24,8 +24,8 @@ const (
 	maxUpstreams = 256
 )
 
-// Check fills the defaults and reports what is wrong with a definition that
-// came from elsewhere than a file. Errors name the field.
+// Check fills in the defaults of a definition that doesn't come from a file, and
+// returns the first error, which names the field.
 func (d *Definition) Check() error {
 	name, err := identity.ParseName(string(d.Name))
 	if err != nil {
@@ -71,8 +71,8 @@ func checkID(id string) error {
 
 func notPlain(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }
 
-// checkAddress returns the address as it is kept: "" stands for the node's
-// own, and so does a loopback address, which means nothing on other nodes.
+// checkAddress returns the address in its stored form. "" is the node's own
+// address, and so is a loopback address, which other nodes can't use.
 func checkAddress(s string) (string, error) {
 	if s == "" {
 		return "", nil

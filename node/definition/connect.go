@@ -65,7 +65,7 @@ func (d *draft) managedProxy(f field) {
 	})
 }
 
-// proxyConfig is free in Consul; only its upstreams mean something here.
+// proxyConfig has no schema in Consul. Only its upstreams are used here.
 func (d *draft) proxyConfig(f field, path string) {
 	v, ok := d.r.single(f, path)
 	if !ok {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package definition reads service definitions: files in Consul's shape, HCL or
-// JSON, in one folder. A file is taken whole or not at all, and what was good
-// last stays in force. It must not judge who may run or call what, nor look at
-// the host beyond its folder.
+// JSON, in one folder. A file counts as a whole or not at all: while it has an
+// error, its last good version stays in force. The package must not decide who
+// may run or call what, nor examine the host beyond its folder.
 package definition
 
 import (
@@ -24,7 +24,7 @@ type Definition struct {
 	Workload   Workload          `json:"workload,omitzero"`
 	Permissive bool              `json:"permissive,omitempty"` // mode = "permissive": plain connections to the port are let in
 	Upstreams  []Upstream        `json:"upstreams,omitempty"`
-	Ignored    []string          `json:"ignored,omitempty"` // what the file says and tacit doesn't do, one line each
+	Ignored    []string          `json:"ignored,omitempty"` // settings of the file that tacit ignores, one line each
 	Source     string            `json:"source,omitempty"`  // file:line
 }
 

@@ -18,18 +18,19 @@ import (
 // maxFile is the largest file that is read, in bytes.
 const maxFile = 256 << 10
 
-// Folder is a directory of service files that remembers, file by file, what was
-// good last. Safe for concurrent use.
+// Folder is a directory of service files. It remembers the last good version of
+// each file. Safe for concurrent use.
 type Folder struct {
 	dir string
 
 	mu   sync.Mutex
-	good map[string][]Definition // by file; ids are unique over all
-	seen string                  // fingerprint of what was read last
+	good map[string][]Definition // last good version by file; ids are unique over all
+	seen listing                 // as of the last Reload
+	read map[string]reading      // by file, so that only changed files are parsed again
 }
 
-// NewFolder takes a directory, which need not exist yet. It reads nothing;
-// Reload does. An error says that dir is something else.
+// NewFolder returns the folder at dir, which need not exist yet, without
+// reading it. The error says that dir exists and is no directory.
 func NewFolder(dir string) (*Folder, error) {
 	st, err := os.Stat(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -41,22 +42,22 @@ func NewFolder(dir string) (*Folder, error) {
 	return &Folder{dir: filepath.Clean(dir), good: map[string][]Definition{}}, nil
 }
 
-// Remember seeds what was good last, by file, for a folder that was read by an
-// earlier process; call it before the first Reload.
+// Remember sets the last good version of each file, as an earlier process has
+// read them. Call it before the first Reload.
 func (f *Folder) Remember(good map[string][]Definition) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	maps.Copy(f.good, good)
 }
 
-// Good returns what each file said last when it was good, for Remember.
+// Good returns the last good version of each file, for Remember.
 func (f *Folder) Good() map[string][]Definition {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.good)
 }
 
-// Load reads dir once, with nothing to fall back on.
+// Load reads dir once. A file with an error defines nothing.
 func Load(dir string) ([]Definition, []Problem) {
 	f, err := NewFolder(dir)
 	if err != nil {
@@ -65,7 +66,7 @@ func Load(dir string) ([]Definition, []Problem) {
 	return f.Reload()
 }
 
-// Definitions returns what is in force, in order of file and place.
+// Definitions returns the definitions in force, ordered by file and position.
 func (f *Folder) Definitions() []Definition {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -80,34 +81,48 @@ func (f *Folder) inForce() []Definition {
 	return out
 }
 
-// Reload reads every *.hcl and *.json file again and returns what is in force
-// now. A bad file keeps what it last said; a file that is gone drops it.
+// Reload reads the *.hcl and *.json files that have changed, and returns the
+// definitions that are in force now. A file with an error keeps its last good
+// version; the definitions of a file that was removed are dropped.
 func (f *Folder) Reload() ([]Definition, []Problem) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.seen = fingerprint(f.dir) // before reading: a change meanwhile shows as one
-	files, err := list(f.dir)
-	if err != nil {
+	f.seen = examine(f.dir) // before reading: a change meanwhile shows as one
+	if err := f.seen.err; err != nil {
 		return f.inForce(), []Problem{{File: f.dir, Message: "can't be listed: " + err.Error()}}
 	}
+	f.readAgain()
 	var problems []Problem
 	next := map[string][]Definition{}
-	for _, file := range files {
-		defs, bad := parseFile(file)
-		if len(bad) > 0 {
-			problems = append(problems, bad...)
-			defs = f.good[file]
+	for _, file := range f.seen.names() {
+		r := f.read[file]
+		if next[file] = r.defs; len(r.problems) > 0 {
+			problems = append(problems, r.problems...)
+			next[file] = f.good[file]
 		}
-		next[file] = defs
 	}
 	problems = append(problems, f.settle(next)...)
 	f.good = next
 	return f.inForce(), problems
 }
 
-// settle takes back files that claim an id another file has. Who had the id
-// keeps it; between two newcomers the first by name does. A file that loses
-// falls back to what it last said, where it owned every id, so this ends.
+// readAgain parses the files that have changed since they were parsed.
+func (f *Folder) readAgain() {
+	now := make(map[string]reading, len(f.seen.files))
+	for file, s := range f.seen.files {
+		r, known := f.read[file]
+		if !known || !r.holds(s) {
+			r = readFile(file, s)
+		}
+		now[file] = r
+	}
+	f.read = now
+}
+
+// settle returns a file to its last good version where it claims an id that
+// another file has. The file that had the id keeps it; of two files that claim
+// it newly, the first by name gets it. Last good versions share no id, so the
+// loop ends.
 func (f *Folder) settle(next map[string][]Definition) []Problem {
 	var problems []Problem
 	for {
@@ -178,17 +193,8 @@ func list(dir string) ([]string, error) {
 	return out, err
 }
 
-// parseFile returns either definitions or problems.
-func parseFile(path string) ([]Definition, []Problem) {
-	text, err := read(path)
-	if err != nil {
-		return nil, []Problem{{File: path, Message: err.Error()}}
-	}
-	return Parse(path, text)
-}
-
-// Parse reads the text of one file; its name's ending, .json or another, says
-// which syntax. It returns either definitions or problems.
+// Parse reads the text of one file: JSON if path ends in .json, else HCL. It
+// returns either definitions or problems.
 func Parse(path string, text []byte) ([]Definition, []Problem) {
 	parse := parseHCL
 	if filepath.Ext(path) == ".json" {
@@ -212,7 +218,7 @@ func Parse(path string, text []byte) ([]Definition, []Problem) {
 	return defs, nil
 }
 
-// read takes regular files only: a FIFO would hold the daemon up for ever.
+// read reads regular files only: a FIFO would block the daemon.
 func read(path string) ([]byte, error) {
 	st, err := os.Stat(path)
 	if err != nil {

@@ -14,15 +14,15 @@ import (
 // hclReader reads HCL as Consul does, which is HCL's first version: ends of
 // lines mean nothing, so that `connect { sidecar_service {} }` is one line,
 // keys may be quoted, and = before a block is optional. Only the scanner is
-// HCL 2's: its parser knows another grammar, and recurses without limit, so
-// that 70 KB of "[" would take the process down. There are no expressions.
+// HCL 2's: the parser of HCL 2 has another grammar, and recurses without limit,
+// so that 70 KB of "[" would overflow the stack. There are no expressions.
 type hclReader struct {
 	text   []byte
 	tokens hclsyntax.Tokens
 }
 
 func parseHCL(text []byte) (value, *Problem) {
-	tokens, _ := hclsyntax.LexConfig(text, "", hcl.InitialPos) // what it can't read comes as tokens of no use
+	tokens, _ := hclsyntax.LexConfig(text, "", hcl.InitialPos) // invalid text becomes tokens that the grammar refuses
 	tokens = slices.DeleteFunc(tokens, func(t hclsyntax.Token) bool {
 		return t.Type == hclsyntax.TokenNewline || t.Type == hclsyntax.TokenComment
 	})
@@ -56,9 +56,9 @@ func hclPlace(t hclsyntax.Token) place { return place{t.Range.Start.Line, t.Rang
 
 func unexpected(t hclsyntax.Token, want string) *Problem {
 	at := hclPlace(t)
-	what := fmt.Sprintf("%.20q can't stand here", t.Bytes)
+	what := fmt.Sprintf("unexpected %.20q", t.Bytes)
 	if t.Type == hclsyntax.TokenEOF {
-		what = "the file ends too early"
+		what = "unexpected end of file"
 	}
 	return &Problem{Line: at.line, Column: at.column, Message: "not HCL: " + what + ", want " + want}
 }
@@ -166,7 +166,7 @@ func word(t hclsyntax.Token) (kind, *Problem) {
 	case "null":
 		return kindNull, nil
 	}
-	return "", unexpected(t, "a value; text stands in quotes")
+	return "", unexpected(t, "a value; put text in quotes")
 }
 
 func (r *hclReader) list(into *value, depth int) *Problem {
@@ -183,8 +183,8 @@ func (r *hclReader) list(into *value, depth int) *Problem {
 	return nil
 }
 
-// quoted reads a text of one piece: without templates nothing else is between
-// the quotes. HCL's own parser sees only this literal, for its escapes.
+// quoted reads a quoted text or a heredoc without templates. HCL's own parser
+// gets only this literal, to resolve its escapes.
 func (r *hclReader) quoted() (string, *Problem) {
 	open := r.take()
 	for {
@@ -194,7 +194,7 @@ func (r *hclReader) quoted() (string, *Problem) {
 			literal := r.text[open.Range.Start.Byte:t.Range.End.Byte]
 			return unquote(append(slices.Clone(literal), '\n'), open.Range.Start)
 		default:
-			return "", unexpected(t, "the end of the text")
+			return "", unexpected(t, "the closing quote; ${…} isn't supported")
 		}
 	}
 }

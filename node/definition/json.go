@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// jsonReader walks tokens, because only so each value's place is known.
+// jsonReader reads token by token, to know the position of each value.
 type jsonReader struct {
 	text  []byte
 	lines []int // offset of each line's first byte
@@ -40,7 +40,7 @@ func (r *jsonReader) more() bool {
 	return !errors.Is(err, io.EOF)
 }
 
-// next is the place where the next token starts.
+// next is the position of the next token.
 func (r *jsonReader) next() place {
 	i := int(r.dec.InputOffset())
 	for i < len(r.text) && bytes.IndexByte([]byte(" \t\r\n,:"), r.text[i]) >= 0 {
@@ -65,7 +65,7 @@ func (r *jsonReader) token() (json.Token, place, *Problem) {
 	}
 	msg := "not JSON: " + err.Error()
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		msg = "not JSON: it ends too early"
+		msg = "not JSON: unexpected end of file"
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		at = r.place(max(0, int(syntax.Offset)-1))

@@ -11,23 +11,23 @@ import (
 	"strings"
 )
 
-// reader turns one file's values into definitions and collects what is wrong.
+// reader turns one file's values into definitions and collects the problems.
 type reader struct {
 	file     string
 	problems []Problem
 }
 
-// keys are the fields that an object may have; what isn't listed is an error.
+// keys are the fields that an object may have; any other field is a problem.
 type keys map[string]func(field)
 
-// skip is for fields that mean nothing to tacit and cost nobody anything.
+// skip is for fields that tacit doesn't need: nothing is lost without them.
 func skip(field) {}
 
 func (r *reader) fail(at place, format string, args ...any) {
 	r.problems = append(r.problems, Problem{r.file, at.line, at.column, fmt.Sprintf(format, args...)})
 }
 
-// object hands each field to its key's function. path is for messages.
+// object calls its key's function for each field. path is for messages.
 func (r *reader) object(f field, path string, known keys) {
 	v, ok := r.single(f, path)
 	if !ok {
@@ -59,8 +59,8 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// single accepts an object, also as the only element of a list, which is what
-// an HCL block and its JSON translation are.
+// single accepts an object, also as the only element of a list, which is the
+// form of an HCL block and of its translation to JSON.
 func (r *reader) single(f field, path string) (value, bool) {
 	v := f.value
 	if v.kind == kindList && len(v.list) == 1 {
@@ -77,7 +77,7 @@ func (r *reader) single(f field, path string) (value, bool) {
 	return v, false
 }
 
-// each hands every element of a list, or a lone object, to read.
+// each calls read for every element of a list, or for a single object.
 func (r *reader) each(f field, read func(field)) {
 	if f.kind == kindObject {
 		read(f)
@@ -109,7 +109,7 @@ func (r *reader) string(f field, path string) string {
 	return f.text
 }
 
-// number reads a whole number from low to high; low when there is none.
+// number reads a whole number from low to high; it returns low after a problem.
 func (r *reader) number(f field, path string, low, high uint64) uint64 {
 	if !r.want(f, path, kindNumber) {
 		return low
@@ -145,7 +145,7 @@ func (r *reader) table(f field, path string) map[string]string {
 	return out
 }
 
-// check reports err, if any, at f.
+// check adds err, if any, as a problem of f.
 func (r *reader) check(f field, path string, err error) {
 	if err != nil {
 		r.fail(f.at, "%s: %v", path, err)

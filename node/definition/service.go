@@ -18,7 +18,7 @@ func (r *reader) top(v value) []Definition {
 	return out
 }
 
-// draft is a definition while its fields are read in whatever order they come.
+// draft is a definition whose fields are being read, in any order.
 type draft struct {
 	Definition
 	r         *reader
@@ -153,17 +153,18 @@ func (d *draft) note(format string, args ...any) {
 	d.Ignored = append(d.Ignored, fmt.Sprintf(format, args...))
 }
 
-// ignore is for fields whose loss an operator should know of.
+// ignore is for fields that tacit ignores, as it tells the operator.
 func (d *draft) ignore(path, why string) func(field) {
 	return func(field) { d.note("%s: %s", path, why) }
 }
 
-// refuse is for fields that tacit can't honour and mustn't pass over.
+// refuse is for fields that tacit can't honour and must not ignore.
 func (d *draft) refuse(path, why string) func(field) {
 	return func(f field) { d.r.fail(f.at, "%s: %s", path, why) }
 }
 
-// defaultOnly accepts "" and "default", as Consul's community edition has them.
+// defaultOnly accepts "" and "default", the only values in Consul's community
+// edition.
 func (d *draft) defaultOnly(path string) func(field) {
 	return func(f field) {
 		if s := d.r.string(f, path); s != "" && s != "default" {

@@ -4,7 +4,7 @@ package definition
 
 import "fmt"
 
-// value is a piece of a file, HCL or JSON alike, that knows where it stands.
+// value is a value in a file, HCL or JSON, with its position.
 type value struct {
 	at     place
 	kind   kind
@@ -13,7 +13,7 @@ type value struct {
 	fields []field // in the order of the file; keys may repeat
 }
 
-// field is a key with its value. Its own place is the key's.
+// field is a key with its value. Its own position is the key's.
 type field struct {
 	key   string
 	at    place
@@ -50,5 +50,5 @@ func (p Problem) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Message)
 }
 
-// maxDepth limits nesting, far beyond what a definition needs.
+// maxDepth limits nesting; a definition needs far less.
 const maxDepth = 32

@@ -4,8 +4,6 @@ package definition
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -13,12 +11,12 @@ import (
 
 const (
 	debounce = 200 * time.Millisecond // an editor's save is several events
-	lookAt   = 5 * time.Second        // for what events don't tell: a new folder, a link's target
+	lookAt   = 5 * time.Second        // for changes without an event: a new folder, a link's target
 )
 
-// Watch calls changed after the folder changed since the last Reload, from one
-// goroutine, until ctx ends; changed is expected to Reload. Where events can't
-// be had, it only looks every five seconds.
+// Watch calls changed, which is expected to Reload, each time the folder has
+// changed since the last Reload, from one goroutine, until ctx ends. Without
+// inotify it compares the folder every five seconds instead.
 func (f *Folder) Watch(ctx context.Context, changed func()) error {
 	var events <-chan fsnotify.Event
 	var errs <-chan error
@@ -54,7 +52,7 @@ func (f *Folder) Watch(ctx context.Context, changed func()) error {
 	}
 }
 
-// arm asks for events of the folder, again in case it is another one by now.
+// arm asks for events of the folder, again because it may have been replaced.
 func (f *Folder) arm(w *fsnotify.Watcher) {
 	if w != nil {
 		_ = w.Add(f.dir) // may not exist yet
@@ -64,19 +62,5 @@ func (f *Folder) arm(w *fsnotify.Watcher) {
 func (f *Folder) changed() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return fingerprint(f.dir) != f.seen
-}
-
-// fingerprint changes when a file comes, goes, or is written.
-func fingerprint(dir string) string {
-	files, err := list(dir)
-	out := fmt.Sprint(err)
-	for _, file := range files {
-		if st, err := os.Stat(file); err == nil {
-			out += fmt.Sprintf("\n%s %d %d %v", file, st.Size(), st.ModTime().UnixNano(), st.Mode())
-		} else {
-			out += "\n" + file + " " + err.Error()
-		}
-	}
-	return out
+	return !examine(f.dir).same(f.seen)
 }

@@ -3,7 +3,7 @@
 // Package enrol is how a node gets its certificates: the enrolment of a new
 // node by token, and the renewal of node and service certificates, both one
 // request and one answer on a TLS connection to an authority's lane port. It
-// must not decide who may have what: an Office does.
+// must not decide who may have what: an Issuer does.
 package enrol
 
 import (
@@ -52,8 +52,8 @@ type Issued struct {
 	Chain []byte `json:"chain"` // PEM, leaf first
 }
 
-// Office is the authority's side. Its errors' texts reach the asking node.
-type Office interface {
+// Issuer is the authority's side. Its errors' texts reach the asking node.
+type Issuer interface {
 	Admit(ctx context.Context, ask Ask) (*Admission, error)
 	Issue(ctx context.Context, node identity.Name, spki []byte, r Renewal) (*Issued, error)
 }
@@ -67,20 +67,20 @@ type answer[T any] struct {
 }
 
 // ServeAdmission answers one enrolment on a connection with ALPN tacit-enrol/1.
-func ServeAdmission(ctx context.Context, conn net.Conn, office Office) error {
-	return serve(ctx, conn, func(ask Ask) (*Admission, error) { return office.Admit(ctx, ask) })
+func ServeAdmission(ctx context.Context, conn net.Conn, issuer Issuer) error {
+	return serve(ctx, conn, func(ask Ask) (*Admission, error) { return issuer.Admit(ctx, ask) })
 }
 
 // ServeIssue answers one renewal on a connection with ALPN tacit-issue/1. The
 // node is the one that the client's certificate names; its key is handed on,
 // since the certificate may have expired.
-func ServeIssue(ctx context.Context, conn *tls.Conn, office Office) error {
+func ServeIssue(ctx context.Context, conn *tls.Conn, issuer Issuer) error {
 	id, leaf, err := identity.PeerID(conn.ConnectionState())
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
 	return serve(ctx, conn, func(r Renewal) (*Issued, error) {
-		return office.Issue(ctx, id.Name(), leaf.RawSubjectPublicKeyInfo, r)
+		return issuer.Issue(ctx, id.Name(), leaf.RawSubjectPublicKeyInfo, r)
 	})
 }
 
@@ -98,7 +98,7 @@ func serve[Q, A any](ctx context.Context, conn net.Conn, handle func(Q) (*A, err
 	}
 	body, err := handle(ask)
 	if err == nil && body == nil {
-		err = errors.New("the office has no answer")
+		err = errors.New("the issuer has no answer")
 	}
 	out := answer[A]{Body: body}
 	if err != nil {

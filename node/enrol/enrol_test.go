@@ -81,23 +81,23 @@ func (m mesh) token(t *testing.T) (*identity.Token, string) {
 	return token, text
 }
 
-// office answers as the test says, and keeps what it was asked.
-type office struct {
+// issuer answers as the test says, and keeps what it was asked.
+type issuer struct {
 	admit func(context.Context, enrol.Ask) (*enrol.Admission, error)
 	issue func(node identity.Name, spki []byte, r enrol.Renewal) (*enrol.Issued, error)
 }
 
-func (o office) Admit(ctx context.Context, a enrol.Ask) (*enrol.Admission, error) {
+func (o issuer) Admit(ctx context.Context, a enrol.Ask) (*enrol.Admission, error) {
 	return o.admit(ctx, a)
 }
 
-func (o office) Issue(_ context.Context, node identity.Name, spki []byte, r enrol.Renewal) (*enrol.Issued, error) {
+func (o issuer) Issue(_ context.Context, node identity.Name, spki []byte, r enrol.Renewal) (*enrol.Issued, error) {
 	return o.issue(node, spki, r)
 }
 
 // listen serves one connection as a lane port does, and returns its address
 // and what the server made of it.
-func (m mesh) listen(t *testing.T, ctx context.Context, o office) (addr string, served <-chan error) {
+func (m mesh) listen(t *testing.T, ctx context.Context, o issuer) (addr string, served <-chan error) {
 	t.Helper()
 	conf := identity.ServerTLS(m.node(t, "n1"), nil)
 	return accept(t, func(raw net.Conn) error {
@@ -145,7 +145,7 @@ func TestAdmission(t *testing.T) {
 		Records: []ledger.Record{{Kind: ledger.KindRoot, Key: domain, Dot: ledger.Dot{Seq: 1}, Signer: []byte{1}, Signature: []byte{2}}},
 	}
 	var asked enrol.Ask
-	addr, served := m.listen(t, t.Context(), office{admit: func(_ context.Context, a enrol.Ask) (*enrol.Admission, error) {
+	addr, served := m.listen(t, t.Context(), issuer{admit: func(_ context.Context, a enrol.Ask) (*enrol.Admission, error) {
 		asked = a
 		return want, nil
 	}})
@@ -157,7 +157,7 @@ func TestAdmission(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if asked.Token != text || !bytes.Equal(asked.CSR, csr) {
-		t.Errorf("the office was asked %+v", asked)
+		t.Errorf("the issuer was asked %+v", asked)
 	}
 }
 
@@ -166,9 +166,9 @@ func TestIssue(t *testing.T) {
 	n2 := m.node(t, "n2")
 	for _, service := range []identity.Name{"", "db"} {
 		key, csr := newKey(t)
-		addr, served := m.listen(t, t.Context(), office{issue: func(node identity.Name, spki []byte, r enrol.Renewal) (*enrol.Issued, error) {
+		addr, served := m.listen(t, t.Context(), issuer{issue: func(node identity.Name, spki []byte, r enrol.Renewal) (*enrol.Issued, error) {
 			if node != "n2" || !bytes.Equal(spki, n2.svid.Key.Public()) || r.Service != service {
-				t.Errorf("the office was asked by %s for %q, its key %x", node, r.Service, spki)
+				t.Errorf("the issuer was asked by %s for %q, its key %x", node, r.Service, spki)
 			}
 			issue, name := m.IssueNode, node
 			if r.Service != "" {
@@ -199,11 +199,11 @@ func TestIssue(t *testing.T) {
 	}
 }
 
-// TestIssueNeedsACertificate: without one, nothing reaches the office.
+// TestIssueNeedsACertificate: without one, nothing reaches the issuer.
 func TestIssueNeedsACertificate(t *testing.T) {
 	m := newMesh(t)
-	addr, served := m.listen(t, t.Context(), office{issue: func(identity.Name, []byte, enrol.Renewal) (*enrol.Issued, error) {
-		t.Error("the office was asked")
+	addr, served := m.listen(t, t.Context(), issuer{issue: func(identity.Name, []byte, enrol.Renewal) (*enrol.Issued, error) {
+		t.Error("the issuer was asked")
 		return nil, errors.New("unexpected")
 	}})
 	conf := identity.ClientTLS(m.node(t, "n2"), identity.ALPNIssue, identity.NodeID(domain, "n1"), nil)

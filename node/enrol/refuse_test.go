@@ -28,11 +28,11 @@ func unreachable(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func TestOfficeErrorsReachTheCaller(t *testing.T) {
+func TestIssuerErrorsReachTheCaller(t *testing.T) {
 	m := newMesh(t)
 	token, text := m.token(t)
 	for name, c := range map[string]struct {
-		office error
+		issuer error
 		want   string
 	}{
 		"a plain no":     {identity.ErrTokenExpired, identity.ErrTokenExpired.Error()},
@@ -40,20 +40,20 @@ func TestOfficeErrorsReachTheCaller(t *testing.T) {
 		"no answer":      {nil, "no answer"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr, served := m.listen(t, t.Context(), office{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
-				return nil, c.office
+			addr, served := m.listen(t, t.Context(), issuer{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
+				return nil, c.issuer
 			}})
 			// a refusal is final: the second address isn't tried, or its error would be in the text
 			_, err := enrol.Enrol(t.Context(), token, enrol.Ask{Token: text}, []string{addr, unreachable(t)})
 			if !errors.Is(err, enrol.ErrRefused) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "connect") {
 				t.Errorf("the caller's error: %v", err)
 			}
-			if err := <-served; err == nil || (c.office != nil && !errors.Is(err, c.office)) {
+			if err := <-served; err == nil || (c.issuer != nil && !errors.Is(err, c.issuer)) {
 				t.Errorf("the server's error: %v", err)
 			}
 		})
 	}
-	addr, _ := m.listen(t, t.Context(), office{issue: func(identity.Name, []byte, enrol.Renewal) (*enrol.Issued, error) {
+	addr, _ := m.listen(t, t.Context(), issuer{issue: func(identity.Name, []byte, enrol.Renewal) (*enrol.Issued, error) {
 		return nil, errors.New("not granted")
 	}})
 	conf := identity.ClientTLS(m.node(t, "n2"), identity.ALPNIssue, identity.NodeID(domain, "n1"), nil)
@@ -66,7 +66,7 @@ func TestOfficeErrorsReachTheCaller(t *testing.T) {
 func TestAnotherMeshIsRefused(t *testing.T) {
 	m := newMesh(t)
 	token, text := newMesh(t).token(t) // the same names under another root
-	addr, _ := m.listen(t, t.Context(), office{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
+	addr, _ := m.listen(t, t.Context(), issuer{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
 		t.Error("the token was shown to another mesh")
 		return nil, errors.New("unexpected")
 	}})
@@ -98,8 +98,8 @@ func TestUnreachable(t *testing.T) {
 func TestUnreadableRequests(t *testing.T) {
 	m := newMesh(t)
 	token, _ := m.token(t)
-	addr, served := m.listen(t, t.Context(), office{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
-		t.Error("the office was asked")
+	addr, served := m.listen(t, t.Context(), issuer{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
+		t.Error("the issuer was asked")
 		return nil, errors.New("unexpected")
 	}})
 	_, err := enrol.Enrol(t.Context(), token, enrol.Ask{Token: strings.Repeat("x", 300<<10)}, []string{addr})
@@ -116,7 +116,7 @@ func TestRequestsThatAreNone(t *testing.T) {
 	for _, text := range []string{"GET / HTTP/1.1\r\n\r\n", `{"token":7}`, `[]`} {
 		client, server := net.Pipe()
 		served := make(chan error, 1)
-		go func() { served <- enrol.ServeAdmission(t.Context(), server, office{}) }()
+		go func() { served <- enrol.ServeAdmission(t.Context(), server, issuer{}) }()
 		if _, err := io.WriteString(client, text); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func TestServerDeadline(t *testing.T) {
 				defer func() { _ = client.Close() }()
 				go func() { _, _ = io.WriteString(client, sends) }()
 				began := time.Now()
-				err := enrol.ServeAdmission(t.Context(), server, office{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
+				err := enrol.ServeAdmission(t.Context(), server, issuer{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
 					return &enrol.Admission{}, nil
 				}})
 				if took := time.Since(began); err == nil || took > 10*time.Second {
@@ -158,7 +158,7 @@ func TestServerEndsWithItsContext(t *testing.T) {
 	client, server := net.Pipe()
 	defer func() { _ = client.Close() }()
 	served := make(chan error, 1)
-	go func() { served <- enrol.ServeAdmission(ctx, server, office{}) }()
+	go func() { served <- enrol.ServeAdmission(ctx, server, issuer{}) }()
 	cancel()
 	select {
 	case err := <-served:
@@ -187,7 +187,7 @@ func TestClientKeepsItsContext(t *testing.T) {
 			ctx, cancel := end.context(t.Context())
 			defer cancel()
 			returned := make(chan struct{})
-			addr, _ := m.listen(t, t.Context(), office{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
+			addr, _ := m.listen(t, t.Context(), issuer{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
 				if errors.Is(end.want, context.Canceled) {
 					cancel()
 				}

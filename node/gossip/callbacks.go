@@ -19,13 +19,8 @@ var (
 	_ memberlist.ConflictDelegate = callbacks{}
 )
 
-// NodeMeta is what this node tells of itself.
-func (c callbacks) NodeMeta(int) []byte {
-	if m := c.p.meta.Load(); m != nil {
-		return *m
-	}
-	return nil
-}
+// NodeMeta is empty: what a node tells of itself travels in payloads.
+func (c callbacks) NodeMeta(int) []byte { return nil }
 
 // NotifyMsg takes a broadcast, by packet or stream.
 func (c callbacks) NotifyMsg(frame []byte) {
@@ -71,7 +66,7 @@ func (c callbacks) NotifyAlive(n *memberlist.Node) error {
 // NotifyJoin hears that a node is alive, for the first time or again.
 func (c callbacks) NotifyJoin(n *memberlist.Node) { c.note(n, true) }
 
-// NotifyUpdate hears of new metadata.
+// NotifyUpdate hears of another address.
 func (c callbacks) NotifyUpdate(n *memberlist.Node) { c.note(n, true) }
 
 // NotifyLeave hears that a node is dead or has left.

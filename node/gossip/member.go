@@ -21,7 +21,6 @@ type Member struct {
 	Name  identity.Name
 	Addr  netip.AddrPort // UDP and TCP of its gossip
 	Alive bool           // false: declared dead, or left
-	Meta  []byte         // shared; must not be changed
 }
 
 const (
@@ -168,11 +167,8 @@ func memberOf(n *memberlist.Node) (Member, error) {
 	if !ok || addr.IsUnspecified() || addr.IsMulticast() || n.Port == 0 {
 		return Member{}, fmt.Errorf("member %s has no usable address", name)
 	}
-	if len(n.Meta) > MaxMeta {
-		return Member{}, ErrMetaSize
-	}
 	at := netip.AddrPortFrom(addr.Unmap(), n.Port)
-	return Member{Name: name, Addr: at, Meta: slices.Clone(n.Meta)}, nil
+	return Member{Name: name, Addr: at}, nil
 }
 
 // node is m in memberlist's terms, as a target to send to.

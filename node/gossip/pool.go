@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package gossip keeps the pool of nodes: who is alive, small metadata of each
-// node, and payloads carried to all of them. It is the only room that knows
-// memberlist. It must not read payloads, and nothing that it reports may ever
-// grant a permission: any holder of the gossip key can lie here.
+// Package gossip keeps the pool of nodes: who is alive, and payloads carried to
+// all of them. It is the only room that knows memberlist. It must not read
+// payloads, and nothing that it reports may ever grant a permission: any holder
+// of the gossip key can lie here.
 package gossip
 
 import (
@@ -26,9 +26,6 @@ import (
 // KeySize is the length of a gossip key in bytes (AES-256-GCM).
 const KeySize = 32
 
-// MaxMeta is the largest metadata of a node in bytes.
-const MaxMeta = memberlist.MetaMaxSize
-
 var (
 	// ErrClosed is returned by every call on a pool that has been closed.
 	ErrClosed = errors.New("the gossip pool is closed")
@@ -37,8 +34,6 @@ var (
 	// ErrNotAdmitted means that the other side answered nothing: it belongs to
 	// another mesh, or is no tacit gossip port.
 	ErrNotAdmitted = errors.New("the other side closed the connection: is it this mesh's gossip port?")
-	// ErrMetaSize means that the metadata is longer than MaxMeta.
-	ErrMetaSize = fmt.Errorf("node metadata must be at most %d bytes", MaxMeta)
 )
 
 // Delegate is what the pool asks of its owner. Its methods are called from
@@ -83,9 +78,6 @@ type Pool struct {
 	inbox   *inbox
 	spread  *spread
 	changed chan struct{} // capacity 1: a membership change to report
-
-	meta     atomic.Pointer[[]byte]
-	metaLock sync.Mutex // one UpdateNode at a time
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -152,8 +144,9 @@ func (p *Pool) open() error {
 	return nil
 }
 
-// listConfig is the tuning. A change reaches a small mesh within one gossip
-// interval, 10 ms on average. A node that falls silent is suspected after one
+// listConfig is the tuning. Payloads are sent at once, see spread; the gossip
+// interval only delays news of members and repeats of lost packets, and each
+// tick wakes an idle node. A node that falls silent is suspected after one
 // probe round and declared dead SuspicionMult * max(1, log10 n) * ProbeInterval
 // = 1.5 s later, or twice that while no second node confirms the suspicion, so
 // within 5 s; a live one has that long to refute.
@@ -165,7 +158,7 @@ func (p *Pool) listConfig() *memberlist.Config {
 	c.Keyring, c.GossipVerifyIncoming, c.GossipVerifyOutgoing = p.keys, true, true
 	c.RequireNodeNames = true
 	c.EnableCompression = false // signatures don't compress; one parser less
-	c.GossipInterval, c.GossipNodes = 20*time.Millisecond, 4
+	c.GossipInterval, c.GossipNodes = 100*time.Millisecond, 4
 	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
 	c.PushPullInterval = 15 * time.Second
@@ -184,28 +177,6 @@ func (p *Pool) Addr() netip.AddrPort { return p.addr }
 // Members lists every node known, this one included and dead ones too (for a
 // day), by name.
 func (p *Pool) Members() []Member { return p.table.list() }
-
-// SetMeta changes this node's metadata, at most MaxMeta bytes, and lets it
-// spread. It doesn't wait for the others.
-func (p *Pool) SetMeta(meta []byte) error {
-	if len(meta) > MaxMeta {
-		return fmt.Errorf("%w, not %d", ErrMetaSize, len(meta))
-	}
-	p.metaLock.Lock()
-	defer p.metaLock.Unlock()
-	if p.closed.Load() {
-		return ErrClosed
-	}
-	if old := p.meta.Load(); old != nil && slices.Equal(*old, meta) {
-		return nil
-	}
-	meta = slices.Clone(meta)
-	p.meta.Store(&meta)
-	// The update is queued before UpdateNode waits for its spread; the only
-	// error is the end of that wait, which nobody here needs.
-	_ = p.list.UpdateNode(time.Nanosecond)
-	return nil
-}
 
 // SetKeys makes primary the key that encrypts, and lets others still decrypt
 // (a rotation: everybody learns the new key as other, then as primary, then

@@ -32,7 +32,7 @@ const (
 
 // Families with a thing each.
 const (
-	Certificate Family = "certificate" // renewal, by service or "node"
+	Certificate Family = "certificate" // renewal, by service or "this node"
 	Excluded    Family = "exclude"     // an exclusion that a service overrides, by "port 22", "uid 7"
 	Grant       Family = "grant"       // by service
 	Held        Family = "held"        // a definition that waits for a yes, by instance id

@@ -50,8 +50,9 @@ type Records struct {
 	signing sync.Mutex      // one record is numbered, kept and sent at a time
 	unsaved []ledger.Record // guarded by signing: merged and not on disk yet
 
-	sending   sync.Mutex // guards broadcast
+	sending   sync.Mutex // guards what follows
 	broadcast func(payload []byte)
+	waiting   [][]byte // made before there was a way to send it
 }
 
 // New returns the records of a ledger that membership has filled.
@@ -60,7 +61,7 @@ func New(c Config) (*Records, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Records{conf: c, epoch: epoch, peers: revisions{byNode: map[identity.Name]Revision{}}, broadcast: func([]byte) {}}, nil
+	return &Records{conf: c, epoch: epoch, peers: revisions{byNode: map[identity.Name]Revision{}}}, nil
 }
 
 // View reads the records.
@@ -167,15 +168,22 @@ func (r *Records) send(m message) {
 		return
 	}
 	r.sending.Lock()
-	broadcast := r.broadcast
-	r.sending.Unlock()
-	broadcast(payload)
+	defer r.sending.Unlock()
+	if r.broadcast == nil {
+		r.waiting = append(r.waiting, payload)
+		return
+	}
+	r.broadcast(payload)
 }
 
-// Connect gives the way to the other members, once gossip has begun. What was
-// made before travels with the next exchange of full state.
+// Connect gives the way to the other members, once gossip has begun. broadcast
+// must not block.
 func (r *Records) Connect(broadcast func(payload []byte)) {
 	r.sending.Lock()
 	defer r.sending.Unlock()
 	r.broadcast = broadcast
+	for _, payload := range r.waiting {
+		broadcast(payload)
+	}
+	r.waiting = nil
 }

@@ -67,6 +67,22 @@ func dropSuperseded(b *bbolt.Bucket, r ledger.Record) error {
 	return nil
 }
 
+// DropRecords forgets all records and seen ranges: those of a mesh that this
+// node hasn't entered in the end.
+func (s *Store) DropRecords() error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range []string{records, seen} {
+			if err := tx.DeleteBucket([]byte(name)); err != nil {
+				return fmt.Errorf("state: bucket %s: %w", name, err)
+			}
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return fmt.Errorf("state: bucket %s: %w", name, err)
+			}
+		}
+		return nil
+	})
+}
+
 // LoadRecords returns what SaveRecords kept.
 func (s *Store) LoadRecords() ([]ledger.Record, map[identity.KeyID]ledger.Ranges, error) {
 	var recs []ledger.Record

@@ -4,6 +4,7 @@ package store_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -64,6 +65,28 @@ func TestRecordsSurvive(t *testing.T) {
 	}
 	if !reflect.DeepEqual(seen, ranges) {
 		t.Errorf("seen %v, want %v", seen, ranges)
+	}
+}
+
+// TestDropRecords: other state stays, and new records can be kept.
+func TestDropRecords(t *testing.T) {
+	s := open(t, t.TempDir())
+	ranges := map[identity.KeyID]ledger.Ranges{signer(1): ledger.Ranges{}.Add(1)}
+	err := errors.Join(s.SaveRecords([]ledger.Record{record(1, 1)}, ranges), s.Set("node", []byte("n1")), s.DropRecords())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if recs, seen := load(t, s); len(recs)+len(seen) != 0 {
+		t.Errorf("kept %v, %v", recs, seen)
+	}
+	if name, err := s.Get("node"); err != nil || string(name) != "n1" {
+		t.Errorf("node is %q, %v", name, err)
+	}
+	if err := s.SaveRecords([]ledger.Record{record(2, 7)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if recs, _ := load(t, s); dots(recs) != "2/7" {
+		t.Errorf("kept %s", dots(recs))
 	}
 }
 

@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// aside is the cgroup of a child of the daemon by its process number: neither
-// the daemon's, which is exempt, nor that of a unit, which ends with the unit.
+// aside is the cgroup of a child of the daemon with that process number. The
+// child must not be in the daemon's own cgroup, which is exempt, nor in that of
+// a unit, which ends with the unit.
 func (t Tree) aside(daemon int) string {
 	return filepath.Join(t.own(), "confirm."+strconv.Itoa(daemon))
 }
@@ -24,13 +25,13 @@ func (t Tree) aside(daemon int) string {
 func (t Tree) MakeAside(daemon int) (*os.File, error) {
 	dir := t.aside(daemon)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("a cgroup for a child: %w", err)
+		return nil, fmt.Errorf("make a cgroup for a child: %w", err)
 	}
 	return os.Open(dir)
 }
 
-// LeaveAside moves this process from such a cgroup back to where the daemon
-// came from, and removes the cgroup.
+// LeaveAside moves this process from such a cgroup to back, where the daemon
+// was started, and removes the cgroup.
 func (t Tree) LeaveAside(back string) error {
 	dir, err := Own()
 	if err != nil {
@@ -43,14 +44,13 @@ func (t Tree) LeaveAside(back string) error {
 		return nil
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("a child's cgroup: %w", err)
+		return fmt.Errorf("remove a child's cgroup: %w", err)
 	}
-	_ = os.Remove(t.own()) // where nothing else is in it any more
+	_ = os.Remove(t.own()) // fails where something else is in it
 	return nil
 }
 
-// leave moves this process back to where it came from, or to the hooked root
-// where that is no more.
+// leave moves this process to back, or to the hooked root where back is gone.
 func (t Tree) leave(back string) error {
 	if enter(back, os.Getpid()) == nil {
 		return nil

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package workload knows cgroups: the v2 tree, the daemon's own leaf, the
-// cgroup that is a service's workload, and how a process gets into it. It must
-// not know policy, numbers or the kernel maps.
+// Package workload finds the cgroups of workloads in the cgroup v2 tree, watches
+// for new ones, and moves processes into the cgroups that are tacit's own. It
+// must not know policy, service numbers or kernel maps.
 package workload
 
 import (
@@ -16,11 +16,11 @@ import (
 	"syscall"
 )
 
-// ErrNoTree: the host has no cgroup v2 tree.
+// ErrNoTree says that the host has no cgroup v2 tree.
 var ErrNoTree = errors.New("no cgroup v2 tree is mounted: mount one (mount -t cgroup2 none /sys/fs/cgroup) or boot with systemd.unified_cgroup_hierarchy=1")
 
-// Root returns where the cgroup v2 tree hangs, from the mount table (it may be
-// /sys/fs/cgroup or, on hybrid hosts, /sys/fs/cgroup/unified).
+// Root returns the mount point of the cgroup v2 tree: /sys/fs/cgroup or, on
+// hybrid hosts, /sys/fs/cgroup/unified.
 func Root() (string, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -37,8 +37,8 @@ func Root() (string, error) {
 	return "", ErrNoTree
 }
 
-// ID returns a cgroup's number, which is its directory's inode on 64-bit
-// kernels (kernfs) and what bpf_get_current_cgroup_id returns.
+// ID returns a cgroup's id: the inode of its directory (kernfs, on 64-bit
+// kernels), which is also what bpf_get_current_cgroup_id returns.
 func ID(path string) (uint64, error) {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -51,7 +51,7 @@ func ID(path string) (uint64, error) {
 	return sys.Ino, nil
 }
 
-// Check says whether path is a directory of a cgroup v2 tree.
+// Check returns an error unless path is a directory of a cgroup v2 tree.
 func Check(path string) error {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(path, &fs); err != nil {

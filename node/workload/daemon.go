@@ -9,17 +9,18 @@ import (
 	"path/filepath"
 )
 
-// ProbePath is the cgroup of the daemon's own probe: a program like any other.
+// ProbePath is the cgroup of the daemon's own probe, which is treated like any
+// other program.
 func (t Tree) ProbePath() string { return filepath.Join(t.own(), "probe") }
 
 // Daemon is the state of the daemon's leaf.
 type Daemon struct {
 	ID     uint64 // 0: there is none
 	Inside bool   // this process is in it
-	Others []int  // processes that are in it as well, besides this one's children
+	Others []int  // other processes in it, without this process's children
 }
 
-// Daemon looks at the leaf. Without a root it has nothing to look at: error.
+// Daemon examines the leaf. Errors: the hooked root is in no cgroup v2 tree.
 func (t Tree) Daemon() (Daemon, error) {
 	if err := Check(t.root); err != nil {
 		return Daemon{}, err
@@ -44,7 +45,7 @@ func (t Tree) Daemon() (Daemon, error) {
 	return d, nil
 }
 
-// childOf says whether pid was started by parent; what has ended by now was.
+// childOf reports whether parent started pid, or pid has ended.
 func childOf(pid, parent int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -52,7 +53,7 @@ func childOf(pid, parent int) bool {
 	}
 	var state byte
 	var up int
-	after := text[bytes.LastIndexByte(text, ')')+1:] // the name before it can hold anything
+	after := text[bytes.LastIndexByte(text, ')')+1:] // the name before it may contain anything
 	_, err = fmt.Sscanf(string(after), " %c %d", &state, &up)
 	return err == nil && up == parent
 }

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespaces is where ip-netns(8) keeps named network namespaces.
+// namespaces is the directory of ip-netns(8).
 const namespaces = "/run/netns"
 
-// NamespacePath is where a network namespace is found: name is one of
-// ip-netns(8), or an absolute path.
+// NamespacePath is the file of a network namespace. name is a name of
+// ip-netns(8) or an absolute path.
 func NamespacePath(name string) string {
 	if filepath.IsAbs(name) {
 		return name
@@ -22,8 +22,8 @@ func NamespacePath(name string) string {
 	return filepath.Join(namespaces, filepath.Clean("/"+name))
 }
 
-// Namespace returns the number by which the kernel knows the network namespace
-// for as long as it runs (SO_NETNS_COOKIE, which bpf_get_netns_cookie returns).
+// Namespace returns the cookie of a network namespace (SO_NETNS_COOKIE, also
+// bpf_get_netns_cookie), which no other namespace has until the next boot.
 func Namespace(name string) (cookie uint64, err error) {
 	path := NamespacePath(name)
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -57,8 +57,8 @@ func cookieOf(namespace int) (uint64, error) {
 	return unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 }
 
-// Init returns the cgroup of process 1, which makes the sockets of socket
-// activation; 0 when it is in no cgroup v2.
+// Init returns the id of the cgroup of process 1, which makes the sockets of
+// socket activation; 0 when it is in no cgroup v2.
 func Init() uint64 {
 	path, err := cgroupOf(1)
 	if err != nil {

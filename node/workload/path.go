@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handleKernfs is the kind of file handle that a cgroup's number is (FILEID_KERNFS, linux/exportfs.h).
+// handleKernfs is the type of a file handle that holds a cgroup's id (FILEID_KERNFS, linux/exportfs.h).
 const handleKernfs = 0xfe
 
-// PathOf returns the directory of the cgroup with that number, in the tree that root belongs to. Needs
+// PathOf returns the directory of the cgroup with that id, in the tree that root belongs to. It needs
 // CAP_DAC_READ_SEARCH.
 func PathOf(root string, id uint64) (string, error) {
 	dir, err := os.Open(root)

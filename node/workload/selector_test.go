@@ -56,9 +56,19 @@ func hostTree(t *testing.T, root string) {
 	}
 }
 
-func TestPaths(t *testing.T) {
+// paths are those of the cgroups that a scan finds for a selector.
+func paths(s *workload.Scan, service identity.Name, sel workload.Selector) []string {
+	var out []string
+	for _, c := range s.Cgroups(service, sel) {
+		out = append(out, c.Path)
+	}
+	return out
+}
+
+func TestCgroups(t *testing.T) {
 	tree, root := newRoot(t)
 	hostTree(t, root)
+	scan := tree.Scan(true)
 	type sel = workload.Selector
 	for name, c := range map[string]struct {
 		service identity.Name
@@ -105,20 +115,21 @@ func TestPaths(t *testing.T) {
 			if c.want != "" {
 				want = []string{filepath.Join(root, c.want)}
 			}
-			if got := tree.Paths(c.service, c.sel); !slices.Equal(got, want) {
+			if got := paths(scan, c.service, c.sel); !slices.Equal(got, want) {
 				t.Errorf("%v, want %v", got, want)
 			}
 		})
 	}
 }
 
-// TestPathsOfRun: what `tacit run` made counts beside every selector.
-func TestPathsOfRun(t *testing.T) {
+// TestCgroupsOfRun: what `tacit run` made counts beside every selector.
+func TestCgroupsOfRun(t *testing.T) {
 	tree, root := newRoot(t)
 	hostTree(t, root)
 	if _, err := tree.ServiceCgroup("web"); err != nil {
 		t.Fatal(err)
 	}
+	scan := tree.Scan(false)
 	run, unit := tree.ServicePath("web"), filepath.Join(root, "system.slice/web.service")
 	for _, c := range []struct {
 		sel  workload.Selector
@@ -130,11 +141,11 @@ func TestPathsOfRun(t *testing.T) {
 		{workload.Selector{Cgroup: "none"}, []string{run}},
 		{workload.Selector{Cgroup: "tacit/services/web"}, []string{run}},
 	} {
-		if got := tree.Paths("web", c.sel); !slices.Equal(got, c.want) {
+		if got := paths(scan, "web", c.sel); !slices.Equal(got, c.want) {
 			t.Errorf("%+v: %v, want %v", c.sel, got, c.want)
 		}
 	}
-	if got := tree.Paths("other", workload.Selector{Cgroup: "tacit/services/web"}); got != nil {
+	if got := paths(scan, "other", workload.Selector{Cgroup: "tacit/services/web"}); got != nil {
 		t.Errorf("another service claims web's: %v", got)
 	}
 }

@@ -15,12 +15,12 @@ import (
 	"tacit/identity"
 )
 
-// Tree is what tacit makes below the hooked root: tacit/daemon for itself and
-// tacit/services/NAME for the workloads started by `tacit run`.
+// Tree is the cgroup tree below the hooked root. tacit makes cgroups of its own
+// in it: tacit/daemon for itself, tacit/services/NAME for `tacit run NAME`.
 type Tree struct{ root string }
 
-// NewTree checks that root lies in a cgroup v2 tree. However root is written,
-// Tree.Root has one form: absolute and clean.
+// NewTree checks that root is in a cgroup v2 tree. Tree.Root is absolute and
+// clean, however root is written.
 func NewTree(root string) (Tree, error) {
 	if err := Check(root); err != nil {
 		return Tree{}, err
@@ -32,12 +32,12 @@ func NewTree(root string) (Tree, error) {
 	return Tree{path}, nil
 }
 
-// Depth is how far the hooked root lies below the tree's own root.
+// Depth is how many levels the hooked root lies below the tree's own root.
 func (t Tree) Depth() uint32 {
 	top, err := Root()
 	rel, ok := strings.CutPrefix(t.root, top)
 	if err != nil || !ok {
-		return 0 // from the top: deeper look-ups, no missed level
+		return 0 // the hooks then look up more levels than needed
 	}
 	return uint32(len(strings.FieldsFunc(rel, func(r rune) bool { return r == '/' })))
 }
@@ -45,19 +45,20 @@ func (t Tree) Depth() uint32 {
 // Root is the hooked root.
 func (t Tree) Root() string { return t.root }
 
-func (t Tree) own() string    { return filepath.Join(t.root, "tacit") }
-func (t Tree) daemon() string { return filepath.Join(t.own(), "daemon") }
+func (t Tree) own() string      { return filepath.Join(t.root, "tacit") }
+func (t Tree) daemon() string   { return filepath.Join(t.own(), "daemon") }
+func (t Tree) services() string { return filepath.Join(t.own(), "services") }
 func (t Tree) service(name identity.Name) string {
-	return filepath.Join(t.own(), "services", string(name))
+	return filepath.Join(t.services(), string(name))
 }
 
-// EnterDaemon moves this process into its own leaf, which exempts its sockets,
-// and returns the leaf's id. It must come before any socket is opened, and it
-// refuses when another process is in there: that one would be exempt as well.
+// EnterDaemon moves this process into the daemon's leaf, which exempts its
+// sockets, and returns the leaf's id. Call it before opening any socket. It
+// refuses where another process is in the leaf, which would be exempt as well.
 func (t Tree) EnterDaemon() (uint64, error) {
 	leaf := t.daemon()
 	if err := os.MkdirAll(leaf, 0o755); err != nil {
-		return 0, fmt.Errorf("the daemon's cgroup: %w", err)
+		return 0, fmt.Errorf("make the daemon's cgroup: %w", err)
 	}
 	others, err := procs(leaf)
 	if err != nil {
@@ -76,22 +77,22 @@ func (t Tree) EnterDaemon() (uint64, error) {
 
 // Daemons are the processes in the daemon's leaf now.
 func (t Tree) Daemons() []int {
-	pids, _ := procs(t.daemon()) // no leaf, no daemon
+	pids, _ := procs(t.daemon()) // without a leaf there is no daemon
 	return pids
 }
 
 // DaemonID is the id of the daemon's leaf.
 func (t Tree) DaemonID() (uint64, error) { return ID(t.daemon()) }
 
-// LeaveDaemon undoes EnterDaemon where the start failed: the process goes back
-// to the cgroup it came from, and the leaf goes.
+// LeaveDaemon undoes EnterDaemon after a failed start: it moves this process to
+// back, the cgroup that it came from, and removes the leaf.
 func (t Tree) LeaveDaemon(back string) error {
 	if err := t.leave(back); err != nil {
 		return err
 	}
 	for _, dir := range []string{t.daemon(), filepath.Dir(t.daemon())} {
 		if err := os.Remove(dir); err != nil {
-			return nil // others are in there: theirs
+			return nil // in use by others
 		}
 	}
 	return nil
@@ -123,16 +124,17 @@ func (t Tree) ServicePath(name identity.Name) string { return t.service(name) }
 // ServiceCgroup makes the cgroup for `tacit run NAME` and returns its id.
 func (t Tree) ServiceCgroup(name identity.Name) (uint64, error) {
 	if err := os.MkdirAll(t.service(name), 0o755); err != nil {
-		return 0, fmt.Errorf("the workload's cgroup: %w", err)
+		return 0, fmt.Errorf("make the workload's cgroup: %w", err)
 	}
 	return ID(t.service(name))
 }
 
-// Admit moves the process behind pidfd into the service's cgroup; a pidfd
-// below 0 is none. A pidfd doesn't reserve its process's number, so the process
-// must live before and after the move: then the number meant it all the while.
+// Admit moves the process pid into the service's cgroup. pidfd refers to the
+// same process; below 0 there is none. A pidfd doesn't keep the process number
+// from being reused, so the process must be alive both before and after the
+// move: then no other process had the number in between.
 func (t Tree) Admit(name identity.Name, pid, pidfd int) error {
-	if pid <= 0 { // the kernel would take 0 for the daemon itself
+	if pid <= 0 { // the kernel would move the daemon itself for 0
 		return fmt.Errorf("process %d can't be moved: the daemon doesn't see it; start it in the daemon's process namespace", pid)
 	}
 	if err := alive(pid, pidfd); err != nil {
@@ -157,8 +159,8 @@ func alive(pid, pidfd int) error {
 	return nil
 }
 
-// expel takes out what may be another process by now. Where that one came from
-// isn't known; tacit/ itself is nobody's workload.
+// expel moves a process that may not be the intended one out of the workload.
+// Its former cgroup isn't known; tacit/ itself belongs to no workload.
 func (t Tree) expel(pid int) error {
 	err := enter(t.own(), pid)
 	if errors.Is(err, unix.ESRCH) {
@@ -170,13 +172,12 @@ func (t Tree) expel(pid int) error {
 // RemoveService removes the service's cgroup where no process is left in it.
 func (t Tree) RemoveService(name identity.Name) error {
 	if err := os.Remove(t.service(name)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("the workload's cgroup: %w", err)
+		return fmt.Errorf("remove the workload's cgroup: %w", err)
 	}
 	return nil
 }
 
-// Remove removes everything below tacit/ that is empty; processes that still
-// run keep their cgroup.
+// Remove removes the cgroups below tacit/ that have no process in them.
 func (t Tree) Remove() error {
 	var dirs []string
 	err := filepath.WalkDir(t.own(), func(path string, d fs.DirEntry, err error) error {
@@ -194,49 +195,4 @@ func (t Tree) Remove() error {
 		}
 	}
 	return nil
-}
-
-// Within says whether the cgroup of that id is path or lies below it.
-func Within(path string, id uint64) bool {
-	found := false
-	_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return nil
-		}
-		if got, err := ID(p); err == nil && got == id {
-			found = true
-			return filepath.SkipAll
-		}
-		return nil
-	})
-	return found
-}
-
-// verdict is what a search makes of one directory.
-type verdict int
-
-const (
-	pass    verdict = iota // neither this one nor what is below
-	descend                // perhaps one below
-	take                   // this one
-)
-
-// find returns the first directory, in path order and at most six levels below root, that judge takes.
-func find(root string, judge func(path string) verdict) (string, bool) {
-	found := ""
-	_ = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() || p == root {
-			return nil
-		}
-		v := judge(p)
-		switch {
-		case v == take:
-			found = p
-			return filepath.SkipAll
-		case v == pass, strings.Count(strings.TrimPrefix(p, root), "/") >= 6:
-			return fs.SkipDir
-		}
-		return nil
-	})
-	return found, found != ""
 }

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Users returns the users, real and effective, of the processes in a cgroup
-// and below it, sorted. Processes that end meanwhile don't count.
+// Users returns the real and effective user ids of the processes in a cgroup
+// and below it, sorted.
 func Users(path string) []uint32 {
 	var out []uint32
 	_ = filepath.WalkDir(path, func(dir string, d fs.DirEntry, err error) error {

@@ -4,79 +4,112 @@ package workload
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
+	"sync"
 
-	"github.com/fsnotify/fsnotify"
-
-	"tacit/identity"
+	"golang.org/x/sys/unix"
 )
 
-// Watch says on changed that a cgroup was made where one of a workload could
-// be: in the folders that come from places, each list of which replaces the one
-// before. It never blocks on changed, so give it room for one. Where events
-// can't be had it does nothing: the daemon looks by itself twice a second.
-func Watch(ctx context.Context, places <-chan []string, changed chan<- struct{}) {
-	w, err := fsnotify.NewWatcher()
+// Watcher waits for cgroups that are made, removed or given to another owner
+// in the directories that it follows.
+//
+// It reads inotify(7) itself: fsnotify asks for every write to a cgroup's
+// files as well, and would wake an idle host.
+type Watcher struct {
+	events *os.File
+	fd     int // of events; don't use it once closed
+
+	mu     sync.Mutex
+	closed bool
+	watch  map[Cgroup]int // watch descriptors
+}
+
+const cgroupEvents = unix.IN_CREATE | unix.IN_DELETE | unix.IN_ATTRIB
+
+// NewWatcher returns a Watcher that follows nothing yet. Run closes it.
+func NewWatcher() (*Watcher, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		<-ctx.Done()
-		return
+		return nil, fmt.Errorf("watch cgroups (fs.inotify.max_user_instances?): %w", err)
 	}
-	defer w.Close()
+	return &Watcher{events: os.NewFile(uintptr(fd), "inotify"), fd: fd, watch: map[Cgroup]int{}}, nil
+}
+
+// Run calls changed after each event until ctx ends, then closes the Watcher.
+// The event may be about any directory that was followed, and none is lost:
+// where the kernel has dropped some, changed is called too.
+func (w *Watcher) Run(ctx context.Context, changed func()) error {
+	defer w.close()
+	defer context.AfterFunc(ctx, w.close)() // ends the read
+	buffer := make([]byte, 16<<10)          // many events at once
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case dirs := <-places:
-			follow(w, dirs)
-		case e := <-w.Events:
-			if !e.Has(fsnotify.Create) {
+		n, err := w.events.Read(buffer)
+		if ctx.Err() != nil || errors.Is(err, os.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("watch cgroups: %w", err)
+		}
+		if relevant(buffer[:n]) {
+			changed()
+		}
+	}
+}
+
+func (w *Watcher) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	_ = w.events.Close()
+}
+
+// relevant reports whether one of the events is more than the end of a watch
+// (struct inotify_event: wd, mask, cookie, len, then len bytes of name).
+func relevant(events []byte) bool {
+	for len(events) >= unix.SizeofInotifyEvent {
+		mask, name := binary.NativeEndian.Uint32(events[4:]), binary.NativeEndian.Uint32(events[12:])
+		if mask&(cgroupEvents|unix.IN_Q_OVERFLOW) != 0 {
+			return true
+		}
+		events = events[min(len(events), unix.SizeofInotifyEvent+int(name)):]
+	}
+	return false
+}
+
+// Follow replaces the directories that are followed. It reports whether some
+// weren't followed before: what was made in those meanwhile has no event, so
+// scan again. The error says that some can't be followed.
+func (w *Watcher) Follow(dirs []Cgroup) (added bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false, os.ErrClosed
+	}
+	now, used := make(map[Cgroup]int, len(dirs)), make(map[int]bool, len(dirs))
+	for _, dir := range dirs {
+		wd, known := w.watch[dir]
+		if !known {
+			var bad error
+			wd, bad = unix.InotifyAddWatch(w.fd, dir.Path, cgroupEvents|unix.IN_ONLYDIR)
+			if errors.Is(bad, unix.ENOENT) {
+				continue // removed meanwhile
+			}
+			if bad != nil {
+				err = fmt.Errorf("watch cgroup %s (fs.inotify.max_user_watches?): %w", dir.Path, bad)
 				continue
 			}
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-		case <-w.Errors: // events were lost: the next look finds what came
+			added = true
+		}
+		now[dir], used[wd] = wd, true
+	}
+	for _, wd := range w.watch {
+		if !used[wd] { // two directories share one where a cgroup was replaced just before it was followed
+			_, _ = unix.InotifyRmWatch(w.fd, uint32(wd)) // a removed directory has taken its watch along
 		}
 	}
-}
-
-func follow(w *fsnotify.Watcher, dirs []string) {
-	for _, old := range w.WatchList() {
-		if !slices.Contains(dirs, old) {
-			_ = w.Remove(old)
-		}
-	}
-	for _, dir := range dirs {
-		_ = w.Add(dir) // it may be gone by now
-	}
-}
-
-// Places are the folders in which a cgroup for the selector would be made.
-func (t Tree) Places(name identity.Name, s Selector) []string {
-	own := filepath.Dir(t.service(name))
-	switch {
-	case s.Cgroup != "":
-		return existing(t.root, own, filepath.Dir(t.absolute(s.Cgroup)))
-	case s.Container != "":
-		return existing(t.root, own, filepath.Join(t.root, "system.slice"), filepath.Join(t.root, "machine.slice"), filepath.Join(t.root, "docker"))
-	}
-	return existing(t.root, own, filepath.Join(t.root, "system.slice"))
-}
-
-// existing are the folders that are there, and for the others the nearest one
-// above, down to root.
-func existing(root string, dirs ...string) []string {
-	var out []string
-	for _, dir := range dirs {
-		for !isDir(dir) && len(dir) > len(root) {
-			dir = filepath.Dir(dir)
-		}
-		if _, err := os.Stat(dir); err == nil && !slices.Contains(out, dir) {
-			out = append(out, dir)
-		}
-	}
-	return out
+	w.watch = now
+	return added, err
 }

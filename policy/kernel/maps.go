@@ -70,20 +70,20 @@ func one(done bool) int {
 }
 
 type maps struct {
-	workloads  mirror[uint64, uint32]
-	namespaces mirror[uint64, uint32]
-	users      mirror[uint32, uint32]
-	interfaces mirror[uint32, uint32]
-	intentions mirror[bpf.Pair, bool]
-	ports      mirror[bpf.PortKey, bpf.Port]
-	guards     mirror[uint16, bpf.Guard]
-	remotes    mirror[netip.AddrPort, uint32]
-	upstreams  mirror[bpf.UpstreamKey, bpf.Upstream]
-	locals     mirror[netip.Addr, uint32]
-	exempt     mirror[uint16, uint32]
-	nets       mirror[netip.Prefix, uint32]
-	spared     mirror[netip.AddrPort, uint32]
-	names      mirror[string, uint32]
+	workloads   mirror[uint64, uint32]
+	namespaces  mirror[uint64, uint32]
+	users       mirror[uint32, uint32]
+	interfaces  mirror[uint32, uint32]
+	intentions  mirror[bpf.Pair, bool]
+	ports       mirror[bpf.PortKey, bpf.Port]
+	guards      mirror[uint16, bpf.Guard]
+	remotes     mirror[netip.AddrPort, uint32]
+	upstreams   mirror[bpf.UpstreamKey, bpf.Upstream]
+	locals      mirror[netip.Addr, uint32]
+	exempt      mirror[uint16, uint32]
+	nets        mirror[netip.Prefix, uint32]
+	exemptPeers mirror[netip.AddrPort, uint32]
+	names       mirror[string, uint32]
 }
 
 func readMaps(o *bpf.Objects) (maps, error) {
@@ -92,7 +92,7 @@ func readMaps(o *bpf.Objects) (maps, error) {
 		workloads: read(o.Workloads(), &err), intentions: read(o.Intentions(), &err), ports: read(o.Ports(), &err),
 		guards: read(o.Guards(), &err), remotes: read(o.Remotes(), &err), upstreams: read(o.Upstreams(), &err),
 		locals: read(o.Locals(), &err), namespaces: read(o.Namespaces(), &err), users: read(o.Users(), &err), interfaces: read(o.Interfaces(), &err),
-		exempt: read(o.ExemptPorts(), &err), nets: read(o.ExemptNets(), &err), spared: read(o.Spared(), &err), names: read(o.Names(), &err),
+		exempt: read(o.ExemptPorts(), &err), nets: read(o.ExemptNets(), &err), exemptPeers: read(o.ExemptPeers(), &err), names: read(o.Names(), &err),
 	}
 	return m, err
 }
@@ -132,7 +132,7 @@ func (m maps) apply(want contents, intentions bool) (int, error) {
 	do(replace(m.remotes, want.remotes))
 	do(replace(m.names, want.names))
 	if intentions {
-		do(m.judge(want.intentions))
+		do(m.closeFirst(want.intentions))
 	}
 	do(m.workloads.become(want.workloads))
 	do(m.namespaces.become(want.namespaces))
@@ -140,16 +140,16 @@ func (m maps) apply(want contents, intentions bool) (int, error) {
 	do(m.interfaces.become(want.interfaces))
 	do(m.exempt.become(want.exempt))
 	do(m.nets.become(want.nets))
-	do(m.spared.become(want.spared))
+	do(m.exemptPeers.become(want.exemptPeers))
 	do(replace(m.ports, want.ports))
 	do(replace(m.upstreams, want.upstreams))
 	return total, errors.Join(errs...)
 }
 
-// judge makes the intentions equal to want: denies, removed allows, allows,
+// closeFirst makes the intentions equal to want: denies, removed allows, allows,
 // removed denies. Where the map is too small, allows make room for denies, and
 // nothing more is allowed.
-func (m maps) judge(want map[bpf.Pair]bool) (int, error) {
+func (m maps) closeFirst(want map[bpf.Pair]bool) (int, error) {
 	denied, err := m.intentions.write(want, denies)
 	removed, err2 := m.intentions.remove(want, allows)
 	total, failed := denied+removed, err2

@@ -23,9 +23,10 @@ type State struct {
 	Upstreams []Upstream   // explicit upstreams
 	Locals    []netip.Addr // this node's own addresses, besides loopback
 	Exempt    Exempt
-	Spared    []netip.AddrPort // peers whose plain connections outlive the guard of their port
-	Domains   []string         // no query leaves the host for them and what is below ...
-	Hosts     []string         // ... nor for these very names
+	// ExemptPeers are the remote ends of plain connections that outlive the guard of their port.
+	ExemptPeers []netip.AddrPort
+	Domains     []string // no query leaves the host for them and what is below ...
+	Hosts       []string // ... nor for these very names
 }
 
 // Workloads say who is which service, in order of precedence.
@@ -80,20 +81,20 @@ type Upstream struct {
 
 // contents are a State in numbers.
 type contents struct {
-	workloads  map[uint64]uint32
-	namespaces map[uint64]uint32
-	users      map[uint32]uint32
-	interfaces map[uint32]uint32
-	intentions map[bpf.Pair]bool
-	ports      map[bpf.PortKey]bpf.Port
-	guards     map[uint16]bpf.Guard
-	remotes    map[netip.AddrPort]uint32
-	upstreams  map[bpf.UpstreamKey]bpf.Upstream
-	locals     map[netip.Addr]uint32
-	exempt     map[uint16]uint32
-	nets       map[netip.Prefix]uint32
-	spared     map[netip.AddrPort]uint32
-	names      map[string]uint32
+	workloads   map[uint64]uint32
+	namespaces  map[uint64]uint32
+	users       map[uint32]uint32
+	interfaces  map[uint32]uint32
+	intentions  map[bpf.Pair]bool
+	ports       map[bpf.PortKey]bpf.Port
+	guards      map[uint16]bpf.Guard
+	remotes     map[netip.AddrPort]uint32
+	upstreams   map[bpf.UpstreamKey]bpf.Upstream
+	locals      map[netip.Addr]uint32
+	exempt      map[uint16]uint32
+	nets        map[netip.Prefix]uint32
+	exemptPeers map[netip.AddrPort]uint32
+	names       map[string]uint32
 }
 
 // compile gives names their numbers. A name without a number is left out,
@@ -103,7 +104,7 @@ func (k *Kernel) compile(s State) (c contents, err error) {
 		workloads: numbered(k, s.Workloads.Cgroups, s.Exempt.Cgroups), namespaces: numbered(k, s.Workloads.Namespaces, nil),
 		users: numbered(k, s.Workloads.Users, s.Exempt.Users), interfaces: numbered(k, s.Workloads.Interfaces, nil), ports: k.ports(s.Endpoints), guards: map[uint16]bpf.Guard{},
 		remotes: map[netip.AddrPort]uint32{}, upstreams: map[bpf.UpstreamKey]bpf.Upstream{}, locals: set(s.Locals, netip.Addr.Unmap),
-		exempt: set(s.Exempt.Ports, same), nets: set(s.Exempt.Nets, netip.Prefix.Masked), spared: set(s.Spared, same), names: names(s),
+		exempt: set(s.Exempt.Ports, same), nets: set(s.Exempt.Nets, netip.Prefix.Masked), exemptPeers: set(s.ExemptPeers, same), names: names(s),
 	}
 	if k.table != s.Table {
 		c.intentions, err = k.intentions(append(s.Table.List(), s.Own...))

@@ -31,7 +31,7 @@ func (k *Kernel) Verify() (changed []string, err error) {
 	look("namespaces", reread(&m.namespaces))
 	look("ports", reread(&m.ports))
 	look("remotes", reread(&m.remotes))
-	look("spared", reread(&m.spared))
+	look("exempt_peers", reread(&m.exemptPeers))
 	look("upstreams", reread(&m.upstreams))
 	look("users", reread(&m.users))
 	look("workloads", reread(&m.workloads))

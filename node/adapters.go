@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"tacit/identity"
+	"tacit/node/api"
+	"tacit/node/records"
+	"tacit/policy/kernel"
+	"tacit/policy/ledger"
+)
+
+// What follows connects parts: each function asks one and tells another.
+
+// nudge has the loop look at what has changed.
+func (n *Node) nudge() { n.loop.Nudge() }
+
+// changed is told by the datapath.
+func (n *Node) changed(sweep bool) {
+	if sweep {
+		n.loop.Judge()
+		return
+	}
+	n.loop.Nudge()
+}
+
+// moved is told when the daemon's cgroup was made anew.
+func (n *Node) moved() { n.probe.Moved() }
+
+// search are the suffixes of resolv.conf.
+func (n *Node) search() []string { return n.datapath.Search() }
+
+// alive says which members answer now.
+func (n *Node) alive() map[identity.Name]bool {
+	up := map[identity.Name]bool{}
+	for _, m := range n.pool.Members() {
+		up[m.Name] = m.Alive
+	}
+	return up
+}
+
+// seeds are the gossip addresses of the members known from records, and those
+// of --join.
+func (n *Node) seeds() []string {
+	var out []string
+	for _, m := range n.records.View().Members() {
+		if host, ok := n.records.View().Node(m.Node); ok && m.Node != n.cfg.Name {
+			out = append(out, net.JoinHostPort(host.Address, strconv.Itoa(int(host.GossipPort))))
+		}
+	}
+	for _, addr := range n.cfg.Join {
+		if host, _, err := net.SplitHostPort(addr); err == nil {
+			addr = host
+		}
+		out = append(out, net.JoinHostPort(addr, strconv.Itoa(int(n.cfg.GossipPort))))
+	}
+	return out
+}
+
+// refused logs and remembers a refusal that the hooks made.
+func (n *Node) refused(e kernel.Event) {
+	if n.probe.Saw(e) {
+		return
+	}
+	n.journal.Refused(e)
+	n.log.Info("connection refused", "source", orNobody(e.Source), "destination", e.Destination,
+		"reason", e.Reason, "target", e.Target, "pid", e.PID, "program", e.Comm)
+}
+
+func orNobody(name identity.Name) identity.Name {
+	if name == "" {
+		return "nobody"
+	}
+	return name
+}
+
+// virtual returns a service's virtual addresses; invalid ones when its number
+// can't be kept or the range is used up.
+func (n *Node) virtual(name identity.Name) (v4, v6 netip.Addr) {
+	number := n.numbers.Number(name)
+	if number == 0 {
+		return netip.Addr{}, netip.Addr{}
+	}
+	if n.ipv6 {
+		v6 = kernel.Virtual6(n.cfg.Range6, number)
+	}
+	return kernel.Virtual4(n.cfg.Range4, number), v6
+}
+
+// zone answers names from the catalog.
+type zone struct{ n *Node }
+
+// Lookup returns the virtual addresses of a service that can be called.
+func (z zone) Lookup(name identity.Name) (v4, v6 netip.Addr, port uint16, ok bool) {
+	if v4, v6, ok := z.n.probe.Lookup(name); ok {
+		return v4, v6, 0, true
+	}
+	cat := z.n.loop.Catalog()
+	if !cat.Known(name) {
+		return netip.Addr{}, netip.Addr{}, 0, false
+	}
+	v4, v6 = z.n.virtual(name)
+	return v4, v6, cat.DefaultPort(name), v4.IsValid()
+}
+
+// Service says which service a name means, and why.
+func (z zone) Service(name string) (identity.Name, string) { return z.n.names.Service(name) }
+
+// Virtual returns a service's virtual addresses.
+func (z zone) Virtual(name identity.Name) (v4, v6 netip.Addr) { return z.n.virtual(name) }
+
+// signer signs on behalf of this node.
+type signer struct{ n *Node }
+
+// GrantOwn is nil when this node may run the service. A node with an operator
+// key grants itself what root has defined on it. Errors: *api.Error with the
+// reason grant.
+func (s signer) GrantOwn(service identity.Name) error {
+	n := s.n
+	if n.records.View().Granted(n.cfg.Name, service) {
+		return nil
+	}
+	if n.member.Operator == nil {
+		return s.notGranted(service)
+	}
+	if err := s.Grant(n.cfg.Name, service, false); err != nil {
+		return err
+	}
+	n.log.Info("granted to this node with its operator key", "service", service)
+	return nil
+}
+
+func (s signer) notGranted(service identity.Name) error {
+	e := &api.Error{Code: api.CodeRefused, Reason: "grant",
+		Message: fmt.Sprintf("service %s is not granted to node %s", service, s.n.cfg.Name),
+		Hint:    fmt.Sprintf("on a node with an operator key: tacit node grant %s --service %s", s.n.cfg.Name, service)}
+	for _, o := range s.n.records.View().Operators() {
+		e.Nodes = append(e.Nodes, string(o.Node))
+	}
+	return e
+}
+
+// Grant signs with the operator key that a node may run a service, or that it
+// may no longer.
+func (s signer) Grant(node, service identity.Name, withdraw bool) error {
+	body := ledger.GrantBody{Node: node, Service: service}
+	return s.n.records.Sign(s.n.member.Operator, records.Change{Kind: ledger.KindGrant,
+		Key: string(node) + "/" + string(service), Body: body, Delete: withdraw})
+}
+
+// SignInstance publishes an instance of this node, or withdraws it.
+func (s signer) SignInstance(body ledger.InstanceBody, withdraw bool) error {
+	return s.n.records.Sign(s.n.member.Key, records.Change{Kind: ledger.KindInstance,
+		Key: string(s.n.cfg.Name) + "/" + body.ID, Body: body, Delete: withdraw})
+}

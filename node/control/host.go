@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"tacit/node/api"
+)
+
+// host answers `tacit resolve`, `tacit flows`, `tacit confirm`, and in
+// status.go `tacit status`.
+type host struct{ *control }
+
+// Resolve says what the mesh answers for a name.
+func (h host) Resolve(_ context.Context, name string) (*api.Resolution, error) {
+	out := &api.Resolution{Name: name}
+	service, why := h.Names.Service(name)
+	out.Why = why
+	if service == "" {
+		return out, nil
+	}
+	out.Service = service
+	out.Virtual4, out.Virtual6 = h.virtual(service)
+	cat := h.Loop.Catalog()
+	out.Ports = cat.Ports(service)
+	if cat.DefaultPort(service) != 0 {
+		out.Ports = append(out.Ports, 80, 443)
+		slices.Sort(out.Ports)
+		out.Ports = slices.Compact(out.Ports)
+	}
+	return out, nil
+}
+
+// Flows lists what the journal has after a number, and the live streams.
+func (h host) Flows(_ context.Context, after uint64) (*api.FlowList, error) {
+	out := &api.FlowList{}
+	out.Flows, out.Last = h.Journal.after(after)
+	for _, f := range h.Proxy.Flows() {
+		out.Flows = append(out.Flows, flowRecord(f, true))
+	}
+	return out, nil
+}
+
+// Confirm makes a start permanent.
+func (h host) Confirm(context.Context, api.ConfirmRequest) (*api.ConfirmResult, error) {
+	had, err := h.Deadline.Confirm()
+	if err != nil || !had {
+		return &api.ConfirmResult{}, err
+	}
+	h.Log.Info("confirmed: what was changed stays")
+	hooks, err := h.Datapath.Hooks()
+	if err != nil {
+		return nil, err
+	}
+	out := &api.ConfirmResult{Confirmed: true, Permanent: []string{
+		fmt.Sprintf("%d eBPF programs on the cgroup %s and this network namespace", len(hooks), h.Tree.Root()),
+		"their maps and links, pinned below " + h.Settings.BPFDir,
+	}}
+	for line := range strings.Lines(h.Datapath.Plan().String()) {
+		out.Permanent = append(out.Permanent, strings.TrimSpace(line))
+	}
+	return out, nil
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"tacit/identity"
+	"tacit/node/api"
+	"tacit/node/reconcile"
+	"tacit/node/records"
+	"tacit/policy"
+	"tacit/policy/ledger"
+	"tacit/tproxy"
+)
+
+// intentions answers `tacit intention`.
+type intentions struct{ *control }
+
+// List lists the policy in order of precedence.
+func (n intentions) List(context.Context) (*api.IntentionList, error) {
+	t := n.Loop.Policy()
+	out := &api.IntentionList{Default: t.Default(), Rules: []api.Rule{}}
+	for _, i := range t.List() {
+		out.Rules = append(out.Rules, n.rule(i))
+	}
+	return out, nil
+}
+
+// Check is the verdict alone.
+func (n intentions) Check(_ context.Context, src, dst api.Name) (*api.Verdict, error) {
+	v := n.verdict(n.Loop.Policy().Decide(src, dst))
+	return &v, nil
+}
+
+// Explain is everything that bears on a pair.
+func (n intentions) Explain(_ context.Context, src, dst api.Name) (*api.Explanation, error) {
+	t := n.Loop.Policy()
+	d := t.Decide(src, dst)
+	out := &api.Explanation{Source: src, Destination: dst, Verdict: n.verdict(d), Why: d.Reason.Explain(),
+		Default: t.Default(), Digest: t.Digest, Nodes: n.inForce(t)}
+	for i, rule := range t.Explain(src, dst) {
+		r := n.rule(rule)
+		if i == 0 {
+			out.Winner = &r
+		} else {
+			out.Losers = append(out.Losers, r)
+		}
+	}
+	for _, f := range n.Proxy.Flows() {
+		if f.Source == src && f.Destination == dst {
+			out.Live = append(out.Live, liveFlow(f))
+		}
+	}
+	for _, name := range []identity.Name{src, dst} {
+		if len(n.Loop.Catalog().Instances(name)) == 0 {
+			out.Unknown = append(out.Unknown, name)
+		}
+	}
+	return out, nil
+}
+
+func liveFlow(f tproxy.Flow) api.Flow {
+	return api.Flow{Source: f.Source, Destination: f.Destination, Node: f.Node, Direction: f.Direction,
+		Client: f.Client, Port: f.Port, Start: f.Start, Sent: f.Sent, Received: f.Received}
+}
+
+// inForce says on which nodes a policy is in force.
+func (n intentions) inForce(want *reconcile.Policy) []api.NodePolicy {
+	alive, digests := n.Alive(), n.digests()
+	var out []api.NodePolicy
+	for _, m := range n.Records.View().Members() {
+		out = append(out, api.NodePolicy{Name: m.Node, Digest: digests[m.Node], Alive: alive[m.Node],
+			InForce: digests[m.Node] == want.Digest})
+	}
+	slices.SortFunc(out, func(a, c api.NodePolicy) int { return compareNames(a.Name, c.Name) })
+	return out
+}
+
+// Change signs a change where this node may, and waits for it.
+func (n intentions) Change(ctx context.Context, r api.IntentionChange) (*api.ChangeResult, error) {
+	began := time.Now()
+	before := n.Loop.Policy()
+	after, err := changed(before.Table, r)
+	if err != nil {
+		return nil, err
+	}
+	out := &api.ChangeResult{Before: n.verdict(before.Decide(r.Source, r.Destination)),
+		After: n.verdict(after.Decide(r.Source, r.Destination)), LiveAffected: n.affected(after)}
+	out.Warnings = n.unknownNames(r)
+	if r.DryRun {
+		return out, nil
+	}
+	if err := n.needsOperator("changing an intention"); err != nil {
+		return nil, err
+	}
+	news := before.Digest != after.Digest()
+	if news || r.Action != api.ChangeDelete {
+		if err := n.sign(r); err != nil {
+			return nil, err
+		}
+		out.Applied = news
+		n.Loop.Settle()
+	}
+	n.await(ctx, r, out, began)
+	return out, nil
+}
+
+// changed is the policy as it would be after r.
+func changed(t *policy.Table, r api.IntentionChange) (*policy.Table, error) {
+	list := t.List()
+	rules := slices.DeleteFunc(slices.Clone(list), func(i policy.Intention) bool {
+		return i.Source == r.Source && i.Destination == r.Destination
+	})
+	switch r.Action {
+	case api.ChangeAllow:
+		rules = append(rules, policy.Intention{Source: r.Source, Destination: r.Destination, Action: policy.Allow, Description: r.Description})
+	case api.ChangeDeny:
+		rules = append(rules, policy.Intention{Source: r.Source, Destination: r.Destination, Action: policy.Deny, Description: r.Description})
+	case api.ChangeDelete:
+		if len(rules) == len(list) {
+			return nil, api.Refused("tacit intention list shows those there are", "there is no intention %s -> %s", r.Source, r.Destination)
+		}
+	}
+	return policy.NewTable(t.Default(), rules), nil
+}
+
+func (n intentions) sign(r api.IntentionChange) error {
+	action := policy.Allow
+	if r.Action == api.ChangeDeny {
+		action = policy.Deny
+	}
+	body := policy.Intention{Source: r.Source, Destination: r.Destination, Action: action, Description: r.Description}
+	return n.Records.Sign(n.Member.Operator, records.Change{Kind: ledger.KindIntention,
+		Key: intentionKey(r.Source, r.Destination), Body: body, Delete: r.Action == api.ChangeDelete})
+}
+
+// affected counts the live connections of this node that a policy would cut.
+func (n intentions) affected(after *policy.Table) int {
+	count := 0
+	for _, f := range n.Proxy.Flows() {
+		if !after.Decide(f.Source, f.Destination).Allowed {
+			count++
+		}
+	}
+	return count
+}
+
+// unknownNames warns of names without an instance, which are often misspelt.
+func (n intentions) unknownNames(r api.IntentionChange) []string {
+	var out []string
+	for _, name := range []identity.Name{r.Source, r.Destination} {
+		if name != policy.Any && len(n.Loop.Catalog().Instances(name)) == 0 {
+			out = append(out, "no instance of "+string(name)+" is known yet")
+		}
+	}
+	return out
+}
+
+const awaitInterval = 2 * time.Millisecond
+
+// await fills in where the change is in force; with Wait, once it is so on
+// every live node or the time is up.
+func (n intentions) await(ctx context.Context, r api.IntentionChange, out *api.ChangeResult, began time.Time) {
+	limit := r.Timeout
+	if limit == 0 {
+		limit = api.DefaultWait
+	}
+	tick := time.NewTicker(awaitInterval)
+	defer tick.Stop()
+	for {
+		n.countInForce(out)
+		out.Elapsed = time.Since(began)
+		if !r.Wait || len(out.Waiting) == 0 || out.Elapsed > limit {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (n intentions) countInForce(out *api.ChangeResult) {
+	out.InForce, out.Nodes, out.Waiting = 0, 0, nil
+	for _, p := range n.inForce(n.Loop.Policy()) {
+		if !p.Alive {
+			continue
+		}
+		out.Nodes++
+		if p.InForce {
+			out.InForce++
+		} else {
+			out.Waiting = append(out.Waiting, string(p.Name))
+		}
+	}
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"slices"
+
+	"tacit/identity"
+	"tacit/node/api"
+	"tacit/node/membership"
+	"tacit/node/records"
+	"tacit/policy/ledger"
+)
+
+// nodes answers `tacit nodes`, `tacit node` and `tacit token`.
+type nodes struct{ *control }
+
+// List lists the members.
+func (n nodes) List(context.Context) ([]api.Node, error) {
+	alive, digests := n.Alive(), n.digests()
+	var out []api.Node
+	for _, m := range n.Records.View().Members() {
+		out = append(out, n.node(m.Node, alive[m.Node], digests[m.Node]))
+	}
+	slices.SortFunc(out, func(a, c api.Node) int { return compareNames(a.Name, c.Name) })
+	return out, nil
+}
+
+// Show shows one member.
+func (n nodes) Show(_ context.Context, name api.Name) (*api.Node, error) {
+	if _, ok := n.Records.View().Member(name); !ok {
+		return nil, noNode(name, "tacit nodes lists the members")
+	}
+	out := n.node(name, n.Alive()[name], n.digests()[name])
+	return &out, nil
+}
+
+func noNode(name identity.Name, hint string) error {
+	return api.Failed(hint, "no node is called %s", name)
+}
+
+func (n nodes) node(name identity.Name, alive bool, digest string) api.Node {
+	v := n.Records.View()
+	host, _ := v.Node(name)
+	return api.Node{
+		Name: name, ID: identity.NodeID(n.Member.Bundle.TrustDomain(), name).String(),
+		Address: host.Address, Version: host.Version, Alive: alive, Local: name == n.Settings.Name,
+		Authority: slices.Contains(v.Authorities(), name), Operator: slices.Contains(n.operators(), string(name)),
+		Grants: v.Grants(name), PolicyDigest: digest,
+	}
+}
+
+// CreateToken makes a join token that carries the grants it promises.
+func (n nodes) CreateToken(_ context.Context, r api.TokenRequest) (*api.Token, error) {
+	if err := n.needsOperator("making a token"); err != nil {
+		return nil, err
+	}
+	if _, up := n.Records.View().Node(r.Node); up { // a member that was never up may have lost the answer, and try again
+		return nil, api.Refused("tacit nodes lists the members; revoke that one first if it is gone for good",
+			"the name %s is taken by a member", r.Node)
+	}
+	text, expires, err := n.Tokens.NewToken(membership.TokenRequest{Node: r.Node, Services: r.Services, TTL: r.TTL})
+	if err != nil {
+		return nil, err
+	}
+	return &api.Token{Token: text, Node: r.Node, Services: r.Services, Expires: expires}, nil
+}
+
+// Grant grants or withdraws services.
+func (n nodes) Grant(ctx context.Context, r api.GrantRequest) (*api.NodeResult, error) {
+	if err := n.needsOperator("granting"); err != nil {
+		return nil, err
+	}
+	v := n.Records.View()
+	if _, ok := v.Member(r.Node); !ok {
+		return nil, noNode(r.Node, "tacit nodes lists the members; a new node's grants go into its token")
+	}
+	for _, service := range r.Services {
+		if v.Granted(r.Node, service) != r.Withdraw {
+			continue
+		}
+		if err := n.Signer.Grant(r.Node, service, r.Withdraw); err != nil {
+			return nil, err
+		}
+	}
+	n.Loop.Settle()
+	out, err := n.Show(ctx, r.Node)
+	if err != nil {
+		return nil, err
+	}
+	return &api.NodeResult{Node: *out}, nil
+}
+
+// Revoke ends a membership: records, lanes and certificates of that key are
+// refused from now on.
+func (n nodes) Revoke(_ context.Context, r api.RevokeRequest) (*api.NodeResult, error) {
+	if err := n.needsOperator("revoking a node"); err != nil {
+		return nil, err
+	}
+	if r.Node == n.Settings.Name {
+		return nil, api.Refused("revoke it from another operator's node", "%s can't revoke itself", r.Node)
+	}
+	m, ok := n.Records.View().Member(r.Node)
+	if !ok {
+		return nil, noNode(r.Node, "tacit nodes lists the members")
+	}
+	key, err := identity.KeyIDOf(m.Public)
+	if err != nil {
+		return nil, err
+	}
+	before := n.node(r.Node, false, "")
+	body := ledger.RevocationBody{Public: key, Node: r.Node, Reason: r.Reason}
+	if err := n.Records.Sign(n.Member.Operator, records.Change{Kind: ledger.KindRevocation, Key: key.String(), Body: body}); err != nil {
+		return nil, err
+	}
+	n.Proxy.CloseLanes(r.Node)
+	n.Loop.Settle()
+	before.Revoked = true
+	notes := []string{}
+	if slices.Contains(n.operators(), string(r.Node)) {
+		notes = append(notes, "its operator key is another key and stays valid")
+	}
+	return &api.NodeResult{Node: before, Notes: notes}, nil
+}

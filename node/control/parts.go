@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"tacit/bpf"
+	"tacit/identity"
+	"tacit/node/catalog"
+	"tacit/node/definition"
+	"tacit/node/health"
+	"tacit/node/inventory"
+	"tacit/node/membership"
+	"tacit/node/probe"
+	"tacit/node/reconcile"
+	"tacit/node/records"
+	"tacit/policy"
+	"tacit/policy/kernel"
+	"tacit/policy/ledger"
+	"tacit/redirect"
+	"tacit/redirect/sockdiag"
+	"tacit/tproxy"
+)
+
+// Records are the signed state.
+type Records interface {
+	View() *ledger.View
+	Sign(key *identity.Key, c records.Change) error
+	Revisions() map[identity.Name]records.Revision
+}
+
+// Signer signs grants.
+type Signer interface {
+	// GrantOwn is nil when this node may run the service.
+	GrantOwn(service identity.Name) error
+	Grant(node, service identity.Name, withdraw bool) error
+}
+
+// Tokens makes join tokens.
+type Tokens interface {
+	NewToken(membership.TokenRequest) (text string, expires time.Time, err error)
+}
+
+// Certificates are those in use.
+type Certificates interface {
+	NodeSVID() *identity.SVID
+	ServiceSVID(identity.Name) (*identity.SVID, error)
+	Served() []membership.Served
+}
+
+// Inventory is what is defined and runs on this node.
+type Inventory interface {
+	View() *inventory.View
+	Register(definition.Definition) error
+	Deregister(id string) error
+	Held(definition.Definition) bool
+	Release(definition.Definition) (was bool, err error)
+	Exempt([]sockdiag.Connection) error
+	// PlainClients lists the connections to a port that the mesh does not carry,
+	// without own, by which the person at the process pid works on this host.
+	PlainClients(port uint16, pid int) (plain, own []sockdiag.Connection, err error)
+	// Rescan has the next look examine the cgroup tree.
+	Rescan()
+}
+
+// Loop brings changes in force.
+type Loop interface {
+	Catalog() *catalog.Catalog
+	Policy() *reconcile.Policy
+	InForce() string
+	Settle()
+}
+
+// Datapath is the kernel's side of this node.
+type Datapath interface {
+	Hooks() ([]bpf.Hook, error)
+	Drift() ([]string, error)
+	Shadows() ([]redirect.Shadow, error)
+	Plan() redirect.Plan
+}
+
+// Enforcer holds the kernel's state.
+type Enforcer interface {
+	Revision() uint64
+	Counters() (map[policy.Reason]uint64, error)
+	Room(sources []identity.Name) ([]kernel.Room, error)
+}
+
+// SelfProbe tries what programs do.
+type SelfProbe interface {
+	Last(context.Context) ([]probe.Result, error)
+	Discount(map[policy.Reason]uint64)
+}
+
+// Proxy carries connections.
+type Proxy interface {
+	Flows() []tproxy.Flow
+	Lanes() []tproxy.LaneInfo
+	CloseLanes(node identity.Name)
+}
+
+// Names are the mesh's DNS names and virtual addresses.
+type Names interface {
+	// Service says which service a name means, "" for none, and why.
+	Service(name string) (service identity.Name, why string)
+	Virtual(identity.Name) (v4, v6 netip.Addr)
+}
+
+// Deadline is the time in which a start can be confirmed.
+type Deadline interface {
+	Left() (left time.Duration, open bool)
+	Confirm() (had bool, err error)
+}
+
+// Board is what went wrong, and what was repaired.
+type Board interface {
+	Get(f health.Family, thing string) error
+	Problems() []health.Problem
+	Repairs(since time.Time) []health.Repair
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+
+	"tacit/identity"
+	"tacit/node/api"
+	"tacit/node/catalog"
+	"tacit/node/inventory"
+)
+
+// services answers `tacit services` and `tacit service`, and in run.go `tacit run`.
+type services struct{ *control }
+
+// List lists the catalog.
+func (s services) List(context.Context) ([]api.Service, error) {
+	var out []api.Service
+	for _, name := range s.Loop.Catalog().Services() {
+		out = append(out, s.service(name))
+	}
+	return out, nil
+}
+
+// Show shows one service.
+func (s services) Show(_ context.Context, name api.Name) (*api.Service, error) {
+	if len(s.Loop.Catalog().Instances(name)) == 0 {
+		return nil, api.Failed("tacit services lists them", "no service is called %s", name)
+	}
+	out := s.service(name)
+	return &out, nil
+}
+
+func (s services) service(name identity.Name) api.Service {
+	out := api.Service{Name: name, ID: identity.ServiceID(s.Member.Bundle.TrustDomain(), name).String()}
+	out.Virtual4, out.Virtual6 = s.virtual(name)
+	for _, in := range s.Loop.Catalog().Instances(name) {
+		out.Instances = append(out.Instances, s.instance(in))
+	}
+	return out
+}
+
+func (s services) instance(in catalog.Instance) api.Instance {
+	out := api.Instance{ID: in.ID, Node: in.Node, Address: in.Addr.Addr().String(), Port: in.Port,
+		Tags: in.Tags, Meta: in.Meta, Local: in.Here, Healthy: in.Alive, Permissive: in.Permissive}
+	if !in.Here {
+		return out
+	}
+	if own, ok := s.Inventory.View().ByID(in.ID); ok {
+		out.Listener, out.Source = api.Listener(own.Listener.State), own.Source
+		out.Healthy = own.Port == 0 || own.Listener.State == inventory.StateVerified || own.Listener.State == inventory.StateUnverified
+	}
+	return out
+}
+
+// grantHere makes sure that this node may run the service.
+func (s services) grantHere(service identity.Name) (signed bool, err error) {
+	if s.Records.View().Granted(s.Settings.Name, service) {
+		return false, nil
+	}
+	if err := s.Signer.GrantOwn(service); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// Deregister forgets instances that were registered by command.
+func (s services) Deregister(_ context.Context, r api.Deregistration) (*api.DeregisterResult, error) {
+	out := &api.DeregisterResult{Removed: []string{}}
+	for _, own := range s.Inventory.View().Services {
+		if own.Name != r.Name || (r.ID != "" && own.ID != r.ID) {
+			continue
+		}
+		if own.Source != inventory.SourceCommand {
+			out.Notes = append(out.Notes, own.ID+" is defined in "+own.Source+"; remove it there")
+			continue
+		}
+		if err := s.Inventory.Deregister(own.ID); err != nil {
+			return nil, err
+		}
+		out.Removed = append(out.Removed, own.ID)
+	}
+	if len(out.Removed) == 0 {
+		hint := "tacit services lists the instances of this node"
+		if len(out.Notes) > 0 {
+			hint = out.Notes[0]
+		}
+		return nil, api.Refused(hint, "no instance of %s on this node was registered by command", r.Name)
+	}
+	s.Loop.Settle()
+	return out, s.Tree.RemoveService(r.Name)
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"tacit/node/health"
+	"tacit/redirect"
+)
+
+// relist is how often a host's addresses are listed again in case a notice of
+// the kernel was lost.
+const relist = 10 * time.Second
+
+// Addresses are this host's own, besides loopback. Connections to one of them
+// and a service's port are judged as calls of that service.
+type Addresses struct {
+	own    netip.Addr // --address, which counts in any case
+	health Health
+
+	mu   sync.Mutex
+	list []netip.Addr
+}
+
+// NewAddresses lists them for the first time.
+func NewAddresses(own netip.Addr, h Health) *Addresses {
+	a := &Addresses{own: own, health: h, list: []netip.Addr{own}}
+	a.look()
+	return a
+}
+
+// List is the addresses as last listed.
+func (a *Addresses) List() []netip.Addr {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.list
+}
+
+// Run calls changed when they have changed, until ctx ends. It fails where the
+// kernel's notices can't be received.
+func (a *Addresses) Run(ctx context.Context, changed func()) error {
+	noticed, ended := make(chan struct{}, 1), make(chan error, 1)
+	go func() { ended <- redirect.WatchAddrs(ctx, noticed) }()
+	tick := time.NewTicker(relist)
+	defer tick.Stop()
+	for {
+		select {
+		case <-noticed:
+		case <-tick.C:
+		case err := <-ended:
+			return err
+		}
+		if a.look() {
+			changed()
+		}
+	}
+}
+
+// look lists the addresses. While they can't be listed the last known ones
+// count: an address that is missing would leave its ports unjudged.
+func (a *Addresses) look() (changed bool) {
+	found, err := redirect.LocalAddrs()
+	a.health.Set(health.Addresses, "", err)
+	if err != nil {
+		return false
+	}
+	found = append(found, a.own)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	changed = !slices.Equal(a.list, found)
+	a.list = found
+	return changed
+}

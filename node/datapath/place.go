@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"tacit/node/health"
+	"tacit/node/workload"
+)
+
+// place is the daemon's own cgroup, whose sockets are exempt.
+type place struct {
+	mu   sync.Mutex
+	now  uint64          // its id
+	been map[uint64]bool // all ids that it has had: sockets keep theirs
+}
+
+func newPlace(id uint64) place { return place{now: id, been: map[uint64]bool{id: true}} }
+
+// made reports whether a socket of that cgroup is the daemon's.
+func (p *place) made(cgroup uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.been[cgroup]
+}
+
+func (p *place) current() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now
+}
+
+// move notes the present id and reports whether it is another one.
+func (p *place) move(id uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.now
+	p.now, p.been[id] = id, true
+	return old != id
+}
+
+// watchPlace keeps the daemon in its own cgroup. Who moves the daemon out takes
+// its exemption; who is in there with it has one.
+func (d *Datapath) watchPlace() {
+	now, err := d.conf.Tree.Daemon()
+	if err == nil && (!now.Inside || now.ID != d.place.current()) {
+		err = d.comeBack(now)
+	}
+	if err == nil && len(now.Others) > 0 {
+		err = fmt.Errorf("process %d is in it, too, and so exempt from everything: move it to another cgroup", now.Others[0])
+	}
+	d.conf.Health.Set(health.Place, "", err)
+}
+
+// comeBack enters the daemon's cgroup again, and makes it where it was removed.
+func (d *Datapath) comeBack(was workload.Daemon) error {
+	id, err := d.conf.Tree.EnterDaemon()
+	if err != nil {
+		return err
+	}
+	found := "the daemon was moved out of it"
+	if d.place.move(id) {
+		found = "it was removed"
+		d.conf.Moved()
+		err = errors.Join(d.conf.Hooks.SetDaemonCgroup(id), d.moveListeners())
+	}
+	d.conf.Log.Warn("the daemon was not in its own cgroup; it is back", "found", found, "was", was.ID)
+	d.conf.Health.Repaired(string(health.Place), found)
+	return err
+}
+
+// moveListeners opens new sockets for captured connections. An accepted socket
+// runs the programs of the cgroup in which its listener was made, and the old
+// cgroup is dying.
+func (d *Datapath) moveListeners() error {
+	var errs []error
+	for _, l := range d.captured {
+		if l != nil {
+			errs = append(errs, l.Replace())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inventory
+
+import (
+	"net/netip"
+	"testing"
+
+	"tacit/node/definition"
+	"tacit/node/workload"
+	"tacit/redirect/sockdiag"
+)
+
+// TestJudge: who holds the port decides whether the instance is served, and
+// where it is dialled.
+func TestJudge(t *testing.T) {
+	const ours, others, systemd = 7, 8, 1
+	uid := uint32(1000)
+	at := func(addr string, cgroup uint64) sockdiag.Listener {
+		return sockdiag.Listener{Addr: netip.MustParseAddrPort(addr), CgroupID: cgroup}
+	}
+	type socks = []sockdiag.Listener
+	for name, c := range map[string]struct {
+		address string // of the definition
+		unknown bool   // no workload to compare
+		init    uint64
+		socks   []sockdiag.Listener
+		state   State
+		dial    string
+		anyone  bool
+	}{
+		"nobody":                         {state: StateNone},
+		"loopback only":                  {socks: socks{at("127.0.0.1:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
+		"every address":                  {socks: socks{at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
+		"every address of both families": {socks: socks{at("[::]:80", ours)}, state: StateVerified, dial: "[::1]:80"},
+		"IPv4 is preferred":              {socks: socks{at("[::]:80", ours), at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
+		"one address":                    {socks: socks{at("10.0.0.5:80", ours)}, state: StateVerified, dial: "10.0.0.5:80"},
+		"an IPv4 one of an IPv6 socket":  {socks: socks{at("[::ffff:10.0.0.5]:80", ours)}, state: StateVerified, dial: "10.0.0.5:80"},
+		"no workload to compare":         {unknown: true, socks: socks{at("0.0.0.0:80", others)}, state: StateUnverified, dial: "127.0.0.1:80", anyone: true},
+		"the service's user":             {socks: socks{{Addr: netip.MustParseAddrPort("0.0.0.0:80"), CgroupID: others, UID: uid}}, state: StateVerified, dial: "127.0.0.1:80"},
+		"systemd, for its unit":          {init: systemd, socks: socks{at("0.0.0.0:80", systemd)}, state: StateVerified, dial: "127.0.0.1:80", anyone: true},
+		"the unit itself":                {init: systemd, socks: socks{at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
+		"nobody, systemd may come":       {init: systemd, state: StateNone, anyone: true},
+		"systemd, for another":           {socks: socks{at("0.0.0.0:80", systemd)}, state: StateUnowned},
+		"another program":                {socks: socks{at("0.0.0.0:80", others)}, state: StateUnowned},
+		"another program beside ours":    {socks: socks{at("0.0.0.0:80", ours), at("0.0.0.0:80", others)}, state: StateUnowned},
+		"own address, every address":     {address: "10.0.0.5", socks: socks{at("0.0.0.0:80", ours)}, state: StateVerified, dial: "10.0.0.5:80"},
+		"own address, loopback":          {address: "10.0.0.5", socks: socks{at("127.0.0.1:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
+		"another address doesn't count":  {address: "10.0.0.5", socks: socks{at("10.0.0.6:80", others)}, state: StateNone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := definition.Definition{Name: "db", ID: "db", Port: 80, Address: c.address}
+			got := judge(d, c.socks, owners{known: !c.unknown, cgroup: func(id uint64) bool { return id == ours }, uid: &uid, init: c.init})
+			if got.State != c.state || got.Anyone != c.anyone || (c.dial != "") != got.Addr.IsValid() || c.dial != "" && got.Addr.String() != c.dial {
+				t.Errorf("got %+v, want %s at %s", got, c.state, c.dial)
+			}
+			if (got.Owner != "") != (c.state == StateUnowned) {
+				t.Errorf("owner %q", got.Owner)
+			}
+		})
+	}
+}
+
+// TestOwners: what a service's workload is compared with.
+func TestOwners(t *testing.T) {
+	unit, plain := []workload.Cgroup{{Path: "/top/db.service"}}, []workload.Cgroup{{Path: "/top/db"}}
+	for name, c := range map[string]struct {
+		cgroups []workload.Cgroup
+		named   definition.Workload
+		known   bool
+		systemd bool
+	}{
+		"nothing":               {},
+		"a cgroup":              {cgroups: plain, known: true},
+		"a unit":                {cgroups: unit, known: true, systemd: true},
+		"a cgroup, not there":   {named: definition.Workload{Cgroup: "db"}, known: true},
+		"a unit, not there yet": {named: definition.Workload{SystemdUnit: "db"}, known: true, systemd: true},
+	} {
+		o := ownersOf(Service{Definition: definition.Definition{Workload: c.named}, Cgroups: c.cgroups}, func() uint64 { return 1 })
+		if o.known != c.known || (o.init == 1) != c.systemd {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package membership
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"os"
+
+	"tacit/identity"
+	"tacit/node/config"
+)
+
+// CheckState returns the error that Enter would return, as far as the files
+// tell: a running daemon has state.db locked. It changes nothing.
+func CheckState(s *config.Settled) error {
+	switch {
+	case exists(s.State(fileNodeCert)):
+		return checkCertifiedName(s)
+	case s.Bootstrap:
+		return nil
+	case len(s.Join) > 0:
+		_, _, err := readToken(s)
+		return err
+	}
+	return ErrNoMesh
+}
+
+// checkCertifiedName compares --node with the name in this node's certificate.
+func checkCertifiedName(s *config.Settled) error {
+	key, err := identity.LoadKey(s.State(fileNodeKey))
+	if err != nil {
+		return err
+	}
+	svid, err := identity.LoadSVID(s.State(fileNodeCert), key)
+	if err == nil && svid.ID.Name() != s.Name {
+		err = otherNode(s, string(svid.ID.Name()))
+	}
+	return err
+}
+
+// Files are the paths in the state directory that a start keeps or makes.
+func Files(s *config.Settled) []string {
+	names := []string{fileState, fileNodeKey, fileNodeCert}
+	if s.Bootstrap && !exists(s.State(fileNodeCert)) || exists(s.State(dirAuthority)) {
+		names = append(names, dirAuthority, fileOperator)
+	}
+	paths := make([]string, len(names))
+	for i, name := range names {
+		paths[i] = s.State(name)
+	}
+	return paths
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// CheckPeer returns the check of a peer whose certificate verified: its key
+// must be the member's, and not revoked. A certificate alone is no membership.
+func CheckPeer(roll Roll) func(id identity.ID, leaf *x509.Certificate) error {
+	return func(id identity.ID, leaf *x509.Certificate) error {
+		if roll.Revoked(sha256.Sum256(leaf.RawSubjectPublicKeyInfo)) {
+			return fmt.Errorf("%s: its key has been revoked", id)
+		}
+		if !id.IsNode() {
+			return fmt.Errorf("%s: not a node", id)
+		}
+		if m, ok := roll.Member(id.Name()); !ok || !bytes.Equal(m.Public, leaf.RawSubjectPublicKeyInfo) {
+			return fmt.Errorf("%s: no member with this key", id)
+		}
+		return nil
+	}
+}

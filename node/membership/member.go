@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package membership is who this node is in its mesh: its keys, certificates
+// and roots, how it becomes a member, how its certificates are renewed, and,
+// where it is an authority, how it admits other nodes and issues to them. It
+// must not decide who may call whom, nor open a listener.
+package membership
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"tacit/identity"
+	"tacit/node/config"
+	"tacit/policy/ledger"
+)
+
+// Member is who this node is, and what it may sign. It doesn't change while
+// the daemon runs: [Certificates] holds the certificates that do.
+type Member struct {
+	Key       *identity.Key  // of the node; members know it by this key
+	SVID      *identity.SVID // as it was when the daemon started
+	Bundle    *identity.Bundle
+	Authority *identity.Authority // nil where this node is none
+	Operator  *identity.Key       // nil where this node holds none
+	GossipKey []byte              // 32 bytes
+}
+
+// Roll says who is in the mesh, and what each may do: a *ledger.View.
+type Roll interface {
+	Member(node identity.Name) (ledger.MemberBody, bool)
+	Node(node identity.Name) (ledger.NodeBody, bool)
+	Granted(node, service identity.Name) bool
+	Revoked(key identity.KeyID) bool
+	Authorities() []identity.Name
+}
+
+// Names of settings and files of the state directory.
+const (
+	setRoot      = "root" // DER; a node that has it is a member
+	setTrust     = "trust-domain"
+	setNode      = "node"
+	setGossipKey = "gossip-key"
+	setBegun     = "bootstrap-begun" // a bootstrap is under way, or was cut off
+	setReserved  = "reserved"        // last number of the operator key that a token carries, 8 bytes, big endian
+
+	fileState    = "state.db"
+	fileNodeKey  = "node.key"
+	fileNodeCert = "node.crt"
+	fileOperator = "operator.key"
+	dirAuthority = "authority"
+)
+
+// newMember has a key, and the roots that state or admission gave.
+func newMember(s *config.Settled, bundle *identity.Bundle) (*Member, error) {
+	key, err := identity.LoadOrCreateKey(s.State(fileNodeKey))
+	if err != nil {
+		return nil, err
+	}
+	return &Member{Key: key, Bundle: bundle}, nil
+}
+
+func (m *Member) ledger() *ledger.Ledger {
+	return ledger.New(m.Bundle.TrustDomain(), m.Bundle.Fingerprint())
+}
+
+// loadRights finds the authority and the operator key where this node has them.
+func (m *Member) loadRights(s *config.Settled) error {
+	var err error
+	if m.Authority, err = identity.LoadAuthority(s.State(dirAuthority), s.LeafTTL); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if m.Authority != nil && m.Authority.Bundle().Fingerprint() != m.Bundle.Fingerprint() {
+		return fmt.Errorf("%s belongs to another mesh than %s beside it: move the folder away", s.State(dirAuthority), fileNodeCert)
+	}
+	if m.Operator, err = identity.LoadKey(s.State(fileOperator)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

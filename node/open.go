@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"tacit/node/api"
+	"tacit/node/config"
+	"tacit/node/control"
+	"tacit/node/datapath"
+	"tacit/node/dns"
+	"tacit/node/gossip"
+	"tacit/node/inventory"
+	"tacit/node/lifecycle"
+	"tacit/node/membership"
+	"tacit/node/peers"
+	"tacit/node/reconcile"
+	"tacit/node/records"
+	"tacit/node/selfprobe"
+	"tacit/node/store"
+	"tacit/node/workload"
+	"tacit/policy/kernel"
+	"tacit/redirect"
+	"tacit/tproxy"
+)
+
+// open does what changes the host, in the order that keeps it closed: the
+// daemon's own cgroup before any socket, membership before the kernel, the
+// kernel's refusals before routes, routes before names.
+func (n *Node) open(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{n.enterCgroup, n.openPorts, n.enterMesh, n.openInventory, n.openDeadline, n.build, n.capture} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enterCgroup moves this process into the cgroup whose sockets are exempt.
+func (n *Node) enterCgroup(context.Context) error {
+	var err error
+	if n.tree, err = workload.NewTree(n.cfg.Cgroup); err != nil {
+		return err
+	}
+	if n.store, err = store.Open(n.cfg.StateDir); err != nil {
+		return err
+	}
+	from, err := workload.Own()
+	if err != nil {
+		return err
+	}
+	if _, err = n.tree.EnterDaemon(); err != nil {
+		return err
+	}
+	n.from = from
+	return nil
+}
+
+// openPorts opens the lane port and the CLI's socket and tries the gossip port,
+// before anything is changed that a port in use would leave half done.
+func (n *Node) openPorts(ctx context.Context) error {
+	var err error
+	if n.port, err = peers.Open(ctx, n.cfg); err != nil {
+		return err
+	}
+	if err := tryGossipPort(ctx, n.cfg); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(n.cfg.RunDir, 0o755); err != nil {
+		return fmt.Errorf("--run-dir: %w", err)
+	}
+	n.socket, err = api.Listen(n.cfg.Socket())
+	return err
+}
+
+func tryGossipPort(ctx context.Context, s *config.Settled) error {
+	tcp, err := redirect.ListenPlain(ctx, netip.AddrPortFrom(s.Addr, s.GossipPort))
+	if err != nil {
+		return peers.PortError("--gossip-port", s.GossipPort, err)
+	}
+	udp, err := net.ListenPacket("udp", tcp.Addr().String())
+	if err != nil {
+		return errors.Join(peers.PortError("--gossip-port", s.GossipPort, err), tcp.Close())
+	}
+	return errors.Join(udp.Close(), tcp.Close())
+}
+
+// enterMesh makes this node a member, with its records, its issuer and its
+// certificates.
+func (n *Node) enterMesh(ctx context.Context) error {
+	member, ledger, err := membership.Enter(ctx, n.cfg, n.store)
+	if err != nil {
+		return err
+	}
+	n.member = member
+	n.records, err = records.New(records.Config{Self: n.cfg.Name, Ledger: ledger, Store: n.store, Health: n.board, Log: n.log, Changed: n.nudge})
+	if err != nil {
+		return err
+	}
+	n.issuer = membership.NewIssuer(membership.IssuerConfig{Member: member, Self: n.cfg.Name, Records: n.records, Tokens: n.store, Log: n.log})
+	n.certificates = membership.NewCertificates(membership.CertificatesConfig{Member: member, Settings: n.cfg, Roll: n.records.View(),
+		Issuer: n.issuer, Check: membership.CheckPeer(n.records.View()), Health: n.board, Log: n.log})
+	return nil
+}
+
+func (n *Node) openInventory(context.Context) error {
+	return n.base.openInventory()
+}
+
+// openInventory reads what is defined on this node.
+func (b *base) openInventory() error {
+	var err error
+	if b.numbers, err = b.store.Numbers(b.log); err != nil {
+		return err
+	}
+	b.inventory, err = inventory.Open(inventory.Config{Settings: b.cfg, Tree: b.tree, Store: b.store, Health: b.board, Log: b.log})
+	return err
+}
+
+func (n *Node) openDeadline(context.Context) error {
+	var err error
+	n.deadline, err = lifecycle.OpenDeadline(lifecycle.DeadlineConfig{Settings: n.cfg, Tree: n.tree, From: n.from, Log: n.log})
+	return err
+}
+
+// load attaches the programs; daemon 0 exempts nobody.
+func (b *base) load(view *inventory.View, daemon uint64) error {
+	guards, _ := view.Guards(inventory.EphemeralPorts())
+	var err error
+	b.hooks, b.enforcer, err = datapath.Load(datapath.LoadConfig{Settings: b.cfg, Tree: b.tree, Numbers: b.numbers, Guards: guards, Daemon: daemon, Log: b.log})
+	return err
+}
+
+// build loads the programs, which only refuse so far, and builds the parts
+// that capture needs; nothing runs yet.
+func (n *Node) build(context.Context) error {
+	view, err := n.inventory.Defined()
+	if err != nil {
+		return err
+	}
+	daemon, err := n.tree.DaemonID()
+	if err != nil {
+		return err
+	}
+	if err := n.load(view, daemon); err != nil {
+		return err
+	}
+	check := membership.CheckPeer(n.records.View())
+	n.proxy = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router{n}, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended})
+	n.names = dns.New(dns.Config{Zone: zone{n}, Domains: append([]string{"consul"}, n.cfg.Domains...), Search: n.search, Log: n.log})
+	n.addresses = datapath.NewAddresses(n.cfg.Addr, n.board)
+	n.datapath = datapath.New(datapath.Config{Settings: n.cfg, Tree: n.tree, Daemon: daemon, Hooks: n.hooks, Enforcer: n.enforcer,
+		Names: n.names, Health: n.board, Log: n.log, Changed: n.changed, Moved: n.moved})
+	n.probe, err = selfprobe.New(selfprobe.Config{Range4: n.cfg.Range4, Domains: n.cfg.Domains, Hooks: n.cfg.Redirect != config.TPROXY,
+		Cgroup: n.tree.ProbePath(), Numbers: n.numbers, Virtual: n.virtual, Resolvers: n.datapath.Resolvers, Source: router{n}.source})
+	if err != nil {
+		return err
+	}
+	n.peers, err = peers.New(peers.Config{Settings: n.cfg, Identities: n.certificates, Check: check, Lanes: n.proxy, Issuer: n.issuer,
+		Roll: n.records.View(), Alive: n.alive, Store: n.store, Health: n.board, Log: n.log, Changed: n.nudge}, n.port)
+	n.buildLoop()
+	return err
+}
+
+// buildLoop builds what keeps the kernel equal to the records.
+func (n *Node) buildLoop() {
+	view := n.records.View()
+	n.loop = reconcile.New(reconcile.Config{
+		Settings: n.cfg, Inventory: n.inventory, Records: view, Enforcer: n.enforcer, Peers: n.peers,
+		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: signer{n}, Health: n.board, Log: n.log},
+		Alive:     n.alive, Addresses: n.addresses.List, Search: n.search, Enrol: n.probe.Enrol, Want: n.certificates.Want,
+		Streams: n.proxy.Sweep, Announce: n.records.Announce, Save: n.records.SaveAgain,
+		Remember: func(list []kernel.Remote) error { return keepRemotes(n.store, list) },
+		Health:   n.board, Log: n.log,
+	})
+}
+
+// capture opens listeners and sets routes: from here on the mesh is closed.
+func (n *Node) capture(ctx context.Context) error { return n.datapath.Open(ctx) }
+
+// openGossip begins to talk to the other members.
+func (n *Node) openGossip() error {
+	pool, err := gossip.Start(gossip.Config{Name: n.cfg.Name, Bind: n.cfg.Addr, Port: n.cfg.GossipPort, Key: n.member.GossipKey,
+		Label: n.member.Bundle.Fingerprint().Short(), Delegate: n.records, Log: n.log})
+	if err != nil {
+		return peers.PortError("--gossip-port", n.cfg.GossipPort, err)
+	}
+	n.pool = pool
+	n.records.Connect(pool.Broadcast)
+	return nil
+}
+
+// backend is what answers the CLI.
+func (n *Node) backend() api.Backend {
+	return control.New(control.Config{
+		Settings: n.cfg, Member: n.member, Tree: n.tree, Started: n.started, Records: n.records, Signer: signer{n},
+		Tokens:       membership.TokenMaker{Member: n.member, Self: n.cfg.Name, Roll: n.records.View(), Records: n.records, Store: n.store},
+		Certificates: n.certificates, Inventory: n.inventory, Loop: n.loop, Datapath: n.datapath, Enforcer: n.enforcer,
+		SelfProbe: n.probe, Proxy: n.proxy, Names: zone{n}, Deadline: n.deadline, Board: n.board, Journal: &n.journal, Alive: n.alive, Log: n.log,
+	})
+}

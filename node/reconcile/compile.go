@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package reconcile makes the kernel equal to what is defined, granted and
+// intended. Compile says what the kernel shall hold; Loop is the only place
+// where it is written, instances are published and connections are judged
+// again. It must not examine the host: it is told what is there.
+package reconcile
+
+import (
+	"net/netip"
+
+	"tacit/identity"
+	"tacit/node/catalog"
+	"tacit/node/config"
+	"tacit/node/health"
+	"tacit/node/inventory"
+	"tacit/policy"
+	"tacit/policy/kernel"
+)
+
+// Input is everything that the kernel's state follows from.
+type Input struct {
+	View    *inventory.View
+	Table   *policy.Table
+	Catalog *catalog.Catalog
+	// Granted reports whether this node may run a service.
+	Granted func(identity.Name) bool
+	// Proven returns the addresses at which an instance elsewhere is called.
+	Proven    func(catalog.Instance) []netip.Addr
+	Addresses []netip.Addr // this host's own
+	Domains   []string     // of the mesh, besides consul
+	Search    []string     // suffixes of resolv.conf
+	Exclude   config.Exclude
+	Ephemeral Ports // that the kernel gives to sockets which ask for none
+}
+
+// Ports is a range, both ends included.
+type Ports struct{ Low, High int }
+
+// Findings are problems that a compilation found, by family and thing. A
+// family without problems has an entry too.
+type Findings map[health.Family]map[string]error
+
+// Compile computes the kernel's state. It has no side effects.
+func Compile(in Input) (kernel.State, Findings) {
+	found := Findings{}
+	s := kernel.State{Table: in.Table, Locals: in.Addresses, ExemptPeers: in.View.ExemptPeers}
+	s.Workloads, found[health.Workload] = in.View.Workloads(in.Granted)
+	s.Guards, found[health.Port] = in.View.Guards(in.Ephemeral.Low, in.Ephemeral.High)
+	s.Exempt, found[health.Excluded] = in.View.Exclusions(in.Exclude)
+	s.Domains, s.Hosts = names(in)
+	for _, service := range in.Catalog.Services() {
+		s.Endpoints = append(s.Endpoints, endpoints(in, service)...)
+		s.Remotes = append(s.Remotes, remotes(in, service)...)
+	}
+	for _, service := range in.View.Services {
+		if in.Granted(service.Name) {
+			s.Upstreams = append(s.Upstreams, upstreams(in.Catalog, service)...)
+		}
+	}
+	return s, found
+}
+
+// names are those that no other resolver may be asked for: the mesh's domains
+// with everything below them, and each service's own name, alone and below the
+// host's search suffixes.
+func names(in Input) (domains, hosts []string) {
+	for _, service := range in.Catalog.Services() {
+		hosts = append(hosts, string(service))
+		for _, suffix := range in.Search {
+			hosts = append(hosts, string(service)+"."+suffix)
+		}
+	}
+	return append([]string{"consul"}, in.Domains...), hosts
+}
+
+// endpoints says for each port of a service whether an instance is here,
+// elsewhere, or both.
+func endpoints(in Input, service identity.Name) []kernel.Endpoint {
+	var out []kernel.Endpoint
+	for _, port := range in.Catalog.Ports(service) {
+		e := kernel.Endpoint{Service: service, Port: port}
+		for _, instance := range in.Catalog.Instances(service) {
+			if instance.Port != port || !instance.Alive {
+				continue
+			}
+			if !instance.Here {
+				e.Remote = true
+				continue
+			}
+			if s, ok := in.View.Find(service, port, instance.ID); ok && s.Listener.State != inventory.StateUnowned {
+				e.Local, e.Anyone = s.Target(), s.Listener.Anyone
+			}
+		}
+		if e.Remote || e.Local.IsValid() {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// remotes are the real addresses of a service's instances elsewhere.
+func remotes(in Input, service identity.Name) []kernel.Remote {
+	var out []kernel.Remote
+	for _, instance := range in.Catalog.Instances(service) {
+		if instance.Here || instance.Port == 0 {
+			continue
+		}
+		for _, addr := range in.Proven(instance) {
+			out = append(out, kernel.Remote{Addr: netip.AddrPortFrom(addr, instance.Port), Service: service})
+		}
+	}
+	return out
+}
+
+func upstreams(cat *catalog.Catalog, s inventory.Service) []kernel.Upstream {
+	var out []kernel.Upstream
+	for _, u := range s.Upstreams {
+		port := cat.DefaultPort(u.Destination)
+		if ports := cat.Ports(u.Destination); port == 0 && len(ports) > 0 {
+			port = ports[0]
+		}
+		out = append(out, kernel.Upstream{Service: s.Name, Bind: u.Bind, Destination: u.Destination, Port: port})
+	}
+	return out
+}

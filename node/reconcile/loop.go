@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tacit/identity"
+	"tacit/node/catalog"
+	"tacit/node/config"
+	"tacit/node/health"
+	"tacit/node/inventory"
+	"tacit/policy"
+	"tacit/policy/kernel"
+	"tacit/policy/ledger"
+)
+
+// How often the loop looks by itself. Records, members, definitions, cgroups
+// and addresses wake it.
+const (
+	lookInterval = 500 * time.Millisecond // who listens: nothing announces it
+	fullInterval = 10 * time.Second       // everything, in case a notice was lost
+)
+
+// Inventory is what is defined and runs on this node.
+type Inventory interface {
+	Look() (v *inventory.View, changed bool)
+	Keep()
+}
+
+// Records are the signed state, as far as the loop reads it.
+type Records interface {
+	catalog.Records
+	Digest() [32]byte
+	Granted(node, service identity.Name) bool
+	Intentions() []policy.Intention
+	Published(node identity.Name) []ledger.InstanceBody
+}
+
+// Enforcer holds the kernel's state.
+type Enforcer interface {
+	Apply(kernel.State) (changed bool, err error)
+	Revision() uint64
+	Sweep(context.Context) (cut int, err error)
+	SweepWanted() <-chan struct{}
+}
+
+// Peers are the other nodes.
+type Peers interface {
+	// Of returns the proven addresses at which an instance is called.
+	Of(catalog.Instance) []netip.Addr
+	// Found is told that nodes or their records have changed.
+	Found()
+}
+
+// Health learns what is wrong.
+type Health interface {
+	Set(f health.Family, thing string, err error) (news bool)
+	Replace(f health.Family, now map[string]error)
+}
+
+// Config is what a Loop works with. Functions must not block.
+type Config struct {
+	Settings  *config.Settled
+	Inventory Inventory
+	Records   Records
+	Publisher *Publisher
+	Enforcer  Enforcer
+	Peers     Peers
+	Alive     func() map[identity.Name]bool  // which members answer
+	Addresses func() []netip.Addr            // this host's own
+	Search    func() []string                // suffixes of resolv.conf
+	Enrol     func(*kernel.State)            // adds the self-probe
+	Want      func(services []identity.Name) // that need certificates
+	Streams   func() (cut int)               // judges the proxy's streams again
+	Announce  func(digest string, revision uint64)
+	Remember  func([]kernel.Remote) error // for `tacitd guard` at the next boot
+	Save      func()                      // keeps what the disk had no room for
+	Health    Health
+	Log       *slog.Logger
+}
+
+// Loop is safe for concurrent use.
+type Loop struct {
+	conf     Config
+	catalog  atomic.Pointer[catalog.Catalog]
+	table    atomic.Pointer[Policy]
+	inForce  atomic.Pointer[string]
+	guests   atomic.Pointer[map[uint32]identity.Name] // by the interface that leads to them
+	wake     chan struct{}
+	wanted   atomic.Uint64 // changes that others have announced
+	sweepDue atomic.Bool
+
+	applying sync.Mutex // one reconciliation at a time; guards what follows
+	done     uint64     // changes that are in force
+	full     time.Time  // of the last full look
+	judged   [32]byte   // the ledger's digest when the table was made
+	swept    [32]byte   // the ledger's digest at the last sweep
+	up       map[identity.Name]bool
+	failed   bool // something wasn't written: try again at the next look
+}
+
+// Policy is a table with its digest, which takes long to compute for a large one.
+type Policy struct {
+	*policy.Table
+	Digest string
+}
+
+func newPolicy(def policy.Action, rules []policy.Intention) *Policy {
+	t := policy.NewTable(def, rules)
+	return &Policy{t, t.Digest()}
+}
+
+type noRecords struct{}
+
+func (noRecords) Instances() []ledger.InstanceBody           { return nil }
+func (noRecords) Node(identity.Name) (ledger.NodeBody, bool) { return ledger.NodeBody{}, false }
+
+// New returns a loop that has done nothing yet: its catalog is empty, and its
+// policy has no rules.
+func New(c Config) *Loop {
+	l := &Loop{conf: c, wake: make(chan struct{}, 1)}
+	l.catalog.Store(catalog.New(c.Settings.Name, noRecords{}, nil))
+	l.table.Store(newPolicy(c.Settings.Action, nil))
+	return l
+}
+
+// Catalog is the picture of the mesh that is in force.
+func (l *Loop) Catalog() *catalog.Catalog { return l.catalog.Load() }
+
+// Policy is the table that is in force, or about to be.
+func (l *Loop) Policy() *Policy { return l.table.Load() }
+
+// InForce is the digest of the policy that the kernel's maps hold, "" before
+// the first.
+func (l *Loop) InForce() string {
+	if d := l.inForce.Load(); d != nil {
+		return *d
+	}
+	return ""
+}
+
+// Guest is the service whose workload an interface leads to, "" for none.
+func (l *Loop) Guest(index uint32) identity.Name {
+	if all := l.guests.Load(); all != nil {
+		return (*all)[index]
+	}
+	return ""
+}
+
+// Nudge says that something has changed. It never blocks.
+func (l *Loop) Nudge() {
+	l.wanted.Add(1)
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Judge is Nudge, and has all connections judged again.
+func (l *Loop) Judge() {
+	l.sweepDue.Store(true)
+	l.Nudge()
+}
+
+// Run reconciles until ctx ends.
+func (l *Loop) Run(ctx context.Context) error {
+	tick := time.NewTicker(lookInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-l.wake:
+			if l.settled() {
+				continue // by Settle, meanwhile
+			}
+		case <-l.conf.Enforcer.SweepWanted():
+			l.sweepDue.Store(true) // a pair completed behind a sweep's back
+		}
+		l.Settle()
+	}
+}
+
+func (l *Loop) settled() bool {
+	l.applying.Lock()
+	defer l.applying.Unlock()
+	return l.done == l.wanted.Load() && !l.sweepDue.Load()
+}
+
+// Settle brings everything in force that has changed up to now, and returns
+// when it is: instances are published, maps written, live connections judged
+// again, the revision announced.
+func (l *Loop) Settle() {
+	l.applying.Lock()
+	defer l.applying.Unlock()
+	began := l.wanted.Load()
+	l.conf.Save()
+	view, changed := l.conf.Inventory.Look()
+	if due := time.Since(l.full) >= fullInterval; changed || due || began != l.done || l.failed || l.membersChanged() {
+		l.conf.Inventory.Keep()
+		published := l.conf.Publisher.Publish(view)
+		l.failed = !l.apply(view) || !published
+		l.full = time.Now()
+	}
+	l.done = began
+	if l.sweepDue.Swap(false) && l.sweep() != nil {
+		l.sweepDue.Store(true) // again next time
+	}
+}
+
+func (l *Loop) membersChanged() bool { return !maps.Equal(l.up, l.conf.Alive()) }
+
+// apply writes the maps. The caller holds applying.
+func (l *Loop) apply(view *inventory.View) (ok bool) {
+	digest := l.conf.Records.Digest()
+	l.follow(digest)
+	cat := catalog.New(l.conf.Settings.Name, l.conf.Records, func(name identity.Name) bool { return l.up[name] })
+	state, found := Compile(l.input(view, cat))
+	l.conf.Enrol(&state)
+	l.guests.Store(&state.Workloads.Interfaces)
+	changed, err := l.conf.Enforcer.Apply(state)
+	l.catalog.Store(cat) // after the maps: the packets of a name that is answered must not leave the host any more
+	l.report(found, state, err)
+	if changed || digest != l.swept { // a revocation or a withdrawn grant need not change a map
+		l.sweepDue.Store(true)
+	}
+	l.swept = digest
+	l.conf.Want(l.granted(view))
+	if err == nil {
+		now := l.table.Load().Digest
+		l.inForce.Store(&now)
+		l.conf.Announce(now, l.conf.Enforcer.Revision())
+	}
+	return err == nil
+}
+
+// follow takes over what the records and the members' liveness say.
+func (l *Loop) follow(digest [32]byte) {
+	up := l.conf.Alive()
+	if digest != l.judged || !maps.Equal(up, l.up) {
+		l.conf.Peers.Found()
+	}
+	l.up = up
+	if digest != l.judged {
+		l.table.Store(newPolicy(l.conf.Settings.Action, l.conf.Records.Intentions()))
+		l.judged = digest
+	}
+}
+
+func (l *Loop) input(view *inventory.View, cat *catalog.Catalog) Input {
+	s := l.conf.Settings
+	low, high := inventory.EphemeralPorts()
+	return Input{View: view, Table: l.table.Load().Table, Catalog: cat, Granted: l.mayRun, Proven: l.conf.Peers.Of,
+		Addresses: l.conf.Addresses(), Domains: s.Domains, Search: l.conf.Search(), Exclude: s.Exclude, Ephemeral: Ports{low, high}}
+}
+
+func (l *Loop) mayRun(service identity.Name) bool {
+	return l.conf.Records.Granted(l.conf.Settings.Name, service)
+}
+
+// granted are the services defined here that this node may run.
+func (l *Loop) granted(view *inventory.View) []identity.Name {
+	var out []identity.Name
+	for _, name := range view.Names() {
+		if l.mayRun(name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func (l *Loop) report(found Findings, state kernel.State, err error) {
+	for family, problems := range found {
+		l.conf.Health.Replace(family, problems)
+	}
+	if news := l.conf.Health.Set(health.Maps, "", err); news && err != nil {
+		l.conf.Log.Error("the kernel's maps are not what the records say", "err", err)
+	}
+	l.conf.Health.Set(health.Remotes, "", l.conf.Remember(state.Remotes))
+}
+
+// sweep judges live connections again: streams in the proxy, and same-node
+// pairs in the kernel.
+func (l *Loop) sweep() error {
+	streams := l.conf.Streams()
+	pairs, err := l.conf.Enforcer.Sweep(context.Background())
+	l.conf.Health.Set(health.Sweep, "", err)
+	if streams+pairs > 0 {
+		l.conf.Log.Info("connections cut by a change", "streams", streams, "same_node", pairs, "revision", l.conf.Enforcer.Revision())
+	}
+	return err
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package records
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"tacit/identity"
+	"tacit/node/health"
+	"tacit/policy"
+	"tacit/policy/ledger"
+)
+
+// disk is a store that can be full.
+type disk struct {
+	full     bool
+	saved    []ledger.Record
+	settings map[string][]byte
+}
+
+var errFull = errors.New("no space left on device")
+
+func (d *disk) SaveRecords(recs []ledger.Record, _ map[identity.KeyID]ledger.Ranges) error {
+	if d.full {
+		return errFull
+	}
+	d.saved = append(d.saved, recs...)
+	return nil
+}
+
+func (d *disk) Get(name string) ([]byte, error) { return d.settings[name], nil }
+
+func (d *disk) Set(name string, value []byte) error {
+	if d.full {
+		return errFull
+	}
+	d.settings[name] = value
+	return nil
+}
+
+// fixture is one node whose root key is also its operator.
+type fixture struct {
+	*Records
+	disk    *disk
+	board   *health.Board
+	root    *identity.Key
+	changes int
+	sent    []message
+}
+
+func newFixture(t *testing.T, self identity.Name, root *identity.Key) *fixture {
+	t.Helper()
+	f := &fixture{disk: &disk{settings: map[string][]byte{}}, board: health.NewBoard(), root: root}
+	var err error
+	f.Records, err = New(Config{Self: self, Ledger: ledger.New("tacit.local", root.ID()), Store: f.disk, Health: f.board,
+		Log: slog.New(slog.DiscardHandler), Changed: func() { f.changes++ }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Connect(func(payload []byte) {
+		var m message
+		if err := json.Unmarshal(payload, &m); err != nil {
+			t.Error(err)
+		}
+		f.sent = append(f.sent, m)
+	})
+	return f
+}
+
+func newKey(t *testing.T) *identity.Key {
+	t.Helper()
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func (f *fixture) makeOperator(t *testing.T) *identity.Key {
+	t.Helper()
+	operator := newKey(t)
+	body := ledger.OperatorBody{Node: "host1", Public: operator.Public()}
+	if err := f.Sign(f.root, Change{Kind: ledger.KindOperator, Key: operator.ID().String(), Body: body}); err != nil {
+		t.Fatal(err)
+	}
+	return operator
+}
+
+func allow(src, dst identity.Name) Change {
+	return Change{Kind: ledger.KindIntention, Key: string(src) + ">" + string(dst),
+		Body: policy.Intention{Source: src, Destination: dst, Action: policy.Allow}}
+}
+
+// TestSign: a record is on disk before it is in force and sent; one that can't
+// be kept was never made.
+func TestSign(t *testing.T) {
+	f := newFixture(t, "host1", newKey(t))
+	operator := f.makeOperator(t)
+	if err := f.Sign(operator, allow("web", "db")); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.disk.saved) != 2 || len(f.sent) != 2 || f.changes != 2 || len(f.View().Intentions()) != 1 {
+		t.Errorf("saved %d, sent %d, changes %d, intentions %v", len(f.disk.saved), len(f.sent), f.changes, f.View().Intentions())
+	}
+	f.disk.full = true
+	err := f.Sign(operator, allow("web", "cache"))
+	if !errors.Is(err, errFull) || !strings.Contains(err.Error(), "was not made") {
+		t.Errorf("with a full disk: %v", err)
+	}
+	if len(f.View().Intentions()) != 1 || len(f.sent) != 2 {
+		t.Error("a record that can't be kept is in force or was sent")
+	}
+	f.disk.full = false
+	if err := f.Sign(operator, Change{Kind: ledger.KindIntention, Key: "web>db", Delete: true}); err != nil {
+		t.Fatal(err)
+	}
+	if left := f.View().Intentions(); len(left) != 0 {
+		t.Errorf("deleted, and still there: %v", left)
+	}
+	if err := f.Sign(newKey(t), allow("a", "b")); !errors.Is(err, ledger.ErrNotAuthorized) {
+		t.Errorf("a stranger's signature: %v", err)
+	}
+}
+
+// TestPrepare: a prepared record is in force nowhere, and its number is written
+// down before anybody sees it.
+func TestPrepare(t *testing.T) {
+	f := newFixture(t, "host1", newKey(t))
+	operator := f.makeOperator(t)
+	var reserved ledger.Dot
+	rec, err := f.Prepare(operator, allow("web", "db"), func(d ledger.Dot) error { reserved = d; return nil })
+	if err != nil || reserved != rec.Dot || len(f.View().Intentions()) != 0 {
+		t.Errorf("%v, reserved %v of %v, in force %v", err, reserved, rec.Dot, f.View().Intentions())
+	}
+	if _, err := f.Prepare(operator, allow("web", "db"), func(ledger.Dot) error { return errFull }); !errors.Is(err, errFull) {
+		t.Errorf("a number that can't be reserved: %v", err)
+	}
+}
+
+// TestTake: records of others are in force at once, passed on once, and kept
+// when the disk has room again; status reports the full disk.
+func TestTake(t *testing.T) {
+	root := newKey(t)
+	one, two := newFixture(t, "host1", root), newFixture(t, "host2", root)
+	operator := one.makeOperator(t)
+	if err := one.Sign(operator, allow("web", "db")); err != nil {
+		t.Fatal(err)
+	}
+	two.disk.full = true
+	two.Merge(one.State())
+	if len(two.View().Intentions()) != 1 || two.board.Get(health.State, "") == nil || len(two.disk.saved) != 0 {
+		t.Errorf("with a full disk: intentions %v, problem %v", two.View().Intentions(), two.board.Get(health.State, ""))
+	}
+	sent := len(two.sent)
+	two.Merge(one.State())
+	if sent != 1 || len(two.sent) != sent {
+		t.Errorf("passed on %d times, then %d", sent, len(two.sent))
+	}
+	two.disk.full = false
+	two.SaveAgain()
+	if len(two.disk.saved) != 2 || two.board.Get(health.State, "") != nil {
+		t.Errorf("saved %d records, problem %v", len(two.disk.saved), two.board.Get(health.State, ""))
+	}
+	two.Merge([]byte("{"))
+	two.Take([]ledger.Record{{Kind: ledger.KindIntention, Key: "x>y"}})
+	if len(two.View().Intentions()) != 1 {
+		t.Error("a damaged record is in force")
+	}
+}
+
+// TestBeforeConnect: what is made before gossip begins is sent when it does.
+func TestBeforeConnect(t *testing.T) {
+	root := newKey(t)
+	r, err := New(Config{Self: "host1", Ledger: ledger.New("tacit.local", root.ID()), Store: &disk{settings: map[string][]byte{}},
+		Health: health.NewBoard(), Log: slog.New(slog.DiscardHandler), Changed: func() {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Announce("d1", 1)
+	var got []string
+	r.Connect(func(payload []byte) { got = append(got, string(payload)) })
+	r.Announce("d2", 2)
+	if len(got) != 2 || !strings.Contains(got[0], "d1") || !strings.Contains(got[1], "d2") {
+		t.Errorf("sent %q", got)
+	}
+}
+
+// addMember makes name a member with the authority's key.
+func (f *fixture) addMember(t *testing.T, name identity.Name) *identity.Key {
+	t.Helper()
+	key := newKey(t)
+	a, err := identity.CreateAuthority("tacit.local", name, t.TempDir(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		by *identity.Key
+		Change
+	}{
+		{f.root, Change{Kind: ledger.KindAuthority, Key: string(name), Body: ledger.AuthorityBody{Node: name, Certificate: a.Intermediate().Raw}}},
+		{a.Key(), Change{Kind: ledger.KindMember, Key: string(name), Body: ledger.MemberBody{Node: name, Public: key.Public()}}},
+	} {
+		if err := f.Sign(c.by, c.Change); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return key
+}
+
+// TestRevisions: the newest word of a member counts, whatever order it comes
+// in; a daemon that starts anew counts from the beginning; strangers and others
+// who speak for this node don't count.
+func TestRevisions(t *testing.T) {
+	f := newFixture(t, "host1", newKey(t))
+	f.addMember(t, "host2")
+	f.Announce("own", 7)
+	say := func(node identity.Name, rev Revision) {
+		payload, err := json.Marshal(message{Revisions: map[identity.Name]Revision{node: rev}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Merge(payload)
+	}
+	for _, c := range []struct {
+		node   identity.Name
+		rev    Revision
+		digest string
+	}{
+		{"host2", Revision{"a", 1, 5}, "a"},
+		{"host2", Revision{"b", 1, 6}, "b"},
+		{"host2", Revision{"late", 1, 5}, "b"},
+		{"host2", Revision{"again", 2, 1}, "again"},
+		{"host2", Revision{"before", 1, 9}, "again"},
+		{"host1", Revision{"forged", 1 << 60, 9}, "own"},
+		{"stranger", Revision{"x", 1, 1}, ""},
+	} {
+		before := len(f.sent)
+		old := f.Revisions()[c.node].Digest
+		say(c.node, c.rev)
+		if got := f.Revisions()[c.node].Digest; got != c.digest {
+			t.Errorf("%s says %v: digest %q, want %q", c.node, c.rev, got, c.digest)
+		}
+		if passedOn := len(f.sent) > before; passedOn != (old != c.digest) {
+			t.Errorf("%s says %v: passed on is %v", c.node, c.rev, passedOn)
+		}
+	}
+}
+
+// TestEpoch: every start has a higher one, also with a clock that was set back.
+func TestEpoch(t *testing.T) {
+	d := &disk{settings: map[string][]byte{}}
+	first, err := nextEpoch(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.settings[setEpoch] = []byte{0x7f, 0, 0, 0, 0, 0, 0, 0}
+	second, err := nextEpoch(d)
+	if err != nil || second != 0x7f<<56+1 || first >= second {
+		t.Errorf("epochs %d and %d, %v", first, second, err)
+	}
+	d.full = true
+	if _, err := nextEpoch(d); !errors.Is(err, errFull) {
+		t.Errorf("with a full disk: %v", err)
+	}
+}
+
+// TestAdmit: the gossip key alone lets nobody speak for a node.
+func TestAdmit(t *testing.T) {
+	f := newFixture(t, "host1", newKey(t))
+	key := f.addMember(t, "host2")
+	operator := f.makeOperator(t)
+	at := netip.MustParseAddrPort("10.0.0.2:7946")
+	admit := func(want string) {
+		t.Helper()
+		err := f.Admit("host2", at)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if err := f.Admit("stranger", at); err == nil {
+		t.Error("a stranger is admitted")
+	}
+	admit("") // its own record may be on its way
+	body := ledger.NodeBody{Node: "host2", Address: "10.0.0.3", LanePort: 7947, GossipPort: 7946}
+	if err := f.Sign(key, Change{Kind: ledger.KindNode, Key: "host2", Body: body}); err != nil {
+		t.Fatal(err)
+	}
+	admit("is at 10.0.0.3 according to its record")
+	at = netip.MustParseAddrPort("[::ffff:10.0.0.3]:7946")
+	admit("")
+	if err := f.Sign(operator, Change{Kind: ledger.KindRevocation, Key: key.ID().String(), Body: ledger.RevocationBody{Public: key.ID(), Node: "host2"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Admit("host2", at); err == nil {
+		t.Error("a revoked node is admitted")
+	}
+}

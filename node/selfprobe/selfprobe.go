@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package selfprobe tries what programs do (connect, send, look up a name)
+// with a program of the daemon's own, through the real hooks, so that status
+// reports what happened and not what was intended. It must not repair
+// anything, and no verdict on a service may depend on it.
+package selfprobe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"tacit/identity"
+	"tacit/node/probe"
+	"tacit/node/workload"
+	"tacit/policy"
+	"tacit/policy/kernel"
+)
+
+// Command is the subcommand by which a daemon starts its probe.
+const Command = "probe"
+
+// Serve is the life of that process.
+func Serve(in io.Reader, out io.Writer) error { return probe.Serve(in, out) }
+
+// The probe is a service that only this node knows, and that may call itself.
+// Users can't name a service like that, nor like the owner of the address that
+// belongs to nobody: the names are no DNS labels.
+const (
+	service = identity.Name("tacit/probe")
+	nobody  = identity.Name("tacit/nobody")
+	port    = 7
+)
+
+// interval, twice probe.Patience and the time of a round together stay below
+// 5 s: what fails twice in a row is shown in that time.
+const interval = 1500 * time.Millisecond
+
+// Numbers reserves numbers, and with them virtual addresses.
+type Numbers interface {
+	Reserve(name identity.Name, number uint32) error
+}
+
+// Config is what a SelfProbe works with.
+type Config struct {
+	Range4  netip.Prefix
+	Domains []string // of the mesh, besides consul
+	Hooks   bool     // false: nothing refuses before the proxy does, so refusals aren't tried
+	Cgroup  string   // of the probe
+	Numbers Numbers
+	// Virtual returns a service's virtual addresses; an invalid one: none.
+	Virtual func(identity.Name) (v4, v6 netip.Addr)
+	// Resolvers are the captured ones.
+	Resolvers func() []netip.Addr
+	// Source asks the kernel who made an accepted connection.
+	Source func(*net.TCPConn) (identity.Name, error)
+}
+
+// SelfProbe is safe for concurrent use.
+type SelfProbe struct {
+	conf   Config
+	prober probe.Prober
+	first  chan struct{} // closed after the first round
+	fault  error         // the probe has no addresses: nothing can be tried
+
+	mu      sync.Mutex
+	round   round
+	before  map[netip.AddrPort]bool  // targets of the round before
+	counted map[policy.Reason]uint64 // verdicts on the probe
+	results []probe.Result
+	err     error // the round couldn't be run
+}
+
+// New reserves the two highest numbers of the IPv4 range, and with them the
+// virtual addresses, and makes the probe's cgroup.
+func New(c Config) (*SelfProbe, error) {
+	p := &SelfProbe{conf: c, first: make(chan struct{}), counted: map[policy.Reason]uint64{}}
+	p.prober = probe.Prober{Command: []string{"/proc/self/exe", Command}, Cgroup: c.Cgroup}
+	last := uint32(1)<<(32-c.Range4.Bits()) - 1
+	if err := errors.Join(c.Numbers.Reserve(nobody, last), c.Numbers.Reserve(service, last-1)); err != nil {
+		p.fault = fmt.Errorf("--virtual-range4 %s is used up, so nothing can be tried in it: %w", c.Range4, err)
+		return p, nil
+	}
+	if err := os.MkdirAll(c.Cgroup, 0o755); err != nil { // enrolled from the first compilation on
+		return nil, fmt.Errorf("the probe's cgroup: %w", err)
+	}
+	return p, nil
+}
+
+// Run tries until ctx ends.
+func (p *SelfProbe) Run(ctx context.Context) error {
+	defer p.prober.Close()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for first := true; ; first = false {
+		p.try(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if first {
+			close(p.first)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// try asks once and, where something failed, once more with a new process: the
+// old one may have been moved, and what has been repaired meanwhile is no alarm.
+func (p *SelfProbe) try(ctx context.Context) {
+	results, err := p.ask(ctx)
+	if ctx.Err() == nil && (err != nil || failed(results)) {
+		p.prober.Moved()
+		results, err = p.ask(ctx)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.results, p.err = results, err
+}
+
+func failed(results []probe.Result) bool {
+	for _, r := range results {
+		if r.Err != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *SelfProbe) ask(ctx context.Context) ([]probe.Result, error) {
+	if p.fault != nil {
+		return nil, p.fault
+	}
+	v4, v6 := p.conf.Virtual(service)
+	none4, none6 := p.conf.Virtual(nobody)
+	next := newRound(p.conf, addresses{self: [2]netip.Addr{v4, v6}, nobody: [2]netip.Addr{none4, none6}, resolvers: firstOf(p.conf.Resolvers())})
+	p.mu.Lock()
+	p.before, p.round = p.round.targets, next
+	p.mu.Unlock()
+	return p.prober.Ask(ctx, next.tasks)
+}
+
+// Moved is told when the daemon's cgroup was made anew, and the probe's with it.
+func (p *SelfProbe) Moved() { p.prober.Moved() }
+
+// Enrol makes the probe's cgroup its workload, and lets it call itself.
+func (p *SelfProbe) Enrol(s *kernel.State) {
+	if p.fault != nil {
+		return
+	}
+	if id, err := workload.ID(p.conf.Cgroup); err == nil {
+		s.Workloads.Cgroups[id] = service
+	}
+	s.Endpoints = append(s.Endpoints, kernel.Endpoint{Service: service, Port: port, Remote: true})
+	s.Own = []policy.Intention{{Source: service, Destination: service, Action: policy.Allow}}
+}
+
+// Lookup answers the name that the present round asks for.
+func (p *SelfProbe) Lookup(name identity.Name) (v4, v6 netip.Addr, ok bool) {
+	p.mu.Lock()
+	ok = p.round.label != "" && string(name) == p.round.label
+	p.mu.Unlock()
+	if !ok {
+		return netip.Addr{}, netip.Addr{}, false
+	}
+	v4, v6 = p.conf.Virtual(service)
+	return v4, v6, true
+}
+
+// Saw reports whether a refusal concerns the probe, so that nobody needs to
+// hear of it.
+func (p *SelfProbe) Saw(e kernel.Event) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.Source != service && !p.round.targets[e.Target] && !p.before[e.Target] {
+		return false
+	}
+	p.counted[e.Reason]++
+	return true
+}
+
+// Discount takes the verdicts on the probe off the counters.
+func (p *SelfProbe) Discount(counters map[policy.Reason]uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for reason, n := range p.counted {
+		if counters[reason] == 0 {
+			continue
+		}
+		if counters[reason] -= min(n, counters[reason]); counters[reason] == 0 {
+			delete(counters, reason)
+		}
+	}
+}
+
+// Last is what the last round found; it waits for the first one.
+func (p *SelfProbe) Last(ctx context.Context) ([]probe.Result, error) {
+	select {
+	case <-p.first:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.results, p.err
+}

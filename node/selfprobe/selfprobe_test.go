@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package selfprobe
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"tacit/identity"
+	"tacit/node/probe"
+	"tacit/policy"
+	"tacit/policy/kernel"
+)
+
+var (
+	own4, own6       = netip.MustParseAddr("240.79.255.254"), netip.MustParseAddr("fd7a:ac17::f:fffe")
+	nobody4, nobody6 = netip.MustParseAddr("240.79.255.255"), netip.MustParseAddr("fd7a:ac17::f:ffff")
+)
+
+// numbers reserves what it is asked for, or nothing.
+type numbers struct {
+	err   error
+	given map[identity.Name]uint32
+}
+
+func (n *numbers) Reserve(name identity.Name, number uint32) error {
+	if n.err == nil {
+		n.given[name] = number
+	}
+	return n.err
+}
+
+func virtual(name identity.Name) (v4, v6 netip.Addr) {
+	if name == service {
+		return own4, own6
+	}
+	return nobody4, nobody6
+}
+
+func newProbe(t *testing.T, n *numbers) *SelfProbe {
+	t.Helper()
+	p, err := New(Config{Range4: netip.MustParsePrefix("240.64.0.0/12"), Domains: []string{"mesh"}, Hooks: true, Cgroup: t.TempDir() + "/probe",
+		Numbers: n, Virtual: virtual, Resolvers: func() []netip.Addr { return nil },
+		Source: func(*net.TCPConn) (identity.Name, error) { return service, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestRound: what is tried on which host.
+func TestRound(t *testing.T) {
+	v4only := addresses{self: [2]netip.Addr{own4}, nobody: [2]netip.Addr{nobody4}}
+	both := addresses{self: [2]netip.Addr{own4, own6}, nobody: [2]netip.Addr{nobody4, nobody6}}
+	resolved := both
+	resolved.resolvers = [2]netip.Addr{netip.MustParseAddr("10.0.0.53"), netip.MustParseAddr("fd00::53")}
+	for name, c := range map[string]struct {
+		conf Config
+		at   addresses
+		want string
+	}{
+		"IPv4 alone":  {Config{Hooks: true}, v4only, "probe connect4, probe sendmsg4, probe capture4"},
+		"no hooks":    {Config{}, both, "probe capture4, probe capture6, probe capture mapped"},
+		"all of them": {Config{Hooks: true}, resolved, "probe connect4, probe sendmsg4, probe capture4, probe names4, probe connect6, probe sendmsg6, probe capture6, probe names6, probe connect mapped, probe sendmsg mapped, probe capture mapped, probe names mapped"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRound(c.conf, c.at)
+			var got []string
+			for _, task := range r.tasks {
+				got = append(got, task.Name)
+				if refused := task.Kind == probe.Connect || task.Kind == probe.Send; refused != r.targets[task.To] {
+					t.Errorf("%s: expected to be refused is %v", task.Name, r.targets[task.To])
+				}
+				if task.Kind == probe.Names && (task.Want == "" || !strings.HasPrefix(task.Ask, r.label+".")) {
+					t.Errorf("%s asks %q and wants %q", task.Name, task.Ask, task.Want)
+				}
+			}
+			if strings.Join(got, ", ") != c.want {
+				t.Errorf("tasks %s\nwant  %s", strings.Join(got, ", "), c.want)
+			}
+			if other := newRound(c.conf, c.at); other.token == r.token || other.label == r.label {
+				t.Error("two rounds are alike")
+			}
+		})
+	}
+}
+
+func TestNames(t *testing.T) {
+	r := round{label: "probe-1"}
+	if a, b := r.name([]string{"mesh", "corp"}), r.name(nil); a != "probe-1.mesh." || b != "probe-1.virtual.consul." {
+		t.Errorf("%s and %s", a, b)
+	}
+	first := firstOf([]netip.Addr{netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("::ffff:10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("fd00::1")})
+	if first[0].String() != "10.0.0.1" || first[1].String() != "fd00::1" {
+		t.Errorf("first resolvers %v", first)
+	}
+}
+
+// TestNew: the two highest addresses are the probe's; a range without room
+// stops only the probe.
+func TestNew(t *testing.T) {
+	n := &numbers{given: map[identity.Name]uint32{}}
+	p := newProbe(t, n)
+	if n.given[nobody] != 1<<20-1 || n.given[service] != 1<<20-2 {
+		t.Errorf("reserved %v", n.given)
+	}
+	s := kernel.State{Workloads: kernel.Workloads{Cgroups: map[uint64]identity.Name{}}}
+	p.Enrol(&s)
+	if len(s.Workloads.Cgroups) != 1 || len(s.Endpoints) != 1 || len(s.Own) != 1 {
+		t.Errorf("enrolled %+v", s)
+	}
+	full := newProbe(t, &numbers{err: errors.New("taken")})
+	var none kernel.State
+	full.Enrol(&none)
+	if len(none.Endpoints) != 0 {
+		t.Error("a probe without addresses is enrolled")
+	}
+	if _, err := full.ask(t.Context()); err == nil || !strings.Contains(err.Error(), "is used up") {
+		t.Errorf("asked without addresses: %v", err)
+	}
+}
+
+// TestSaw: refusals of the probe, and of what it dials in this round and the
+// one before, are nobody's business, and don't count in status.
+func TestSaw(t *testing.T) {
+	p := newProbe(t, &numbers{given: map[identity.Name]uint32{}})
+	now, before, other := netip.MustParseAddrPort("240.79.255.255:1"), netip.MustParseAddrPort("240.79.255.255:2"), netip.MustParseAddrPort("240.64.0.9:3")
+	p.round.targets, p.before = map[netip.AddrPort]bool{now: true}, map[netip.AddrPort]bool{before: true}
+	for _, c := range []struct {
+		event kernel.Event
+		saw   bool
+	}{
+		{kernel.Event{Source: service, Target: other, Reason: policy.ReasonPort}, true},
+		{kernel.Event{Target: now, Reason: policy.ReasonInstance}, true},
+		{kernel.Event{Target: before, Reason: policy.ReasonInstance}, true},
+		{kernel.Event{Source: "web", Target: other, Reason: policy.ReasonDefault}, false},
+	} {
+		if got := p.Saw(c.event); got != c.saw {
+			t.Errorf("%+v: %v", c.event, got)
+		}
+	}
+	counters := map[policy.Reason]uint64{policy.ReasonInstance: 2, policy.ReasonPort: 5, policy.ReasonDefault: 1}
+	p.Discount(counters)
+	if len(counters) != 2 || counters[policy.ReasonPort] != 4 || counters[policy.ReasonDefault] != 1 {
+		t.Errorf("left %v", counters)
+	}
+}
+
+// TestLookup: only the name of the present round has an answer.
+func TestLookup(t *testing.T) {
+	p := newProbe(t, &numbers{given: map[identity.Name]uint32{}})
+	if _, _, ok := p.Lookup(""); ok {
+		t.Error("before the first round, the empty name has an answer")
+	}
+	p.round.label = "probe-1"
+	if v4, v6, ok := p.Lookup("probe-1"); !ok || v4 != own4 || v6 != own6 {
+		t.Errorf("%s %s %v", v4, v6, ok)
+	}
+	if _, _, ok := p.Lookup("db"); ok {
+		t.Error("a service's name is taken for the probe's")
+	}
+}
+
+// TestListener: the probe's connections are answered with the round's token,
+// all others pass.
+func TestListener(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	p := newProbe(t, &numbers{given: map[identity.Name]uint32{}})
+	mine := true
+	p.conf.Virtual = func(identity.Name) (v4, v6 netip.Addr) { return netip.MustParseAddr("127.0.0.1"), netip.Addr{} }
+	p.conf.Source = func(*net.TCPConn) (identity.Name, error) {
+		if mine {
+			mine = false
+			return service, nil
+		}
+		return "web", nil
+	}
+	p.round.token = "abc"
+	passed := make(chan net.Conn, 1)
+	go func() {
+		conn, err := p.Listener(ln).Accept()
+		if err != nil {
+			t.Error(err)
+		}
+		passed <- conn
+	}()
+	probing, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer probing.Close()
+	if got, err := io.ReadAll(probing); err != nil || string(got) != "abc" {
+		t.Errorf("the probe reads %q, %v", got, err)
+	}
+	other, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	conn := <-passed
+	defer conn.Close()
+	if conn.RemoteAddr().String() != other.LocalAddr().String() {
+		t.Errorf("passed on %s, want %s", conn.RemoteAddr(), other.LocalAddr())
+	}
+	if p.counted[policy.ReasonAllowed] != 1 {
+		t.Errorf("counted %v", p.counted)
+	}
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"tacit/node/api"
+	"tacit/node/health"
+)
+
+// serve runs the parts, and ends all of them when one fails.
+func (n *Node) serve(ctx context.Context) error {
+	if err := n.openGossip(); err != nil {
+		return err
+	}
+	if err := n.announce(); err != nil {
+		return err
+	}
+	n.loop.Settle()
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx)) // everything goes on while streams drain
+	defer cancel()
+	g, run := errgroup.WithContext(run)
+	for _, part := range n.parts() {
+		g.Go(func() error { return part(run) })
+	}
+	n.log.Info("ready", "node", n.cfg.Name, "address", n.cfg.Addr, "trust_domain", n.member.Bundle.TrustDomain())
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+	select {
+	case <-ctx.Done():
+	case <-run.Done(): // a part has failed
+	}
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	asked := ctx.Err() != nil
+	n.drain()
+	cancel()
+	if err := g.Wait(); !asked || !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil // a listener that had not begun when the proxy closed
+}
+
+// parts are what lives until the daemon ends.
+func (n *Node) parts() []func(context.Context) error {
+	out := []func(context.Context) error{
+		n.certificates.Run, n.loop.Run, n.peers.Run, n.datapath.Run, n.probe.Run, n.deadline.Run,
+		func(ctx context.Context) error { return n.inventory.Run(ctx, n.nudge) },
+		func(ctx context.Context) error { return n.addresses.Run(ctx, n.readdressed) },
+		func(ctx context.Context) error { return n.enforcer.Events(ctx, n.refused) },
+		func(ctx context.Context) error { n.pool.JoinUntilAnswered(ctx, n.seeds); return nil },
+		n.serveCLI,
+	}
+	for _, ln := range n.datapath.Captured() {
+		out = append(out, func(ctx context.Context) error { return n.proxy.Serve(ctx, n.probe.Listener(ln)) })
+	}
+	return out
+}
+
+// serveCLI answers on the CLI's socket.
+func (n *Node) serveCLI(ctx context.Context) error {
+	srv := api.NewServer(n.backend(), n.log)
+	stop := context.AfterFunc(ctx, func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if srv.Shutdown(last) != nil {
+			_ = srv.Close()
+		}
+	})
+	defer stop()
+	if err := srv.Serve(n.socket); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("the CLI's socket: %w", err)
+	}
+	return nil
+}
+
+const (
+	drainTime = 3 * time.Second
+	drainTick = 20 * time.Millisecond
+)
+
+// drain gives live streams a moment to end by themselves; what the kernel
+// holds stays, so that the mesh is closed while the daemon is away.
+func (n *Node) drain() {
+	if err := n.pool.Leave(time.Second); err != nil { // first: others must pick another node
+		n.log.Debug("leaving", "err", err)
+	}
+	deadline := time.Now().Add(drainTime)
+	if n.deadline.Expired() {
+		deadline = time.Now() // whoever can't confirm may be cut off from this host
+	}
+	for len(n.proxy.Flows()) > 0 && time.Now().Before(deadline) {
+		time.Sleep(drainTick)
+	}
+	if err := n.proxy.Close(); err != nil {
+		n.log.Warn("closing the proxy", "err", err)
+	}
+}
+
+// readdressed is called when this host's addresses have changed.
+func (n *Node) readdressed() {
+	n.board.Set(health.Announcement, "", n.announce())
+	n.nudge()
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"errors"
+	"fmt"
+)
+
+// RestoreRoutes adds the plan's routes and rules that are missing, and nothing else: it takes no firewall tool, so that it
+// is done at once. It says whether any was missing.
+func RestoreRoutes(p Plan) (missing bool, err error) { return restoreRoutes(kernelHost{}, p) }
+
+func restoreRoutes(h host, p Plan) (missing bool, err error) {
+	var d difference
+	if err := errors.Join(compareRoutes(&d, h, p), compareRules(&d, h, p)); err != nil {
+		return false, err
+	}
+	for _, s := range d.missing {
+		if err := s.do(); err != nil {
+			return true, fmt.Errorf("%s: %w", s.text, err)
+		}
+	}
+	return len(d.missing) > 0, nil
+}
