@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Addresses: IPv4 is kept as ::ffff:a.b.c.d, so that one form serves both. */
+/* Addresses. IPv4 is kept as ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2), so that
+ * one type serves both families. */
 #pragma once
 
 #include "maps.h"
 
 #define MAPPED bpf_htonl(0x0000ffff)
+#define LOOPBACK_IFINDEX 1 /* in every network namespace */
 
 static __always_inline struct address from4(__u32 ip)
 {
@@ -21,8 +23,9 @@ static __always_inline bool is4(const struct address *a)
 	return !a->word[0] && !a->word[1] && a->word[2] == MAPPED;
 }
 
-/* FIELD reads a context's field where it is: the verifier refuses an address
- * inside a context that the compiler has computed to share between branches. */
+/* FIELD reads a field of the context. The verifier rejects access by a modified
+ * context pointer, which the compiler makes where it shares the address of a field
+ * between branches; inline assembly keeps it from doing so. */
 #define FIELD(ctx, field)                                               \
 	({                                                              \
 		__u32 value_;                                           \
@@ -32,8 +35,8 @@ static __always_inline bool is4(const struct address *a)
 		value_;                                                 \
 	})
 
-/* number_of returns the service whose virtual address a is, 0 for none. It is
- * for addresses that are in_range. */
+/* number_of returns the service of virtual address a, 0 for none. The caller
+ * has checked in_range. */
 static __always_inline __u32 number_of(const struct config *s, const struct address *a)
 {
 	if (is4(a))
@@ -43,7 +46,7 @@ static __always_inline __u32 number_of(const struct config *s, const struct addr
 	return bpf_ntohl(a->word[3]);
 }
 
-/* in_range says whether a is a virtual address at all, of a service or not. */
+/* in_range returns whether a is in a virtual range, whether a service has it or not. */
 static __always_inline bool in_range(const struct config *s, const struct address *a)
 {
 	if (is4(a))
@@ -54,7 +57,7 @@ static __always_inline bool in_range(const struct config *s, const struct addres
 	       (a->word[2] & s->mask6.word[2]) == s->virtual6.word[2];
 }
 
-/* virtual_of is the service's virtual address of the same family as like. */
+/* virtual_of returns the service's virtual address in the address family of like. */
 static __always_inline struct address virtual_of(const struct config *s, __u32 service, const struct address *like)
 {
 	if (is4(like))
@@ -68,8 +71,8 @@ static __always_inline bool same_endpoint(const struct endpoint *a, const struct
 	       a->addr.word[2] == b->addr.word[2] && a->addr.word[3] == b->addr.word[3];
 }
 
-/* is_loopback: 127/8, ::1, and the unspecified addresses, which mean loopback
- * to connect(). */
+/* is_loopback returns true for 127.0.0.0/8, ::1 and the unspecified addresses:
+ * connect() takes the latter for loopback. */
 static __always_inline bool is_loopback(const struct address *a)
 {
 	if (is4(a))
@@ -77,9 +80,10 @@ static __always_inline bool is_loopback(const struct address *a)
 	return !a->word[0] && !a->word[1] && !a->word[2] && (!a->word[3] || a->word[3] == bpf_htonl(1));
 }
 
-/* left_alone: targets that an operator has excluded. Virtual addresses and
- * service ports of this node never are. */
-static __always_inline bool left_alone(const struct config *s, const struct endpoint *to)
+/* is_exempt_target returns whether the operator has excluded the target. Virtual
+ * addresses and service ports of this node can't be excluded: classify looks for
+ * those first. */
+static __always_inline bool is_exempt_target(const struct config *s, const struct endpoint *to)
 {
 	struct net_key net = {.prefixlen = 128, .addr = to->addr};
 	struct guard_key port = {.port = to->port};

@@ -22,8 +22,8 @@ type hook struct {
 	link   link.Link                    // set once attached
 }
 
-// hooks lists the programs in the order of attaching: what later ones rely on
-// comes first, and connect, which lets connections in, comes last.
+// hooks lists the programs in the order of attaching. Each comes after those that
+// it relies on, so connect, which allows connections, comes last.
 func (o *Objects) hooks() []*hook {
 	m := &o.mesh
 	return []*hook{
@@ -62,8 +62,8 @@ func (o *Objects) attach() error {
 
 func (o *Objects) linkPath(name string) string { return filepath.Join(o.conf.PinDir, "link_"+name) }
 
-// attachOne updates the pinned link where it is still about our cgroup or
-// namespace, and makes and pins a new one otherwise.
+// attachOne updates the pinned link where it is on the right cgroup or network
+// namespace, else it makes and pins a new link.
 func (o *Objects) attachOne(h *hook) error {
 	old, err := link.LoadPinnedLink(o.linkPath(h.name), nil)
 	if err == nil && h.attach != ebpf.AttachNetfilter && o.inPlace(old) == nil {
@@ -78,7 +78,7 @@ func (o *Objects) attachOne(h *hook) error {
 	return o.attachAnew(h)
 }
 
-// attachAnew makes a link and pins it, in place of what is pinned there.
+// attachAnew makes a link, and replaces the pin by that of the new link.
 func (o *Objects) attachAnew(h *hook) error {
 	fresh, err := o.newLink(h)
 	if err != nil {
@@ -101,9 +101,8 @@ func (o *Objects) newLink(h *hook) (link.Link, error) {
 	return link.AttachCgroup(link.CgroupOptions{Path: o.conf.Cgroup, Attach: h.attach, Program: h.prog})
 }
 
-// Priorities before all tables of iptables. There are two, so that a program
-// can be attached before the one that it takes over from is detached: no two can
-// have the same.
+// Priorities before all tables of iptables. No two programs can have the same one,
+// and a new program is attached before the old one is detached, so there are two.
 var forwardPriorities = [...]int32{-310, -309}
 
 func attachForward(h *hook) (l link.Link, err error) {
@@ -132,20 +131,21 @@ func attachNetNS(prog *ebpf.Program) (link.Link, error) {
 
 const ownNetNS = "/proc/thread-self/ns/net"
 
-// What is wrong with a link that isn't where it should be.
+// Errors about where a link is attached.
 var (
 	ErrDetached = errors.New("detached")
-	ErrDying    = errors.New("on a cgroup or network namespace that is gone")
+	ErrDying    = errors.New("attached to a cgroup or network namespace that is not the present one")
 )
 
-// inPlace says whether the link is attached to our cgroup or namespace.
+// inPlace returns an error where the link isn't attached to the hooked cgroup or to
+// the calling thread's network namespace.
 func (o *Objects) inPlace(l link.Link) error {
 	info, err := l.Info()
 	if err != nil {
 		return err
 	}
 	if info.Netfilter() != nil {
-		return nil // the kernel doesn't tell of which namespace
+		return nil // link info doesn't have the network namespace
 	}
 	has, place := uint64(0), ownNetNS
 	if c := info.Cgroup(); c != nil {
@@ -153,7 +153,7 @@ func (o *Objects) inPlace(l link.Link) error {
 	} else if n := info.NetNs(); n != nil {
 		has = uint64(n.NetnsInode)
 	}
-	if has == 0 { // or of a kind that is none of ours
+	if has == 0 { // or a link of another type
 		return ErrDetached
 	}
 	var want unix.Stat_t
@@ -166,11 +166,11 @@ func (o *Objects) inPlace(l link.Link) error {
 	return nil
 }
 
-// Hook is the state of one program, as the kernel tells it.
+// Hook is the state of one program, as the kernel reports it.
 type Hook struct {
 	Name    string
-	Problem string   // "" when pinned, attached where it should be, and among those that run there
-	Others  []string // other programs that run there as well
+	Problem string   // "" where it is pinned, attached and effective
+	Others  []string // other programs that run at the same hook
 }
 
 // Status asks the kernel for each program.
@@ -209,9 +209,9 @@ func (o *Objects) check(h *hook) error {
 	return h.holds(l)
 }
 
-var errOtherProgram = errors.New("another program is attached by our link")
+var errOtherProgram = errors.New("its link runs another program")
 
-// holds says whether the link runs our program.
+// holds returns errOtherProgram where the link doesn't run the hook's program.
 func (h *hook) holds(l link.Link) error {
 	info, err := l.Info()
 	if err != nil {
@@ -231,7 +231,7 @@ func programID(p *ebpf.Program) (ebpf.ProgramID, error) {
 	}
 	id, ok := info.ID()
 	if !ok {
-		return 0, errors.New("the kernel gives programs no numbers")
+		return 0, errors.New("the kernel returns no program ids")
 	}
 	return id, nil
 }

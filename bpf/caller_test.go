@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestCallers: who is nobody's by cgroup is known by network namespace, then by
-// user; a cgroup says more than either.
+// TestCallers: a caller is identified by its cgroup first, then by its network
+// namespace, then by its user.
 func TestCallers(t *testing.T) {
 	h := newHost(t)
 	h.proxy()
@@ -39,7 +39,7 @@ func TestCallers(t *testing.T) {
 	})
 }
 
-// TestExempt: who and what an operator excludes is left alone, but for virtual
+// TestExempt: the hooks leave excluded callers and targets alone, except at virtual
 // addresses and the service ports of this node.
 func TestExempt(t *testing.T) {
 	h := newHost(t)
@@ -90,8 +90,8 @@ func TestExempt(t *testing.T) {
 	tries("nobody", nil, "ok", "ok")
 }
 
-// TestQuota: connections that nobody accepts use up one workload's share, and
-// leave the others theirs; what ends gives its place back.
+// TestQuota: connections that the daemon doesn't accept use up the share of their
+// own source only, and connections that end return their entries.
 func TestQuota(t *testing.T) {
 	h := newHost(t)
 	h.serve(db, 5432, Port{Remote: true})
@@ -118,13 +118,13 @@ func TestQuota(t *testing.T) {
 	}
 	h.lastEvent(Limit)
 	if out := h.do("other", "connect", db4); out != "ok "+db4 {
-		t.Errorf("another's share: %s", out)
+		t.Errorf("within another's share: %s", out)
 	}
 	if used, err := h.Usage(0); err != nil || used != 2 {
 		t.Errorf("usage %d, %v", used, err)
 	}
 	h.ok(h.mesh.Usage.Put(uint32(0), uint64(3)))
 	if out := h.do("other", "connect", db4); out != refused {
-		t.Errorf("beyond what there is: %s", out)
+		t.Errorf("beyond the capacity: %s", out)
 	}
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* connect(): what is called, who calls, may it, and where it goes. The entry
- * points unpack and rewrite the context; everything else is here. */
+/* cgroup/connect and cgroup/sendmsg: which service is called, by which service,
+ * whether it is allowed, and where the connection goes instead. The entry points
+ * in mesh.c read and rewrite the context. */
 #pragma once
 
 #include "address.h"
@@ -13,22 +14,22 @@
 #include "source.h"
 
 enum outcome {
-	PASS,    /* as it is */
-	REWRITE, /* to call.to */
-	REFUSE,  /* for call.reason */
+	PASS,    /* leave the destination as it is */
+	REWRITE, /* connect to call.to */
+	REFUSE,  /* with call.reason */
 };
 
 struct call {
-	struct endpoint to;
-	struct endpoint asked;
-	__u64 netns; /* cookie */
+	struct endpoint to;    /* where it goes */
+	struct endpoint asked; /* what the program passed to connect() */
+	__u64 netns;           /* cookie of the socket's network namespace */
 	__u32 source;
 	__u32 destination;
 	__u32 reason;
 	enum mode mode;
-	bool home;   /* made in the daemon's network namespace */
-	bool direct; /* to a service's own port, not to a virtual address */
-	bool anyone; /* whoever listens there */
+	bool home;   /* netns is the daemon's */
+	bool direct; /* to a service's port on this node, not to a virtual address */
+	bool anyone; /* see GUARD_ANYONE */
 };
 
 static __always_inline int refuse(struct call *c, __u32 reason)
@@ -38,7 +39,8 @@ static __always_inline int refuse(struct call *c, __u32 reason)
 	return REFUSE;
 }
 
-/* listening says whether the daemon's listener for that family is there. */
+/* listening returns whether the daemon listens for captured connections of that
+ * address family. */
 static __always_inline bool listening(const struct address *a)
 {
 	__u32 family = is4(a) ? 0 : 1;
@@ -50,7 +52,7 @@ static __always_inline bool listening(const struct address *a)
 	return true;
 }
 
-/* classify finds the called service; 0 is none of ours. */
+/* classify returns the called service, 0 for none of the mesh. */
 __noinline __u32 classify(const struct config *s, struct call *c)
 {
 	struct guard_key port = {};
@@ -62,19 +64,21 @@ __noinline __u32 classify(const struct config *s, struct call *c)
 	port.port = c->to.port;
 	if (in_range(s, &c->to.addr))
 		return number_of(s, &c->to.addr);
-	if (c->home && is_local(&c->to.addr)) { /* whatever other nodes say of our addresses */
+	if (c->home && is_local(&c->to.addr)) { /* before remotes: another node may claim an address of this one */
 		g = bpf_map_lookup_elem(&guards, &port);
 		c->direct = g != 0;
 		c->anyone = g && (g->flags & GUARD_ANYONE);
 		return g ? g->service : 0;
 	}
-	if (left_alone(s, &c->to))
+	if (is_exempt_target(s, &c->to))
 		return 0;
 	remote = bpf_map_lookup_elem(&remotes, &c->to);
 	return remote ? *remote : 0;
 }
 
-/* explicit_upstream: an entry judged here, with no listener behind it. */
+/* explicit_upstream returns the service that the caller's definition has put at
+ * this loopback address, 0 for none. Nothing listens there: c->to becomes the
+ * service's virtual address. */
 __noinline __u32 explicit_upstream(const struct config *s, struct call *c)
 {
 	struct upstream_key key = {};
@@ -100,7 +104,7 @@ static __always_inline bool permissive(struct call *c)
 	return g && (g->flags & GUARD_PERMISSIVE);
 }
 
-/* judge is the verdict on a call whose ends are known. */
+/* judge returns the verdict on a call whose source and destination are known. */
 static __always_inline __u32 judge(struct call *c, struct sock_state *st)
 {
 	if (c->direct && !c->source && permissive(c)) {
@@ -114,8 +118,8 @@ static __always_inline __u32 judge(struct call *c, struct sock_state *st)
 	return decide(c->source, c->destination);
 }
 
-/* takes4 says whether an IPv6 socket may have an IPv4 peer: it wasn't told not
- * to, and isn't bound to an IPv6 address. */
+/* takes4 returns whether an IPv6 socket can have an IPv4 peer: IPV6_V6ONLY is off
+ * and the socket isn't bound to an IPv6 address. */
 static __always_inline bool takes4(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -127,8 +131,8 @@ static __always_inline bool takes4(struct bpf_sock_addr *ctx)
 	return common && !BPF_CORE_READ_BITFIELD(common, skc_ipv6only);
 }
 
-/* fits says whether the socket can be connected to an instance of this node.
- * An MPTCP one goes to the daemon: it could add paths that nobody judges. */
+/* fits returns whether the socket can connect to the local instance directly. An
+ * MPTCP socket goes to the daemon: it could add subflows that no hook judges. */
 static __always_inline bool fits(struct bpf_sock_addr *ctx, const struct address *asked, const struct endpoint *local)
 {
 	if (!local->port || bpf_skc_to_mptcp_sock(ctx->sk))
@@ -138,8 +142,8 @@ static __always_inline bool fits(struct bpf_sock_addr *ctx, const struct address
 	return !is4(&local->addr) || takes4(ctx);
 }
 
-/* bound_elsewhere: a socket bound to a device other than loopback goes round
- * the routes that lead to the mesh. egress.h sees those bound later. */
+/* bound_elsewhere: a socket bound to a device other than loopback bypasses the
+ * routes of the virtual ranges. egress.h handles one that is bound after connect(). */
 static __always_inline int bound_elsewhere(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -147,7 +151,7 @@ static __always_inline int bound_elsewhere(struct bpf_sock_addr *ctx)
 	return sk && sk->bound_dev_if && sk->bound_dev_if != LOOPBACK_IFINDEX;
 }
 
-/* place says where an allowed call goes. */
+/* place decides where an allowed call goes. */
 __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
 {
 	struct port_key key = {};
@@ -173,7 +177,8 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 		if (!room(s, c->source))
 			return refuse(c, REASON_LIMIT);
 		c->mode = MODE_CAPTURE;
-		/* a real address would leave in clear: only virtual ones are captured on the way */
+		/* Only virtual addresses are captured on the daemon's side of the veth: a
+		 * connection to a real address would leave the host in clear. */
 		return in_range(s, &c->to.addr) ? PASS : refuse(c, REASON_GUARD);
 	}
 	if (bound_elsewhere(ctx))
@@ -193,8 +198,9 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 	return REWRITE;
 }
 
-/* by_daemon: the daemon's sockets are exempt, but for a local service's port
- * they need the tag of a proven source, which is judged again here. */
+/* by_daemon: the daemon's sockets are exempt. To reach a local service's port they
+ * need a tag with the source that another node has proven, and the pair is judged
+ * here again. */
 static __always_inline int by_daemon(struct bpf_sock_addr *ctx, struct call *c)
 {
 	struct guard_key port = {.port = c->to.port};
@@ -220,7 +226,7 @@ static __always_inline int udp_call(const struct config *s, struct call *c, bool
 	return PASS;
 }
 
-/* remember writes what later hooks need into the socket's storage. */
+/* remember writes what later hooks need into the socket storage. */
 static __always_inline void remember(struct call *c, struct sock_state *st, int outcome)
 {
 	if (!st)
@@ -228,15 +234,15 @@ static __always_inline void remember(struct call *c, struct sock_state *st, int 
 	st->source = c->source;
 	st->destination = c->destination;
 	st->mode = c->mode;
-	st->foreign = !c->home;
+	st->other_netns = !c->home;
 	if (outcome != REWRITE)
 		return;
 	st->peer = c->asked;
 	st->actual = c->to;
 }
 
-/* state_of finds a socket's storage. What connects for an MPTCP socket is an
- * inner one, made by the kernel on behalf of the outer one's creator. */
+/* state_of returns the socket storage. For an MPTCP socket the kernel connects an
+ * inner socket (a subflow), which inherits the creator of the outer one here. */
 static __always_inline struct sock_state *state_of(struct bpf_sock_addr *ctx)
 {
 	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
@@ -262,24 +268,24 @@ static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct conf
 	struct sock_state *st = state_of(ctx);
 	__u32 reason;
 	int outcome;
-	bool ours;
+	bool mesh; /* a virtual address or a service port of this node */
 
 	if (st)
-		st->mode = MODE_NONE; /* of an earlier attempt */
+		st->mode = MODE_NONE; /* an earlier connect() may have set it */
 	c->destination = classify(s, c);
-	ours = c->direct || in_range(s, &c->to.addr);
-	if (!c->destination && !ours && !(c->home && is_loopback(&c->to.addr)))
+	mesh = c->direct || in_range(s, &c->to.addr);
+	if (!c->destination && !mesh && !(c->home && is_loopback(&c->to.addr)))
 		return PASS;
 	reason = find_source(c->netns, &c->source);
 	if (c->source == EXEMPT_SERVICE) {
-		if (!ours)
+		if (!mesh)
 			return PASS;
 		c->source = 0;
 	}
-	if (!c->destination && !ours)
+	if (!c->destination && !mesh)
 		c->destination = explicit_upstream(s, c);
 	if (!c->destination)
-		return ours ? refuse(c, REASON_INSTANCE) : PASS;
+		return mesh ? refuse(c, REASON_INSTANCE) : PASS;
 	if (reason)
 		return refuse(c, reason);
 	reason = judge(c, st);
@@ -295,7 +301,7 @@ static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct conf
 	return outcome;
 }
 
-/* exempt: who calls is left alone. */
+/* exempt returns whether the operator has excluded the caller. */
 static __always_inline bool exempt(const struct config *s, __u64 netns)
 {
 	__u32 service = 0;
@@ -303,19 +309,19 @@ static __always_inline bool exempt(const struct config *s, __u64 netns)
 	return s->exclusions && !find_source(netns, &service) && service == EXEMPT_SERVICE;
 }
 
-/* on_call is the whole of a connect or, with sending, of a datagram's address. */
+/* on_call handles connect() or, with sending, a sendmsg() that names an address. */
 static __always_inline int on_call(struct bpf_sock_addr *ctx, struct call *c, bool sending)
 {
 	struct config *s = get_settings();
 
 	if (!s)
-		return PASS; /* not set up yet */
+		return PASS; /* Load hasn't written the settings yet */
 	c->asked = c->to;
 	if (is_daemon(s))
 		return by_daemon(ctx, c);
 	c->netns = bpf_get_netns_cookie(ctx);
 	c->home = c->netns == s->netns;
-	if (c->home && !left_alone(s, &c->to) && !exempt(s, c->netns) && to_names(ctx, &c->to)) {
+	if (c->home && !is_exempt_target(s, &c->to) && !exempt(s, c->netns) && to_names(ctx, &c->to)) {
 		if (!sending)
 			names_peer(ctx, &c->asked, &c->to);
 		return REWRITE;
@@ -325,7 +331,7 @@ static __always_inline int on_call(struct bpf_sock_addr *ctx, struct call *c, bo
 	return ctx->type == SOCK_STREAM ? tcp_call(ctx, s, c) : udp_call(s, c, sending);
 }
 
-/* on_peername gives back what connect() asked for. */
+/* on_peername returns the peer that the program passed to connect(). */
 static __always_inline bool on_peername(struct bpf_sock_addr *ctx, struct endpoint *peer)
 {
 	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);

@@ -20,7 +20,7 @@ const (
 	mapped  = "[::ffff:240.64.0.2]:5432"
 )
 
-// TestRefusals: who is refused, and with which reason.
+// TestRefusals: each refused call has its reason, in an event and in a counter.
 func TestRefusals(t *testing.T) {
 	h := newHost(t)
 	h.proxy()
@@ -70,8 +70,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestCapture: allowed calls reach the daemon's listener with the original
-// destination as its own address, and the caller known.
+// TestCapture: an allowed call reaches the daemon's listener. The accepted socket has
+// the original destination as its local address, and the daemon learns the source.
 func TestCapture(t *testing.T) {
 	h := newHost(t)
 	v4, v6 := h.proxy()
@@ -96,7 +96,7 @@ func TestCapture(t *testing.T) {
 			t.Errorf("%s %s: %s", c.how, c.target, out)
 			continue
 		}
-		conn := accept(t, c.ln) // the caller has ended by now
+		conn := accept(t, c.ln) // the client has exited by now
 		if conn.LocalAddr().String() != c.local {
 			t.Errorf("%s arrived as %s, want %s", c.target, conn.LocalAddr(), c.local)
 		}
@@ -116,12 +116,12 @@ func TestCapture(t *testing.T) {
 		t.Errorf("another workload by web's upstream: %s", out)
 	}
 	if n, _ := h.Counters(); n[Allowed] != 8 {
-		t.Errorf("%d allowed, want 8 (the other workload's loopback is its own affair)", n[Allowed])
+		t.Errorf("%d allowed, want 8 (an unregistered loopback address is not counted)", n[Allowed])
 	}
 }
 
-// TestWithoutDaemon: what it would carry is refused; its port is no proxy
-// while it lives.
+// TestWithoutDaemon: without its listener, calls that it would carry are refused.
+// Its port refuses direct connections as long as it listens, and is free afterwards.
 func TestWithoutDaemon(t *testing.T) {
 	h := newHost(t)
 	v4, v6 := h.proxy()
@@ -146,8 +146,8 @@ func TestWithoutDaemon(t *testing.T) {
 	h.ok(v6.Close())
 }
 
-// TestLocal: an instance of this node is connected directly, where the socket
-// can be; its port is guarded; the sweep cuts the pair when policy changes.
+// TestLocal: a call to an instance on this node is connected directly where the
+// socket allows it, and the port of the instance is guarded.
 func TestLocal(t *testing.T) {
 	h := newHost(t)
 	_, v6 := h.proxy()
@@ -185,7 +185,7 @@ func TestLocal(t *testing.T) {
 	}
 }
 
-// TestSweep cuts what is no longer allowed, and only that.
+// TestSweep: the sweep cuts the connections that are no longer allowed, and no others.
 func TestSweep(t *testing.T) {
 	h := newHost(t)
 	h.proxy()
@@ -230,14 +230,14 @@ func TestSweep(t *testing.T) {
 	<-ends["self"]
 }
 
-// TestCreator: a socket made by one workload is of no use to another.
+// TestCreator: a workload can't connect with a socket that another process created.
 func TestCreator(t *testing.T) {
 	h := newHost(t)
 	h.proxy()
 	h.serve(db, 5432, Port{Remote: true})
 	h.allow(Pair{web, db})
 	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	h.ok(err) // made by the daemon
+	h.ok(err) // created in the daemon's cgroup
 	file := os.NewFile(uintptr(sock), "socket")
 	defer file.Close()
 	cmd := h.command("web", "inherit", db4)
@@ -248,8 +248,8 @@ func TestCreator(t *testing.T) {
 	h.lastEvent(Creator)
 }
 
-// TestTag: the daemon reaches a service's port only on behalf of a source that
-// is allowed, and everything else as if nothing were there.
+// TestTag: the daemon reaches a service's port only with the tag of an allowed
+// source. No hook restricts it elsewhere.
 func TestTag(t *testing.T) {
 	h := newHost(t)
 	guarded, free := h.listen("127.0.0.1:15432").Addr().String(), h.listen("127.0.0.1:0").Addr().String()

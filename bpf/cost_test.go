@@ -15,12 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkCost asks the kernel how long the programs themselves ran
-// (BPF_STATS_RUN_TIME): connect4-ns is one decision of the connect hook, the
-// others are what each further hook takes of one connection from socket() to
-// the reset that ends it, and chain-ns is all of them. Denied is the worst
-// case, four look-ups without a match. ns/op is the whole round trip of the
-// program that connects.
+// BenchmarkCost reads from the kernel how long the programs ran
+// (BPF_STATS_RUN_TIME). connect4-ns is one run of the connect hook, the other
+// figures are what each further hook takes for one connection from socket() to the
+// reset that ends it, and chain-ns is their sum. Denied is the worst case: four
+// lookups without a match. ns/op is the time of the whole connection in the client.
 func BenchmarkCost(b *testing.B) {
 	for _, way := range []string{"same-node", "remote"} {
 		for _, verdict := range []string{"allowed", "denied"} {
@@ -49,16 +48,16 @@ func cost(b *testing.B, way, verdict string, intentions int) {
 	go takeAll(ln)
 	ctx, stop := context.WithCancel(b.Context())
 	events := make(chan error, 1)
-	go func() { events <- h.Events(ctx, func(Event) {}) }() // a refusal is told, and somebody listens
+	go func() { events <- h.Events(ctx, func(Event) {}) }() // so that refusals cost what they do with a daemon
 	defer func() { stop(); h.ok(<-events) }()
 	cmd := h.command("web", "many", db4, fmt.Sprint(b.N))
 	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
 	h.ok(err)
-	before := h.spent()
+	before := h.runTimes()
 	b.ResetTimer()
 	out, err := cmd.Output()
 	b.StopTimer()
-	after := h.spent()
+	after := h.runTimes()
 	h.ok(stats.Close())
 	if want := map[string]string{"allowed": "ok", "denied": refused}[verdict]; err != nil || strings.TrimSpace(string(out)) != want {
 		b.Fatalf("%s, %v; want %s", out, err, want)
@@ -66,7 +65,7 @@ func cost(b *testing.B, way, verdict string, intentions int) {
 	report(b, before, after)
 }
 
-// takeAll accepts, and closes when the caller has.
+// takeAll accepts connections, and closes each after its client has.
 func takeAll(ln *net.TCPListener) {
 	for {
 		c, err := ln.AcceptTCP()
@@ -78,8 +77,8 @@ func takeAll(ln *net.TCPListener) {
 	}
 }
 
-// spent is what each hook has used so far.
-func (h *host) spent() map[string]ebpf.ProgramStats {
+// runTimes returns the statistics of each hook.
+func (h *host) runTimes() map[string]ebpf.ProgramStats {
 	h.t.Helper()
 	out := map[string]ebpf.ProgramStats{}
 	for _, hook := range h.hooks() {

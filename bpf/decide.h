@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* The decision: at most four look-ups, the most specific first. A match of
- * the destination outranks one of the source (Consul's precedence). */
+/* The decision on a pair of services takes at most four lookups, the most specific
+ * first. An exact destination outranks an exact source (Consul's precedence). */
 #pragma once
 
 #include "maps.h"

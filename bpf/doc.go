@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bpf holds the kernel programs and the typed doors to their maps. It
-// knows numbers, addresses and cgroup ids, and must not know names, policy or
-// what the numbers mean.
+// Package bpf holds the eBPF programs and typed access to their maps. It knows
+// numbers, addresses and cgroup ids. It must not know service names, policy, or
+// what the numbers stand for: policy/kernel translates.
 //
-// The C files are in reading order: types.h (what both languages share),
-// maps.h, decide.h, source.h (who calls), listener.h (who listens), quota.h,
-// resolve.h, connect.h, origins.h, lookup.h, names.h, egress.h, forward.h, unix.h, sweep.h, and
-// mesh.c with nothing but entry points. The generated files are committed, so
+// Read the C files in this order: types.h (what C and Go share), maps.h,
+// decide.h, source.h (who calls), listener.h (who listens), quota.h, resolve.h,
+// connect.h, origins.h, lookup.h, names.h, egress.h, forward.h, unix.h, sweep.h,
+// and mesh.c, which has only the entry points. Generated files are committed, so
 // that a build needs no clang.
+//
+// # To add a constant that C and Go share
+//
+// Put it into an enum of types.h. Where no map uses the enum, name it in struct
+// unmapped of mesh.c and as a -type of the line below.
 package bpf
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -cc clang -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I headers" -type config -type workload -type pair -type port_key -type port_value -type guard_key -type guard_value -type upstream_key -type upstream_value -type sock_state -type origin_key -type origin -type event -type endpoint -type address -type reason -type action -type mode -type guard_flag -type net_key -type name_key mesh mesh.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -cc clang -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I headers" -type event -type reason -type mode -type guard_flag -type special -type depth -type listener mesh mesh.c

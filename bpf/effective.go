@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// places are where our programs run, opened to be asked.
+// places are the hooked cgroup and network namespace, opened for queries.
 type places struct{ cgroup, netns *os.File }
 
 func (o *Objects) openPlaces() (places, error) {
 	cgroup, err := os.Open(o.conf.Cgroup)
 	if err != nil {
-		return places{}, fmt.Errorf("the hooked cgroup: %w", err)
+		return places{}, fmt.Errorf("open the hooked cgroup: %w", err)
 	}
 	netns, err := os.Open(ownNetNS)
 	if err != nil {
@@ -32,11 +32,11 @@ func (p places) close() {
 	_ = p.netns.Close()
 }
 
-// others lists the programs that run where h's does: those attached there and
-// to cgroups above. That ours isn't among them is an error.
+// others lists the other programs that run at the hook, including those attached to
+// parent cgroups. It is an error where the hook's own program isn't effective.
 func (p places) others(h *hook) ([]string, error) {
 	if h.attach == ebpf.AttachNetfilter {
-		return nil, nil // the kernel has no such question
+		return nil, nil // the kernel can't list netfilter programs
 	}
 	ask := link.QueryOptions{Target: int(p.cgroup.Fd()), Attach: h.attach, QueryFlags: unix.BPF_F_QUERY_EFFECTIVE}
 	if h.attach == ebpf.AttachSkLookup {
@@ -60,12 +60,12 @@ func (p places) others(h *hook) ([]string, error) {
 		others = append(others, describe(r.ID))
 	}
 	if !found {
-		return others, errors.New("attached, and not among the programs that run there")
+		return others, errors.New("attached, but not among the effective programs")
 	}
 	return others, nil
 }
 
-// describe names a program as bpftool does.
+// describe returns the name and id of a program.
 func describe(id ebpf.ProgramID) string {
 	p, err := ebpf.NewProgramFromID(id)
 	if err != nil {

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* What leaves the host: never a packet for a virtual address, never one of a
- * captured connection, and no query for a mesh name. A socket bound to a device
- * goes round the routes that keep the first on loopback, and may be bound after
- * connect(); a rule of the firewall may turn the second elsewhere. The last word
- * is here. */
+/* cgroup_skb/egress drops what must not leave the host: packets for virtual
+ * addresses, packets of captured connections, and queries for mesh names. Routes
+ * keep virtual addresses on loopback, but a socket bound to a device bypasses them,
+ * and may be bound after connect(). A NAT rule may redirect a captured connection. */
 #pragma once
 
 #include "address.h"
@@ -14,10 +13,9 @@
 #define ETH_P_IPV6 0x86dd
 #define IPV6_HEADER 40 /* RFC 8200 */
 
-/* packet is what we need to know of one. */
 struct packet {
 	struct endpoint to;
-	__u32 payload; /* offset behind the IP header */
+	__u32 payload; /* offset of the transport header */
 	__u32 protocol;
 };
 
@@ -51,7 +49,7 @@ static __always_inline bool unpack(struct __sk_buff *skb, struct packet *p)
 	return skb->protocol == bpf_htons(ETH_P_IPV6) && packet6(skb, p);
 }
 
-/* state_of_packet is that of the socket which sent it, 0 for none. */
+/* state_of_packet returns the storage of the socket that sends the packet, or 0. */
 static __always_inline struct sock_state *state_of_packet(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -62,7 +60,7 @@ static __always_inline struct sock_state *state_of_packet(struct __sk_buff *skb)
 	return sk ? bpf_sk_storage_get(&sockets, sk, 0, 0) : 0;
 }
 
-/* message_of is the offset of a DNS message in a packet to port 53, else 0. */
+/* message_of returns the offset of the DNS message in a packet to port 53, else 0. */
 static __always_inline __u32 message_of(struct __sk_buff *skb, struct packet *p)
 {
 	__u32 at = p->payload;
@@ -76,15 +74,16 @@ static __always_inline __u32 message_of(struct __sk_buff *skb, struct packet *p)
 		return at + 8; /* RFC 768 */
 	if (bpf_skb_load_bytes(skb, at + 12, &words, 1))
 		return 0;
-	return at + (words >> 4) * 4 + 2; /* RFC 9293; RFC 1035, section 4.2.2: its length goes before */
+	return at + (words >> 4) * 4 + 2; /* RFC 9293; two bytes of length (RFC 1035, section 4.2.2) */
 }
 
-/* leaks says whether the packet asks somebody else for a name of the mesh. */
+/* leaks returns whether the packet carries a query for a mesh name to a server
+ * other than the daemon. */
 static __always_inline bool leaks(struct __sk_buff *skb, struct packet *p, struct sock_state *st)
 {
 	__u32 at = message_of(skb, p);
 
-	if (!at || (daemon_lives() && ((st && st->foreign) || !bpf_map_lookup_elem(&resolvers, &p->to.addr))))
+	if (!at || (daemon_lives() && ((st && st->other_netns) || !bpf_map_lookup_elem(&resolvers, &p->to.addr))))
 		return false;
 	return asks_for_mesh(skb, at);
 }
@@ -100,7 +99,7 @@ static __always_inline int on_egress(struct __sk_buff *skb)
 		return 1;
 	virtual = in_range(s, &p.to.addr);
 	st = state_of_packet(skb);
-	if (virtual && !(st && st->foreign && st->mode == MODE_CAPTURE)) {
+	if (virtual && !(st && st->other_netns && st->mode == MODE_CAPTURE)) {
 		report_packet(REASON_DEVICE, st ? st->source : 0, number_of(s, &p.to.addr), &p.to);
 		return 0;
 	}
@@ -108,7 +107,7 @@ static __always_inline int on_egress(struct __sk_buff *skb)
 		report_packet(REASON_DIVERTED, st->source, st->destination, &p.to);
 		return 0;
 	}
-	if (!virtual && leaks(skb, &p, st)) { /* by the daemon, too: at its start it knows no service yet */
+	if (!virtual && leaks(skb, &p, st)) { /* the daemon's own queries as well: at its start it doesn't know the services yet */
 		report_packet(REASON_NAME, 0, 0, &p.to);
 		return 0;
 	}

@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// query is a DNS message that asks for a name.
+// query returns a DNS query for a name.
 func query(name string) []byte {
 	return append(append(make([]byte, 12), wire(name)...), 0, 1, 0, 1)
 }
 
-// TestNamesStay: a query for a mesh name doesn't leave the host while the
-// daemon is away, nor to the host's own resolvers; others do.
+// TestNamesStay: a query for a mesh name doesn't leave the host while the daemon is
+// down, nor ever to the host's resolvers. Queries for other names leave.
 func TestNamesStay(t *testing.T) {
 	h := newHost(t)
 	there := h.elsewhere()
@@ -59,7 +59,7 @@ func TestNamesStay(t *testing.T) {
 	all(false)
 	alive := h.listen("127.0.0.1:0")
 	h.ok(h.SetServing(fd(t, alive)))
-	all(true) // an operator asks another server on purpose
+	all(true) // the daemon runs: a query to another server is deliberate
 	h.ok(h.SetResolvers([]Resolver{{Addr: netip.MustParseAddr("10.7.0.2"), Port4: 1}}))
 	all(false)
 	h.ok(h.SetResolvers(nil))
@@ -71,8 +71,8 @@ func TestNamesStay(t *testing.T) {
 	}
 }
 
-// TestDiverted: a firewall rule that turns a captured connection elsewhere
-// ends it.
+// TestDiverted: a captured connection that a NAT rule redirects to another host is
+// dropped.
 func TestDiverted(t *testing.T) {
 	h := newHost(t)
 	h.proxy()
@@ -82,12 +82,12 @@ func TestDiverted(t *testing.T) {
 	there(func() { h.listen("10.7.0.2:5432") })
 	run(t, "iptables -t nat -A OUTPUT -d 240.64.0.0/12 -p tcp -j DNAT --to-destination 10.7.0.2:5432")
 	if out := h.do("web", "prompt", db4); strings.HasPrefix(out, "ok") {
-		t.Errorf("it arrived where the rule says: %s", out)
+		t.Errorf("it reached the target of the NAT rule: %s", out)
 	}
 	h.lastEvent(Diverted)
 }
 
-// helpAsk sends one query by UDP.
+// helpAsk sends one DNS query by UDP.
 func helpAsk(to, name string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// elsewhere makes a second namespace, 10.7.0.2 there and 10.7.0.1 here, and
-// returns what runs a function on a thread inside it.
+// elsewhere makes a second network namespace with the address 10.7.0.2, linked to
+// 10.7.0.1 here. The returned function runs f on a thread in it.
 func (h *host) elsewhere() func(f func()) {
 	h.t.Helper()
 	work, tid := make(chan func()), make(chan int)
 	go func() {
-		runtime.LockOSThread() // the thread and its namespace end with the goroutine
+		runtime.LockOSThread() // the thread and its namespace go when the goroutine ends
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			tid <- 0
 			return
@@ -46,8 +46,7 @@ func (h *host) elsewhere() func(f func()) {
 	return do
 }
 
-// TestGuard: from the network, a strict service's port refuses plain
-// connections, and virtual addresses lead nowhere.
+// TestGuard: the port of a strict service refuses plain connections from the network.
 func TestGuard(t *testing.T) {
 	h := newHost(t)
 	h.proxy()
@@ -74,8 +73,8 @@ func TestGuard(t *testing.T) {
 	expect("10.7.0.1:15432", "ok 10.7.0.1:15432")
 }
 
-// TestAnotherNamespace: calls are judged there by the same rules and never
-// rewritten, since loopback there is another one.
+// TestAnotherNamespace: calls from another network namespace are judged by the same
+// rules and never rewritten to loopback, which is that namespace's own.
 func TestAnotherNamespace(t *testing.T) {
 	h := newHost(t)
 	proxy, _ := h.proxy()
@@ -91,11 +90,11 @@ func TestAnotherNamespace(t *testing.T) {
 		}
 		h.lastEvent(Default)
 		h.allow(Pair{web, db})
-		impostor := h.listen("127.0.0.1:15432") // on this namespace's loopback
+		impostor := h.listen("127.0.0.1:15432") // on the loopback of that namespace
 		for target, want := range map[string]string{
-			"127.0.0.1:15432": "ok 127.0.0.1:15432", // its own affair
-			"10.9.9.9:5432":   refused,              // would leave in clear
-			"127.0.0.1:12000": refused,              // nobody listens
+			"127.0.0.1:15432": "ok 127.0.0.1:15432", // not of the mesh: its own loopback
+			"10.9.9.9:5432":   refused,              // would leave the host in clear
+			"127.0.0.1:12000": refused,              // no listener there
 		} {
 			if out := h.do("web", "connect", target); out != want {
 				t.Errorf("%s: %s, want %s", target, out, want)
@@ -104,8 +103,8 @@ func TestAnotherNamespace(t *testing.T) {
 		accept(t, impostor)
 		h.lastEvent(Guarded)
 	})
-	// Allowed and virtual: the SYN leaves by veth as it is, is known on arrival,
-	// and never meets the impostor. What nobody has judged is not let in.
+	// Allowed, to a virtual address: the SYN leaves by veth unchanged, and its
+	// origin is found on arrival. It never reaches the impostor.
 	there(func() {
 		if out := h.do("web", "connect", db4); out != "ok "+db4 {
 			t.Errorf("allowed: %s", out)
@@ -123,8 +122,8 @@ func TestAnotherNamespace(t *testing.T) {
 	})
 }
 
-// TestForward: a host that forwards sends no packet for a virtual address on,
-// though no route keeps it here, and everything else as ever.
+// TestForward: a host that forwards drops packets for virtual addresses, even where
+// a route leads them to another host, and forwards all others.
 func TestForward(t *testing.T) {
 	h := newHost(t)
 	there := h.elsewhere()
@@ -141,10 +140,10 @@ func TestForward(t *testing.T) {
 	}
 	there(func() {
 		for _, to := range []string{"240.64.0.2", "10.8.0.2"} {
-			h.do("..", "ask", to+":9", "x") // outside of the hooked tree
+			h.do("..", "ask", to+":9", "x") // outside of the hooked cgroup
 		}
 	})
-	eventually(t, "the second is on its way", func() bool { return sent() != "0" })
+	eventually(t, "the second packet is forwarded", func() bool { return sent() != "0" })
 	if e := h.lastEvent(Diverted); e.Target.Addr().String() != "240.64.0.2" || sent() != "1" {
 		t.Errorf("event %+v, %s packets sent on", e, sent())
 	}

@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reason is the kernel's number for why; policy/kernel gives it its name.
+// Reason is a reason as the programs number it. policy/kernel names it.
 type Reason uint32
 
-// The reasons, as in types.h.
+// The reasons: enum reason of types.h.
 const (
 	Allowed    = Reason(meshReasonREASON_ALLOWED)
 	Intention  = Reason(meshReasonREASON_INTENTION)
@@ -41,20 +41,20 @@ const (
 	Listener   = Reason(meshReasonREASON_LISTENER)
 	Diverted   = Reason(meshReasonREASON_DIVERTED)
 	Name       = Reason(meshReasonREASON_NAME)
-	Reasons    = Reason(meshReasonREASON_COUNT) // how many there are
+	Reasons    = Reason(meshReasonREASON_COUNT) // the number of reasons
 )
 
-// Event is one refusal, as the hook saw it.
+// Event is one refusal, as the program reported it.
 type Event struct {
 	Time   time.Time
 	Pair   Pair
 	Reason Reason
 	Target netip.AddrPort
-	PID    uint32
+	PID    uint32 // 0: reported for a packet, not for a process
 	Comm   string
 }
 
-// Events hands each event to f until ctx ends. One reader at a time.
+// Events calls f for each event until ctx ends. There may be one reader at a time.
 func (o *Objects) Events(ctx context.Context, f func(Event)) error {
 	r, err := ringbuf.NewReader(o.mesh.Events)
 	if err != nil {
@@ -72,7 +72,7 @@ func (o *Objects) Events(ctx context.Context, f func(Event)) error {
 		}
 		var raw meshEvent
 		if err := binary.Read(bytes.NewReader(rec.RawSample), binary.LittleEndian, &raw); err != nil {
-			continue // shorter than an event: not ours
+			continue // shorter than an event
 		}
 		f(raw.event())
 	}
@@ -87,7 +87,7 @@ func (e meshEvent) event() Event {
 		Target: fromEndpoint(e.Target), PID: e.Pid, Comm: unix.ByteSliceToString(comm)}
 }
 
-// bootTime turns nanoseconds since boot into a time of day.
+// bootTime converts nanoseconds since boot to a wall clock time.
 func bootTime(ns uint64) time.Time {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
@@ -96,7 +96,7 @@ func bootTime(ns uint64) time.Time {
 	return time.Now().Add(-time.Duration(now.Nano() - int64(ns)))
 }
 
-// Counters returns how often each reason was given since the maps were made.
+// Counters returns how often each reason was given since the maps were created.
 func (o *Objects) Counters() ([Reasons]uint64, error) {
 	var out [Reasons]uint64
 	for i := range out {

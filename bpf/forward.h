@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* What this host forwards for other namespaces: never a packet for a virtual
- * address. While others have flushed the routes that keep those here, a host
- * that forwards would send a container's out. The program lies in no table that
- * could be flushed. */
+/* The netfilter program at the forward hook drops packets for virtual addresses:
+ * if the routes that keep them on this host are missing, a host that forwards would
+ * send those of a container to its gateway. Flushing iptables or nftables doesn't
+ * remove the program, which is in no table. */
 #pragma once
 
 #include "address.h"
@@ -20,7 +20,7 @@ struct bpf_nf_ctx {
 
 extern int bpf_dynptr_from_skb(struct __sk_buff *skb, __u64 flags, struct bpf_dynptr *out) __ksym;
 
-/* goes_to reads where the packet goes. */
+/* goes_to reads the destination address. */
 static __always_inline bool goes_to(struct bpf_dynptr *packet, struct address *to)
 {
 	__u32 ip = 0;

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usualFS is where a bpffs is mounted on most hosts.
+// usualFS is where most hosts mount a bpffs.
 const usualFS = "/sys/fs/bpf"
 
-// ensureFS makes dir inside a bpffs. Where there is none it mounts one: at
-// /sys/fs/bpf for a folder there, else at dir itself, which hides nothing.
+// ensureFS makes dir in a bpffs. Where there is none it mounts one: on /sys/fs/bpf
+// for a folder there, else on dir itself.
 func ensureFS(dir string) error {
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return fmt.Errorf("folder for pinned programs: %w", err)
+		return fmt.Errorf("make the folder for pins: %w", err)
 	}
 	if parent == usualFS && !isBPFFS(parent) {
 		if err := mountBPFFS(parent); err != nil {
@@ -27,7 +27,7 @@ func ensureFS(dir string) error {
 		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("folder for pinned programs: %w", err)
+		return fmt.Errorf("make the folder for pins: %w", err)
 	}
 	if isBPFFS(dir) {
 		return nil
@@ -47,7 +47,7 @@ func isBPFFS(dir string) bool {
 	return unix.Statfs(dir, &fs) == nil && uint32(fs.Type) == unix.BPF_FS_MAGIC
 }
 
-// removeFS removes an empty dir, and the bpffs that ensureFS mounted on it.
+// removeFS removes an empty dir, and unmounts the bpffs that ensureFS mounted on it.
 func removeFS(dir string) error {
 	if isBPFFS(dir) && !isBPFFS(filepath.Dir(dir)) {
 		if err := unix.Unmount(dir, 0); err != nil {
@@ -57,22 +57,22 @@ func removeFS(dir string) error {
 	return os.Remove(dir)
 }
 
-// netnsCookie names the calling thread's network namespace as
-// bpf_get_netns_cookie does.
+// netnsCookie returns the cookie of the calling thread's network namespace, the
+// same as bpf_get_netns_cookie.
 func netnsCookie() (uint64, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, fmt.Errorf("network namespace: %w", err)
+		return 0, fmt.Errorf("cookie of the network namespace: %w", err)
 	}
 	defer unix.Close(fd)
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if err != nil {
-		return 0, fmt.Errorf("network namespace: %w", err)
+		return 0, fmt.Errorf("cookie of the network namespace: %w", err)
 	}
 	return cookie, nil
 }
 
-// The kernel side keeps addresses in network order, IPv4 as ::ffff:a.b.c.d.
+// The programs keep addresses in network order, IPv4 as ::ffff:a.b.c.d.
 
 func toAddress(a netip.Addr) meshAddress {
 	b := a.As16()

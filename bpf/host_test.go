@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The numbers of the services in tests.
+// Service numbers in tests.
 const (
 	web   = 1
 	db    = 2
@@ -31,8 +31,8 @@ var (
 	testRange6 = netip.MustParsePrefix("fd7a:ac17::/32")
 )
 
-// host is a network namespace, a cgroup tree and a bpffs; the test's own
-// thread is in the namespace until the test ends.
+// host is a network namespace, a cgroup and a bpffs. The thread of the test is in
+// the namespace until the test ends.
 type host struct {
 	*Objects
 	t      testing.TB
@@ -41,8 +41,8 @@ type host struct {
 	ns     string
 }
 
-// newHost loads the programs. The daemon's cgroup is the child "daemon"; web
-// and db are enrolled by cgroups of their names.
+// newHost loads the programs. The daemon's cgroup is the child "daemon", in which
+// the test itself runs; web and db are enrolled by cgroups of those names.
 func newHost(t testing.TB) *host {
 	t.Helper()
 	h := bareHost(t)
@@ -87,8 +87,8 @@ func (h *host) ok(err error) {
 	}
 }
 
-// enterNamespace moves the test's thread into a namespace of its own, with
-// the routes that the host would have. The thread dies with the test.
+// enterNamespace moves the thread of the test into a new network namespace with the
+// routes of the virtual ranges. The thread ends with the test.
 func enterNamespace(t testing.TB) string {
 	t.Helper()
 	runtime.LockOSThread()
@@ -110,7 +110,7 @@ func run(t testing.TB, lines ...string) {
 	}
 }
 
-// testCgroup is a new child of the v2 tree's root.
+// testCgroup makes a child of the root of the cgroup v2 tree.
 func testCgroup(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/mountinfo")
@@ -146,7 +146,7 @@ func removeCgroups(t testing.TB, dir string) {
 	}
 }
 
-// dir makes a child cgroup and returns its id.
+// dir makes a child cgroup and returns its id, which is its inode number.
 func (h *host) dir(name string) uint64 {
 	h.t.Helper()
 	path := filepath.Join(h.cgroup, name)
@@ -156,8 +156,7 @@ func (h *host) dir(name string) uint64 {
 	return at.ino
 }
 
-// enter moves the test itself into a cgroup, until it ends: its sockets are the
-// daemon's then.
+// enter moves the test itself into a child cgroup until it ends.
 func (h *host) enter(cgroup string) {
 	h.t.Helper()
 	text, err := os.ReadFile("/proc/self/cgroup")
@@ -179,8 +178,8 @@ func (h *host) enter(cgroup string) {
 	})
 }
 
-// command is the helper in a cgroup and, while it is started on the test's
-// thread, in its namespace.
+// command prepares the helper in a child cgroup. It runs in the network namespace of
+// the thread that starts it.
 func (h *host) command(cgroup string, words ...string) *exec.Cmd {
 	h.t.Helper()
 	h.dir(cgroup)
@@ -222,7 +221,7 @@ func (h *host) listen(addr string) *net.TCPListener {
 	return ln.(*net.TCPListener)
 }
 
-// proxy opens the daemon's listeners and hands them over.
+// proxy opens the daemon's listeners for captured connections.
 func (h *host) proxy() (v4, v6 *net.TCPListener) {
 	h.t.Helper()
 	v4, v6 = h.listen("127.0.0.1:0"), h.listen("[::1]:0")
@@ -259,7 +258,7 @@ func accept(t testing.TB, ln *net.TCPListener) *net.TCPConn {
 	return conn
 }
 
-// allow writes intentions.
+// allow writes allow intentions.
 func (h *host) allow(pairs ...Pair) {
 	h.t.Helper()
 	for _, p := range pairs {
@@ -267,13 +266,14 @@ func (h *host) allow(pairs ...Pair) {
 	}
 }
 
+// serve writes where a service's virtual address and port lead.
 func (h *host) serve(service uint32, port uint16, where Port) {
 	h.t.Helper()
 	h.ok(h.Ports().Put(PortKey{Service: service}, Port{}))
 	h.ok(h.Ports().Put(PortKey{Service: service, Port: port}, where))
 }
 
-// lastEvent reads events until one about the reason comes.
+// lastEvent reads events until one has the reason.
 func (h *host) lastEvent(want Reason) Event {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), 5*time.Second)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* The few of the kernel's own types that we look into. Offsets are those of
- * the running kernel, found when the programs are loaded. */
+/* The kernel types whose fields the programs read. Only the fields in use are
+ * declared: CO-RE relocation sets their offsets to those of the running kernel
+ * when the programs are loaded. */
 #pragma once
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Who listens: a service's port is served by its workload's own socket. The
- * creator of a listener is known like that of any socket; of one made before
- * its workload was enrolled, the sweep writes it down. */
+/* Checks who listens: only the service's own workload may serve its port. A
+ * listener's creator is in its socket storage, written at socket() or, where the
+ * socket is older than the workload's enrolment, by the sweep (sweep.h). */
 #pragma once
 
 #include "address.h"
 #include "report.h"
 #include "source.h"
 
-/* listener_at finds the socket that would accept a connection to that place in
- * the caller's namespace; release it. */
+/* listener_at returns the socket that would accept a connection to that endpoint
+ * in the caller's network namespace, or 0. The caller releases it. */
 static __always_inline struct bpf_sock *listener_at(struct bpf_sock_addr *ctx, const struct endpoint *at, bool udp)
 {
 	struct bpf_sock_tuple t = {};
@@ -30,8 +30,8 @@ static __always_inline struct bpf_sock *listener_at(struct bpf_sock_addr *ctx, c
 	return bpf_sk_lookup_tcp(ctx, &t, size, BPF_F_CURRENT_NETNS, 0);
 }
 
-/* creator_of returns the service that made the socket. That of an MPTCP
- * listener is known of its outer socket. */
+/* creator_of returns the service that created the socket. For an MPTCP listener,
+ * the storage belongs to the outer socket that the program holds. */
 static __always_inline __u32 creator_of(struct bpf_sock *sk)
 {
 	struct sock_state *st = bpf_sk_storage_get(&sockets, sk, 0, 0);
@@ -44,7 +44,8 @@ static __always_inline __u32 creator_of(struct bpf_sock *sk)
 	return st ? st->creator : 0;
 }
 
-/* listens says that no stranger would accept a call to the service's place. */
+/* listens returns false where a socket of another creator would accept a
+ * connection to that endpoint of the service. */
 __noinline int listens(struct bpf_sock_addr *ctx, const struct endpoint *at, __u32 service)
 {
 	struct bpf_sock *sk;
@@ -54,14 +55,14 @@ __noinline int listens(struct bpf_sock_addr *ctx, const struct endpoint *at, __u
 		return false;
 	sk = listener_at(ctx, at, false);
 	if (!sk)
-		return true; /* nobody: the kernel refuses it by itself */
+		return true; /* no listener: the kernel refuses the connection */
 	own = creator_of(sk) == service;
 	bpf_sk_release(sk);
 	return own;
 }
 
-/* held says whether the service listens on that port, at an address where
- * another socket would stand beside or before its own. */
+/* held returns whether the service already listens on that port, at an address
+ * where a second listener would take some or all of its connections. */
 static __always_inline bool held(struct bpf_sock_addr *ctx, const struct endpoint *at, __u32 service)
 {
 	struct endpoint here[] = {
@@ -85,9 +86,10 @@ static __always_inline bool held(struct bpf_sock_addr *ctx, const struct endpoin
 	return false;
 }
 
-/* may_bind: while a service listens on its port, nobody else can. When nobody
- * does, whoever starts may be the service in a cgroup made anew; a stranger
- * gains nothing, since no call is led to him. */
+/* may_bind: while a service listens on its port, no other program can bind it.
+ * While there is no listener, any program can: it may be the service itself,
+ * restarted in a new cgroup that isn't enrolled yet. A program of another service
+ * gains nothing by it, since listens() refuses connections to its socket. */
 __noinline int may_bind(struct bpf_sock_addr *ctx, struct endpoint *at)
 {
 	struct config *s = bpf_map_lookup_elem(&settings, &(__u32){0});

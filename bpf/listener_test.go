@@ -12,7 +12,7 @@ import (
 
 const port15432 = 15432
 
-// serving starts a server in a cgroup, and returns its first line.
+// serving starts a server in a cgroup and returns the first line that it prints.
 func (h *host) serving(cgroup, addr string) (line string, stop func()) {
 	h.t.Helper()
 	cmd := h.command(cgroup, "serve", addr)
@@ -29,7 +29,8 @@ func (h *host) serving(cgroup, addr string) (line string, stop func()) {
 	}
 }
 
-// holding starts a client that holds a connection; ended closes when it ends.
+// holding starts a client that keeps a connection open. The channel is closed when
+// the connection ends.
 func (h *host) holding(cgroup, target string) (ended chan struct{}) {
 	h.t.Helper()
 	cmd := h.command(cgroup, "hold", target)
@@ -45,8 +46,8 @@ func (h *host) holding(cgroup, target string) (ended chan struct{}) {
 	return ended
 }
 
-// TestListener: a service's port is served by its workload: others can't bind
-// it, and one who had bound it before isn't called.
+// TestListener: no other program can bind the port of a service that listens on it,
+// and a program that bound it before isn't called.
 func TestListener(t *testing.T) {
 	h := newHost(t)
 	h.proxy()
@@ -61,7 +62,7 @@ func TestListener(t *testing.T) {
 	h.ok(h.Guards().Put(port15432, Guard{Service: db}))
 	for _, target := range []string{db4, "127.0.0.1:15432"} {
 		if out := h.do("web", "connect", target); out != refused {
-			t.Errorf("a stranger at %s was called: %s", target, out)
+			t.Errorf("another program at %s was called: %s", target, out)
 		}
 		h.lastEvent(Listener)
 	}
@@ -90,24 +91,24 @@ func TestListener(t *testing.T) {
 		}
 		stop()
 	}
-	line, stop = h.serving("anew", "127.0.0.1:15432") // db's cgroup, before anybody has told the kernel
+	line, stop = h.serving("anew", "127.0.0.1:15432") // a new cgroup of db that isn't enrolled yet
 	defer stop()
 	if line != "ready\n" {
-		t.Errorf("nobody is there, and the port can't be bound: %s", line)
+		t.Errorf("nobody listens, but the port can't be bound: %s", line)
 	}
 	if out := h.do("web", "connect", db4); out != refused {
-		t.Errorf("not known yet: %s", out)
+		t.Errorf("not enrolled yet: %s", out)
 	}
 	h.ok(h.Workloads().Put(h.dir("anew"), db))
 	_, err := h.Sweep(t.Context())
 	h.ok(err)
 	if out := h.do("web", "connect", db4); out != "ok "+db4 {
-		t.Errorf("known: %s", out)
+		t.Errorf("enrolled: %s", out)
 	}
 }
 
-// TestOlder: connections that were plain before their port was a service's are
-// judged when it becomes one, and its listener is known as its workload's.
+// TestOlder: the sweep judges connections that are older than the guard of their
+// port, and marks a listener that is older than the enrolment of its workload.
 func TestOlder(t *testing.T) {
 	h := newHost(t)
 	h.proxy()

@@ -14,16 +14,16 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// Pin is one object that Load pins, and what is there now.
+// Pin is an object that Load pins, and what is at its path now.
 type Pin struct {
 	Path    string
-	Hook    string // of a program: its name and kind; "" for a map
-	Where   string // of a program: what it is attached to
+	Hook    string // name and attach type of a program; "" for a map
+	Where   string // what a program is attached to
 	Present bool
-	Problem string // of a program that is pinned: why it is attached anew
+	Problem string // why Load attaches a pinned program anew
 }
 
-// Hooks lists the programs in the order of attaching, each with its kind.
+// Hooks lists the programs in the order of attaching, each with its attach type.
 func Hooks() []string {
 	var out []string
 	for _, h := range new(Objects).hooks() {
@@ -34,12 +34,12 @@ func Hooks() []string {
 
 func (h *hook) about() string { return fmt.Sprintf("%s (%s)", h.name, h.attach) }
 
-// Pins lists what Load would pin, maps first, programs in the order of
-// attaching. It loads nothing and changes nothing.
+// Pins lists what Load would pin: first the maps, then the programs in the order
+// of attaching. It changes nothing.
 func Pins(c Config) ([]Pin, error) {
 	spec, err := loadMesh()
 	if err != nil {
-		return nil, fmt.Errorf("eBPF programs: %w", err)
+		return nil, fmt.Errorf("read the compiled eBPF programs: %w", err)
 	}
 	o := &Objects{conf: c}
 	var out []Pin
@@ -83,8 +83,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// MissingFS returns where Load would mount a bpffs for this folder, "" when
-// there is one. It changes nothing.
+// MissingFS returns where Load would mount a bpffs for this folder, or "" where
+// none is missing. It changes nothing.
 func MissingFS(dir string) string {
 	parent := filepath.Dir(dir)
 	switch {

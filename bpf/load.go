@@ -14,47 +14,49 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
-// Config says where the programs go.
+// Config says where the programs are attached and what they start with.
 type Config struct {
-	PinDir         string       // in a bpffs; made when missing
+	PinDir         string       // in a bpffs, which is mounted where there is none
 	Cgroup         string       // root of the cgroup v2 tree to hook
-	Depth          uint32       // of that root below the tree's own root
-	DaemonCgroup   uint64       // id of the daemon's leaf, which is exempt
+	Depth          uint32       // levels of Cgroup below the root of the tree
+	DaemonCgroup   uint64       // id of the daemon's cgroup, which is exempt
 	Range4, Range6 netip.Prefix // virtual addresses
-	DefaultAllow   bool         // where no intention matches
-	Limits         Limits       // 0: as compiled
+	DefaultAllow   bool         // the verdict where no intention matches
+	Limits         Limits       // 0: the capacity in maps.h
 }
 
-// Limits are numbers of entries, for tests that fill a map up.
+// Limits are the capacities of maps, in entries.
 type Limits struct{ Intentions, Workloads, Origins uint32 }
 
-// Objects are open handles on the programs and maps. Closing them changes
-// nothing in force: everything is pinned.
+// Objects are open handles of the programs and maps. All are pinned, so closing
+// the handles detaches nothing and drops no entry.
 type Objects struct {
 	conf  Config
 	mesh  meshObjects
 	netns uint64
-	mine
+	written
 }
 
-// originShare: of the map of origins, one workload can take one part in so many.
+// originShare is the divisor of the capacity of the map origins that gives the
+// entries one source may have.
 const originShare = 4
 
-// ErrLayout: what is pinned was made by another version.
+// ErrLayout: a pinned map has another key, value, or capacity than this version's.
 var ErrLayout = errors.New("the pinned maps have another layout")
 
-// Load loads the programs, takes over the maps pinned by an earlier daemon,
-// and attaches: a link that is pinned already gets the new program in one
-// step, so that no connection goes unjudged. The network namespace is the
-// calling thread's.
+// Load loads the programs, takes over the maps pinned by an earlier daemon, and
+// attaches the programs. A link that is pinned gets the new program in one step,
+// so that no connection goes unjudged. The network namespace is the calling
+// thread's. A pinned map of another layout is an error that wraps ErrLayout; a
+// pinned map that this version doesn't have stays until Remove.
 func Load(c Config) (*Objects, error) {
 	if err := ensureFS(c.PinDir); err != nil {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("memory limit for eBPF: %w", err)
+		return nil, fmt.Errorf("remove the memory lock limit for eBPF: %w", err)
 	}
-	o := &Objects{conf: c, mine: mine{pins: map[string]file{}}}
+	o := &Objects{conf: c, written: written{pins: map[string]file{}}}
 	var err error
 	if o.netns, err = netnsCookie(); err != nil {
 		return nil, err
@@ -74,12 +76,12 @@ func Load(c Config) (*Objects, error) {
 func (o *Objects) load() error {
 	spec, err := loadMesh()
 	if err != nil {
-		return fmt.Errorf("eBPF programs: %w", err)
+		return fmt.Errorf("read the compiled eBPF programs: %w", err)
 	}
 	o.conf.Limits.apply(spec)
 	err = spec.LoadAndAssign(&o.mesh, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: o.conf.PinDir}})
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
-		return fmt.Errorf("%w (of another version, or with other --max-… settings): %w: run tacitd cleanup first", ErrLayout, err)
+		return fmt.Errorf("%w (made by another version or with other --max-… settings): %w: run tacitd cleanup first", ErrLayout, err)
 	}
 	if err != nil {
 		return fmt.Errorf("load eBPF programs: %w", err)
@@ -95,8 +97,8 @@ func (l Limits) apply(spec *ebpf.CollectionSpec) {
 	}
 }
 
-// configure writes the settings before anything is attached. The revision of
-// an earlier daemon goes on.
+// configure writes the settings before any program is attached. It keeps the
+// revision, listeners and exclusions of an earlier daemon.
 func (o *Objects) configure() error {
 	old, err := o.readSettings()
 	if err != nil {
@@ -104,8 +106,7 @@ func (o *Objects) configure() error {
 	}
 	s := meshConfig{DaemonCgroup: o.conf.DaemonCgroup, Netns: o.netns, Revision: old.Revision, RootLevel: o.conf.Depth,
 		Listen4: old.Listen4, Listen6: old.Listen6, DefaultAction: action(o.conf.DefaultAllow), Exclusions: old.Exclusions}
-	room, share := o.Room()
-	s.Capacity, s.Quota = room.Origins, share
+	s.Capacity, s.Quota = o.Connecting()
 	s.Virtual4, s.Mask4 = range4(o.conf.Range4)
 	s.Virtual6, s.Mask6 = range6(o.conf.Range6)
 	return o.putSettings(s)
@@ -114,21 +115,21 @@ func (o *Objects) configure() error {
 func (o *Objects) readSettings() (meshConfig, error) {
 	var s meshConfig
 	if err := o.mesh.Settings.Lookup(uint32(0), &s); err != nil {
-		return s, fmt.Errorf("settings map: %w", err)
+		return s, fmt.Errorf("map settings: %w", err)
 	}
 	return s, nil
 }
 
 func (o *Objects) putSettings(s meshConfig) error {
 	if err := o.mesh.Settings.Put(uint32(0), s); err != nil {
-		return fmt.Errorf("settings map: %w", err)
+		return fmt.Errorf("map settings: %w", err)
 	}
 	o.settings = &s
 	return nil
 }
 
-// change writes settings that differ by f from those written last: what others
-// write there counts for nothing.
+// change applies f to the settings that this process wrote last, and writes them:
+// changes by another process are overwritten.
 func (o *Objects) change(f func(*meshConfig)) (meshConfig, error) {
 	o.writing.Lock()
 	defer o.writing.Unlock()
@@ -137,25 +138,25 @@ func (o *Objects) change(f func(*meshConfig)) (meshConfig, error) {
 	return s, o.putSettings(s)
 }
 
-// SetDaemonCgroup says which leaf is exempt from now on.
+// SetDaemonCgroup sets the cgroup of the daemon, which is exempt.
 func (o *Objects) SetDaemonCgroup(id uint64) error {
 	_, err := o.change(func(s *meshConfig) { s.DaemonCgroup = id })
 	return err
 }
 
-// SetDefault says what happens where no intention matches.
+// SetDefault sets the verdict where no intention matches.
 func (o *Objects) SetDefault(allow bool) error {
 	_, err := o.change(func(s *meshConfig) { s.DefaultAction = action(allow) })
 	return err
 }
 
-// Default is what happens where no intention matches.
+// Default returns the verdict where no intention matches.
 func (o *Objects) Default() (allow bool, err error) {
 	s, err := o.readSettings()
 	return s.DefaultAction == meshActionACTION_ALLOW, err
 }
 
-// Revision is the number of changes that the maps have seen.
+// Revision counts the changes to the maps, over restarts too.
 func (o *Objects) Revision() (uint64, error) {
 	s, err := o.readSettings()
 	return s.Revision, err
@@ -167,7 +168,7 @@ func (o *Objects) Bump() (uint64, error) {
 	return s.Revision, err
 }
 
-// Close closes handles; pins stay in force.
+// Close closes the handles. The pins keep programs and maps in force.
 func (o *Objects) Close() error {
 	o.repairing.Lock()
 	defer o.repairing.Unlock()
@@ -178,8 +179,8 @@ func (o *Objects) Close() error {
 	return errors.Join(append(errs, o.mesh.Close())...)
 }
 
-// Remove detaches and unpins everything below pinDir. It needs no memory of
-// what was there, and is content when nothing is.
+// Remove unpins everything in pinDir, which detaches the programs and frees the
+// maps, of other versions too. A missing folder is no error.
 func Remove(pinDir string) error {
 	entries, err := os.ReadDir(pinDir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -190,18 +191,19 @@ func Remove(pinDir string) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if !e.Type().IsRegular() || !strings.HasSuffix(e.Name(), ".debug") { // the kernel's own, at the root of a bpffs
+		if !e.Type().IsRegular() || !strings.HasSuffix(e.Name(), ".debug") { // the kernel makes these in the root of a bpffs
 			errs = append(errs, os.Remove(filepath.Join(pinDir, e.Name())))
 		}
 	}
 	return errors.Join(append(errs, removeFS(pinDir))...)
 }
 
-// Probe says whether the programs load on this kernel; nothing is attached.
+// Probe loads the programs without attaching or pinning anything. An error says
+// why this kernel refuses them.
 func Probe() error {
 	spec, err := loadMesh()
 	if err != nil {
-		return fmt.Errorf("eBPF programs: %w", err)
+		return fmt.Errorf("read the compiled eBPF programs: %w", err)
 	}
 	for _, m := range spec.Maps {
 		m.Pinning = ebpf.PinNone

@@ -14,7 +14,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// TestLayout compares the Go types with those of the object.
+// TestLayout compares the sizes of the generated Go types with those in BTF.
 func TestLayout(t *testing.T) {
 	spec, err := loadMesh()
 	if err != nil {
@@ -37,13 +37,13 @@ func TestLayout(t *testing.T) {
 	}
 	for name := range spec.Maps {
 		if strings.HasPrefix(name, ".") {
-			continue // the compiler's
+			continue // a data section
 		}
 		if len(name) > 15 {
 			t.Errorf("map name %s: the kernel cuts it to 15 bytes", name)
 		}
 		if spec.Maps[name].Pinning != ebpf.PinByName {
-			t.Errorf("map %s isn't pinned: policy would go with the daemon", name)
+			t.Errorf("map %s isn't pinned: it would go when the daemon ends", name)
 		}
 	}
 	for name := range spec.Programs {
@@ -53,8 +53,8 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// TestLoadTwiceIsLoadOnce: a second daemon takes over maps and links, and the
-// revision goes on.
+// TestLoadTwiceIsLoadOnce: a second daemon takes over the maps, with the revision,
+// and the links.
 func TestLoadTwiceIsLoadOnce(t *testing.T) {
 	h := newHost(t)
 	h.allow(Pair{web, db})
@@ -71,7 +71,7 @@ func TestLoadTwiceIsLoadOnce(t *testing.T) {
 		t.Errorf("revision %d, %v; want %d", rev, err, first)
 	}
 	for name, id := range linkIDs(t, again) {
-		if ids[name] != id && !strings.HasPrefix(name, "forward") { // of those the new one comes first
+		if ids[name] != id && !strings.HasPrefix(name, "forward") { // those are attached anew before the old ones are detached
 			t.Errorf("%s was attached anew: connections went unjudged in between", name)
 		}
 	}
@@ -104,8 +104,8 @@ func expectHealthy(t *testing.T, o *Objects) {
 	}
 }
 
-// TestStatusSeesWhatIsMissing: a pin removed, and a link taken away from the
-// cgroup, which the next Load repairs.
+// TestStatusSeesWhatIsMissing: Status reports a removed pin and a detached link, and
+// the next Load repairs them.
 func TestStatusSeesWhatIsMissing(t *testing.T) {
 	h := newHost(t)
 	h.ok(os.Remove(filepath.Join(h.conf.PinDir, "link_connect4")))
@@ -127,7 +127,7 @@ func TestStatusSeesWhatIsMissing(t *testing.T) {
 	expectHealthy(t, again)
 }
 
-// TestAnotherLayoutIsRefused: a map that an older version has pinned.
+// TestAnotherLayoutIsRefused: Load doesn't use a pinned map of another layout.
 func TestAnotherLayoutIsRefused(t *testing.T) {
 	h := bareHost(t)
 	h.ok(os.Mkdir(h.conf.PinDir, 0o700))
@@ -159,7 +159,7 @@ func TestRetiredPin(t *testing.T) {
 	h.ok(Remove(h.conf.PinDir))
 }
 
-// TestRemoveLeavesNothing: with and without a bpffs that Load had to mount.
+// TestRemoveLeavesNothing, where Load had to mount a bpffs as well.
 func TestRemoveLeavesNothing(t *testing.T) {
 	h := bareHost(t)
 	for _, dir := range []string{h.conf.PinDir, filepath.Join(t.TempDir(), "run", "pins")} {
@@ -177,14 +177,14 @@ func TestRemoveLeavesNothing(t *testing.T) {
 			t.Errorf("%s is still there: %v", dir, err)
 		}
 		ln := h.listen("240.64.0.2:5432")
-		eventually(t, "the hooks are gone", func() bool {
+		eventually(t, "the hooks are detached", func() bool {
 			return h.do("web", "connect", "240.64.0.2:5432") == "ok 240.64.0.2:5432"
 		})
 		h.ok(ln.Close())
 	}
 }
 
-// TestProbe: the programs load, and nothing stays.
+// TestProbe: the programs load on this kernel.
 func TestProbe(t *testing.T) {
 	if err := Probe(); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* sk_lookup: who receives a connection that arrives in the daemon's network
- * namespace. It delivers captured ones, and is the guard of service ports. */
+/* sk_lookup chooses the socket for a packet that arrives in the daemon's network
+ * namespace: it delivers captured connections to the daemon and guards the ports
+ * of services. */
 #pragma once
 
 #include "address.h"
@@ -8,7 +9,7 @@
 #include "report.h"
 #include "resolve.h"
 
-/* client_of is who sent the first packet. */
+/* client_of returns the source address of the packet. */
 static __always_inline struct address client_of(struct bpf_sk_lookup *ctx)
 {
 	if (ctx->family == AF_INET)
@@ -16,9 +17,9 @@ static __always_inline struct address client_of(struct bpf_sk_lookup *ctx)
 	return from6(FIELD(ctx, remote_ip6[0]), FIELD(ctx, remote_ip6[1]), FIELD(ctx, remote_ip6[2]), FIELD(ctx, remote_ip6[3]));
 }
 
-/* judged says whether the hooks have let this very connection go: one of the
- * namespace with that cookie, 0 for another than the daemon's. */
-static __always_inline bool judged(struct bpf_sk_lookup *ctx, __u64 netns, const struct address *to)
+/* has_origin returns whether the connect hook has allowed this connection, which
+ * sockops has recorded. netns is as in struct origin_key. */
+static __always_inline bool has_origin(struct bpf_sk_lookup *ctx, __u64 netns, const struct address *to)
 {
 	struct origin_key key = {
 		.netns = netns,
@@ -30,9 +31,9 @@ static __always_inline bool judged(struct bpf_sk_lookup *ctx, __u64 netns, const
 	return o && o->source;
 }
 
-/* guest judges a caller whom no hook sees, a virtual machine: it is known by
- * the interface that leads to it alone. */
-static __always_inline bool guest(struct bpf_sk_lookup *ctx, const struct config *s, const struct address *to)
+/* guest_allowed judges a caller whose sockets no hook sees, such as a virtual
+ * machine: its interface identifies it. */
+static __always_inline bool guest_allowed(struct bpf_sk_lookup *ctx, const struct config *s, const struct address *to)
 {
 	__u32 ifindex = ctx->ingress_ifindex;
 	struct workload *w = bpf_map_lookup_elem(&interfaces, &ifindex);
@@ -47,7 +48,7 @@ static __always_inline bool guest(struct bpf_sk_lookup *ctx, const struct config
 	return reason == REASON_ALLOWED;
 }
 
-/* assign hands the packet to a listener of the daemon's; absent is for when
+/* assign gives the packet to a listener of the daemon, and returns absent where
  * there is none. */
 static __always_inline int assign(struct bpf_sk_lookup *ctx, __u32 listener, const struct address *to, int absent)
 {
@@ -62,9 +63,9 @@ static __always_inline int assign(struct bpf_sk_lookup *ctx, __u32 listener, con
 	return err ? SK_DROP : SK_PASS;
 }
 
-/* asks_resolver: another namespace asks a resolver of the host. TPROXY takes
- * such packets only where it finds a socket for them: that of the daemon, while
- * there is one. */
+/* asks_resolver returns whether another network namespace queries a resolver of
+ * the host. TPROXY takes such a packet only if a socket lookup finds a transparent
+ * one: assign() answers that lookup with the daemon's. */
 static __always_inline bool asks_resolver(struct bpf_sk_lookup *ctx, const struct address *to, const struct address *from)
 {
 	if (ctx->local_port != DNS_PORT || ctx->ingress_ifindex == LOOPBACK_IFINDEX || !ctx->ingress_ifindex)
@@ -78,8 +79,8 @@ static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct confi
 		count(REASON_UDP);
 		return SK_DROP;
 	}
-	if (!judged(ctx, s->netns, to) && !judged(ctx, 0, to) && !guest(ctx, s, to)) {
-		count(REASON_GUARD); /* from another host, from nobody, or made by hand */
+	if (!has_origin(ctx, s->netns, to) && !has_origin(ctx, 0, to) && !guest_allowed(ctx, s, to)) {
+		count(REASON_GUARD); /* from another host, or sent without a connect() that was allowed */
 		return SK_DROP;
 	}
 	return assign(ctx, LISTENER_PROXY, to, SK_DROP);
@@ -91,7 +92,7 @@ static __always_inline int guarded(struct bpf_sk_lookup *ctx, const struct confi
 	struct guard_value *g = bpf_map_lookup_elem(&guards, &key);
 	struct endpoint target = {.addr = *to, .port = key.port};
 
-	if (!g || judged(ctx, s->netns, to))
+	if (!g || has_origin(ctx, s->netns, to))
 		return SK_PASS;
 	if (g->flags & GUARD_PERMISSIVE) {
 		count(REASON_PERMISSIVE);
@@ -101,8 +102,9 @@ static __always_inline int guarded(struct bpf_sk_lookup *ctx, const struct confi
 	return SK_DROP;
 }
 
-/* is_proxy: the daemon's own port, which is no proxy for those who find it.
- * When the daemon is dead, the port is anybody's. */
+/* is_proxy returns whether the packet is for the daemon's own listening address:
+ * connections to it are dropped, since they name no destination. After the daemon's
+ * death any program may bind that port. */
 static __always_inline bool is_proxy(const struct config *s, const struct address *to, __u32 port)
 {
 	__u32 family = is4(to) ? 0 : 1;
@@ -132,9 +134,9 @@ static __always_inline int on_lookup(struct bpf_sk_lookup *ctx)
 	from = client_of(ctx);
 	if (asks_resolver(ctx, &to, &from))
 		return assign(ctx, ctx->protocol == IPPROTO_TCP ? LISTENER_NAMES_TCP : LISTENER_NAMES_UDP, &to, SK_PASS);
-	if (ctx->protocol != IPPROTO_TCP || !ctx->ingress_ifindex) /* our own question, in listener.h */
+	if (ctx->protocol != IPPROTO_TCP || !ctx->ingress_ifindex) /* no packet: a lookup by listener_at() */
 		return SK_PASS;
-	/* TPROXY's look-ups don't come from lo */
+	/* the lookups of TPROXY have another ingress interface than lo */
 	if (ctx->ingress_ifindex == LOOPBACK_IFINDEX && is_proxy(s, &to, FIELD(ctx, local_port)))
 		return SK_DROP;
 	return guarded(ctx, s, &to);

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helperVar makes the test binary a program that makes one connection in the
-// cgroup and network namespace it was started in.
+// helperVar turns the test binary into a client or server that runs in the cgroup
+// and network namespace it was started in.
 const helperVar = "TACIT_BPF_HELPER"
 
 func TestMain(m *testing.M) {
@@ -34,18 +34,18 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// help runs one of the helper's verbs. What it prints is what the kernel said.
+// help runs one verb of the helper, which prints the result of a system call.
 func help(words []string) error {
 	switch words[0] {
 	case "connect", "mptcp", "v6only", "hold", "again":
 		return helpConnect(words[0], words[1:])
-	case "many": // N connections, each reset at once
+	case "many": // N connections, each reset immediately
 		return helpMany(words[1], words[2])
 	case "udp":
 		return helpUDP(words[1], words[2])
 	case "names":
 		return helpNames(words[1])
-	case "as": // another user
+	case "as": // run the rest as another user
 		uid, err := strconv.Atoi(words[1])
 		if err == nil {
 			err = syscall.Setuid(uid)
@@ -63,7 +63,7 @@ func help(words []string) error {
 			fmt.Println("sent")
 		}
 		return err
-	case "prompt": // non-blocking, one second
+	case "prompt":
 		return helpPrompt(words[1])
 	case "serve":
 		return helpServe(words[1])
@@ -100,37 +100,37 @@ func helpConnect(how string, targets []string) error {
 	if how != "hold" || err != nil {
 		return err
 	}
-	_, err = unix.Read(fd, make([]byte, 1)) // until the peer or the kernel ends it
+	_, err = unix.Read(fd, make([]byte, 1)) // until the connection ends
 	if err == nil {
 		err = io.EOF
 	}
 	return err
 }
 
-// helpMany prints "ok" or the errno, of the last connect: all go the same way.
+// helpMany prints "ok" or the errno of the last connect(); all have the same result.
 func helpMany(target, count string) error {
 	n, err := strconv.Atoi(count)
 	if err != nil {
 		return err
 	}
-	to, said := sockaddr(target), "ok"
+	to, result := sockaddr(target), "ok"
 	for range n {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
 		if err := unix.Connect(fd, to); err != nil {
-			said = unix.ErrnoName(err.(unix.Errno))
+			result = unix.ErrnoName(err.(unix.Errno))
 		}
 		if err := errors.Join(unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}), unix.Close(fd)); err != nil {
 			return err
 		}
 	}
-	fmt.Println(said)
+	fmt.Println(result)
 	return nil
 }
 
-// connectFD connects and prints the peer that getpeername tells.
+// connectFD connects and prints the peer that getpeername returns.
 func connectFD(fd int, target string) error {
 	if err := unix.Connect(fd, sockaddr(target)); err != nil {
 		return errors.New(unix.ErrnoName(err.(unix.Errno)))
@@ -143,8 +143,8 @@ func connectFD(fd int, target string) error {
 	return nil
 }
 
-// helpUDP asks from an unconnected or a connected socket, and prints whom the
-// answer is from, or the errno.
+// helpUDP sends a query from an unconnected or a connected socket, and prints the
+// source of the answer or the errno.
 func helpUDP(how, target string) error {
 	family := unix.AF_INET6
 	if netip.MustParseAddrPort(target).Addr().Is4() {
@@ -186,7 +186,7 @@ func sockaddr(target string) unix.Sockaddr {
 	return &unix.SockaddrInet6{Addr: at.Addr().As16(), Port: int(at.Port())}
 }
 
-// addrPort keeps a mapped address as it is.
+// addrPort keeps IPv4-mapped addresses as they are.
 func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
@@ -197,8 +197,8 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// helpPrompt connects from an address that can leave the host, and gives the
-// handshake a second.
+// helpPrompt connects from an address whose packets can leave the host, with a
+// timeout of one second.
 func helpPrompt(target string) error {
 	d := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 7, 0, 1)}}
 	d.SetMultipathTCP(false)
@@ -210,7 +210,8 @@ func helpPrompt(target string) error {
 	return conn.Close()
 }
 
-// helpServe listens until its input ends, and prints each connection's peer.
+// helpServe listens until its standard input ends, and prints the peer of each
+// connection.
 func helpServe(addr string) error {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
@@ -219,7 +220,7 @@ func helpServe(addr string) error {
 		fmt.Println(err)
 		return err
 	}
-	go func() { // connections stay open
+	go func() { // and keep the connections open
 		for {
 			conn, err := ln.Accept()
 			if err != nil {
@@ -233,7 +234,8 @@ func helpServe(addr string) error {
 	return nil
 }
 
-// helpNames answers queries, by UDP and TCP, until its input ends.
+// helpNames answers DNS queries by UDP, and listens by TCP, until its standard
+// input ends.
 func helpNames(addr string) error {
 	udp, err := net.ListenPacket("udp", addr)
 	if err != nil {

@@ -9,31 +9,40 @@ import (
 	"syscall"
 )
 
-// Any stands for every service in intentions.
-const Any = ^uint32(0)
+// Numbers that stand in the place of a service.
+const (
+	Any    = uint32(meshSpecialANY_SERVICE)    // every service, in intentions
+	Exempt = uint32(meshSpecialEXEMPT_SERVICE) // a caller that the hooks leave alone
+
+	daemonService = uint32(meshSpecialDAEMON_SERVICE) // creator of the daemon's own sockets
+)
+
+// MaxDepth is how many cgroup levels below the hooked root are searched for
+// workloads. Callers that are deeper are refused.
+const MaxDepth = uint32(meshDepthMAX_DEPTH)
 
 // Pair is a source and a destination.
 type Pair struct{ Source, Destination uint32 }
 
-// PortKey is a service's port; port 0 says that the service is known.
+// PortKey is a port of a service. Port 0 marks that the service exists.
 type PortKey struct {
 	Service uint32
 	Port    uint16
 }
 
-// Port says where a service's port leads.
+// Port is where a port of a service leads.
 type Port struct {
-	Local  netip.AddrPort // zero: no instance here
-	Remote bool
-	Anyone bool // whose socket listens at Local isn't looked at
+	Local  netip.AddrPort // zero: no instance on this node
+	Remote bool           // another node has an instance
+	Anyone bool           // the creator of the socket that listens at Local is not checked
 }
 
-// Guard is what a port of this node belongs to.
+// Guard is the service that a port of this node belongs to.
 type Guard struct {
 	Service    uint32
-	Permissive bool
-	Anyone     bool // whoever listens there, and whoever binds it
-	Serving    bool // no connection has that port but accepted ones
+	Permissive bool // plain connections are let in
+	Anyone     bool // neither the creator of the listening socket nor who binds the port is checked
+	Serving    bool // every connection with that local port was accepted there
 }
 
 func (g Guard) flags() (out meshGuardFlag) {
@@ -47,16 +56,13 @@ func (g Guard) flags() (out meshGuardFlag) {
 	return out
 }
 
-// Exempt stands in the place of a service for who is left alone.
-const Exempt = Any - 2
-
-// UpstreamKey is a loopback address that a workload may call.
+// UpstreamKey is a loopback address at which a workload calls an upstream.
 type UpstreamKey struct {
 	Service uint32
 	Bind    netip.AddrPort
 }
 
-// Upstream is what it means.
+// Upstream is the service and port that the address stands for.
 type Upstream struct {
 	Destination uint32
 	Port        uint16
@@ -84,7 +90,7 @@ func (o *Objects) Users() Table[uint32, uint32] {
 	return table("users", o.mesh.Users, same[uint32](), services())
 }
 
-// Interfaces maps interfaces, by index, to the service that all which comes in by them is.
+// Interfaces maps ingress interfaces, by index, to the service that calls from there.
 func (o *Objects) Interfaces() Table[uint32, uint32] {
 	return table("interfaces", o.mesh.Interfaces, same[uint32](), services())
 }
@@ -96,7 +102,7 @@ func services() form[uint32, meshWorkload] {
 	}
 }
 
-// Intentions maps pairs to whether they are allowed.
+// Intentions maps pairs to true for allow and false for deny.
 func (o *Objects) Intentions() Table[Pair, bool] {
 	return table("intentions", o.mesh.Intentions,
 		form[Pair, meshPair]{
@@ -109,7 +115,7 @@ func (o *Objects) Intentions() Table[Pair, bool] {
 		})
 }
 
-// Ports says where VIRTUAL:port leads.
+// Ports says where a service's virtual address and port lead.
 func (o *Objects) Ports() Table[PortKey, Port] {
 	return table("ports", o.mesh.Ports,
 		form[PortKey, meshPortKey]{
@@ -124,7 +130,7 @@ func (o *Objects) Ports() Table[PortKey, Port] {
 		})
 }
 
-// Guards maps ports of this node to the services that they belong to.
+// Guards maps ports of this node to the services that own them.
 func (o *Objects) Guards() Table[uint16, Guard] {
 	return table("guards", o.mesh.Guards,
 		portNumbers(),
@@ -144,34 +150,34 @@ func portNumbers() form[uint16, meshGuardKey] {
 	}
 }
 
-// ExemptPorts is the set of ports elsewhere that are left alone.
+// ExemptPorts is the set of ports of other hosts that the hooks leave alone.
 func (o *Objects) ExemptPorts() Table[uint16, uint32] {
 	return table("exempt_ports", o.mesh.ExemptPorts, portNumbers(), same[uint32]())
 }
 
-// ExemptNets is the set of addresses elsewhere that are left alone.
+// ExemptNets is the set of addresses of other hosts that the hooks leave alone.
 func (o *Objects) ExemptNets() Table[netip.Prefix, uint32] {
 	return table("exempt_nets", o.mesh.ExemptNets, form[netip.Prefix, meshNetKey]{toNet, fromNet}, same[uint32]())
 }
 
-// ExemptPeers is the set of remote ends of exempt connections: plain ones that
-// were there before their port got its guard, and that no sweep cuts.
+// ExemptPeers is the set of remote ends of exempt connections: plain connections
+// that are older than the guard of their port and that no sweep cuts.
 func (o *Objects) ExemptPeers() Table[netip.AddrPort, uint32] {
 	return table("exempt_peers", o.mesh.ExemptPeers, endpoints(), same[uint32]())
 }
 
-// Names is the set of names that no query may ask other resolvers for. The
-// value is [NameLength], or 0 for a domain with all that is below it.
+// Names is the set of names for which no DNS query may leave the host. The value
+// is [NameLength] for one name, or 0 for a domain and the names below it.
 func (o *Objects) Names() Table[string, uint32] {
 	return table("names", o.mesh.Names, form[string, meshNameKey]{toName, fromName}, same[uint32]())
 }
 
-// Remotes maps real addresses of instances elsewhere to their services.
+// Remotes maps real addresses of instances on other nodes to their services.
 func (o *Objects) Remotes() Table[netip.AddrPort, uint32] {
 	return table("remotes", o.mesh.Remotes, endpoints(), same[uint32]())
 }
 
-// Upstreams maps what explicit upstreams mean.
+// Upstreams maps the loopback addresses of explicit upstreams to services.
 func (o *Objects) Upstreams() Table[UpstreamKey, Upstream] {
 	return table("upstreams", o.mesh.Upstreams,
 		form[UpstreamKey, meshUpstreamKey]{
@@ -188,7 +194,7 @@ func (o *Objects) Upstreams() Table[UpstreamKey, Upstream] {
 		})
 }
 
-// Locals is the set of this node's own addresses.
+// Locals is the set of this node's own addresses, besides loopback.
 func (o *Objects) Locals() Table[netip.Addr, uint32] {
 	return table("locals", o.mesh.Locals, addresses(), same[uint32]())
 }

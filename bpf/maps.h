@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* The maps. All are pinned by their names, so that a killed daemon leaves
- * policy in force. Plain hashes only: nothing live is ever evicted. */
+/* The maps. All are pinned by name, so that policy stays in force when the
+ * daemon dies. There are no LRU maps: they would evict entries that are in use. */
 #pragma once
 
 #include "types.h"
@@ -9,6 +9,7 @@
 #define MAX_SERVICES 65536
 #define MAX_ORIGINS 65536
 
+/* settings has one entry. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -27,20 +28,20 @@ struct {
 		__uint(pinning, LIBBPF_PIN_BY_NAME);     \
 	} name SEC(".maps")
 
-HASH(workloads, __u64, struct workload, 16384);           /* cgroup id */
-HASH(namespaces, __u64, struct workload, 1024);           /* cookie of a network namespace */
-HASH(users, __u32, struct workload, 1024);                /* uid */
-HASH(interfaces, __u32, struct workload, 1024);           /* index: what comes in by it */
+HASH(workloads, __u64, struct workload, 16384);           /* key: cgroup id */
+HASH(namespaces, __u64, struct workload, 1024);           /* key: network namespace cookie */
+HASH(users, __u32, struct workload, 1024);                /* key: uid */
+HASH(interfaces, __u32, struct workload, 1024);           /* key: index of the ingress interface */
 HASH(intentions, struct pair, enum action, MAX_INTENTIONS);
 HASH(ports, struct port_key, struct port_value, MAX_SERVICES);
 HASH(guards, struct guard_key, struct guard_value, 16384);
-HASH(remotes, struct endpoint, __u32, MAX_SERVICES);      /* service */
+HASH(remotes, struct endpoint, __u32, MAX_SERVICES);      /* value: service */
 HASH(upstreams, struct upstream_key, struct upstream_value, 16384);
 HASH(locals, struct address, __u32, 4096);
-HASH(resolvers, struct address, struct endpoint, 128);    /* name server -> our listener */
-HASH(answers, struct endpoint, struct address, 128);      /* our listener -> name server */
+HASH(resolvers, struct address, struct endpoint, 128);    /* name server -> the daemon's listener */
+HASH(answers, struct endpoint, struct address, 128);      /* the daemon's listener -> name server */
 HASH(origins, struct origin_key, struct origin, MAX_ORIGINS);
-HASH(usage, __u32, __u64, MAX_SERVICES);                  /* origins by source; 0: all */
+HASH(usage, __u32, __u64, MAX_SERVICES);                  /* entries of origins by source; 0: all */
 HASH(exempt_ports, struct guard_key, __u32, 1024);
 HASH(exempt_peers, struct endpoint, __u32, 1024);         /* remote ends of plain connections that no sweep cuts */
 
@@ -55,9 +56,9 @@ HASH(exempt_peers, struct endpoint, __u32, 1024);         /* remote ends of plai
 	} name SEC(".maps")
 
 TRIE(exempt_nets, struct net_key, 1024);
-TRIE(names, struct name_key, MAX_SERVICES);               /* bytes of an exact name; 0: and all below */
+TRIE(names, struct name_key, MAX_SERVICES);               /* value: length of an exact name in bytes; 0: a domain */
 
-/* alive is 1 while the daemon's listeners live. */
+/* alive is 1 while all of the daemon's listeners are open. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -74,8 +75,9 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } sockets SEC(".maps");
 
-/* listeners are the daemon's, for IPv4 and IPv6: of captured connections, of
- * other namespaces' queries by UDP, and by TCP. Entries go with the sockets. */
+/* listeners holds the daemon's sockets: for captured connections, and for DNS
+ * queries from other network namespaces by UDP and by TCP. Each kind has an index
+ * for IPv4 and the next one for IPv6. The kernel removes a socket when it closes. */
 enum listener {
 	LISTENER_PROXY = 0,
 	LISTENER_NAMES_UDP = 2,
@@ -97,7 +99,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } events SEC(".maps");
 
-/* counters by enum reason. */
+/* counters is indexed by enum reason. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, REASON_COUNT);

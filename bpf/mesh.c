@@ -1,8 +1,8 @@
 //go:build ignore
 
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* The entry points: they unpack contexts and write them back. Everything that
- * decides is in the headers, one for each concern. */
+/* The entry points: they read the context of each program type and write the
+ * result back. The headers make the decisions, one header for each concern. */
 
 #include <linux/bpf.h>
 #include <stdbool.h>
@@ -26,12 +26,18 @@
 #include "origins.h"
 #include "sweep.h"
 
-/* The kernel's helpers want a licence compatible with the GPL: these programs
- * are under Apache-2.0 and, as an alternative, under GPL-2.0. */
+/* Some helpers are for GPL-compatible programs only: these are licensed under
+ * Apache-2.0 or, as an alternative, GPL-2.0. */
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* Named so that the compiler describes it to Go, too. */
-const struct event *describe_event __attribute__((unused));
+/* These types belong to no map. A variable makes the compiler describe them in
+ * BTF, from which bpf2go generates the Go types and constants. */
+const struct unmapped {
+	struct event event;
+	enum special special;
+	enum depth depth;
+	enum listener listener;
+} *unmapped __attribute__((unused));
 
 static __always_inline int refused(void)
 {
@@ -100,7 +106,8 @@ int mesh_sendmsg6(struct bpf_sock_addr *ctx)
 	return on_call6(ctx, true);
 }
 
-/* An answer from our listener gets the address of the resolver it stands for. */
+/* A datagram from the daemon's DNS listener shows the resolver that the program
+ * asked as its source address. */
 SEC("cgroup/recvmsg4")
 int mesh_recvmsg4(struct bpf_sock_addr *ctx)
 {
@@ -124,7 +131,7 @@ int mesh_recvmsg6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
-/* A program sees the peer that it asked for. */
+/* getpeername() returns the peer that the program passed to connect(). */
 SEC("cgroup/getpeername4")
 int mesh_peername4(struct bpf_sock_addr *ctx)
 {
@@ -161,7 +168,8 @@ int mesh_create(struct bpf_sock *sk)
 	return 1;
 }
 
-/* The daemon has gone, as far as others can tell, when a listener of its has. */
+/* The daemon counts as dead as soon as one of its listeners is closed: the kernel
+ * closes them however the daemon ends. */
 SEC("cgroup/sock_release")
 int mesh_release(struct bpf_sock *sk)
 {
@@ -229,7 +237,7 @@ int mesh_sweep(struct bpf_iter__tcp *ctx)
 	return on_socket(ctx);
 }
 
-/* For tests: the decision alone, on two numbers. */
+/* For tests: the decision on a pair of service numbers. */
 SEC("syscall")
 int mesh_decide(struct pair *p)
 {

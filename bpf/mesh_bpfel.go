@@ -44,6 +44,12 @@ type meshConfig struct {
 	Capacity      uint32
 }
 
+type meshDepth uint32
+
+const (
+	meshDepthMAX_DEPTH meshDepth = 16
+)
+
 type meshEndpoint struct {
 	_    structs.HostLayout
 	Addr meshAddress
@@ -82,6 +88,15 @@ type meshGuardValue struct {
 	Service uint32
 	Flags   meshGuardFlag
 }
+
+type meshListener uint32
+
+const (
+	meshListenerLISTENER_PROXY     meshListener = 0
+	meshListenerLISTENER_NAMES_UDP meshListener = 2
+	meshListenerLISTENER_NAMES_TCP meshListener = 4
+	meshListenerLISTENER_COUNT     meshListener = 6
+)
 
 type meshMode uint32
 
@@ -183,8 +198,16 @@ type meshSockState struct {
 	Source      uint32
 	Destination uint32
 	Mode        meshMode
-	Foreign     uint32
+	OtherNetns  uint32
 }
+
+type meshSpecial uint32
+
+const (
+	meshSpecialANY_SERVICE    meshSpecial = 4294967295
+	meshSpecialDAEMON_SERVICE meshSpecial = 4294967294
+	meshSpecialEXEMPT_SERVICE meshSpecial = 4294967293
+)
 
 type meshUpstreamKey struct {
 	_       structs.HostLayout
@@ -253,7 +276,7 @@ const (
 	meshProgMeshSockops   = "mesh_sockops"
 	meshProgMeshSweep     = "mesh_sweep"
 	meshProgMeshUnix      = "mesh_unix"
-	meshVarDescribeEvent  = "describe_event"
+	meshVarUnmapped       = "unmapped"
 )
 
 // loadMesh returns the embedded CollectionSpec for mesh.
@@ -354,7 +377,7 @@ type meshMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type meshVariableSpecs struct {
-	DescribeEvent *ebpf.VariableSpec `ebpf:"describe_event"`
+	Unmapped *ebpf.VariableSpec `ebpf:"unmapped"`
 }
 
 // meshObjects contains all objects after they have been loaded into the kernel.
@@ -438,7 +461,7 @@ func (m *meshMaps) Close() error {
 //
 // It can be passed to loadMeshObjects or ebpf.CollectionSpec.LoadAndAssign.
 type meshVariables struct {
-	DescribeEvent *ebpf.Variable `ebpf:"describe_event"`
+	Unmapped *ebpf.Variable `ebpf:"unmapped"`
 }
 
 // meshPrograms contains all programs after they have been loaded into the kernel.

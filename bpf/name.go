@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// wire is a DNS name as packets have it, in lower case (RFC 1035, section 3.1).
+// wire returns a DNS name in wire format (RFC 1035, section 3.1), in lower case.
 func wire(name string) []byte {
 	var out []byte
 	for label := range strings.SplitSeq(strings.ToLower(strings.TrimSuffix(name, ".")), ".") {
@@ -17,11 +17,11 @@ func wire(name string) []byte {
 	return append(out, 0)
 }
 
-// NameLength is the number of bytes of a name in a packet.
+// NameLength returns the length of a name in wire format.
 func NameLength(name string) uint32 { return uint32(len(wire(name))) }
 
-// toName turns a name back to front. A name is 255 bytes at most (RFC 1035,
-// section 2.3.4); longer ones lose their first labels.
+// toName reverses the bytes of a name. A name has at most 255 bytes (RFC 1035,
+// section 2.3.4); a longer one loses its first labels.
 func toName(name string) (k meshNameKey) {
 	w := wire(name)
 	slices.Reverse(w)
@@ -40,7 +40,7 @@ func fromName(k meshNameKey) string {
 	return strings.Join(labels, ".")
 }
 
-// An IPv4 prefix counts from the 96 bits in front of the address.
+// mappedBits is the length of the prefix ::ffff:0:0/96 of mapped IPv4 addresses.
 const mappedBits = 96
 
 func toNet(p netip.Prefix) meshNetKey {

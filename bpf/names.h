@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Queries for the mesh's names, found in packets: while the daemon is away,
- * and to the host's own resolvers always, they must not leave the host, where
- * somebody else's wildcard might answer them. */
+/* Finds DNS queries for mesh names in outgoing packets. Such a query must not
+ * leave the host, where another server's wildcard record might answer it: while
+ * the daemon is down, to any server; while it runs, to the resolvers of the host. */
 #pragma once
 
 #include "address.h"
 #include "resolve.h"
 
-#define NAME_SIZE 256
 #define DNS_HEADER 12 /* RFC 1035, section 4.1.1 */
 
 struct scratch {
 	__u8 query[NAME_SIZE];
 	struct name_key key;
-	__u32 length; /* of the name in query, with its last byte, which is 0 */
+	__u32 length; /* of the name in query, with the 0 byte that ends it */
 };
 
-/* One CPU's: too large for the stack. Pinned like all, though nothing is kept. */
+/* scratch is per CPU, since a program's stack of 512 bytes is too small for it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -32,8 +31,8 @@ static __always_inline bool daemon_lives(void)
 	return lives && *lives;
 }
 
-/* measure looks for the end of the name, a byte at a time: lengths of labels
- * are below 64, so the first 0 is that. */
+/* measure is called for each byte by bpf_loop and stops at the first 0, which
+ * ends the name. */
 static long measure(__u32 i, struct scratch **at)
 {
 	struct scratch *b = *at;
@@ -44,9 +43,10 @@ static long measure(__u32 i, struct scratch **at)
 	return 1;
 }
 
-/* turn writes the name into the key, a byte at a time: back to front, in lower
- * case. The length of a label is no letter. */
-static long turn(__u32 i, struct scratch **at)
+/* reverse is called for each byte by bpf_loop and writes the name into the key,
+ * reversed and in lower case. A label's length is at most 63 (RFC 1035), below
+ * 'A', so it stays as it is. */
+static long reverse(__u32 i, struct scratch **at)
 {
 	struct scratch *b = *at;
 	__u8 c = b->query[(b->length - 1 - i) & (NAME_SIZE - 1)];
@@ -55,8 +55,8 @@ static long turn(__u32 i, struct scratch **at)
 	return 0;
 }
 
-/* asks_for_mesh says whether the DNS message at that offset of the packet asks
- * for one of the mesh's names. */
+/* asks_for_mesh returns whether the DNS message at that offset of the packet
+ * asks for a mesh name. */
 __noinline int asks_for_mesh(struct __sk_buff *skb, __u32 offset)
 {
 	struct scratch *b = bpf_map_lookup_elem(&scratch, &(__u32){0});
@@ -74,7 +74,7 @@ __noinline int asks_for_mesh(struct __sk_buff *skb, __u32 offset)
 	bpf_loop(size, measure, &b, 0);
 	if (b->length < 2)
 		return 0;
-	bpf_loop(b->length, turn, &b, 0);
+	bpf_loop(b->length, reverse, &b, 0);
 	b->key.prefixlen = b->length * 8;
 	exact = bpf_map_lookup_elem(&names, &b->key);
 	return exact && (!*exact || *exact == b->length);

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// names answers queries from a process of its own in a cgroup.
+// names starts a DNS server in a cgroup.
 func (h *host) names(cgroup, addr string) (stop func()) {
 	h.t.Helper()
 	cmd := h.command(cgroup, "names", addr)
@@ -21,7 +21,7 @@ func (h *host) names(cgroup, addr string) (stop func()) {
 	h.ok(err)
 	h.ok(cmd.Start())
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		h.t.Fatalf("listener for names: %q, %v", line, err)
+		h.t.Fatalf("DNS server: %q, %v", line, err)
 	}
 	return func() {
 		_ = in.Close()
@@ -29,8 +29,8 @@ func (h *host) names(cgroup, addr string) (stop func()) {
 	}
 }
 
-// TestNames: queries to a known resolver reach the daemon, answers come from
-// the resolver that was asked; without the daemon nothing is changed.
+// TestNames: queries to a resolver of the host reach the daemon, and answers seem to
+// come from that resolver. Without the daemon, queries go where they are sent.
 func TestNames(t *testing.T) {
 	h := newHost(t)
 	h.ok(h.SetResolvers([]Resolver{
@@ -57,7 +57,7 @@ func TestNames(t *testing.T) {
 	}
 	stop()
 	stop6()
-	// another program takes the dead daemon's port: it must not get queries
+	// another program on the port of the dead daemon must not get queries
 	defer h.names("nobody", "127.0.0.1:15353")()
 	run(t, "ip addr add 10.9.9.9/32 dev lo")
 	if out := h.do("nobody", "udp", "sendto", "10.9.9.9:53"); strings.HasPrefix(out, "answer") {
@@ -65,8 +65,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestLookUpsByUnix: while the daemon answers names, a workload's libc is sent
-// away from those who would ask in its place, and asks by DNS.
+// TestLookUpsByUnix: while the daemon runs, a workload can't connect to nscd or
+// systemd-resolved, so its libc sends DNS queries itself.
 func TestLookUpsByUnix(t *testing.T) {
 	h := newHost(t)
 	none := unix.ENOENT.Error()
@@ -91,8 +91,8 @@ func TestLookUpsByUnix(t *testing.T) {
 	try("web", nscd, none)
 }
 
-// TestUDPToServices: connecting is silent, since libc sorts addresses so;
-// sending is refused.
+// TestUDPToServices: sending is refused. connect() is not, since libc connects UDP
+// sockets to sort addresses (RFC 6724) without sending anything.
 func TestUDPToServices(t *testing.T) {
 	h := newHost(t)
 	h.proxy()

@@ -7,8 +7,8 @@ import (
 	"math/bits"
 )
 
-// The objects are little-endian (bpfel): a number in network order is read as
-// its bytes swapped.
+// The programs are compiled for little-endian machines (bpfel), so Go sees a number
+// in network order with its bytes swapped.
 
 func swap(port uint16) uint16 { return bits.ReverseBytes16(port) }
 

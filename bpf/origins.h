@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* sockops writes down which connections the hooks have let go, before their
- * first packet leaves: only those are delivered, to the daemon or to a service's
- * port. It carries the identity to the accepted socket, before the connecting
- * one can end, and lets go of the record. */
+/* sockops records each connection that the connect hook has allowed before its
+ * SYN leaves: sk_lookup delivers only those to the daemon or to a service's port.
+ * When the connection is accepted, the identity is copied from the record into the
+ * accepted socket's storage and the record is removed. The record is needed since
+ * the connecting socket may be closed before the daemon accepts. */
 #pragma once
 
 #include "address.h"
@@ -11,8 +12,8 @@
 #include "quota.h"
 #include "report.h"
 
-/* ends reads both ends. In the context the local port is in host order and the
- * remote one, as 32 bits, in network order. */
+/* ends reads both endpoints. In struct bpf_sock_ops the local port is in host
+ * order, and the remote port in network order as a 32-bit number. */
 static __always_inline void ends(struct bpf_sock_ops *ctx, struct endpoint *local, struct endpoint *remote)
 {
 	remote->port = bpf_htons((__u16)bpf_ntohl(FIELD(ctx, remote_port)));
@@ -23,13 +24,13 @@ static __always_inline void ends(struct bpf_sock_ops *ctx, struct endpoint *loca
 		return;
 	}
 	remote->addr = from6(FIELD(ctx, remote_ip6[0]), FIELD(ctx, remote_ip6[1]), FIELD(ctx, remote_ip6[2]), FIELD(ctx, remote_ip6[3]));
-	if (is4(&remote->addr)) /* the socket's IPv6 names are not filled in yet */
+	if (is4(&remote->addr)) /* a mapped address: local_ip6 is not set yet at TCP_CONNECT_CB */
 		local->addr = from4(FIELD(ctx, local_ip4));
 	else
 		local->addr = from6(FIELD(ctx, local_ip6[0]), FIELD(ctx, local_ip6[1]), FIELD(ctx, local_ip6[2]), FIELD(ctx, local_ip6[3]));
 }
 
-/* forget removes an entry, whose source then has room for another. */
+/* forget removes an entry and returns it to its source's quota. */
 static __always_inline void forget(struct origin_key *key, __u32 source)
 {
 	if (bpf_map_delete_elem(&origins, key) || !source)
@@ -38,7 +39,7 @@ static __always_inline void forget(struct origin_key *key, __u32 source)
 	use(0, -1);
 }
 
-/* first_sequence is that of the SYN which is about to be sent. */
+/* first_sequence returns the sequence number of the SYN that is about to be sent. */
 static __always_inline __u32 first_sequence(struct bpf_sock *sk)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
@@ -49,18 +50,20 @@ static __always_inline __u32 first_sequence(struct bpf_sock *sk)
 static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct config *s, struct bpf_sock *sk, struct sock_state *st)
 {
 	struct origin value = {.cookie = bpf_get_socket_cookie(ctx), .source = st->source, .destination = st->destination};
-	struct origin_key key = {.netns = st->foreign ? 0 : s->netns};
+	struct origin_key key = {.netns = st->other_netns ? 0 : s->netns};
 	long err;
 
 	ends(ctx, &key.client, &key.target);
 	value.sequence = first_sequence(sk);
 	err = bpf_map_update_elem(&origins, &key, &value, BPF_NOEXIST);
-	if (err == -17) { /* EEXIST: in another namespace, two claim one connection, so nobody gets it; here, it is a stale one */
+	if (err == -17) { /* EEXIST: the old entry is stale. From other network
+			  * namespaces, two sockets can have the same key: then
+			  * neither is trusted */
 		struct origin *held = bpf_map_lookup_elem(&origins, &key);
 
 		if (held)
 			forget(&key, held->source);
-		if (st->foreign)
+		if (st->other_netns)
 			value.source = 0;
 		err = bpf_map_update_elem(&origins, &key, &value, BPF_ANY);
 	}
@@ -75,7 +78,7 @@ static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct
 
 static __always_inline void origin_ends(struct bpf_sock_ops *ctx, const struct config *s, struct sock_state *st)
 {
-	struct origin_key key = {.netns = st->foreign ? 0 : s->netns};
+	struct origin_key key = {.netns = st->other_netns ? 0 : s->netns};
 	struct origin *held;
 
 	ends(ctx, &key.client, &key.target);
@@ -84,7 +87,7 @@ static __always_inline void origin_ends(struct bpf_sock_ops *ctx, const struct c
 		forget(&key, held->source);
 }
 
-/* keep_origin writes the identity into the accepted socket. */
+/* keep_origin writes the identity into the accepted socket's storage. */
 static __always_inline void keep_origin(struct bpf_sock *sk, const struct origin *o)
 {
 	struct sock_state *st = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -96,8 +99,9 @@ static __always_inline void keep_origin(struct bpf_sock *sk, const struct origin
 	st->mode = MODE_ACCEPTED;
 }
 
-/* origin_arrives: the record has done its work. One of another connection with
- * the same addresses, as a NAT can make them, stays. */
+/* origin_arrives runs when a connection is accepted, and removes its record. The
+ * record of another connection to which NAT gives the same addresses has another
+ * sequence number, and stays. */
 static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struct config *s)
 {
 	struct origin_key key = {.netns = s->netns};
@@ -119,8 +123,9 @@ static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struc
 	forget(&key, o->source);
 }
 
-/* established_local judges a same-node pair again: policy may have changed
- * between connect() and now, after the sweep had passed. */
+/* established_local judges a same-node connection again: policy may have changed
+ * after connect(), and the sweep may have run before the connection was there. The
+ * daemon sweeps again when it receives the event. */
 static __always_inline void established_local(struct sock_state *st)
 {
 	if (st->source != st->destination && decide(st->source, st->destination) != REASON_ALLOWED)

@@ -15,20 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pinned is an object that has its place in the bpffs.
+// pinned is an object and the place of its pin.
 type pinned struct {
 	path string
-	id   func() (uint32, error)       // ours
-	at   func(string) (uint32, error) // of what is pinned at a path
+	id   func() (uint32, error)       // of the object
+	at   func(string) (uint32, error) // of the object that is pinned at a path
 	pin  func(string) error
 }
 
-// file tells a pin from every other that was ever made.
+// file identifies a pin: a new pin at the same path has another inode.
 type file struct{ dev, ino uint64 }
 
-// repairPin pins again what was unpinned or replaced, and says what was found.
-// A pin that was seen to be ours is known by its inode from then on, which
-// costs less than to open it.
+// repairPin restores a pin that was removed or replaced, and says what it found.
+// It remembers the inode of a correct pin, since stat costs less than opening it.
 func (o *Objects) repairPin(p pinned) (found string, err error) {
 	now, statErr := statFile(p.path)
 	if statErr == nil && o.pins[p.path] == now {
@@ -46,7 +45,7 @@ func (o *Objects) repairPin(p pinned) (found string, err error) {
 	case errors.Is(err, os.ErrNotExist):
 		found = "unpinned"
 	default:
-		found = "something else was pinned in its place"
+		found = "another object was pinned in its place"
 	}
 	if err := ensureFS(o.conf.PinDir); err != nil {
 		return found, err
@@ -54,17 +53,17 @@ func (o *Objects) repairPin(p pinned) (found string, err error) {
 	return found, pinOver(p.path, p.pin)
 }
 
-// pinOver pins in one step, in place of whatever is there.
+// pinOver replaces the pin at path by a rename, so that there is always one.
 func pinOver(path string, pin func(string) error) error {
 	fresh := path + "_new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("pin: %w", err)
+		return fmt.Errorf("pin %s: %w", path, err)
 	}
 	if err := pin(fresh); err != nil {
 		return fmt.Errorf("pin %s: %w", path, err)
 	}
 	if err := os.Rename(fresh, path); err != nil {
-		return fmt.Errorf("pin: %w", err)
+		return fmt.Errorf("pin %s: %w", path, err)
 	}
 	return nil
 }
@@ -75,7 +74,7 @@ func statFile(path string) (file, error) {
 	return file{st.Dev, st.Ino}, err
 }
 
-// linkPin is the pin of a hook's link.
+// linkPin returns the pin of a hook's link.
 func (o *Objects) linkPin(h *hook) pinned {
 	return pinned{
 		path: o.linkPath(h.name),
@@ -89,7 +88,7 @@ func (o *Objects) linkPin(h *hook) pinned {
 			return linkID(l)
 		},
 		pin: func(path string) error {
-			l, err := linkAgain(h.link) // the handle believes to be pinned where it was
+			l, err := linkAgain(h.link) // a handle that is pinned can be pinned nowhere else
 			if err != nil {
 				return err
 			}
@@ -114,7 +113,7 @@ func linkAgain(l link.Link) (link.Link, error) {
 	return link.NewFromID(link.ID(id))
 }
 
-// mapPins are the pins of all maps; the object names them.
+// mapPins returns the pins of all maps, whose names are tags of the generated struct.
 func (o *Objects) mapPins() []pinned {
 	var out []pinned
 	v := reflect.ValueOf(o.mesh.meshMaps)
@@ -154,7 +153,7 @@ func mapID(m *ebpf.Map) (uint32, error) {
 	}
 	id, ok := info.ID()
 	if !ok {
-		return 0, errors.New("the kernel gives maps no numbers")
+		return 0, errors.New("the kernel returns no map ids")
 	}
 	return uint32(id), nil
 }

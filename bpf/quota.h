@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* How much of the map of origins each source has taken. */
+/* Limits how many entries of the map of origins one source has. */
 #pragma once
 
 #include "maps.h"
 
-/* used is how many connections of that source are on their way; 0: of all. */
+/* used returns how many captured connections of that source the daemon has not
+ * accepted yet; 0: of all sources. */
 static __always_inline __u64 used(__u32 source)
 {
 	__u64 *n = bpf_map_lookup_elem(&usage, &source);
@@ -25,8 +26,8 @@ static __always_inline void use(__u32 source, __s64 by)
 		__sync_fetch_and_add(n, by);
 }
 
-/* room: a workload that opens connections which nobody accepts takes no
- * other's place. */
+/* room keeps a workload whose connections aren't accepted from using up the
+ * entries of others. */
 static __always_inline bool room(const struct config *s, __u32 source)
 {
 	return used(source) < s->quota && used(0) < s->capacity;

@@ -14,37 +14,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Repaired is something that others had changed. It is as it was again or, with
-// Err, it isn't.
+// Repaired is an object that another process has changed. Where Err is nil it is
+// restored.
 type Repaired struct {
 	Object string // "hook connect4", "map settings"
 	Found  string // "detached", "unpinned", ...
 	Err    error
 }
 
-// mine is what we have made and written, to compare with what is there.
-type mine struct {
+// written is what this process has attached, pinned and written, for Repair to
+// compare with the kernel.
+type written struct {
 	repairing sync.Mutex // guards all of this
 	links     []*hook
-	pins      map[string]file // seen to be ours
-	listeners [6]listener
+	pins      map[string]file // by path, as last seen to be correct
+	listeners [meshListenerLISTENER_COUNT]listener
 	asked     map[netip.Addr]netip.AddrPort
 	answers   map[netip.AddrPort]netip.Addr
 
-	writing  sync.Mutex  // settings are changed by one at a time
+	writing  sync.Mutex  // guards settings
 	settings *meshConfig // as written last
 }
 
-// listener is a socket of the daemon's: a descriptor can come to mean another.
+// listener is a socket of the daemon. The cookie tells whether the descriptor was
+// reused for another socket.
 type listener struct {
 	fd     int
 	cookie uint64 // 0: none
 }
 
-// Repair looks at every program, pin and small map of ours in the kernel, puts
-// right what others have changed, and says what that was. A link is attached
-// before its pin is replaced, so that nothing goes unjudged for longer than it
-// was. It costs some hundred microseconds. The larger maps are policy/kernel's.
+// Repair compares every program, pin and map that this package writes with the
+// kernel, restores what another process has changed, and returns what that was. A
+// link is attached before its pin is replaced, so that repairing a pin detaches
+// nothing. It takes some hundred microseconds. The maps that a State fills are
+// verified by policy/kernel.
 func (o *Objects) Repair() []Repaired {
 	o.repairing.Lock()
 	defer o.repairing.Unlock()
@@ -100,8 +103,8 @@ func (o *Objects) repairSettings() (found string, err error) {
 	return "changed by others", o.putSettings(*o.settings)
 }
 
-// repairListeners hands the listeners over again where the kernel has others or
-// none. A listener that is dead can't be handed over: that is the error.
+// repairListeners puts the listeners into the map again where it has others or
+// none. A listener that is closed is an error.
 func (o *Objects) repairListeners() (found string, err error) {
 	for i, l := range o.listeners {
 		if l.cookie == 0 {
@@ -110,17 +113,17 @@ func (o *Objects) repairListeners() (found string, err error) {
 		var have uint64
 		err := o.mesh.Listeners.Lookup(uint32(i), &have)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return found, fmt.Errorf("listeners map: %w", err)
+			return found, fmt.Errorf("map listeners: %w", err)
 		}
 		if have == l.cookie {
 			continue
 		}
 		found = "changed by others"
 		if now, err := cookieOf(l.fd); err != nil || now != l.cookie {
-			return found, errors.New("the daemon's listener is gone")
+			return found, errors.New("the daemon's listener is closed")
 		}
 		if err := o.mesh.Listeners.Put(uint32(i), uint64(l.fd)); err != nil {
-			return found, fmt.Errorf("hand the listener to the kernel: %w", err)
+			return found, fmt.Errorf("map listeners: put a socket of the daemon: %w", err)
 		}
 	}
 	return found, nil

@@ -30,10 +30,10 @@ var testResolver = netip.MustParseAddr("10.1.1.1")
 
 func (h *host) pin(name string) string { return filepath.Join(h.conf.PinDir, name) }
 
-// lets is a program of others that lets everything pass.
-func lets(t testing.TB, attach ebpf.AttachType) *ebpf.Program {
+// allowAll is a program of somebody else that allows everything.
+func allowAll(t testing.TB, attach ebpf.AttachType) *ebpf.Program {
 	t.Helper()
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "lets", Type: ebpf.CGroupSockAddr, AttachType: attach, License: "GPL",
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "allow_all", Type: ebpf.CGroupSockAddr, AttachType: attach, License: "GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}})
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func lets(t testing.TB, attach ebpf.AttachType) *ebpf.Program {
 	return p
 }
 
-// linkPinned pins once more, as to, what is pinned as from.
+// linkPinned pins the link that is pinned as from once more, as to.
 func linkPinned(h *host, from, to string) error {
 	l, err := link.LoadPinnedLink(h.pin(from), nil)
 	if err != nil {
@@ -56,14 +56,14 @@ func linkPinned(h *host, from, to string) error {
 	return errors.Join(again.Pin(h.pin(to)), again.Close())
 }
 
-// abandon leaves the cgroup and removes it.
+// abandon moves the test out of the hooked cgroup and removes it.
 func (h *host) abandon() {
 	h.ok(os.WriteFile(filepath.Join(filepath.Dir(h.cgroup), "cgroup.procs"), []byte("0"), 0))
 	removeCgroups(h.t, h.cgroup)
 }
 
-// TestRepair: each row breaks something; Repair says what it found, all is well
-// afterwards, and a further Repair finds nothing.
+// TestRepair: each row breaks something. Repair says what it found and restores it,
+// and the next Repair finds nothing.
 func TestRepair(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -78,13 +78,13 @@ func TestRepair(t *testing.T) {
 			h.ok(l.Close())
 		}, "hook connect6: detached"},
 		{"detached from the namespace", func(h *host) { h.ok(h.hook("lookup").link.Detach()) }, "hook lookup: detached"},
-		{"another program in our link", func(h *host) {
-			h.ok(h.hook("connect4").link.Update(lets(h.t, ebpf.AttachCGroupInet4Connect)))
+		{"another program in the link", func(h *host) {
+			h.ok(h.hook("connect4").link.Update(allowAll(h.t, ebpf.AttachCGroupInet4Connect)))
 		}, "hook connect4: " + errOtherProgram.Error()},
-		{"another link in our pin's place", func(h *host) {
+		{"another link in place of the pin", func(h *host) {
 			h.ok(os.Remove(h.pin("link_connect4")))
 			h.ok(linkPinned(h, "link_connect6", "link_connect4"))
-		}, "hook connect4: something else was pinned in its place"},
+		}, "hook connect4: another object was pinned in its place"},
 		{"a map unpinned", func(h *host) { h.ok(os.Remove(h.pin("intentions"))) }, "map intentions: unpinned"},
 		{"settings overwritten", func(h *host) { h.ok(h.mesh.Settings.Put(uint32(0), meshConfig{})) }, "map settings: changed by others"},
 		{"a listener taken out", func(h *host) { h.ok(h.mesh.Listeners.Delete(uint32(0))) }, "map listeners: changed by others"},
@@ -94,12 +94,12 @@ func TestRepair(t *testing.T) {
 			h := newHost(t)
 			h.proxy()
 			h.ok(h.SetResolvers([]Resolver{{Addr: testResolver, Port4: 5353}}))
-			h.Repair() // pins are known from now on
+			h.Repair() // remembers the inodes of the pins
 			begin := time.Now()
 			if found := h.Repair(); len(found) > 0 {
-				t.Errorf("nothing was changed, and yet: %v", found)
+				t.Errorf("nothing was changed, but Repair found %v", found)
 			}
-			t.Logf("a look costs %s", time.Since(begin))
+			t.Logf("Repair without a finding took %s", time.Since(begin))
 			tt.harm(h)
 			found := h.Repair()
 			if len(found) != 1 || found[0].Err != nil || found[0].Object+": "+found[0].Found != tt.want {
@@ -107,7 +107,7 @@ func TestRepair(t *testing.T) {
 			}
 			expectHealthy(t, h.Objects)
 			if again := h.Repair(); len(again) > 0 {
-				t.Errorf("and again: %v", again)
+				t.Errorf("the next Repair found %v", again)
 			}
 			if out := h.do("nobody", "connect", "240.64.0.2:5432"); out != "ECONNREFUSED" {
 				t.Errorf("connect: %s, want ECONNREFUSED", out)
@@ -116,7 +116,7 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// TestRepairWithoutBPFFS: its mount was taken away, and every pin with it.
+// TestRepairWithoutBPFFS: the bpffs was unmounted, and every pin with it.
 func TestRepairWithoutBPFFS(t *testing.T) {
 	h := newHost(t)
 	h.Repair()
@@ -129,14 +129,14 @@ func TestRepairWithoutBPFFS(t *testing.T) {
 	}
 	expectHealthy(t, h.Objects)
 	if again := h.Repair(); len(again) > 0 {
-		t.Errorf("and again: %v", again)
+		t.Errorf("the next Repair found %v", again)
 	}
 	h.ok(Remove(h.conf.PinDir))
-	h.ok(unix.Mount("bpf", above, "bpf", 0, "")) // the test's end unmounts one
+	h.ok(unix.Mount("bpf", above, "bpf", 0, "")) // the cleanup of the test unmounts one
 }
 
-// TestRepairOnANewCgroup: the hooked cgroup was removed and made again, so that
-// the links sit on one that is gone.
+// TestRepairOnANewCgroup: the hooked cgroup was removed and made again, while the
+// links are still on the removed one.
 func TestRepairOnANewCgroup(t *testing.T) {
 	h := newHost(t)
 	h.abandon()
@@ -146,7 +146,7 @@ func TestRepairOnANewCgroup(t *testing.T) {
 			t.Errorf("without a cgroup: %v", f)
 		}
 	}
-	if len(found) != len(h.links)-3 { // all but the namespace's
+	if len(found) != len(h.links)-3 { // all but those of the network namespace
 		t.Errorf("%d findings: %v", len(found), found)
 	}
 	h.ok(os.Mkdir(h.cgroup, 0o755))
@@ -158,11 +158,11 @@ func TestRepairOnANewCgroup(t *testing.T) {
 	expectHealthy(t, h.Objects)
 }
 
-// TestOthersAreShown: another program on a hook of ours is no problem by itself.
+// TestOthersAreShown: another program at the same hook is listed and is no problem.
 func TestOthersAreShown(t *testing.T) {
 	h := newHost(t)
 	l, err := link.AttachCgroup(link.CgroupOptions{Path: h.cgroup, Attach: ebpf.AttachCGroupInet4Connect,
-		Program: lets(t, ebpf.AttachCGroupInet4Connect)})
+		Program: allowAll(t, ebpf.AttachCGroupInet4Connect)})
 	h.ok(err)
 	defer l.Close()
 	hooks, err := h.Status()

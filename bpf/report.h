@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* What people get to see: a counter for each reason, an event for a refusal. */
+/* Reports to user space: a counter for each reason, and an event for each refusal. */
 #pragma once
 
 #include "maps.h"
@@ -12,8 +12,8 @@ static __always_inline void count(__u32 reason)
 		*n += 1;
 }
 
-/* tell counts, and says what happened. caller: in the context of the process
- * that asked for it, which is named. */
+/* tell counts and sends an event. caller: the program runs in the context of the
+ * process that made the call, so that the event can name it. */
 __noinline int tell(__u32 reason, struct pair *who, struct endpoint *target, bool caller)
 {
 	struct event *e;
@@ -23,7 +23,7 @@ __noinline int tell(__u32 reason, struct pair *who, struct endpoint *target, boo
 		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e)
-		return 0; /* the counter has it */
+		return 0; /* the ring buffer is full: the event is only counted */
 	__builtin_memset(e, 0, sizeof(*e));
 	e->time = bpf_ktime_get_boot_ns();
 	e->target = *target;
@@ -45,7 +45,8 @@ static __always_inline void report(__u32 reason, __u32 source, __u32 destination
 	tell(reason, &who, target, true);
 }
 
-/* report_packet is report for what happens when a packet arrives. */
+/* report_packet is report for programs that run when a packet arrives or leaves,
+ * where the current process has nothing to do with the packet. */
 static __always_inline void report_packet(__u32 reason, __u32 source, __u32 destination, struct endpoint *target)
 {
 	struct pair who = {.source = source, .destination = destination};

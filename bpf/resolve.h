@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Name servers: queries to one go to the daemon's listener while there is
- * one, and answers come from the one that was asked. */
+/* Redirects DNS queries for the host's resolvers to the daemon's listener while
+ * the daemon runs, and gives the answers the address of the resolver. */
 #pragma once
 
 #include "listener.h"
 
 #define DNS_PORT 53
 
-/* daemon_listens says whether the daemon's own socket is at that place: when
- * it is dead, another program may have taken the port. */
+/* daemon_listens returns whether the socket at that endpoint is the daemon's:
+ * after its death, another program may have bound the port. */
 __noinline int daemon_listens(struct bpf_sock_addr *ctx, const struct endpoint *at)
 {
 	struct bpf_sock *sk;
@@ -24,22 +24,23 @@ __noinline int daemon_listens(struct bpf_sock_addr *ctx, const struct endpoint *
 	return found;
 }
 
-/* to_names turns a query for a resolver of the host to the daemon. */
+/* to_names redirects a query for a resolver of the host to the daemon. */
 static __always_inline bool to_names(struct bpf_sock_addr *ctx, struct endpoint *to)
 {
-	struct endpoint *ours;
+	struct endpoint *listener;
 
 	if (to->port != bpf_htons(DNS_PORT))
 		return false;
-	ours = bpf_map_lookup_elem(&resolvers, &to->addr);
-	if (!ours || !ours->port || !daemon_listens(ctx, ours))
+	listener = bpf_map_lookup_elem(&resolvers, &to->addr);
+	if (!listener || !listener->port || !daemon_listens(ctx, listener))
 		return false;
-	*to = *ours;
+	*to = *listener;
 	return true;
 }
 
-/* names_elsewhere marks a socket of another namespace that asks a resolver of
- * the host: TPROXY takes its queries, after they have left by veth. */
+/* names_elsewhere marks a socket in another network namespace that queries a
+ * resolver of the host: its packets leave by veth, and TPROXY takes them on the
+ * other side, so the egress program must not drop them. */
 static __always_inline void names_elsewhere(struct bpf_sock_addr *ctx, const struct endpoint *to)
 {
 	struct sock_state *st;
@@ -48,10 +49,11 @@ static __always_inline void names_elsewhere(struct bpf_sock_addr *ctx, const str
 		return;
 	st = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (st)
-		st->foreign = 1;
+		st->other_netns = 1;
 }
 
-/* from_names gives an answer of ours the address of the resolver asked. */
+/* from_names gives an answer from the daemon the address of the resolver that the
+ * program asked. */
 static __always_inline bool from_names(struct bpf_sock_addr *ctx, struct endpoint *from)
 {
 	struct config *s = get_settings();
@@ -67,8 +69,8 @@ static __always_inline bool from_names(struct bpf_sock_addr *ctx, struct endpoin
 	return true;
 }
 
-/* names_peer keeps the resolver asked for getpeername, where queries go to it
- * by connect(). */
+/* names_peer keeps the resolver for getpeername(), where the program uses
+ * connect() for its queries. */
 static __always_inline void names_peer(struct bpf_sock_addr *ctx, const struct endpoint *asked, const struct endpoint *actual)
 {
 	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);

@@ -9,63 +9,83 @@ import (
 	"io"
 	"math"
 	"net/netip"
-	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 )
 
-// Resolver is one of the host's, and where its queries go: those to an IPv4
-// address to 127.0.0.1:Port4, those to an IPv6 one to [::1]:Port6. 0 is nowhere.
+// Resolver is a resolver of the host. Queries to an IPv4 address are redirected to
+// 127.0.0.1:Port4, queries to an IPv6 address to [::1]:Port6; port 0 leaves them alone.
 type Resolver struct {
 	Addr         netip.Addr
 	Port4, Port6 uint16
 }
 
-// Socket is one of the daemon's sockets; 0 is none.
+// Socket is one of the daemon's sockets. The zero value is none.
 type Socket struct {
 	FD   int
 	Port uint16
 }
 
-// Listeners are the daemon's sockets for IPv4 and IPv6: for captured
-// connections, and for what other network namespaces ask the host's resolvers.
+// Listeners are the daemon's sockets, each for IPv4 and IPv6: for captured
+// connections, and for DNS queries from other network namespaces to the host's
+// resolvers.
 type Listeners struct{ Proxy, NamesUDP, NamesTCP [2]Socket }
 
-// SetListeners hands the daemon's listeners to the program that assigns what
-// is captured. Entries go when the sockets do.
+// each calls f with each socket and its index in the map, until f fails.
+func (l Listeners) each(f func(index uint32, s Socket) error) error {
+	for first, family := range map[meshListener][2]Socket{
+		meshListenerLISTENER_PROXY: l.Proxy, meshListenerLISTENER_NAMES_UDP: l.NamesUDP, meshListenerLISTENER_NAMES_TCP: l.NamesTCP,
+	} {
+		for i, s := range family {
+			if err := f(uint32(first)+uint32(i), s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// SetListeners gives the daemon's listeners to the sk_lookup program, which
+// assigns captured connections to them. The kernel removes a socket from the map
+// when it is closed.
 func (o *Objects) SetListeners(l Listeners) error {
 	o.repairing.Lock()
 	defer o.repairing.Unlock()
-	for i, one := range slices.Concat(l.Proxy[:], l.NamesUDP[:], l.NamesTCP[:]) {
-		if one.FD == 0 {
-			continue
-		}
-		if err := o.mesh.Listeners.Put(uint32(i), uint64(one.FD)); err != nil {
-			return fmt.Errorf("hand the listener to the kernel: %w", err)
-		}
-		cookie, err := cookieOf(one.FD)
-		if err != nil {
-			return fmt.Errorf("the listener's cookie: %w", err)
-		}
-		o.listeners[i] = listener{one.FD, cookie}
+	if err := l.each(o.setListener); err != nil {
+		return err
 	}
 	_, err := o.change(func(s *meshConfig) { s.Listen4, s.Listen6 = l.Proxy[0].Port, l.Proxy[1].Port })
 	return err
 }
 
-// SetResolvers makes the captured resolvers equal to list.
+func (o *Objects) setListener(index uint32, s Socket) error {
+	if s.FD == 0 {
+		return nil
+	}
+	if err := o.mesh.Listeners.Put(index, uint64(s.FD)); err != nil {
+		return fmt.Errorf("map listeners: put a socket of the daemon: %w", err)
+	}
+	cookie, err := cookieOf(s.FD)
+	if err != nil {
+		return fmt.Errorf("cookie of a listener: %w", err)
+	}
+	o.listeners[index] = listener{s.FD, cookie}
+	return nil
+}
+
+// SetResolvers redirects queries for the resolvers of the list, and no others.
 func (o *Objects) SetResolvers(list []Resolver) error {
 	asked, answers := map[netip.Addr]netip.AddrPort{}, map[netip.AddrPort]netip.Addr{}
 	for _, r := range list {
-		ours := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), r.Port4)
-		if r.Addr.Unmap().Is6() {
-			ours = netip.AddrPortFrom(netip.IPv6Loopback(), r.Port6)
+		addr := r.Addr.Unmap().WithZone("")
+		listener := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), r.Port4)
+		if addr.Is6() {
+			listener = netip.AddrPortFrom(netip.IPv6Loopback(), r.Port6)
 		}
-		if ours.Port() == 0 {
-			continue
+		if listener.Port() != 0 {
+			asked[addr], answers[listener] = listener, addr
 		}
-		asked[r.Addr.Unmap().WithZone("")], answers[ours] = ours, r.Addr.Unmap().WithZone("")
 	}
 	o.repairing.Lock()
 	defer o.repairing.Unlock()
@@ -99,8 +119,9 @@ func replace[K, V comparable](t Table[K, V], want map[K]V) error {
 	return errors.Join(errs...)
 }
 
-// Tag marks the socket fd, before it connects, as one that carries the proven
-// source to a program of destination on this node.
+// Tag marks a socket of the daemon before it connects to an instance of
+// destination on this node: the connect hook judges it as the source, which
+// another node has proven.
 func (o *Objects) Tag(fd int, source, destination uint32) error {
 	key, err := socketKey(fd)
 	if err != nil {
@@ -113,10 +134,10 @@ func (o *Objects) Tag(fd int, source, destination uint32) error {
 	return nil
 }
 
-// ErrNoOrigin: the socket is not the daemon's end of a captured connection.
-var ErrNoOrigin = errors.New("the kernel knows no origin")
+// ErrNoOrigin: the socket is not the accepted end of a captured connection.
+var ErrNoOrigin = errors.New("the kernel has recorded no origin for this connection")
 
-// Origin returns who made the captured connection whose accepted end is fd.
+// Origin returns the services of the captured connection whose accepted end is fd.
 func (o *Objects) Origin(fd int) (Pair, error) {
 	key, err := socketKey(fd)
 	if err != nil {
@@ -140,8 +161,8 @@ func socketKey(fd int) (uint32, error) {
 	return uint32(fd), nil
 }
 
-// Sweep cuts the same-node connections, in the calling thread's network
-// namespace, that the maps no longer allow, and returns how many.
+// Sweep cuts the same-node connections that the maps no longer allow, in the
+// calling thread's network namespace, and returns how many it cut.
 func (o *Objects) Sweep(ctx context.Context) (int, error) {
 	it, err := link.AttachIter(link.IterOptions{Program: o.mesh.MeshSweep})
 	if err != nil {
@@ -153,7 +174,7 @@ func (o *Objects) Sweep(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("sweep: %w", err)
 	}
 	defer r.Close()
-	cut, buf := 0, make([]byte, 4096)
+	cut, buf := 0, make([]byte, 4096) // one byte for each connection
 	for ctx.Err() == nil {
 		n, err := r.Read(buf)
 		cut += n
@@ -167,7 +188,7 @@ func (o *Objects) Sweep(ctx context.Context) (int, error) {
 	return cut, ctx.Err()
 }
 
-// Decide runs the kernel's decision on a pair: for tests that compare it.
+// Decide runs the kernel's decision on a pair, for tests that compare it with Go's.
 func (o *Objects) Decide(p Pair) (Reason, error) {
 	code, err := o.mesh.MeshDecide.Run(&ebpf.RunOptions{Context: meshPair{Source: p.Source, Destination: p.Destination}})
 	return Reason(code), err

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Who is calling: the deepest enrolled cgroup above the current task; where
- * there is none, its network namespace; where that is nobody's, its user. */
+/* Identifies the caller: by the deepest enrolled cgroup among those that contain
+ * the current task, else by its network namespace, else by its user. */
 #pragma once
 
 #include "maps.h"
 
-/* of_cgroups sets *service to that of the deepest enrolled cgroup, and leaves
- * it where there is none. It returns REASON_DEPTH where the task is deeper than
- * we look: an enrolled cgroup might be hidden below. */
+/* of_cgroups sets *service to that of the deepest enrolled cgroup, and leaves it
+ * unchanged where there is none. It returns REASON_DEPTH for a task that is deeper
+ * than MAX_DEPTH, since an enrolled cgroup could be below that. */
 __noinline __u32 of_cgroups(__u32 *service)
 {
 	__u32 zero = 0;
@@ -25,14 +25,15 @@ __noinline __u32 of_cgroups(__u32 *service)
 		if (i > MAX_DEPTH)
 			return REASON_DEPTH;
 		w = bpf_map_lookup_elem(&workloads, &id);
-		if (w && (w->service != EXEMPT_SERVICE || !*service)) /* a workload is never exempt */
+		if (w && (w->service != EXEMPT_SERVICE || !*service)) /* a cgroup inside a workload's is never exempt */
 			*service = w->service;
 	}
 	return REASON_ALLOWED;
 }
 
-/* find_source sets *service, 0 for nobody, EXEMPT_SERVICE for who is left
- * alone. netns is the cookie of the caller's network namespace. */
+/* find_source sets *service to the caller's service: 0 where it has none,
+ * EXEMPT_SERVICE where it is exempt. netns is the cookie of the caller's network
+ * namespace. */
 __noinline __u32 find_source(__u64 netns, __u32 *service)
 {
 	__u32 found = 0, uid = (__u32)bpf_get_current_uid_gid();
@@ -56,8 +57,9 @@ static __always_inline bool is_daemon(const struct config *s)
 	return bpf_get_current_cgroup_id() == s->daemon_cgroup;
 }
 
-/* remember_creator keeps which service made a TCP socket: only it may connect
- * with it. The daemon's sockets are known, too. Nobody's carry nothing. */
+/* remember_creator writes the service that creates a TCP socket into the socket
+ * storage: no other service may connect with that socket. The daemon's sockets of
+ * every type are marked, too. Sockets of other processes get no storage. */
 static __always_inline void remember_creator(struct bpf_sock *sk)
 {
 	struct config *s = bpf_map_lookup_elem(&settings, &(__u32){0});

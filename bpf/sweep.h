@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* The sweep looks at every TCP socket of the daemon's network namespace.
- * Same-node pairs whose verdict has changed are cut, and so are connections
- * that are older than the guard of the port they lead to. Listeners older than
- * their workload's enrolment get their creator. */
+/* The sweep is an iter/tcp program over the TCP sockets of one network namespace.
+ * It cuts same-node connections that policy no longer allows, and plain connections
+ * that are older than the guard of their port and wouldn't be allowed today. A
+ * listener that is older than its workload's enrolment gets its creator. */
 #pragma once
 
 #include "address.h"
@@ -14,8 +14,8 @@
 
 extern int bpf_sock_destroy(struct sock_common *sk) __ksym;
 
-/* enrolled returns the service of the cgroup in which the socket was made, or
- * of the user who made it. */
+/* enrolled returns the service of the cgroup in which the socket was created, else
+ * of the user who created it, else 0. */
 static __always_inline __u32 enrolled(struct sock_common *common)
 {
 	struct tcp_sock *sk = bpf_skc_to_tcp_sock(common);
@@ -60,9 +60,10 @@ static __always_inline void both(struct sock_common *sk, struct endpoint *own, s
 	peer->addr = words(&sk->skc_v6_daddr);
 }
 
-/* let_in says whether an accepted connection on a port of ours may live: a
- * strict port's come from this node alone, by the daemon or judged. */
-static __always_inline bool let_in(const struct config *s, const struct endpoint *own, struct endpoint *peer)
+/* may_stay_accepted returns whether an accepted connection may live. On a strict
+ * port the peer must be on this node: there, the connect hook has judged it, or
+ * may_call does so now, or it is the daemon. */
+static __always_inline bool may_stay_accepted(const struct config *s, const struct endpoint *own, struct endpoint *peer)
 {
 	struct guard_key key = {.port = own->port};
 	struct guard_value *g = bpf_map_lookup_elem(&guards, &key);
@@ -72,8 +73,8 @@ static __always_inline bool let_in(const struct config *s, const struct endpoint
 	return is_local(&peer->addr) || in_range(s, &own->addr) || bpf_map_lookup_elem(&exempt_peers, peer);
 }
 
-/* may_call judges a caller of this node that was connected to a port before it
- * was a service's. */
+/* may_call judges a caller on this node whose connection is older than the guard
+ * of the port. */
 static __always_inline bool may_call(struct sock_common *sk, struct sock_state *st, const struct endpoint *own, struct endpoint *peer)
 {
 	struct guard_key key = {.port = peer->port};
@@ -91,7 +92,7 @@ static __always_inline bool may_call(struct sock_common *sk, struct sock_state *
 	return decide(source, g->service) == REASON_ALLOWED;
 }
 
-/* may_live is the verdict on one socket. */
+/* may_live returns the verdict on one socket. */
 static __always_inline bool may_live(struct sock_common *sk, struct sock_state *st)
 {
 	struct config *s = get_settings();
@@ -102,12 +103,12 @@ static __always_inline bool may_live(struct sock_common *sk, struct sock_state *
 	if (st && st->mode == MODE_LOCAL)
 		return st->source == st->destination || decide(st->source, st->destination) == REASON_ALLOWED;
 	if (st && st->mode != MODE_NONE)
-		return true; /* the daemon's, or on its way to it */
+		return true; /* the daemon's own, or captured: the daemon cuts those */
 	both(sk, &own, &peer);
-	return let_in(s, &own, &peer) && may_call(sk, st, &own, &peer);
+	return may_stay_accepted(s, &own, &peer) && may_call(sk, st, &own, &peer);
 }
 
-/* adopt writes a listener's creator down. */
+/* adopt writes the creator of a listener into its storage. */
 static __always_inline void adopt(struct sock_common *sk, struct sock_state *st)
 {
 	__u32 service = st && st->creator ? 0 : enrolled(sk);
@@ -119,8 +120,9 @@ static __always_inline void adopt(struct sock_common *sk, struct sock_state *st)
 		st->creator = service;
 }
 
-/* on_socket writes one byte for each connection, then cuts it: when the output
- * is full, the kernel shows the same socket again. */
+/* on_socket writes one byte for each connection that it cuts, which user space
+ * counts. It writes before it cuts: where the output buffer is full, the kernel
+ * calls the program again with the same socket. */
 static __always_inline int on_socket(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *sk = ctx->sk_common;

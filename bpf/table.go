@@ -10,33 +10,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Table is the door to one hash map: keys and values in Go's terms.
+// Table is one hash map or trie, with keys and values as Go types.
 type Table[K, V comparable] struct {
-	name  string
-	all   func() (map[K]V, error)
-	check func(map[K]V) (map[K]V, bool, error)
-	put   func(K, V) error
-	del   func(K) error
+	name     string
+	capacity uint32
+	all      func() (map[K]V, error)
+	check    func(map[K]V) (map[K]V, bool, error)
+	put      func(K, V) error
+	del      func(K) error
 }
+
+// Name is the name of the map, which is also that of its pin.
+func (t Table[K, V]) Name() string { return t.name }
+
+// Capacity is how many entries the map can hold.
+func (t Table[K, V]) Capacity() uint32 { return t.capacity }
 
 // All reads the whole map.
 func (t Table[K, V]) All() (map[K]V, error) { return t.all() }
 
-// Check says whether the map holds exactly want, and what it holds where it
-// doesn't. Entries that we could not have written are not among those: they are
-// removed, where writing want would not replace them.
+// Check returns whether the map holds exactly want and, where it doesn't, what it
+// holds. Entries that no Go key or value stands for can't be returned: those that
+// writing want wouldn't replace are removed.
 func (t Table[K, V]) Check(want map[K]V) (held map[K]V, same bool, err error) { return t.check(want) }
 
-// Put writes one entry. A full map refuses it with ErrFull.
+// Put writes one entry. In a full map, a new key is refused with ErrFull.
 func (t Table[K, V]) Put(k K, v V) error { return t.put(k, v) }
 
-// Delete removes one entry, or none.
+// Delete removes one entry. A missing one is no error.
 func (t Table[K, V]) Delete(k K) error { return t.del(k) }
 
-// ErrFull: the map has no room for a new entry; those in it stay.
+// ErrFull: the map has no room for a new entry. The entries in it stay.
 var ErrFull = errors.New("the map is full")
 
-// form says how a Go type looks in the kernel.
+// form converts between a Go type and its type in the kernel.
 type form[G, C any] struct {
 	to   func(G) C
 	from func(C) G
@@ -49,7 +56,8 @@ func same[T any]() form[T, T] {
 
 func table[K, V, CK, CV comparable](name string, m *ebpf.Map, key form[K, CK], value form[V, CV]) Table[K, V] {
 	return Table[K, V]{
-		name: name,
+		name:     name,
+		capacity: m.MaxEntries(),
 		all: func() (map[K]V, error) {
 			out := map[K]V{}
 			err := each(m, func(k CK, v CV) { out[key.from(k)] = value.from(v) })
@@ -93,7 +101,7 @@ func compare[K, V, CK, CV comparable](m *ebpf.Map, key form[K, CK], value form[V
 		return nil, err == nil, err
 	}
 	held := map[K]V{}
-	var strange []CK
+	var unknown []CK
 	err = each(m, func(k CK, v CV) {
 		at, is := key.from(k), value.from(v)
 		_, wanted := want[at]
@@ -101,23 +109,23 @@ func compare[K, V, CK, CV comparable](m *ebpf.Map, key form[K, CK], value form[V
 		case key.to(at) == k && value.to(is) == v:
 			held[at] = is
 		case key.to(at) != k || !wanted:
-			strange = append(strange, k)
+			unknown = append(unknown, k)
 		}
 	})
-	for _, k := range strange {
+	for _, k := range unknown {
 		err = errors.Join(err, m.Delete(k))
 	}
 	return held, false, err
 }
 
-// Entries read by one call of the kernel's: few at first, most maps are small.
+// Entries read by one system call: few at first, since most maps are small.
 const (
 	firstBatch   = 128
 	largestBatch = 8192
 )
 
-// each reads the whole map. The kernel gives whole buckets: an entry that stays
-// is seen once, whatever else is written meanwhile.
+// each calls f for every entry. The kernel returns whole hash buckets, so an entry
+// that stays is seen once even if others are written meanwhile.
 func each[CK, CV any](m *ebpf.Map, f func(CK, CV)) error {
 	var cursor ebpf.MapBatchCursor
 	keys, values := make([]CK, firstBatch), make([]CV, firstBatch)
@@ -125,7 +133,7 @@ func each[CK, CV any](m *ebpf.Map, f func(CK, CV)) error {
 		n, err := m.BatchLookup(&cursor, keys, values, nil)
 		switch {
 		case err == nil, errors.Is(err, ebpf.ErrKeyNotExist):
-		case errors.Is(err, unix.ENOSPC) && len(keys) < int(m.MaxEntries()): // a bucket that is fuller than the batch
+		case errors.Is(err, unix.ENOSPC) && len(keys) < int(m.MaxEntries()): // a bucket has more entries than the batch
 			n = len(keys)
 		default:
 			return err
@@ -136,7 +144,7 @@ func each[CK, CV any](m *ebpf.Map, f func(CK, CV)) error {
 			}
 		}
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil // that was all
+			return nil // the last batch
 		}
 		if n == len(keys) && n < largestBatch {
 			keys, values = make([]CK, 4*n), make([]CV, 4*n)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Every struct and enum that C and Go share, once. Fixed widths, every pad
- * named: a hidden hole in a key would never match. Ports and addresses are in
- * network order, IPv4 as ::ffff:a.b.c.d. Service number 0 is nobody. */
+/* Every struct, enum and constant that C and Go share. bpf2go generates the Go
+ * side, so nothing here is written twice. Fields have fixed widths and padding
+ * is named: the kernel compares whole keys, so a hole with random bytes would
+ * never match. Ports and addresses are in network order, IPv4 addresses as
+ * ::ffff:a.b.c.d. Service number 0 means "no service". */
 #pragma once
 
 #include <linux/types.h>
@@ -9,11 +11,16 @@
 #pragma clang diagnostic push
 #pragma clang diagnostic error "-Wpadded"
 
-#define ANY_SERVICE 0xffffffffu    /* `*` in an intention */
-#define DAEMON_SERVICE 0xfffffffeu /* creator of the daemon's own sockets */
-#define EXEMPT_SERVICE 0xfffffffdu /* who is left alone, in the place of a service */
-#define LOOPBACK_IFINDEX 1 /* in every network namespace */
-#define MAX_DEPTH 16               /* cgroup levels below the hooked root */
+/* Service numbers that belong to no service. */
+enum special {
+	ANY_SERVICE = 0xffffffffu,    /* `*` in an intention */
+	DAEMON_SERVICE = 0xfffffffeu, /* creator of the daemon's own sockets */
+	EXEMPT_SERVICE = 0xfffffffdu, /* a caller that the hooks leave alone */
+};
+
+enum depth {
+	MAX_DEPTH = 16, /* cgroup levels below the hooked root that are searched for workloads */
+};
 
 enum reason {
 	REASON_ALLOWED = 0,
@@ -47,18 +54,17 @@ enum action {
 
 enum mode {
 	MODE_NONE = 0,
-	MODE_CAPTURE,  /* on its way to the daemon */
-	MODE_LOCAL,    /* program to program, on this node */
-	MODE_TAG,      /* the daemon's, for dialling a program */
+	MODE_CAPTURE,  /* connects to the daemon, which carries the connection */
+	MODE_LOCAL,    /* connects to an instance on this node directly */
+	MODE_TAG,      /* the daemon connects to a local instance on behalf of source */
 	MODE_ACCEPTED, /* the daemon's end of a captured connection */
-	MODE_SERVING,  /* a listener of the daemon's: while it lives, the daemon does */
+	MODE_SERVING,  /* a listener of the daemon; closed when the daemon ends */
 };
 
 struct address {
 	__u32 word[4];
 };
 
-/* endpoint is an address with a port. */
 struct endpoint {
 	struct address addr;
 	__u16 port;
@@ -70,16 +76,16 @@ struct config {
 	__u64 netns;         /* cookie of the daemon's network namespace */
 	__u64 revision;
 	struct address virtual6;
-	struct address mask6; /* of 96 bits at most */
+	struct address mask6; /* at most 96 bits: the last 32 hold the service number */
 	__u32 virtual4;
 	__u32 mask4;
 	enum action default_action;
-	__u32 root_level;     /* of the hooked cgroup */
-	__u16 listen4;        /* ports of the daemon's listeners */
+	__u32 root_level;     /* level of the hooked cgroup in the cgroup v2 tree */
+	__u16 listen4;        /* ports of the daemon's listeners, in host order */
 	__u16 listen6;
-	__u32 exclusions;     /* there are some */
-	__u32 quota;          /* of origins: of one service, and in all */
-	__u32 capacity;
+	__u32 exclusions;     /* 1: exempt callers or targets exist */
+	__u32 quota;          /* entries of origins that one source may have */
+	__u32 capacity;       /* entries of origins in all */
 };
 
 struct workload {
@@ -94,15 +100,15 @@ struct pair {
 
 struct port_key {
 	__u32 service;
-	__u16 port; /* 0: the service is known */
+	__u16 port; /* 0: marks that the service exists */
 	__u16 pad;
 };
 
-/* port_value says where VIRTUAL:port leads. */
+/* port_value is where a service's virtual address and port lead. */
 struct port_value {
-	struct endpoint local; /* port 0: no instance here */
-	__u32 remote;          /* some instance is elsewhere */
-	__u32 anyone;          /* see GUARD_ANYONE */
+	struct endpoint local; /* port 0: no instance on this node */
+	__u32 remote;          /* 1: another node has an instance */
+	__u32 anyone;          /* 1: see GUARD_ANYONE */
 };
 
 struct guard_key {
@@ -112,13 +118,13 @@ struct guard_key {
 
 enum guard_flag {
 	GUARD_PERMISSIVE = 1, /* plain connections are let in */
-	GUARD_ANYONE = 2,     /* whose socket listens there can't be told, or was by the daemon */
-	GUARD_SERVING = 4,    /* a connection on that port is one that was accepted */
+	GUARD_ANYONE = 2,     /* the listener's creator isn't checked: unknown, or checked by the daemon */
+	GUARD_SERVING = 4,    /* every socket with that local port was accepted there */
 };
 
 struct guard_value {
 	__u32 service;
-	enum guard_flag flags; /* or-ed */
+	enum guard_flag flags; /* combined by OR */
 };
 
 struct upstream_key {
@@ -132,43 +138,47 @@ struct upstream_value {
 	__u16 pad;
 };
 
-/* sock_state is what a socket carries in its storage. */
+/* sock_state is the socket storage (BPF_MAP_TYPE_SK_STORAGE) of one socket. */
 struct sock_state {
-	struct endpoint peer;   /* asked for; what getpeername gives back ... */
-	struct endpoint actual; /* ... while it is connected to this one */
-	__u32 creator;          /* service of the process that made it */
+	struct endpoint peer;   /* passed to connect(), and returned by getpeername() ... */
+	struct endpoint actual; /* ... while the socket is connected to this one */
+	__u32 creator;          /* service of the process that created the socket */
 	__u32 source;
 	__u32 destination;
 	enum mode mode;
-	__u32 foreign;          /* made in another network namespace than the daemon's */
+	__u32 other_netns;      /* 1: not in the daemon's network namespace */
 };
 
-/* origin_key is a connection as its capturing end will see it. */
+/* origin_key identifies a connection by the addresses that its accepting end
+ * will see. */
 struct origin_key {
-	__u64 netns; /* cookie; 0: another namespace than the daemon's */
+	__u64 netns; /* cookie of the daemon's network namespace; 0: the client is in another one */
 	struct endpoint client;
 	struct endpoint target;
 };
 
 struct origin {
-	__u64 cookie; /* of the connecting socket: only it may remove the entry */
-	__u32 source; /* 0: two claimed the connection, so nobody has it */
+	__u64 cookie;   /* of the connecting socket: no other socket may remove the entry */
+	__u32 source;   /* 0: two sockets have the same key, so neither is trusted */
 	__u32 destination;
-	__u32 sequence; /* of its first packet, which no NAT can make its own */
+	__u32 sequence; /* of the SYN: tells connections apart that NAT gives the same addresses */
 	__u32 pad;
 };
 
-/* net_key is a prefix of an address, for a trie. */
+/* net_key is an address prefix in an LPM trie. */
 struct net_key {
 	__u32 prefixlen;
 	struct address addr;
 };
 
-/* name_key is a DNS name in wire form, lower case, back to front, so that a
- * domain is a prefix of the names below it. */
+/* name_key is a DNS name in wire format (RFC 1035, section 3.1), in lower case
+ * and with its bytes reversed, so that a domain is a prefix of the names below
+ * it and an LPM trie finds it. */
+#define NAME_SIZE 256
+
 struct name_key {
 	__u32 prefixlen;
-	__u8 wire[256];
+	__u8 wire[NAME_SIZE];
 };
 
 struct event {
@@ -177,7 +187,7 @@ struct event {
 	__u32 source;
 	__u32 destination;
 	enum reason reason;
-	__u32 pid; /* 0: not in the context of a process */
+	__u32 pid; /* 0: not reported from the context of a process */
 	char comm[16];
 	__u32 pad;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
-/* Sockets by which libc asks others to look names up: nscd's and that of
- * systemd-resolved's NSS module. They ask in a workload's place, and nobody
- * would know for whom; where they refuse, libc asks by DNS. */
+/* cgroup/connect_unix refuses a workload the sockets of nscd and of
+ * systemd-resolved's NSS module. These daemons would send the DNS query themselves,
+ * so that the mesh couldn't tell for which workload. Without them, libc sends it. */
 #pragma once
 
 #include "kernel.h"
@@ -13,7 +13,7 @@
 extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym;
 extern void *bpf_rdonly_cast(const void *from, __u32 type) __ksym;
 
-/* is compares a path with a text, both ends included. */
+/* is compares a path with a literal, including the 0 byte that ends it. */
 #define is(path, text) same_text(path, text, sizeof(text))
 
 static __always_inline bool same_text(const char *path, const char *text, int size)
