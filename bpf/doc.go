@@ -10,6 +10,20 @@
 // and mesh.c, which has only the entry points. Generated files are committed, so
 // that a build needs no clang.
 //
+// # To add a map that policy fills
+//
+//  1. maps.h (and types.h for a new key or value struct): the map. Run go generate.
+//  2. maps.go: a method of Objects that returns its Table.
+//  3. policy/kernel/state.go: the field of State, also in equal.
+//  4. policy/kernel: its line in registry.go, and in compile.go the method that
+//     makes the contents.
+//
+// Reading at start, Apply, Verify, Room, pins and cleanup follow. The tests of
+// policy/kernel fail where a step is missing; the plan in
+// internal/endtoend/testdata/plan.golden lists the new pin. A map that only this
+// package or the programs write needs step 1, and a line with its reason in
+// policy/kernel/registry_test.go.
+//
 // # To add a constant that C and Go share
 //
 // Put it into an enum of types.h. Where no map uses the enum, name it in struct

@@ -14,7 +14,7 @@ import (
 	"tacit/policy/kernel"
 )
 
-// TestTheDefaultIsTheTables: the kernel follows the table both ways.
+// TestTheDefaultIsTheTables: the kernel's default becomes that of each new table.
 func TestTheDefaultIsTheTables(t *testing.T) {
 	_, o := load(t, bpf.Limits{})
 	n := newNumbers()
@@ -31,7 +31,7 @@ func TestTheDefaultIsTheTables(t *testing.T) {
 	}
 }
 
-// TestLocalhostIsBothFamilies: an upstream on 127.0.0.1 is reached on ::1 too.
+// TestLocalhostIsBothFamilies: an upstream on 127.0.0.1 is also reached on ::1.
 func TestLocalhostIsBothFamilies(t *testing.T) {
 	_, o := load(t, bpf.Limits{})
 	n := newNumbers()
@@ -53,11 +53,11 @@ func TestLocalhostIsBothFamilies(t *testing.T) {
 		delete(ups, key)
 	}
 	if len(ups) > 0 {
-		t.Errorf("too many: %v", ups)
+		t.Errorf("unexpected upstreams: %v", ups)
 	}
 }
 
-// TestNumberOfKnowsTheRange: an address in the range that no number makes.
+// TestNumberOfKnowsTheRange: an address in the range with more than a number in it.
 func TestNumberOfKnowsTheRange(t *testing.T) {
 	_, o := load(t, bpf.Limits{})
 	k := newKernel(t, o, newNumbers())
@@ -66,7 +66,8 @@ func TestNumberOfKnowsTheRange(t *testing.T) {
 	}
 }
 
-// TestFullMapStaysClosed: allows make room for denies, and that is said.
+// TestFullMapStaysClosed: in a full map, allows make room for denies, and Apply
+// reports it.
 func TestFullMapStaysClosed(t *testing.T) {
 	_, o := load(t, bpf.Limits{Intentions: 8})
 	n := newNumbers()

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kernel is the bridge between names and numbers: it compiles policy
-// and the catalog into the kernel's maps, and turns what the kernel reports
-// back into names. It must not decide anything itself, and nothing else may
-// write those maps.
+// Package kernel translates between names and numbers: it compiles policy and the
+// catalog into the kernel's maps, and gives names to what the kernel reports. It
+// must not decide anything itself, and nothing else may write those maps.
+//
+// Read registry.go first: it lists the maps. The package comment of bpf says what
+// to do to add one.
 package kernel
 
 import (
@@ -12,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -20,8 +23,8 @@ import (
 	"tacit/policy"
 )
 
-// Numbers gives names their numbers. Number allocates and keeps; 0 means that
-// it couldn't.
+// Numbers gives service names their numbers. Number allocates and stores the number
+// of a new name, and returns 0 where it can't.
 type Numbers interface {
 	Number(identity.Name) uint32
 	Name(uint32) (identity.Name, bool)
@@ -41,45 +44,42 @@ type Kernel struct {
 	revision atomic.Uint64
 	sweep    chan struct{} // the kernel asks for a sweep
 
-	mu    sync.Mutex
-	table *policy.Table // whose intentions are in the maps
-	maps  maps
+	mu   sync.Mutex
+	maps []entry
+	last State // as applied last
 }
 
 // New reads what the maps hold, so that the first Apply after a restart
-// changes only what has changed.
+// changes only what differs.
 func New(c Config) (*Kernel, error) {
-	k := &Kernel{conf: c, sweep: make(chan struct{}, 1)}
+	k := &Kernel{conf: c, sweep: make(chan struct{}, 1), maps: registry(c.Objects)}
 	rev, err := c.Objects.Revision()
 	if err != nil {
 		return nil, err
 	}
 	k.revision.Store(rev)
-	k.maps, err = readMaps(c.Objects)
-	return k, err
+	return k, readAll(k.maps)
 }
 
 // Revision grows with every change to the maps, over restarts too.
 func (k *Kernel) Revision() uint64 { return k.revision.Load() }
 
-// Apply makes the maps equal to s and says whether anything changed. What
-// doesn't fit is left out and reported by an error that wraps bpf.ErrFull; the
-// rest is in force all the same.
+// Apply makes the maps equal to s and says whether anything changed. Entries
+// for which a map has no room are left out and reported by an error that wraps
+// bpf.ErrFull; all others are in force. Apply keeps s to compare it with the
+// next one: its slices and maps must not be changed afterwards.
 func (k *Kernel) Apply(s State) (changed bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	want, err0 := k.compile(s)
-	closed, err := k.byDefault(s.Table, policy.Deny)
-	err = errors.Join(err, k.conf.Objects.SetExclusions(s.Exempt.some()))
-	n, err2 := k.maps.apply(want, k.table != s.Table)
+	write, err := k.plan(s)
+	closed, err1 := k.setDefault(s.Table, policy.Deny)
+	err1 = errors.Join(err1, k.conf.Objects.SetExclusions(s.Exempt.any()))
+	n, err2 := write()
 	opened, err3 := false, error(nil)
 	if err2 == nil {
-		opened, err3 = k.byDefault(s.Table, policy.Allow)
+		opened, err3 = k.setDefault(s.Table, policy.Allow)
 	}
-	err = errors.Join(err0, err, err2, err3)
-	if err == nil {
-		k.table = s.Table
-	}
+	err = errors.Join(err, err1, err2, err3)
 	if n == 0 && !closed && !opened {
 		return false, err
 	}
@@ -88,9 +88,31 @@ func (k *Kernel) Apply(s State) (changed bool, err error) {
 	return true, errors.Join(err, bumpErr)
 }
 
-// byDefault makes the kernel's default that of the table, when it is action:
-// deny before the maps are changed, allow after.
-func (k *Kernel) byDefault(t *policy.Table, action policy.Action) (changed bool, err error) {
+// plan compiles s, unless all maps hold it already. The returned function
+// writes the maps in the order of the registry: at no moment they allow what
+// neither the last nor the new State allows.
+func (k *Kernel) plan(s State) (write func() (int, error), err error) {
+	if k.last.equal(s) && !slices.ContainsFunc(k.maps, entry.stale) {
+		return func() (int, error) { return 0, nil }, nil
+	}
+	c := &compiler{State: s, last: &k.last, numbers: k.conf.Numbers}
+	var writes []func() (int, error)
+	for _, m := range k.maps {
+		writes = append(writes, m.plan(c))
+	}
+	k.last = s
+	return func() (total int, err error) {
+		for _, write := range writes {
+			n, e := write()
+			total, err = total+n, errors.Join(err, e)
+		}
+		return total, err
+	}, c.err
+}
+
+// setDefault makes the kernel's default that of the table where that is action:
+// Deny is set before the maps are written, Allow after.
+func (k *Kernel) setDefault(t *policy.Table, action policy.Action) (changed bool, err error) {
 	allow := action == policy.Allow
 	held, err := k.conf.Objects.Default()
 	if err != nil || t.Default() != action || held == allow {
@@ -99,12 +121,31 @@ func (k *Kernel) byDefault(t *policy.Table, action policy.Action) (changed bool,
 	return true, k.conf.Objects.SetDefault(allow)
 }
 
-// Sweep judges the live same-node connections again and cuts those that are
-// no longer allowed. Streams that the daemon carries are the proxy's.
+// Verify reads the maps and names those that something else has changed since
+// they were written. The next Apply corrects them, in the order that
+// never allows too much. It costs one pass over the entries.
+func (k *Kernel) Verify() (changed []string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, m := range k.maps {
+		same, e := m.verify()
+		if e != nil {
+			err = errors.Join(err, e)
+		} else if !same {
+			changed = append(changed, m.name())
+		}
+	}
+	slices.Sort(changed)
+	return changed, err
+}
+
+// Sweep judges live same-node connections again, cuts those that are no longer
+// allowed and returns how many. The proxy cuts the streams that the daemon carries.
 func (k *Kernel) Sweep(ctx context.Context) (cut int, err error) { return k.conf.Objects.Sweep(ctx) }
 
-// Tag marks a socket of the daemon's, before it connects to a program of
-// destination on this node, with the source whose stream it will carry.
+// Tag marks a socket of the daemon, before it connects to an instance of
+// destination on this node, with the source whose stream it will carry. Errors: a
+// *policy.Refusal with ReasonTag where a service has no number.
 func (k *Kernel) Tag(fd int, source, destination identity.Name) error {
 	src, dst := k.conf.Numbers.Number(source), k.conf.Numbers.Number(destination)
 	if src == 0 || dst == 0 {
@@ -113,15 +154,15 @@ func (k *Kernel) Tag(fd int, source, destination identity.Name) error {
 	return k.conf.Objects.Tag(fd, src, dst)
 }
 
-// Origin is who made a captured connection, and whom it is for.
+// Origin is the source and the destination of a captured connection.
 type Origin struct{ Source, Destination identity.Name }
 
-// Origin asks the kernel about an accepted socket. Errors: *policy.Refusal
-// with the reason identity.
+// Origin asks the kernel about an accepted socket. Errors: a *policy.Refusal with
+// ReasonIdentity where the kernel has recorded no origin, or one without a name.
 func (k *Kernel) Origin(fd int) (Origin, error) {
 	p, err := k.conf.Objects.Origin(fd)
 	if errors.Is(err, bpf.ErrNoOrigin) {
-		return Origin{}, &policy.Refusal{Reason: policy.ReasonIdentity, Detail: "the caller is no workload that the kernel saw connect"}
+		return Origin{}, &policy.Refusal{Reason: policy.ReasonIdentity, Detail: "the connect hook has recorded no workload for this connection"}
 	}
 	if err != nil {
 		return Origin{}, err
@@ -129,11 +170,11 @@ func (k *Kernel) Origin(fd int) (Origin, error) {
 	src, known := k.conf.Numbers.Name(p.Source)
 	dst, knownToo := k.conf.Numbers.Name(p.Destination)
 	if !known || !knownToo {
-		return Origin{}, &policy.Refusal{Reason: policy.ReasonIdentity, Detail: fmt.Sprintf("no names for the numbers %d and %d", p.Source, p.Destination)}
+		return Origin{}, &policy.Refusal{Reason: policy.ReasonIdentity, Detail: fmt.Sprintf("no service for number %d or %d", p.Source, p.Destination)}
 	}
 	return Origin{src, dst}, nil
 }
 
-// SweepWanted receives when the kernel saw a same-node connection complete
-// that a change of policy had overtaken.
+// SweepWanted receives when a same-node connection was established that policy no
+// longer allows: policy changed after connect(), so a sweep may have missed it.
 func (k *Kernel) SweepWanted() <-chan struct{} { return k.sweep }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,8 +25,8 @@ var (
 	range6 = netip.MustParsePrefix("fd7a:ac17::/32")
 )
 
-// numbers gives names their numbers in order of asking; names called "full…"
-// get none.
+// numbers gives numbers in the order of the calls, and none to names that begin
+// with "full".
 type numbers struct {
 	byName map[identity.Name]uint32
 	byNum  map[uint32]identity.Name
@@ -52,8 +53,8 @@ func (n *numbers) Name(number uint32) (identity.Name, bool) {
 	return name, ok
 }
 
-// load loads the programs on a host of their own.
-func load(t *testing.T, limits bpf.Limits) (*testhost.Host, *bpf.Objects) {
+// load loads the programs on a new host.
+func load(t testing.TB, limits bpf.Limits) (*testhost.Host, *bpf.Objects) {
 	t.Helper()
 	h := testhost.NewNet(t).Host(t, "host1")
 	var o *bpf.Objects
@@ -72,7 +73,7 @@ func load(t *testing.T, limits bpf.Limits) (*testhost.Host, *bpf.Objects) {
 	return h, o
 }
 
-func newKernel(t *testing.T, o *bpf.Objects, n *numbers) *kernel.Kernel {
+func newKernel(t testing.TB, o *bpf.Objects, n *numbers) *kernel.Kernel {
 	t.Helper()
 	k, err := kernel.New(kernel.Config{Objects: o, Numbers: n, Range4: range4, Range6: range6, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -81,8 +82,8 @@ func newKernel(t *testing.T, o *bpf.Objects, n *numbers) *kernel.Kernel {
 	return k
 }
 
-// TestKernelDecidesAsGo compares the two implementations of one rule on random
-// policies: with wildcards, overlaps, and names that no rule has.
+// TestKernelDecidesAsGo compares the decisions of the kernel and of policy.Table on
+// random tables, with wildcards, overlapping rules, and names without a rule.
 func TestKernelDecidesAsGo(t *testing.T) {
 	_, o := load(t, bpf.Limits{})
 	seed := uint64(time.Now().UnixNano())
@@ -109,7 +110,7 @@ func TestKernelDecidesAsGo(t *testing.T) {
 		}
 	}
 	if code, err := o.Decide(bpf.Pair{Source: 0, Destination: 1}); err != nil || kernel.ReasonOf(code) != policy.ReasonIdentity {
-		t.Errorf("nobody: %s, %v", kernel.ReasonOf(code), err)
+		t.Errorf("source 0: %s, %v", kernel.ReasonOf(code), err)
 	}
 }
 
@@ -122,13 +123,13 @@ func randomTable(r *rand.Rand, names []identity.Name) *policy.Table {
 	return policy.NewTable(policy.Deny, rules)
 }
 
-// TestReasonsHaveNames: no number of the kernel's is without its one string.
+// TestReasonsHaveNames: every reason of the kernel has a policy.Reason of its own.
 func TestReasonsHaveNames(t *testing.T) {
 	seen := map[policy.Reason]bool{}
 	for code := range bpf.Reasons {
 		name := kernel.ReasonOf(code)
 		if name == "" || !slices.Contains(policy.Reasons(), name) || seen[name] {
-			t.Errorf("reason %d is called %q: missing, unknown to policy, or twice", code, name)
+			t.Errorf("reason %d has the name %q, which is empty, unknown to policy, or not unique", code, name)
 		}
 		seen[name] = true
 	}
@@ -146,7 +147,8 @@ func fullState() kernel.State {
 	}
 }
 
-// TestApplyTwiceIsOnce, over a restart too: the revision counts changes only.
+// TestApplyTwiceIsOnce: the second Apply of one State changes nothing, after a
+// restart as well, and the revision counts changes only.
 func TestApplyTwiceIsOnce(t *testing.T) {
 	_, o := load(t, bpf.Limits{})
 	n := newNumbers()
@@ -174,23 +176,14 @@ func TestApplyTwiceIsOnce(t *testing.T) {
 	}
 }
 
-func sizes(t *testing.T, o *bpf.Objects) map[string]int {
+// sizes returns how many entries each map of the registry holds in the kernel.
+func sizes(t *testing.T, o *bpf.Objects) map[string]uint64 {
 	t.Helper()
-	w, err1 := o.Workloads().All()
-	i, err2 := o.Intentions().All()
-	p, err3 := o.Ports().All()
-	g, err4 := o.Guards().All()
-	r, err5 := o.Remotes().All()
-	u, err6 := o.Upstreams().All()
-	l, err7 := o.Locals().All()
-	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
-		t.Fatal(err)
-	}
-	return map[string]int{"workloads": len(w), "intentions": len(i), "ports": len(p), "guards": len(g),
-		"remotes": len(r), "upstreams": len(u), "locals": len(l)}
+	return used(t, newKernel(t, o, newNumbers()))
 }
 
-// TestFullMapRefusesTheNewOne: nothing live is evicted, and nothing opens.
+// TestFullMapRefusesTheNewOne: a full map keeps its entries, and what doesn't fit is
+// not allowed.
 func TestFullMapRefusesTheNewOne(t *testing.T) {
 	_, o := load(t, bpf.Limits{Intentions: 8})
 	n := newNumbers()
@@ -205,7 +198,7 @@ func TestFullMapRefusesTheNewOne(t *testing.T) {
 	more := append(slices.Clone(rules), policy.Intention{Source: "new", Destination: "db", Action: policy.Allow})
 	_, err := k.Apply(kernel.State{Table: policy.NewTable(policy.Deny, more)})
 	if !errors.Is(err, bpf.ErrFull) {
-		t.Errorf("error %v, want that the map is full", err)
+		t.Errorf("error %v, want ErrFull", err)
 	}
 	held, err := o.Intentions().All()
 	if err != nil || len(held) != 8 {
@@ -213,11 +206,11 @@ func TestFullMapRefusesTheNewOne(t *testing.T) {
 	}
 	code, err := o.Decide(bpf.Pair{Source: n.Number("new"), Destination: n.Number("db")})
 	if err != nil || kernel.ReasonOf(code) == policy.ReasonAllowed {
-		t.Errorf("what didn't fit was let in: %s, %v", kernel.ReasonOf(code), err)
+		t.Errorf("an intention that didn't fit is in force: %s, %v", kernel.ReasonOf(code), err)
 	}
 }
 
-// TestNamesWithoutNumbers stay closed.
+// TestNamesWithoutNumbers: services without a number are refused.
 func TestNamesWithoutNumbers(t *testing.T) {
 	_, o := load(t, bpf.Limits{})
 	k := newKernel(t, o, newNumbers())
@@ -228,18 +221,18 @@ func TestNamesWithoutNumbers(t *testing.T) {
 		Guards:    []kernel.Guard{{Port: 9, Service: "full"}},
 	})
 	if !errors.Is(err, kernel.ErrNoNumber) {
-		t.Errorf("error %v, want that a rule is missing", err)
+		t.Errorf("error %v, want ErrNoNumber", err)
 	}
 	got := sizes(t, o)
 	if got["intentions"] != 0 || got["workloads"] != 0 || got["ports"] != 0 {
 		t.Errorf("entries for a name without a number: %v", got)
 	}
-	if got["guards"] != 1 { // its port stays guarded: nobody may call nobody
+	if got["guards"] != 1 { // its port is refused to everybody
 		t.Errorf("the guard of a service without a number is gone")
 	}
 }
 
-// TestVirtualAddresses: the address is the number, both ways.
+// TestVirtualAddresses: addresses and numbers convert both ways.
 func TestVirtualAddresses(t *testing.T) {
 	_, o := load(t, bpf.Limits{})
 	k := newKernel(t, o, newNumbers())
@@ -257,5 +250,12 @@ func TestVirtualAddresses(t *testing.T) {
 		if n, ok := k.NumberOf(netip.MustParseAddr(a)); ok {
 			t.Errorf("%s is number %d; want none", a, n)
 		}
+	}
+}
+
+// TestDepthIsExplained: the sentence for users has the limit of the programs.
+func TestDepthIsExplained(t *testing.T) {
+	if want := fmt.Sprintf("more than %d levels", bpf.MaxDepth); !strings.Contains(policy.ReasonDepth.Explain(), want) {
+		t.Errorf("%q; want %q in it", policy.ReasonDepth.Explain(), want)
 	}
 }

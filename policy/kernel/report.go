@@ -12,17 +12,17 @@ import (
 	"tacit/policy"
 )
 
-// Event is one refusal by a hook.
+// Event is one refusal by a program in the kernel.
 type Event struct {
 	Time                time.Time
-	Source, Destination identity.Name // "" is nobody, or none of ours
+	Source, Destination identity.Name // "": unknown
 	Reason              policy.Reason
-	Target              netip.AddrPort // as the program dialled it
+	Target              netip.AddrPort // as the caller passed it to connect()
 	PID                 uint32
 	Comm                string
 }
 
-// reasons names the kernel's numbers.
+// reasons names the kernel's numbers. A test finds a number without a name.
 var reasons = map[bpf.Reason]policy.Reason{
 	bpf.Allowed: policy.ReasonAllowed, bpf.Intention: policy.ReasonIntention, bpf.Default: policy.ReasonDefault,
 	bpf.Identity: policy.ReasonIdentity, bpf.Creator: policy.ReasonCreator, bpf.Depth: policy.ReasonDepth,
@@ -33,10 +33,10 @@ var reasons = map[bpf.Reason]policy.Reason{
 	bpf.Diverted: policy.ReasonDiverted, bpf.Name: policy.ReasonName,
 }
 
-// ReasonOf names a number of the kernel's, "" for one it doesn't have.
+// ReasonOf returns the name of a number, or "" for an unknown one.
 func ReasonOf(r bpf.Reason) policy.Reason { return reasons[r] }
 
-// Events hands refusals to f until ctx ends.
+// Events calls f for each refusal until ctx ends.
 func (k *Kernel) Events(ctx context.Context, f func(Event)) error {
 	return k.conf.Objects.Events(ctx, func(e bpf.Event) {
 		if e.Reason == bpf.Changed {
@@ -51,7 +51,7 @@ func (k *Kernel) Events(ctx context.Context, f func(Event)) error {
 	})
 }
 
-// Counters says how often each reason was given, those that never were left out.
+// Counters returns how often each reason was given, without those that never were.
 func (k *Kernel) Counters() (map[policy.Reason]uint64, error) {
 	list, err := k.conf.Objects.Counters()
 	if err != nil {

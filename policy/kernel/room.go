@@ -6,26 +6,27 @@ import (
 	"tacit/identity"
 )
 
-// Room is what a map holds, and can hold.
+// Room is how full a map is, in entries.
 type Room struct {
-	What string
+	What string // the map, or whose share of one
 	Used uint64
 	Of   uint64
 }
 
-// Full says that nothing new fits.
+// Full says that no new entry fits.
 func (r Room) Full() bool { return r.Used >= r.Of }
 
-// Room says how full the maps are that others can fill: sources are those of
-// whose captured connections only a part may be on their way at once.
+// Room returns how full each map of the registry is, and how many captured
+// connections the daemon has not accepted yet: in all, and for each of the sources,
+// which have a share of that map each.
 func (k *Kernel) Room(sources []identity.Name) ([]Room, error) {
-	capacity, share := k.conf.Objects.Connecting()
+	var out []Room
 	k.mu.Lock()
-	out := []Room{
-		{"intentions", uint64(len(k.maps.intentions.held)), uint64(k.maps.intentions.table.Capacity())},
-		{"workloads", uint64(len(k.maps.workloads.held)), uint64(k.maps.workloads.table.Capacity())},
+	for _, m := range k.maps {
+		out = append(out, m.room())
 	}
 	k.mu.Unlock()
+	capacity, share := k.conf.Objects.Connecting()
 	all, err := k.conf.Objects.Usage(0)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"fmt"
+
+	"tacit/bpf"
+)
+
+// registry lists every map that a State fills, in the order in which Apply
+// writes them: what restricts is written before what permits.
+func registry(o *bpf.Objects) []entry {
+	return []entry{
+		declare(o.Locals(), addFirst, (*compiler).locals),
+		declare(o.Guards(), addFirst, (*compiler).guards),
+		declare(o.Remotes(), addFirst, (*compiler).remotes),
+		declare(o.Names(), addFirst, (*compiler).names),
+		declare(o.Intentions(), denyFirst, (*compiler).intentions),
+		declare(o.Workloads(), removeFirst, (*compiler).workloads),
+		declare(o.Namespaces(), removeFirst, (*compiler).namespaces),
+		declare(o.Users(), removeFirst, (*compiler).users),
+		declare(o.Interfaces(), removeFirst, (*compiler).interfaces),
+		declare(o.ExemptPorts(), removeFirst, (*compiler).exemptPorts),
+		declare(o.ExemptNets(), removeFirst, (*compiler).exemptNets),
+		declare(o.ExemptPeers(), removeFirst, (*compiler).exemptPeers),
+		declare(o.Ports(), addFirst, (*compiler).ports),
+		declare(o.Upstreams(), addFirst, (*compiler).upstreams),
+	}
+}
+
+// entry is one map of the registry, whatever the types of its keys and values.
+type entry interface {
+	name() string
+	// read takes over what the map holds when the daemon starts.
+	read() error
+	// plan compiles the contents. The returned function writes the differences
+	// and counts them.
+	plan(*compiler) (write func() (int, error))
+	// stale says that the map may lack something of the State that was planned
+	// last: a write failed, a name had no number, or something else wrote there.
+	stale() bool
+	// verify compares the map with what was written. Where it differs, the next
+	// plan starts from what the map holds.
+	verify() (same bool, err error)
+	room() Room
+}
+
+// declare ties a map to its contents and to the order in which they are written.
+func declare[K, V comparable](t bpf.Table[K, V], write func(mirror[K, V], map[K]V) (int, error),
+	compile func(*compiler) map[K]V) entry {
+	return &declared[K, V]{mirror: mirror[K, V]{table: t}, write: write, compile: compile, outdated: true}
+}
+
+type declared[K, V comparable] struct {
+	mirror[K, V]
+	write    func(mirror[K, V], map[K]V) (int, error)
+	compile  func(*compiler) map[K]V // nil: as planned last
+	outdated bool
+}
+
+func (d *declared[K, V]) name() string { return d.table.Name() }
+
+func (d *declared[K, V]) read() (err error) {
+	d.held, err = d.table.All()
+	return err
+}
+
+func (d *declared[K, V]) plan(c *compiler) func() (int, error) {
+	c.stale, c.unnumbered = d.outdated, false
+	want, incomplete := d.compile(c), c.unnumbered
+	if want == nil {
+		return func() (int, error) { return 0, nil }
+	}
+	return func() (int, error) {
+		n, err := d.write(d.mirror, want)
+		d.outdated = incomplete || err != nil
+		return n, err
+	}
+}
+
+func (d *declared[K, V]) stale() bool { return d.outdated }
+
+func (d *declared[K, V]) verify() (same bool, err error) {
+	held, same, err := d.table.Check(d.held)
+	if err == nil && !same {
+		d.held, d.outdated = held, true
+	}
+	return same, err
+}
+
+func (d *declared[K, V]) room() Room {
+	return Room{d.name(), uint64(len(d.held)), uint64(d.table.Capacity())}
+}
+
+// readAll reads every map of the registry.
+func readAll(all []entry) error {
+	for _, e := range all {
+		if err := e.read(); err != nil {
+			return fmt.Errorf("read at start: %w", err)
+		}
+	}
+	return nil
+}
