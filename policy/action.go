@@ -4,11 +4,11 @@ package policy
 
 import "fmt"
 
-// Action is what an intention does with the connections it matches. The zero
-// value is no action; wherever one is met it counts as Deny.
+// Action is what an intention does with the connections that it matches. The zero
+// value is invalid and counts as Deny.
 type Action uint8
 
-// The actions. The numbers are those of the kernel maps.
+// The actions.
 const (
 	Deny  Action = 1
 	Allow Action = 2
@@ -39,7 +39,7 @@ func (a Action) String() string {
 // MarshalText returns "allow" or "deny"; any other value is an error.
 func (a Action) MarshalText() ([]byte, error) {
 	if a != Allow && a != Deny {
-		return nil, fmt.Errorf("action %d can't be written: use allow or deny", uint8(a))
+		return nil, fmt.Errorf("invalid action %d: use allow or deny", uint8(a))
 	}
 	return []byte(a.String()), nil
 }

@@ -2,11 +2,11 @@
 
 package policy
 
-// Decision is a verdict with its one reason. The zero value refuses.
+// Decision is a verdict with its reason. The zero value refuses.
 type Decision struct {
 	Allowed bool       `json:"allowed"`
 	Reason  Reason     `json:"reason"`
-	Rule    *Intention `json:"rule,omitempty"` // the rule that decided; nil when the default did
+	Rule    *Intention `json:"rule,omitempty"` // the rule that decided; nil: the default decided
 }
 
 // Err returns nil for an allowed decision and a *Refusal otherwise.
@@ -23,7 +23,7 @@ func (d Decision) Err() error {
 // Refusal is the error of every refused connection.
 type Refusal struct {
 	Reason Reason
-	Detail string // names and numbers of this case; may be empty
+	Detail string // names and numbers of this connection; may be empty
 }
 
 // Error returns "refused: <reason>: <detail>".
@@ -34,7 +34,7 @@ func (r *Refusal) Error() string {
 	return "refused: " + string(r.Reason) + ": " + r.Detail
 }
 
-// Is makes errors.Is(err, &Refusal{Reason: x}) match by reason alone.
+// Is makes errors.Is(err, &Refusal{Reason: x}) compare the reasons alone.
 func (r *Refusal) Is(target error) bool {
 	t, ok := target.(*Refusal)
 	return ok && t.Reason == r.Reason && (t.Detail == "" || t.Detail == r.Detail)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package policy decides who may call whom: intentions, their precedence, the
-// verdict with its one reason, and the table that answers in constant time.
-// It must not know of networks, disks, clocks or numbers: policy/kernel turns
-// tables into maps, policy/ledger says which intentions are in force.
+// Package policy decides which service may call which: intentions, their
+// precedence, the verdict with its reason, and the table that decides in constant
+// time. It must not use networks, disks, clocks or service numbers: policy/kernel
+// writes tables into the kernel's maps, and policy/ledger says which intentions
+// are in force.
 package policy
 
 import (
@@ -14,14 +15,14 @@ import (
 	"tacit/identity"
 )
 
-// Any stands for every service in an intention. It is never the name of one.
+// Any stands for every service in an intention. No service can have this name.
 const Any identity.Name = "*"
 
-// ErrEndpoint: a source or destination that is neither a service name nor "*".
+// ErrEndpoint: a source or destination is neither a service name nor "*".
 var ErrEndpoint = errors.New("bad source or destination")
 
 // Intention is one rule: connections from Source to Destination are allowed or
-// denied. Either end may be Any. Names need not be registered.
+// denied. Either may be Any. The services need not be registered.
 type Intention struct {
 	Source      identity.Name `json:"source"`
 	Destination identity.Name `json:"destination"`
@@ -29,14 +30,14 @@ type Intention struct {
 	Description string        `json:"description,omitempty"`
 }
 
-// ParseEndpoint reads a service name (folded to lower case) or "*".
-// Errors: ErrEndpoint; a star inside a longer name is an error that says so.
+// ParseEndpoint reads a service name, which it folds to lower case, or "*".
+// Anything else, such as web-*, is an error that wraps ErrEndpoint.
 func ParseEndpoint(s string) (identity.Name, error) {
 	if s == string(Any) {
 		return Any, nil
 	}
 	if strings.Contains(s, string(Any)) {
-		return "", fmt.Errorf("%w: %.80q: * must stand alone and means every service; patterns such as web-* don't exist, write one intention per service", ErrEndpoint, s)
+		return "", fmt.Errorf("%w: %.80q: * must stand alone and means every service; there are no patterns such as web-*: write one intention for each service", ErrEndpoint, s)
 	}
 	n, err := identity.ParseName(s)
 	if err != nil {
@@ -45,8 +46,8 @@ func ParseEndpoint(s string) (identity.Name, error) {
 	return n, nil
 }
 
-// Validate reports what is wrong with an intention made elsewhere: an end that
-// is no canonical name nor Any, or an action that is neither allow nor deny.
+// Validate checks an intention that was received: both ends must be Any or a
+// lower-case service name, and the action must be allow or deny.
 func (i Intention) Validate() error {
 	for _, n := range []identity.Name{i.Source, i.Destination} {
 		p, err := ParseEndpoint(string(n))
@@ -61,9 +62,9 @@ func (i Intention) Validate() error {
 	return err
 }
 
-// Precedence returns 9 (both ends exact), 8 (exact destination), 6 (exact
-// source) or 5 (neither), as Consul numbers them in one namespace. The higher
-// number decides: a match of the destination outranks a match of the source.
+// Precedence returns 9 (exact source and destination), 8 (exact destination), 6
+// (exact source) or 5 (neither), the numbers that Consul uses within one namespace.
+// The higher number decides: an exact destination outranks an exact source.
 func (i Intention) Precedence() int {
 	p := 9
 	if i.Destination == Any {
@@ -75,7 +76,7 @@ func (i Intention) Precedence() int {
 	return p
 }
 
-// Key identifies the pair that the intention is about: "source>destination".
+// Key returns the pair as "source>destination".
 func (i Intention) Key() string { return string(i.Source) + ">" + string(i.Destination) }
 
 // String returns "allow web>db".

@@ -31,7 +31,7 @@ func rules(texts ...string) []policy.Intention {
 	return out
 }
 
-// TestPrecedence is COMPAT's table for one namespace: rows 9, 8, 6, 5.
+// TestPrecedence compares with Consul's numbers within one namespace.
 func TestPrecedence(t *testing.T) {
 	for _, c := range []struct {
 		rule string
@@ -58,7 +58,7 @@ func TestDecide(t *testing.T) {
 	}{
 		{"no rule, default deny", policy.Deny, nil, "web", "db", false, policy.ReasonDefault, ""},
 		{"no rule, default allow", policy.Allow, nil, "web", "db", true, policy.ReasonAllowed, ""},
-		{"zero default denies", 0, nil, "web", "db", false, policy.ReasonDefault, ""},
+		{"the zero default denies", 0, nil, "web", "db", false, policy.ReasonDefault, ""},
 		{"exact", policy.Deny, rules("allow web db"), "web", "db", true, policy.ReasonAllowed, "allow web>db"},
 		{"direction matters", policy.Deny, rules("allow web db"), "db", "web", false, policy.ReasonDefault, ""},
 		{"exact beats any source", policy.Deny, rules("allow web db", "deny * db"), "web", "db", true, policy.ReasonAllowed, "allow web>db"},
@@ -70,9 +70,9 @@ func TestDecide(t *testing.T) {
 		{"rule beats default allow", policy.Allow, rules("deny * *"), "web", "db", false, policy.ReasonIntention, "deny *>*"},
 		{"equal weight: deny wins", policy.Deny, rules("allow web db", "deny web db"), "web", "db", false, policy.ReasonIntention, "deny web>db"},
 		{"equal weight: deny wins, other order", policy.Deny, rules("deny web db", "allow web db"), "web", "db", false, policy.ReasonIntention, "deny web>db"},
-		{"a rule without action denies", policy.Allow, []policy.Intention{{Source: "web", Destination: "db"}}, "web", "db", false, policy.ReasonIntention, "deny web>db"},
-		{"nobody", policy.Allow, rules("allow * *"), "", "db", false, policy.ReasonIdentity, ""},
-		{"star is nobody's name", policy.Allow, rules("allow * *"), "*", "db", false, policy.ReasonIdentity, ""},
+		{"a rule without an action denies", policy.Allow, []policy.Intention{{Source: "web", Destination: "db"}}, "web", "db", false, policy.ReasonIntention, "deny web>db"},
+		{"no source", policy.Allow, rules("allow * *"), "", "db", false, policy.ReasonIdentity, ""},
+		{"star is no service's name", policy.Allow, rules("allow * *"), "*", "db", false, policy.ReasonIdentity, ""},
 		{"no destination", policy.Allow, rules("allow * *"), "web", "", false, policy.ReasonDestination, ""},
 	} {
 		d := policy.NewTable(c.def, c.rules).Decide(c.src, c.dst)
@@ -89,8 +89,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// TestDecideIsFirstOfList compares the four look-ups with reading the list in
-// order of precedence, on random tables.
+// TestDecideIsFirstOfList: on random tables, the four lookups of Decide find the
+// first matching rule of List.
 func TestDecideIsFirstOfList(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -171,7 +171,7 @@ func TestParseEndpoint(t *testing.T) {
 		}
 	}
 	if _, err := policy.ParseEndpoint("web-*"); !strings.Contains(err.Error(), "stand alone") {
-		t.Errorf("the error doesn't say what a star is: %v", err)
+		t.Errorf("the error doesn't say what a star means: %v", err)
 	}
 }
 
@@ -186,11 +186,11 @@ func TestIntentionJSON(t *testing.T) {
 	}
 	for _, bad := range []string{`{"action":"Allow"}`, `{"action":2}`, `{"action":""}`} {
 		if err := json.Unmarshal([]byte(bad), &i); err == nil {
-			t.Errorf("%s is taken", bad)
+			t.Errorf("%s is accepted", bad)
 		}
 	}
 	if _, err := json.Marshal(policy.Intention{Source: "a", Destination: "b"}); err == nil {
-		t.Error("an intention without action is written")
+		t.Error("an intention without an action was encoded")
 	}
 	for _, bad := range []policy.Intention{{}, {Source: "a", Destination: "b"}, rule("allow WEB db"), rule("allow web-* db")} {
 		if bad.Validate() == nil {
@@ -212,7 +212,7 @@ func TestReasons(t *testing.T) {
 		t.Error(err)
 	}
 	if !errors.Is(err, &policy.Refusal{Reason: policy.ReasonPort}) || errors.Is(err, &policy.Refusal{Reason: policy.ReasonUDP}) {
-		t.Error("errors.Is doesn't go by reason")
+		t.Error("errors.Is doesn't compare reasons")
 	}
 }
 

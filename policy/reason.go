@@ -2,9 +2,8 @@
 
 package policy
 
-// Reason is why a connection was allowed, refused or ended. The same string
-// stands in the log, the metric, `tacit explain` and the flow record. The list
-// is closed: Reasons returns all of them.
+// Reason is why a connection was allowed, refused or ended. Log, metrics, `tacit
+// explain` and flow records all use this string. Reasons returns all of them.
 type Reason string
 
 // Verdicts.
@@ -16,7 +15,7 @@ const (
 	ReasonDefault    Reason = "default"
 )
 
-// Refusals: who the caller is, and what it asked for.
+// Refusals on the caller's node, by caller and destination.
 const (
 	ReasonIdentity    Reason = "identity"
 	ReasonCreator     Reason = "creator"
@@ -47,7 +46,7 @@ const (
 	ReasonExpired  Reason = "expired"
 )
 
-// Ends of connections that had been allowed.
+// Ends of allowed connections.
 const (
 	ReasonChanged Reason = "changed"
 	ReasonClosed  Reason = "closed"
@@ -56,43 +55,43 @@ const (
 	ReasonDrain   Reason = "drain"
 )
 
-// reasons is the closed list, in the order in which people read about it.
+// reasons is the complete list, in the order of the documentation.
 var reasons = []struct {
 	reason  Reason
 	explain string
 }{
 	{ReasonAllowed, "An intention allows it, or no intention matches and the default is allow."},
 	{ReasonSelf, "A service may always call itself on its own node."},
-	{ReasonPermissive, "A plain connection, let in because the service is registered as permissive."},
+	{ReasonPermissive, "A plain connection was let in because the service is registered as permissive."},
 	{ReasonIntention, "An intention denies it."},
 	{ReasonDefault, "No intention matches, and the default is deny."},
 	{ReasonIdentity, "The caller isn't a workload of any service on this node."},
-	{ReasonCreator, "The socket was made by another workload than the one that uses it."},
-	{ReasonDepth, "The caller's cgroup lies more than 16 levels below the hooked root."},
-	{ReasonDestination, "The address or name asked for belongs to no service."},
+	{ReasonCreator, "The socket was created by another workload than the one that connects with it."},
+	{ReasonDepth, "The caller's cgroup is more than 16 levels below the hooked root."},
+	{ReasonDestination, "The requested address or name belongs to no service."},
 	{ReasonPort, "The service has no such port."},
 	{ReasonInstance, "The service has no healthy instance."},
-	{ReasonUDP, "UDP to a service isn't carried."},
-	{ReasonGuard, "A plain connection to the port of a strict service; only the mesh may bring one there."},
-	{ReasonTag, "The daemon's own socket named no source service, so it may not reach a service's port."},
-	{ReasonListener, "What listens on the service's port isn't that service's workload."},
+	{ReasonUDP, "The mesh doesn't carry UDP to services."},
+	{ReasonGuard, "A plain connection to the port of a strict service was refused: only the mesh may connect there."},
+	{ReasonTag, "The daemon's own socket has no tag with a source service, so it may not reach a service's port."},
+	{ReasonListener, "The program that listens on the service's port isn't that service's workload."},
 	{ReasonDial, "The program didn't accept the connection."},
 	{ReasonDaemon, "The daemon isn't running on this node."},
-	{ReasonLimit, "A limit of this workload or of the daemon is reached."},
-	{ReasonDevice, "The socket is bound to a device; only loopback leads to the mesh from this host."},
-	{ReasonDiverted, "A rule or route of this host turned the connection away from the mesh; look at iptables -t nat -S."},
-	{ReasonName, "A query for a name of the mesh was on its way to another resolver."},
+	{ReasonLimit, "This workload or the daemon has reached a limit."},
+	{ReasonDevice, "The socket is bound to a device; on this host only loopback leads to the mesh."},
+	{ReasonDiverted, "A firewall rule or route of this host redirected the connection away from the mesh; look at iptables -t nat -S."},
+	{ReasonName, "A DNS query for a mesh name was about to leave the host for another resolver."},
 	{ReasonMember, "The other node isn't a member of this mesh."},
 	{ReasonGrant, "The node holds no grant for the service."},
-	{ReasonProof, "The service wasn't proven on this lane."},
+	{ReasonProof, "The node has not proven the service's identity on this lane."},
 	{ReasonLane, "There is no lane to the node that runs the service."},
 	{ReasonProtocol, "The other node didn't follow the lane protocol."},
-	{ReasonRevoked, "The node's key or the service's key is revoked."},
-	{ReasonExpired, "A certificate is outside its time; check the clocks and that an authority can be reached."},
-	{ReasonChanged, "Policy changed while the connection lived, and it was cut."},
-	{ReasonClosed, "Both sides had finished."},
+	{ReasonRevoked, "The key of the node or of the service is revoked."},
+	{ReasonExpired, "A certificate has expired or isn't valid yet; check the clocks and whether an authority can be reached."},
+	{ReasonChanged, "The connection was cut because policy changed."},
+	{ReasonClosed, "Both sides closed the connection."},
 	{ReasonReset, "One side reset the connection."},
-	{ReasonIdle, "Nothing was sent for longer than the idle limit."},
+	{ReasonIdle, "The connection was idle for longer than the idle limit."},
 	{ReasonDrain, "The daemon was stopping."},
 }
 
@@ -105,7 +104,7 @@ func Reasons() []Reason {
 	return all
 }
 
-// Explain returns one sentence for people.
+// Explain returns a sentence for users.
 func (r Reason) Explain() string {
 	for _, e := range reasons {
 		if e.reason == r {

@@ -14,16 +14,16 @@ import (
 
 type pair struct{ source, destination identity.Name }
 
-// Table answers who may call whom. It is immutable: a change of policy makes
-// another table, so readers need no lock.
+// Table decides which service may call which. It is immutable: a change of policy
+// makes another table, so readers need no lock.
 type Table struct {
 	def   Action
 	rules map[pair]Intention
 }
 
-// NewTable builds a table. Of two rules for one pair, deny wins; of two alike,
-// the one whose description sorts first stays. An action that isn't Allow, in
-// a rule or as default, counts as Deny.
+// NewTable builds a table. Of two rules for one pair, deny wins; of two with the
+// same action, the one whose description sorts first. An action other than Allow,
+// in a rule or as the default, counts as Deny.
 func NewTable(def Action, rules []Intention) *Table {
 	t := &Table{def: closed(def), rules: make(map[pair]Intention, len(rules))}
 	for _, r := range rules {
@@ -50,14 +50,14 @@ func wins(r, old Intention) bool {
 	return r.Description < old.Description
 }
 
-// candidates returns the pairs that may decide, most specific first.
+// candidates returns the pairs whose rules match, the most specific first.
 func candidates(src, dst identity.Name) [4]pair {
 	return [4]pair{{src, dst}, {Any, dst}, {src, Any}, {Any, Any}}
 }
 
-// Decide returns the verdict for one connection, with at most four look-ups.
-// An empty source is nobody and refused with ReasonIdentity; an empty
-// destination is refused with ReasonDestination. "*" is nobody's name.
+// Decide returns the verdict for one connection, with at most four lookups. An
+// empty source is refused with ReasonIdentity, an empty destination with
+// ReasonDestination. "*" counts as empty, since no service has this name.
 func (t *Table) Decide(src, dst identity.Name) Decision {
 	if src == "" || src == Any {
 		return Decision{Reason: ReasonIdentity}
@@ -83,8 +83,8 @@ func decided(r Intention) Decision {
 	return Decision{Reason: ReasonIntention, Rule: &r}
 }
 
-// Explain returns every rule that matches the pair: the winner first, then the
-// losers in order of precedence.
+// Explain returns every rule that matches the pair, in order of precedence: the
+// first one decides.
 func (t *Table) Explain(src, dst identity.Name) []Intention {
 	var found []Intention
 	if src == "" || src == Any || dst == "" || dst == Any {
@@ -98,7 +98,7 @@ func (t *Table) Explain(src, dst identity.Name) []Intention {
 	return found
 }
 
-// List returns the rules in order of precedence, ties by source, then
+// List returns the rules in order of precedence, then of source, then of
 // destination.
 func (t *Table) List() []Intention {
 	all := make([]Intention, 0, len(t.rules))
@@ -114,12 +114,12 @@ func (t *Table) List() []Intention {
 	return all
 }
 
-// Default returns what happens to a pair that no rule matches.
+// Default returns the verdict on a pair that no rule matches.
 func (t *Table) Default() Action { return t.def }
 
-// Digest returns 16 hex digits over the default and the rules: equal for equal
-// policy, whatever the order the rules came in. Descriptions don't count,
-// since the kernel doesn't hold them.
+// Digest returns 16 hex digits over the default and the rules. Equal policies have
+// equal digests, whatever the order of the rules. Descriptions don't count, since
+// the kernel doesn't hold them.
 func (t *Table) Digest() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "default %s\n", t.def)
