@@ -266,7 +266,6 @@ func (h *host) allow(pairs ...Pair) {
 	}
 }
 
-// serve writes where a service's virtual address and port lead.
 func (h *host) serve(service uint32, port uint16, where Port) {
 	h.t.Helper()
 	h.ok(h.Ports().Put(PortKey{Service: service}, Port{}))
