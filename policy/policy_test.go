@@ -5,6 +5,7 @@ package policy_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -214,6 +215,31 @@ func TestReasons(t *testing.T) {
 	if !errors.Is(err, &policy.Refusal{Reason: policy.ReasonPort}) || errors.Is(err, &policy.Refusal{Reason: policy.ReasonUDP}) {
 		t.Error("errors.Is doesn't compare reasons")
 	}
+}
+
+// BenchmarkLargeTable: what a node with 100,000 intentions does with each new
+// table, and the digest that it asks for again and again.
+func BenchmarkLargeTable(b *testing.B) {
+	var in []policy.Intention
+	for i := range 100_000 {
+		in = append(in, policy.Intention{Source: identity.Name(fmt.Sprint("s", i/300)), Destination: identity.Name(fmt.Sprint("d", i%300)), Action: policy.Allow})
+	}
+	table := policy.NewTable(policy.Deny, in)
+	b.Run("new", func(b *testing.B) {
+		for b.Loop() {
+			policy.NewTable(policy.Deny, in)
+		}
+	})
+	b.Run("list", func(b *testing.B) {
+		for b.Loop() {
+			table.List()
+		}
+	})
+	b.Run("digest", func(b *testing.B) {
+		for b.Loop() {
+			table.Digest()
+		}
+	})
 }
 
 func BenchmarkDecide(b *testing.B) {

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"sync"
 
 	"tacit/identity"
 )
@@ -17,8 +18,9 @@ type pair struct{ source, destination identity.Name }
 // Table decides which service may call which. It is immutable: a change of policy
 // makes another table, so readers need no lock.
 type Table struct {
-	def   Action
-	rules map[pair]Intention
+	def    Action
+	rules  map[pair]Intention
+	digest func() string // computed once
 }
 
 // NewTable builds a table. Of two rules for one pair, deny wins; of two with the
@@ -33,6 +35,7 @@ func NewTable(def Action, rules []Intention) *Table {
 			t.rules[p] = r
 		}
 	}
+	t.digest = sync.OnceValue(t.sum)
 	return t
 }
 
@@ -119,8 +122,10 @@ func (t *Table) Default() Action { return t.def }
 
 // Digest returns 16 hex digits over the default and the rules. Equal policies have
 // equal digests, whatever the order of the rules. Descriptions don't count, since
-// the kernel doesn't hold them.
-func (t *Table) Digest() string {
+// the kernel doesn't hold them. The first call takes the time, later ones none.
+func (t *Table) Digest() string { return t.digest() }
+
+func (t *Table) sum() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "default %s\n", t.def)
 	for _, r := range t.List() {
