@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -58,7 +59,7 @@ func expect(t *testing.T, changed <-chan struct{}, when string) {
 
 func shellIn(t *testing.T, e *elsewhere, command string) {
 	t.Helper()
-	shell(t, "nsenter --net=/proc/"+itoa(os.Getpid())+"/fd/"+itoa(int(e.file.Fd()))+" "+command)
+	shell(t, "nsenter --net=/proc/"+strconv.Itoa(os.Getpid())+"/fd/"+strconv.Itoa(int(e.file.Fd()))+" "+command)
 }
 
 func descriptors(t *testing.T) int {

@@ -132,3 +132,21 @@ func emptyCgroup(t *testing.T) string {
 	t.Cleanup(func() { must(t, os.Remove(dir)) })
 	return filepath.Join("/", strings.TrimPrefix(dir, cgroupTop(t)))
 }
+
+// ownCgroup is the inode of this process's cgroup v2, which is its number in the kernel.
+func ownCgroup(t *testing.T) uint64 {
+	t.Helper()
+	info, err := os.Stat(cgroupPath(t))
+	must(t, err)
+	return info.Sys().(*syscall.Stat_t).Ino
+}
+
+func cgroupPath(t *testing.T) string {
+	t.Helper()
+	return cgroupTop(t) + shell(t, "printf %s \"$(sed -n s/^0:://p /proc/self/cgroup)\"")
+}
+
+func cgroupTop(t *testing.T) string {
+	t.Helper()
+	return shell(t, "printf %s \"$(grep -m1 ' cgroup2 ' /proc/self/mounts | cut -d' ' -f2)\"")
+}

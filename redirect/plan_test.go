@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -78,5 +79,12 @@ func golden(t *testing.T, name, text string) {
 	}
 	if text != string(want) {
 		t.Errorf("this differs from %s (go test -update writes it):\n%s", file, text)
+	}
+}
+
+func TestSortedFamilies(t *testing.T) {
+	f := everything().families()
+	if len(f) != 2 || f[0].v6 || !f[1].v6 || !slices.Equal(f[0].resolvers[:1], []netip.Addr{netip.MustParseAddr("10.99.0.53")}) {
+		t.Errorf("families = %+v", f)
 	}
 }

@@ -11,35 +11,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bound are the sockets of this network namespace that wait for others: TCP ones that listen, and UDP ones that aren't
-// connected.
+// Bound are the sockets of this network namespace that any peer can send to: listening TCP sockets, and UDP sockets that
+// are bound and not connected.
 type Bound struct{ TCP, UDP []Listener }
 
-// BoundSockets asks the kernel for all of them.
+// BoundSockets returns all of them, with two requests per address family.
 func BoundSockets() (b Bound, err error) {
-	d, err := openSockDiag()
+	q, err := openQuerier()
 	if err != nil {
 		return b, err
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
+	defer func() { err = errors.Join(err, q.close()) }()
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		tcp, err := d.waiting(diagRequest{family: family, states: 1 << stateListen})
+		tcp, err := q.list(request{family: family, states: 1 << stateListen})
 		if err != nil {
-			return b, fmt.Errorf("ask the kernel who listens: %w", err)
+			return b, fmt.Errorf("list listening TCP sockets: %w", err)
 		}
-		udp, err := d.waiting(diagRequest{family: family, states: 1 << stateUnconnected, udp: true})
+		udp, err := q.list(request{family: family, states: 1 << stateUnconnected, udp: true})
 		if err != nil {
-			return b, fmt.Errorf("ask the kernel who receives datagrams (modprobe udp_diag?): %w", err)
+			return b, fmt.Errorf("list UDP sockets (is the module udp_diag loaded? modprobe udp_diag): %w", err)
 		}
 		b.TCP, b.UDP = append(b.TCP, tcp...), append(b.UDP, udp...)
 	}
 	return b, nil
 }
 
-const stateUnconnected = 7 // TCP_CLOSE, which a UDP socket without a peer is in
+const stateUnconnected = 7 // TCP_CLOSE: the state of a UDP socket without a peer
 
-func (d *sockDiag) waiting(r diagRequest) ([]Listener, error) {
-	sockets, err := dump(func() ([]socket, error) { return d.ask(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, r) })
+// list returns the sockets that match r.
+func (q *querier) list(r request) ([]Listener, error) {
+	sockets, err := dump(func() ([]socket, error) { return q.ask(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, r) })
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +51,7 @@ func (d *sockDiag) waiting(r diagRequest) ([]Listener, error) {
 	return out, nil
 }
 
-// Reaches says whether what is sent to at could arrive at l.
+// Reaches says whether the kernel can deliver to l what is sent to the address at.
 func (l Listener) Reaches(at netip.AddrPort) bool {
 	own, to := l.Addr.Addr().Unmap(), at.Addr().Unmap()
 	if l.Addr.Port() != at.Port() {

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// States of TCP in which a socket still is what it was connected as (net/tcp_states.h).
+// States of TCP (net/tcp_states.h) in which a connected socket still has its addresses and its cgroup.
 const (
 	stateFinWait1  = 4
 	stateFinWait2  = 5
 	stateCloseWait = 8
 )
 
-// CallerCgroup returns the cgroup v2 in which a program of this network namespace made the socket that is the other end
-// of fd, an accepted TCP connection. [ErrNoSocket] when there's none: the caller is in another namespace, or has gone.
+// CallerCgroup returns the ID of the cgroup v2 in which the client's socket of fd, an accepted TCP connection, was created.
+// [ErrNoSocket]: the client is in another network namespace, or its socket is closed.
 func CallerCgroup(fd int) (uint64, error) {
 	local, err := address(unix.Getsockname(fd))
 	if err != nil {
@@ -27,21 +27,21 @@ func CallerCgroup(fd int) (uint64, error) {
 	}
 	remote, err := address(unix.Getpeername(fd))
 	if err != nil {
-		return 0, ErrNoSocket // reset meanwhile
+		return 0, ErrNoSocket // the connection was reset
 	}
-	request := diagRequest{family: unix.AF_INET, states: allStates, local: remote, remote: local, cookie: anyCookie}
+	request := request{family: unix.AF_INET, states: allStates, local: remote, remote: local, cookie: anyCookie}
 	if remote.Addr().Is6() {
 		request.family = unix.AF_INET6
 	}
-	found, err := diag(nl.SOCK_DIAG_BY_FAMILY, 0, request)
+	found, err := askOnce(nl.SOCK_DIAG_BY_FAMILY, 0, request)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return 0, fmt.Errorf("ask the kernel who connected from %s: %w", remote, err)
+		return 0, fmt.Errorf("find the socket with the address %s: %w", remote, err)
 	}
-	if len(found) != 1 || unmap(found[0].remote) != local || found[0].cgroup == 0 || !carries(found[0].state) {
+	if len(found) != 1 || unmap(found[0].remote) != local || found[0].cgroup == 0 || !connected(found[0].state) {
 		return 0, ErrNoSocket
 	}
-	// Asked last: another caller has these addresses only after this connection has ended, and then what it brought, if
-	// anything, isn't that caller's.
+	// Checked last: another socket can have the client's address only after this connection has ended. While fd is
+	// connected, the socket that was found is its peer.
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil || info.State != stateEstablished && info.State != stateCloseWait {
 		return 0, ErrNoSocket
@@ -49,14 +49,15 @@ func CallerCgroup(fd int) (uint64, error) {
 	return found[0].cgroup, nil
 }
 
-func carries(state uint8) bool {
+// connected says whether a state is one of a connection that isn't over.
+func connected(state uint8) bool {
 	return state == stateEstablished || state == stateFinWait1 || state == stateFinWait2 || state == stateCloseWait
 }
 
-// address is a socket's address, IPv4 where it is one.
+// address turns a socket's address into a netip one; an IPv4-mapped address becomes an IPv4 one.
 func address(sa unix.Sockaddr, err error) (netip.AddrPort, error) {
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("read a connection's addresses: %w", err)
+		return netip.AddrPort{}, fmt.Errorf("read the addresses of a connection: %w", err)
 	}
 	switch a := sa.(type) {
 	case *unix.SockaddrInet4:

@@ -11,25 +11,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoSocket says that no connection has these addresses.
+// ErrNoSocket says that this network namespace has no socket with the addresses asked for.
 var ErrNoSocket = errors.New("no such connection")
 
 // Listener is one listening TCP socket.
 type Listener struct {
-	Addr     netip.AddrPort // unspecified address: all of them
-	CgroupID uint64         // cgroup v2 in which the socket was created; for a service manager's socket, the manager's
+	Addr     netip.AddrPort // unspecified: every address of the host
+	CgroupID uint64         // cgroup v2 in which the socket was created; with socket activation, the service manager's
 	UID      uint32
 	Inode    uint32
-	V6Only   bool // false on an IPv6 socket: it takes IPv4 connections too, if its address is unspecified
+	V6Only   bool // IPV6_V6ONLY; without it, a socket on [::] takes IPv4 connections too
 }
 
 // ListenersOn returns every TCP socket that listens on port in the caller's network namespace, IPv4 ones first. Several
-// sockets can listen on one address (SO_REUSEPORT); the kernel chooses among them for each connection. A call takes tens
-// of microseconds, most of which the kernel spends on walking its table.
+// sockets can listen on one address (SO_REUSEPORT); the kernel chooses one for each connection. A call takes tens of
+// microseconds, most of it for the kernel's walk over its table of listeners.
 func ListenersOn(port uint16) ([]Listener, error) {
 	all, err := listeners(netip.AddrPortFrom(netip.Addr{}, port))
 	if err != nil {
-		return nil, fmt.Errorf("ask the kernel who listens on port %d: %w", port, err)
+		return nil, fmt.Errorf("list listening sockets on port %d: %w", port, err)
 	}
 	return slices.DeleteFunc(all, func(l Listener) bool { return l.Addr.Port() != port }), nil
 }
@@ -38,19 +38,20 @@ func ListenersOn(port uint16) ([]Listener, error) {
 func Listeners() ([]Listener, error) {
 	all, err := listeners(netip.AddrPort{})
 	if err != nil {
-		return nil, fmt.Errorf("ask the kernel who listens: %w", err)
+		return nil, fmt.Errorf("list listening sockets: %w", err)
 	}
 	return all, nil
 }
 
+// listeners returns the listening sockets with the port of local, or all of them where it is 0.
 func listeners(local netip.AddrPort) (list []Listener, err error) {
-	d, err := openSockDiag()
+	q, err := openQuerier()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
+	defer func() { err = errors.Join(err, q.close()) }()
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		found, err := d.waiting(diagRequest{family: family, states: 1 << stateListen, local: local})
+		found, err := q.list(request{family: family, states: 1 << stateListen, local: local})
 		if err != nil {
 			return nil, err
 		}

@@ -20,35 +20,35 @@ import (
 
 // Sizes and numbers of sock_diag (linux/inet_diag.h).
 const (
-	diagRequestSize = 56 // struct inet_diag_req_v2
-	diagMessageSize = 72 // struct inet_diag_msg
-	diagAttrV6Only  = 11 // INET_DIAG_SKV6ONLY
-	diagAttrCgroup  = 21 // INET_DIAG_CGROUP_ID
-	stateListen     = 10 // TCP_LISTEN
-	allStates       = 1<<32 - 1
-	anyCookie       = 1<<64 - 1
+	requestSize = 56 // struct inet_diag_req_v2
+	messageSize = 72 // struct inet_diag_msg
+	attrV6Only  = 11 // INET_DIAG_SKV6ONLY
+	attrCgroup  = 21 // INET_DIAG_CGROUP_ID
+	stateListen = 10 // TCP_LISTEN
+	allStates   = 1<<32 - 1
+	anyCookie   = 1<<64 - 1
 
 	// netlinkBuffer is more than the kernel puts in one answer to a socket that hasn't asked for more (NLMSG_GOODSIZE,
 	// at most 8 KiB).
 	netlinkBuffer = 16 << 10
-	// netlinkPatience in seconds is far beyond any answer's time; it keeps a broken kernel from holding a thread.
-	netlinkPatience = 5
+	// netlinkTimeout, in seconds, keeps a kernel that doesn't answer from holding a thread for ever.
+	netlinkTimeout = 5
 )
 
-// diagRequest is struct inet_diag_req_v2. A zero address is sent as zeros.
-type diagRequest struct {
+// request is struct inet_diag_req_v2. Zero addresses and ports match every socket.
+type request struct {
 	family        uint8
-	udp           bool // else TCP
-	states        uint32
+	udp           bool   // false: TCP
+	states        uint32 // bit n: state n of net/tcp_states.h
 	local, remote netip.AddrPort
 	cookie        uint64
 }
 
-// Len and Serialize are what a netlink request asks of its parts.
-func (diagRequest) Len() int { return diagRequestSize }
+// Len and Serialize make request a part of a netlink request (nl.NetlinkRequestData).
+func (request) Len() int { return requestSize }
 
-func (r diagRequest) Serialize() []byte {
-	b := make([]byte, diagRequestSize)
+func (r request) Serialize() []byte {
+	b := make([]byte, requestSize)
 	b[0], b[1] = r.family, unix.IPPROTO_TCP
 	if r.udp {
 		b[1] = unix.IPPROTO_UDP
@@ -64,7 +64,7 @@ func (r diagRequest) Serialize() []byte {
 	return b
 }
 
-// socket is what the kernel says of one socket.
+// socket is what struct inet_diag_msg and its attributes say of one socket.
 type socket struct {
 	state         uint8
 	local, remote netip.AddrPort
@@ -74,47 +74,47 @@ type socket struct {
 	v6only        bool
 }
 
-// sockDiag is a netlink socket for questions about the namespace in which it was opened. It is read without the run-time's
-// poller, since the kernel has the answer ready when the question is sent: a question takes a quarter less time than by the
-// netlink library's requests.
-type sockDiag struct{ fd int }
+// querier is a sock_diag socket; it sees the network namespace in which it was opened. Its reads block the thread instead of
+// using the runtime's poller, since the kernel has the answer ready when sendto returns: a question takes a quarter less
+// time than with the netlink library's requests.
+type querier struct{ fd int }
 
-func openSockDiag() (*sockDiag, error) {
+func openQuerier() (*querier, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
 	if err != nil {
 		return nil, fmt.Errorf("open a sock_diag socket: %w", err)
 	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: netlinkPatience}); err != nil {
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: netlinkTimeout}); err != nil {
 		return nil, errors.Join(fmt.Errorf("set a sock_diag socket's timeout: %w", err), unix.Close(fd))
 	}
-	return &sockDiag{fd}, nil
+	return &querier{fd}, nil
 }
 
-// diag asks one question on a socket of its own.
-func diag(message, flags int, r diagRequest) (found []socket, err error) {
-	d, err := openSockDiag()
+// askOnce sends one request on a new socket.
+func askOnce(kind, flags int, r request) (found []socket, err error) {
+	q, err := openQuerier()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	return d.ask(message, flags, r)
+	defer func() { err = errors.Join(err, q.close()) }()
+	return q.ask(kind, flags, r)
 }
 
-// Close closes the socket.
-func (d *sockDiag) Close() error { return unix.Close(d.fd) }
+func (q *querier) close() error { return unix.Close(q.fd) }
 
-// ask sends one request and reads the whole answer.
-func (d *sockDiag) ask(message, flags int, r diagRequest) ([]socket, error) {
-	request := nl.NewNetlinkRequest(message, flags)
-	request.AddData(r)
-	if err := unix.Sendto(d.fd, request.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+// ask sends one request and reads the whole answer. netlink.ErrDumpInterrupted: the kernel's table changed meanwhile, and
+// sockets may be missing.
+func (q *querier) ask(kind, flags int, r request) ([]socket, error) {
+	message := nl.NewNetlinkRequest(kind, flags)
+	message.AddData(r)
+	if err := unix.Sendto(q.fd, message.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, err
 	}
 	var out []socket
 	interrupted := false
 	buffer := make([]byte, netlinkBuffer)
 	for {
-		n, _, err := unix.Recvfrom(d.fd, buffer, 0)
+		n, _, err := unix.Recvfrom(q.fd, buffer, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -138,7 +138,7 @@ func (d *sockDiag) ask(message, flags int, r diagRequest) ([]socket, error) {
 	}
 }
 
-// collect adds what one message says, and reports whether it ends the answer.
+// collect adds the socket of one message to out, or reports that the message ends the answer.
 func collect(out *[]socket, m syscall.NetlinkMessage) (done bool, err error) {
 	switch m.Header.Type {
 	case unix.NLMSG_DONE, unix.NLMSG_ERROR:
@@ -155,34 +155,34 @@ func collect(out *[]socket, m syscall.NetlinkMessage) (done bool, err error) {
 }
 
 func parseSocket(b []byte) (socket, error) {
-	if len(b) < diagMessageSize {
-		return socket{}, fmt.Errorf("the kernel's answer has %d bytes instead of %d", len(b), diagMessageSize)
+	if len(b) < messageSize {
+		return socket{}, fmt.Errorf("the kernel's answer about a socket has %d bytes, want at least %d", len(b), messageSize)
 	}
 	native := nl.NativeEndian()
 	s := socket{
 		state:  b[1],
-		local:  diagAddr(b[0], b[8:24], b[4:6]),
-		remote: diagAddr(b[0], b[24:40], b[6:8]),
+		local:  parseAddr(b[0], b[8:24], b[4:6]),
+		remote: parseAddr(b[0], b[24:40], b[6:8]),
 		cookie: uint64(native.Uint32(b[44:])) | uint64(native.Uint32(b[48:]))<<32,
 		uid:    native.Uint32(b[64:]),
 		inode:  native.Uint32(b[68:]),
 	}
-	attrs, err := nl.ParseRouteAttr(b[diagMessageSize:])
+	attrs, err := nl.ParseRouteAttr(b[messageSize:])
 	if err != nil {
 		return socket{}, fmt.Errorf("parse the kernel's answer about a socket: %w", err)
 	}
 	for _, a := range attrs {
 		switch {
-		case a.Attr.Type == diagAttrCgroup && len(a.Value) == 8:
+		case a.Attr.Type == attrCgroup && len(a.Value) == 8:
 			s.cgroup = native.Uint64(a.Value)
-		case a.Attr.Type == diagAttrV6Only && len(a.Value) == 1:
+		case a.Attr.Type == attrV6Only && len(a.Value) == 1:
 			s.v6only = a.Value[0] != 0
 		}
 	}
 	return s, nil
 }
 
-func diagAddr(family uint8, addr, port []byte) netip.AddrPort {
+func parseAddr(family uint8, addr, port []byte) netip.AddrPort {
 	if family == unix.AF_INET {
 		addr = addr[:4]
 	}
@@ -192,8 +192,8 @@ func diagAddr(family uint8, addr, port []byte) netip.AddrPort {
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
-// dump repeats a dump that changes of the kernel's table have interrupted, a
-// few times: a busy host may interrupt each of them.
+// dump repeats an interrupted dump up to four times; on a busy host each of them may be interrupted, and then the error is
+// returned.
 func dump(read func() ([]socket, error)) ([]socket, error) {
 	for range 4 {
 		if out, err := read(); !errors.Is(err, netlink.ErrDumpInterrupted) {

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package redirect
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// TestTransparentUDPLeavesPort53 lets a DNS server that binds every address start beside us, and an answer with its port
+// go out all the same.
+func TestTransparentUDPLeavesPort53(t *testing.T) {
+	enter(t)
+	udp, err := ListenTransparentUDP(context.Background(), false)
+	must(t, err)
+	defer udp.Close()
+	client, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	must(t, err)
+	defer client.Close()
+	server, err := net.ListenPacket("udp4", "0.0.0.0:53")
+	must(t, err)
+	defer server.Close()
+	to := client.LocalAddr().(*net.UDPAddr).AddrPort()
+	must(t, udp.WriteFrom([]byte("answer"), netip.MustParseAddrPort("192.0.2.53:53"), to))
+	must(t, client.SetReadDeadline(time.Now().Add(patience)))
+	b := make([]byte, 16)
+	n, from, err := client.ReadFrom(b)
+	if err != nil || string(b[:n]) != "answer" || from.String() != "192.0.2.53:53" {
+		t.Errorf("read %q from %v, %v", b[:n], from, err)
+	}
+	if err := udp.WriteFrom(nil, netip.MustParseAddrPort("[::1]:53"), to); err == nil {
+		t.Error("mixed families were sent")
+	}
+	must(t, udp.Close())
+	if _, _, _, err := udp.ReadFrom(b); !errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
+		t.Errorf("read after close = %v", err)
+	}
+}
