@@ -14,7 +14,7 @@ import (
 // known who made it and where it may go, nothing is read from it.
 func (p *Proxy) captured(conn *net.TCPConn) {
 	origin, err := p.cfg.Router.Identify(conn)
-	near, err2 := newEndpoint(conn, &p.blocks)
+	near, err2 := newProgramEnd(conn, &p.blocks)
 	if err == nil {
 		err = err2
 	}
@@ -61,7 +61,7 @@ func (p *Proxy) refused(s *stream, err error, def policy.Reason) {
 
 // reach judges, picks an instance and opens the way to it. The stream is
 // registered by now, so that no change of policy slips between.
-func (p *Proxy) reach(s *stream, o Origin) (side, error) {
+func (p *Proxy) reach(s *stream, o Origin) (endpoint, error) {
 	if err := p.cfg.Router.Decide(o.Source, o.Destination).Err(); err != nil {
 		return nil, err
 	}
@@ -77,13 +77,13 @@ func (p *Proxy) reach(s *stream, o Origin) (side, error) {
 	if err := p.granted(t.Node, o.Destination); err != nil {
 		return nil, err
 	}
-	near := s.near.(*endpoint)
+	near := s.near.(*programEnd)
 	return p.far.carry(p.ctx, t, opening{source: o.Source, destination: o.Destination, instance: t.Instance,
 		port: t.Port, client: o.Client}, near.early)
 }
 
 // dialProgram connects a stream to a program of this node.
-func (p *Proxy) dialProgram(s *stream, in Inbound) (*endpoint, error) {
+func (p *Proxy) dialProgram(s *stream, in Inbound) (*programEnd, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
 	defer cancel()
 	conn, err := p.cfg.Router.Dial(ctx, in)
@@ -91,7 +91,7 @@ func (p *Proxy) dialProgram(s *stream, in Inbound) (*endpoint, error) {
 		return nil, asRefusal(err, policy.ReasonDial)
 	}
 	s.dialled(conn.LocalAddr())
-	e, err := newEndpoint(conn, &p.blocks)
+	e, err := newProgramEnd(conn, &p.blocks)
 	if err != nil {
 		_ = conn.Close()
 	}

@@ -8,26 +8,26 @@ import (
 	"tacit/policy"
 )
 
-// side is one end of a stream as the copying sees it: a program's socket here,
-// or the stream's place on a lane. One goroutine reads, another writes; nudge,
-// hurry and reset may be called from any.
-type side interface {
+// endpoint is one end of a stream as the copying sees it: a program's socket here,
+// or the stream's place on a lane. One goroutine reads, another writes; wake,
+// interrupt and reset may be called from any.
+type endpoint interface {
 	// read returns a block whose payload holds n bytes; the caller gives it
 	// back. io.EOF stands for FIN and comes once: a further read waits for a
-	// reset, or for a nudge (errNudged).
+	// reset, or for wake (errWoken).
 	read() (b *block, n int, err error)
 	// write sends the first n bytes of b's payload; b stays the caller's.
 	write(b *block, n int) error
 	closeWrite() error
-	// nudge ends a read that only waits.
-	nudge()
-	// hurry makes whatever blocks, now or later, end within resetTimeout, and
+	// wake ends a read that only waits.
+	wake()
+	// interrupt makes whatever blocks, now or later, end within resetTimeout, and
 	// doesn't block itself.
-	hurry()
-	// reset tells the program behind this side that the connection broke.
+	interrupt()
+	// reset tells the program behind this endpoint that the connection broke.
 	// Calls after the first do nothing.
 	reset(policy.Reason)
-	// dead says whether the connection behind this side is gone although
+	// dead says whether the connection behind this endpoint is gone although
 	// nobody reads from it.
 	dead() bool
 	// close lets go, after both goroutines have ended.
@@ -39,5 +39,5 @@ type side interface {
 // streams without anything else changing. early are bytes of the client's that
 // may travel with the opening.
 type carrier interface {
-	carry(ctx context.Context, t Target, o opening, early func(into []byte) int) (side, error)
+	carry(ctx context.Context, t Target, o opening, early func(into []byte) int) (endpoint, error)
 }

@@ -30,6 +30,11 @@ const (
 	kindProve
 )
 
+// String is the kind's name in the protocol.
+func (k kind) String() string {
+	return [...]string{kindOpen: "OPEN", kindData: "DATA", kindFin: "FIN", kindReset: "RESET", kindProve: "PROVE"}[k]
+}
+
 type header struct {
 	kind   kind
 	length int

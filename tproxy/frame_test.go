@@ -29,13 +29,13 @@ func TestOpening(t *testing.T) {
 	}
 }
 
-func TestForeignReason(t *testing.T) {
+func TestPeerReason(t *testing.T) {
 	for _, r := range policy.Reasons() {
-		if len(r) > maxReason || foreignReason([]byte(r)) != r {
+		if len(r) > maxReason || peerReason([]byte(r)) != r {
 			t.Errorf("reason %q doesn't go over a lane", r)
 		}
 	}
-	if got := foreignReason([]byte("made up")); got != policy.ReasonProtocol {
+	if got := peerReason([]byte("made up")); got != policy.ReasonProtocol {
 		t.Errorf("a made-up reason became %q", got)
 	}
 }
@@ -72,6 +72,6 @@ func FuzzFrame(f *testing.F) {
 				t.Fatalf("%x came back as %x, %v", payload, again, err)
 			}
 		}
-		foreignReason(payload)
+		peerReason(payload)
 	})
 }

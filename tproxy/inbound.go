@@ -15,7 +15,7 @@ import (
 func (p *Proxy) serve(l *lane) error {
 	for !l.done() {
 		h, b, err := l.next()
-		if errors.Is(err, errNudged) {
+		if errors.Is(err, errWoken) {
 			continue
 		}
 		if err != nil {
@@ -45,7 +45,7 @@ func (p *Proxy) serve(l *lane) error {
 // inbound carries one stream to a program of this node.
 func (p *Proxy) inbound(l *lane, o opening) {
 	l.occupy()
-	far := &carried{l: l, id: l.last}
+	far := &laneEnd{l: l, id: l.last}
 	s := p.newStream(Flow{Source: o.source, Destination: o.destination, Node: l.peer.Name(), Direction: DirectionIn,
 		Client: o.client, Port: o.port})
 	s.far = far
@@ -54,7 +54,7 @@ func (p *Proxy) inbound(l *lane, o opening) {
 	near, err := p.admit(s, l, o)
 	if err == nil {
 		if err = s.attach(&s.near, near); err != nil {
-			near.hurry()
+			near.interrupt()
 		}
 	}
 	if err != nil {
@@ -66,7 +66,7 @@ func (p *Proxy) inbound(l *lane, o opening) {
 }
 
 // let ends a stream that was refused here.
-func (s *stream) let(far *carried) {
+func (s *stream) let(far *laneEnd) {
 	s.mu.Lock()
 	s.over = true
 	r := s.end
@@ -77,7 +77,7 @@ func (s *stream) let(far *carried) {
 // admit decides where it counts: by the source that was proven on this lane,
 // the grants of the peer, and this node's own policy. Only then is the
 // destination proven, and the program dialled.
-func (p *Proxy) admit(s *stream, l *lane, o opening) (*endpoint, error) {
+func (p *Proxy) admit(s *stream, l *lane, o opening) (*programEnd, error) {
 	if ok, _ := l.proven(o.source, time.Now()); !ok {
 		return nil, refuse(policy.ReasonProof, "node %s hasn't proven %s on this lane", l.peer.Name(), o.source)
 	}

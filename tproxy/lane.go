@@ -111,7 +111,7 @@ func (l *lane) frame() (header, *block, error) {
 // wakes; within one it breaks the lane.
 func (l *lane) readError(err error, taken int) error {
 	if taken == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		return errNudged
+		return errWoken
 	}
 	return l.fault(err)
 }

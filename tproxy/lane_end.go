@@ -4,44 +4,53 @@ package tproxy
 
 import (
 	"io"
+	"slices"
 	"sync"
 	"time"
 
 	"tacit/policy"
 )
 
-// carried is a stream's place on a lane, as a side.
-type carried struct {
+// laneEnd is the end of a stream that is on a lane.
+type laneEnd struct {
 	l  *lane
 	id uint32
 
-	mu                           sync.Mutex
-	finSent, finGot              bool
-	resetSent, resetGot, refused bool
-	timed                        bool // deadlines were set on the lane
+	mu    sync.Mutex
+	state laneEndState
+	timed bool // deadlines were set on the lane
 }
 
-// overLocked: nothing more of this stream goes either way.
-func (c *carried) overLocked() bool {
-	return c.finSent && c.finGot || c.resetSent && c.resetGot
+// on takes one event in, and says what is to be done.
+func (c *laneEnd) on(e laneEndEvent) laneEndAction {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.on(e)
 }
 
-func (c *carried) read() (*block, int, error) {
+// in says whether the stream is in one of the states.
+func (c *laneEnd) in(states ...laneEndState) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Contains(states, c.state)
+}
+
+func (c *laneEnd) read() (*block, int, error) {
 	for {
 		h, b, err := c.l.next()
 		if err != nil {
 			return nil, 0, err
 		}
 		if h.stream != c.id {
-			if err := c.foreign(h, b); err != nil {
+			if err := c.otherStream(h, b); err != nil {
 				return nil, 0, err
 			}
 			continue
 		}
-		if h.kind == kindData && c.listening() {
+		deliver, err := c.received(h, b.payload()[:h.length])
+		if deliver {
 			return b, h.length, nil
 		}
-		err = c.event(h, b.payload()[:h.length])
 		c.l.blocks.put(b)
 		if err != nil {
 			return nil, 0, err
@@ -49,109 +58,92 @@ func (c *carried) read() (*block, int, error) {
 	}
 }
 
-// foreign deals with a frame of another stream: one of a stream before this
-// means nothing, one after it may come once this is over.
-func (c *carried) foreign(h header, b *block) error {
+// otherStream takes a frame that isn't of this stream. One of an earlier stream
+// is skipped; OPEN of the next stream is kept for when this one is let go of.
+func (c *laneEnd) otherStream(h header, b *block) error {
 	if h.stream < c.id {
 		c.l.blocks.put(b)
 		return nil
 	}
-	c.mu.Lock()
-	over := c.overLocked()
-	c.mu.Unlock()
-	if h.kind == kindOpen && over && !c.l.dialled {
+	if h.kind == kindOpen && !c.l.dialled && c.in(stateClosed) {
 		c.l.keep(h, b)
-		return errNudged
+		return errWoken
 	}
 	c.l.blocks.put(b)
 	return c.l.breach("a frame of stream %d within stream %d", h.stream, c.id)
 }
 
-// listening: DATA still counts.
-func (c *carried) listening() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !c.finGot && !c.resetSent && !c.resetGot
-}
-
-// event takes in a frame that isn't DATA, or DATA that comes too late.
-func (c *carried) event(h header, payload []byte) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// received takes one frame of this stream in. deliver: its payload is for the
+// program. Otherwise a nil error means that the frame is to be skipped.
+func (c *laneEnd) received(h header, payload []byte) (deliver bool, err error) {
+	var event laneEndEvent
 	switch h.kind {
 	case kindData:
-		if c.finGot {
-			return c.l.breach("DATA after FIN")
-		}
-		return nil
+		event = gotData
 	case kindFin:
-		if c.finGot {
-			return c.l.breach("FIN twice")
-		}
-		c.finGot = true
-		if c.resetSent && !c.finSent {
-			return nil // the RESET that answers ours is still to come
-		}
-		return io.EOF
+		event = gotFin
 	case kindReset:
-		c.resetGot = true
-		return &policy.Refusal{Reason: foreignReason(payload), Detail: "the other node said so"}
+		event = gotReset
+	default:
+		return false, c.l.breach("OPEN twice for stream %d", h.stream)
 	}
-	return c.l.breach("OPEN twice for stream %d", h.stream)
+	switch c.on(event) {
+	case doDeliver:
+		return true, nil
+	case doEnd:
+		return false, io.EOF
+	case doFail:
+		return false, &policy.Refusal{Reason: peerReason(payload), Detail: "the other node said so"}
+	case doBreach:
+		return false, c.l.breach("%s of stream %d after its end", h.kind, h.stream)
+	}
+	return false, nil
 }
 
-func (c *carried) write(b *block, n int) error {
+func (c *laneEnd) write(b *block, n int) error {
 	header{kindData, n, c.id}.put(b[:])
 	return c.l.send(b[:headerSize+n])
 }
 
-func (c *carried) closeWrite() error {
-	c.mu.Lock()
-	quiet := c.resetSent || c.resetGot
-	c.finSent = c.finSent || !quiet
-	c.mu.Unlock()
-	if quiet {
+func (c *laneEnd) closeWrite() error {
+	if c.on(sendFin) != doSend {
 		return nil
 	}
 	return c.l.send(appendFrame(nil, kindFin, c.id, nil))
 }
 
-func (c *carried) nudge() {
+func (c *laneEnd) wake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timed = true
 	_ = c.l.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
-func (c *carried) hurry() {
+func (c *laneEnd) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timed = true
 	_ = c.l.conn.SetDeadline(time.Now().Add(resetTimeout))
 }
 
-// reset sends RESET, unless the peer has sent one: that is answered by close,
-// when nothing else of this stream can follow.
-func (c *carried) reset(r policy.Reason) {
-	c.hurry()
-	c.mu.Lock()
-	silent := c.resetSent || c.resetGot || c.overLocked()
-	c.resetSent = c.resetSent || !silent
-	c.mu.Unlock()
-	if !silent {
-		_ = c.l.send(appendFrame(nil, kindReset, c.id, []byte(r))) // a lane that broke says the same
+// resetFrame sends RESET. An error needs no handling: it has broken the lane, and
+// that ends the stream at the other end as well.
+func (c *laneEnd) resetFrame(r policy.Reason) {
+	_ = c.l.send(appendFrame(nil, kindReset, c.id, []byte(r)))
+}
+
+// reset sends RESET, unless the peer has sent one: close answers that one, when
+// nothing else of this stream can follow.
+func (c *laneEnd) reset(r policy.Reason) {
+	c.interrupt()
+	if c.on(sendReset) == doSend {
+		c.resetFrame(r)
 	}
 }
 
-// drain reads until nothing of a stream that was reset can come any more.
-func (c *carried) drain() {
-	for {
-		c.mu.Lock()
-		over := c.overLocked() || c.resetGot
-		c.mu.Unlock()
-		if over {
-			return
-		}
+// drain reads until no frame of a stream that was reset can come any more.
+func (c *laneEnd) drain() {
+	for !c.in(stateClosed, stateResetGot) {
 		b, _, err := c.read()
 		c.l.blocks.put(b)
 		if err != nil {
@@ -160,33 +152,28 @@ func (c *carried) drain() {
 	}
 }
 
-// refuse ends a stream that this end, the acceptor, doesn't take. What the
-// dialer still sends of it means nothing.
-func (c *carried) refuse(r policy.Reason) {
-	c.reset(r)
-	c.mu.Lock()
-	c.refused = true
-	c.mu.Unlock()
+// refuse ends a stream that this end, the acceptor, doesn't take.
+func (c *laneEnd) refuse(r policy.Reason) {
+	c.interrupt()
+	if c.on(refuseStream) == doSend {
+		c.resetFrame(r)
+	}
 	c.close()
 }
 
-func (c *carried) dead() bool { return closedByPeer(c.l.raw) }
+func (c *laneEnd) dead() bool { return closedByPeer(c.l.raw) }
 
-// close gives the lane back for the next stream, or ends it when the stream's
-// end isn't certain at both ends.
-func (c *carried) close() {
-	c.mu.Lock()
-	answer := c.resetGot && !c.resetSent && !(c.finSent && c.finGot)
-	c.resetSent = c.resetSent || answer
-	c.mu.Unlock()
-	if answer {
-		c.hurry()
-		_ = c.l.send(appendFrame(nil, kindReset, c.id, []byte(policy.ReasonReset)))
-	}
-	c.mu.Lock()
-	if !c.overLocked() && !c.refused {
+// close gives the lane back for the next stream, or ends the lane when frames
+// of this stream may still come.
+func (c *laneEnd) close() {
+	switch c.on(letGo) {
+	case doSend:
+		c.interrupt()
+		c.resetFrame(policy.ReasonReset)
+	case doAbort:
 		c.l.abort(policy.ReasonLane)
 	}
+	c.mu.Lock()
 	if c.timed {
 		_ = c.l.conn.SetDeadline(time.Time{})
 	}

@@ -53,11 +53,11 @@ func TestReuse(t *testing.T) {
 	if lanes := b.Lanes(); len(lanes) != 1 || lanes[0].Direction != DirectionIn || len(lanes[0].Proven) != 1 {
 		t.Errorf("lanes there: %+v", lanes)
 	}
-	a.lanes.sift(time.Now().Add(a.cfg.IdleTimeout - time.Second))
+	a.lanes.prune(time.Now().Add(a.cfg.IdleTimeout - time.Second))
 	if n := len(a.Lanes()); n != 1 {
 		t.Errorf("%d lanes before the idle limit", n)
 	}
-	a.lanes.sift(time.Now().Add(a.cfg.IdleTimeout + time.Second))
+	a.lanes.prune(time.Now().Add(a.cfg.IdleTimeout + time.Second))
 	if n := len(a.Lanes()); n != 0 {
 		t.Errorf("%d lanes after the idle limit", n)
 	}
@@ -125,12 +125,12 @@ func TestCertificates(t *testing.T) {
 		return a.Lanes()[0].Ends.After(old.Add(time.Minute)) && b.Lanes()[0].Ends.After(old.Add(time.Minute))
 	})
 	later := old.Add(expiryGrace + time.Second)
-	a.look(a.lanes.all()[0], later)
-	b.look(b.lanes.all()[0], later)
+	a.checkLane(a.lanes.all()[0], later)
+	b.checkLane(b.lanes.all()[0], later)
 	if err := answer(); err != nil {
 		t.Fatalf("after the first certificates' end: %v", err)
 	}
-	a.look(a.lanes.all()[0], later.Add(2*time.Hour))
+	a.checkLane(a.lanes.all()[0], later.Add(2*time.Hour))
 	wantReset(t, c)
 	if f := a.lastFlow(1); f.End != policy.ReasonExpired {
 		t.Errorf("ended with %q", f.End)

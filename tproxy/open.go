@@ -21,7 +21,7 @@ type request struct {
 
 // open opens a stream. Where the destination is proven on this lane, no answer
 // is awaited and the client's first bytes go along; else they wait for the proof.
-func (l *lane) open(q *request) (*carried, error) {
+func (l *lane) open(q *request) (*laneEnd, error) {
 	proven, soon := l.proven(q.destination, time.Now())
 	q.prove = !proven || soon
 	frames, err := l.service(identity.RoleClient, q.source, false)
@@ -30,7 +30,7 @@ func (l *lane) open(q *request) (*carried, error) {
 	}
 	l.occupy()
 	l.last++
-	c := &carried{l: l, id: l.last}
+	c := &laneEnd{l: l, id: l.last}
 	frames = appendFrame(frames, kindOpen, c.id, q.encode())
 	if proven {
 		frames = appendData(frames, c.id, q)
@@ -58,14 +58,14 @@ func appendData(frames []byte, id uint32, q *request) []byte {
 
 // await waits for the destination's proof. Until it holds, no byte of the
 // client's leaves, and none of the destination's is taken.
-func (l *lane) await(c *carried, q *request) error {
+func (l *lane) await(c *laneEnd, q *request) error {
 	if err := l.conn.SetReadDeadline(time.Now().Add(dialTimeout)); err != nil {
 		return l.fault(err)
 	}
 	c.timed = true
 	for {
 		err := l.answer(c, q.destination)
-		if errors.Is(err, errNudged) {
+		if errors.Is(err, errWoken) {
 			return l.fault(errors.New("no answer to OPEN"))
 		}
 		if err != nil {
@@ -83,7 +83,7 @@ func (l *lane) await(c *carried, q *request) error {
 }
 
 // answer takes in one frame while the proof of want is awaited.
-func (l *lane) answer(c *carried, want identity.Name) error {
+func (l *lane) answer(c *laneEnd, want identity.Name) error {
 	h, b, err := l.frame()
 	if err != nil {
 		return err
@@ -99,7 +99,8 @@ func (l *lane) answer(c *carried, want identity.Name) error {
 	case h.stream < c.id:
 		return nil
 	case h.stream == c.id && h.kind == kindReset:
-		return c.event(h, b.payload()[:h.length])
+		_, err := c.received(h, b.payload()[:h.length])
+		return err
 	}
 	return l.breach("bytes before the proof")
 }

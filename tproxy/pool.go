@@ -124,7 +124,7 @@ func (q *pool) dialled() {
 }
 
 // sift ends the lanes that are no good any more.
-func (q *pool) sift(now time.Time, idle time.Duration) {
+func (q *pool) prune(now time.Time, idle time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.idle = slices.DeleteFunc(q.idle, func(l *lane) bool {

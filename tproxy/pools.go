@@ -34,7 +34,7 @@ func newPools(cfg *Config, blocks *blocks) *pools {
 
 // carry opens a stream. Where a warm lane breaks before the peer can have taken
 // anything from it, as when the peer was restarted, a fresh one is tried once.
-func (ps *pools) carry(ctx context.Context, t Target, o opening, early func([]byte) int) (side, error) {
+func (ps *pools) carry(ctx context.Context, t Target, o opening, early func([]byte) int) (endpoint, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	q := &request{opening: o, early: early, first: ps.blocks.get()}
@@ -58,7 +58,7 @@ func (ps *pools) carry(ctx context.Context, t Target, o opening, early func([]by
 }
 
 // failed lets go of a lane whose peer refused, or whose stream wasn't opened.
-func (ps *pools) failed(l *lane, c *carried, err error) error {
+func (ps *pools) failed(l *lane, c *laneEnd, err error) error {
 	switch {
 	case c == nil:
 		ps.back(l)

@@ -16,8 +16,8 @@ import (
 	"tacit/policy"
 )
 
-// endpoint is a program's socket as a side.
-type endpoint struct {
+// programEnd is a program's socket as an endpoint.
+type programEnd struct {
 	conn   *net.TCPConn
 	raw    syscall.RawConn
 	blocks *blocks
@@ -32,19 +32,19 @@ type endpoint struct {
 	late    error // what early met
 }
 
-func newEndpoint(conn *net.TCPConn, blocks *blocks) (*endpoint, error) {
+func newProgramEnd(conn *net.TCPConn, blocks *blocks) (*programEnd, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	e := &endpoint{conn: conn, raw: raw, blocks: blocks}
+	e := &programEnd{conn: conn, raw: raw, blocks: blocks}
 	e.attempt = e.tryRead
 	return e, nil
 }
 
 // read takes a block only when bytes are there, so that ten thousand quiet
 // connections hold none.
-func (e *endpoint) read() (*block, int, error) {
+func (e *programEnd) read() (*block, int, error) {
 	e.got, e.n, e.err = nil, 0, nil
 	if e.late != nil {
 		return nil, 0, e.late
@@ -53,14 +53,14 @@ func (e *endpoint) read() (*block, int, error) {
 		e.err = err
 	}
 	if errors.Is(e.err, os.ErrDeadlineExceeded) {
-		e.err = errNudged
+		e.err = errWoken
 	}
 	return e.got, e.n, e.err
 }
 
 // tryRead reads once without waiting; false: nothing yet. After FIN only a
 // reset is left to come, which the kernel reports as the socket's error.
-func (e *endpoint) tryRead(fd uintptr) bool {
+func (e *programEnd) tryRead(fd uintptr) bool {
 	if e.eof {
 		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
 		if err == nil && code != 0 {
@@ -98,7 +98,7 @@ func readNow(fd int, into []byte) (int, error) {
 
 // early reads what is there already, without waiting. An error is kept for
 // read: the kernel reports a reset only once.
-func (e *endpoint) early(into []byte) int {
+func (e *programEnd) early(into []byte) int {
 	var n int
 	var err error
 	if e := e.raw.Control(func(fd uintptr) { n, err = readNow(int(fd), into) }); e != nil {
@@ -110,26 +110,26 @@ func (e *endpoint) early(into []byte) int {
 	return max(n, 0)
 }
 
-func (e *endpoint) write(b *block, n int) error {
+func (e *programEnd) write(b *block, n int) error {
 	_, err := e.conn.Write(b.payload()[:n])
 	return err
 }
 
-func (e *endpoint) closeWrite() error { return e.conn.CloseWrite() }
+func (e *programEnd) closeWrite() error { return e.conn.CloseWrite() }
 
-func (e *endpoint) nudge() { _ = e.conn.SetReadDeadline(time.Unix(1, 0)) }
+func (e *programEnd) wake() { _ = e.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-func (e *endpoint) hurry() {
+func (e *programEnd) interrupt() {
 	if e.gone.CompareAndSwap(false, true) {
 		resetConn(e.conn)
 	}
 }
 
-func (e *endpoint) reset(policy.Reason) { e.hurry() }
+func (e *programEnd) reset(policy.Reason) { e.interrupt() }
 
-func (e *endpoint) dead() bool { return closedByPeer(e.raw) }
+func (e *programEnd) dead() bool { return closedByPeer(e.raw) }
 
-func (e *endpoint) close() {
+func (e *programEnd) close() {
 	if e.gone.CompareAndSwap(false, true) {
 		_ = e.conn.Close()
 	}

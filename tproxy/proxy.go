@@ -87,11 +87,11 @@ type Config struct {
 }
 
 const (
-	dialTimeout   = 5 * time.Second         // TCP and TLS of a lane, the answer to OPEN, the program's accept
-	resetTimeout  = time.Second             // for a peer to answer RESET before the lane is given up
-	expiryGrace   = 5 * time.Second         // a lane outlives its last proven node certificate by this
-	silenceLimit  = 3500 * time.Millisecond // without a sign of life: with the janitor's rounds, under 5 s
-	janitorPeriod = 500 * time.Millisecond
+	dialTimeout  = 5 * time.Second         // TCP and TLS of a lane, the answer to OPEN, the program's accept
+	resetTimeout = time.Second             // for a peer to answer RESET before the lane is given up
+	expiryGrace  = 5 * time.Second         // a lane outlives its last proven node certificate by this
+	silenceLimit = 3500 * time.Millisecond // without a sign of life: with the period of upkeep, under 5 s
+	upkeepPeriod = 500 * time.Millisecond
 )
 
 // Proxy carries connections. Make it with New, end it with Close.
@@ -102,7 +102,7 @@ type Proxy struct {
 	lanes  *pools
 	far    carrier // the lanes, as captured connections see them
 	blocks blocks
-	tick   atomic.Uint64  // janitor's rounds, from 1: a coarse clock
+	tick   atomic.Uint64  // rounds of upkeep, from 1: a coarse clock
 	work   sync.WaitGroup // goroutines that call into the proxy or were started by it
 	live   sync.WaitGroup // streams
 
@@ -125,7 +125,7 @@ func New(cfg Config) *Proxy {
 	p.lanes = newPools(&p.cfg, &p.blocks)
 	p.far = p.lanes
 	p.tick.Store(1)
-	p.work.Go(p.clean)
+	p.work.Go(p.upkeep)
 	return p
 }
 

@@ -11,8 +11,8 @@ import (
 	"tacit/policy"
 )
 
-// errNudged: a read was woken because there is nothing more to wait for.
-var errNudged = errors.New("nothing more to wait for")
+// errWoken: a read was woken because there is nothing more to wait for.
+var errWoken = errors.New("nothing more to wait for")
 
 func refuse(r policy.Reason, format string, args ...any) error {
 	return &policy.Refusal{Reason: r, Detail: fmt.Sprintf(format, args...)}
@@ -39,9 +39,9 @@ func asRefusal(err error, def policy.Reason) error {
 	return &policy.Refusal{Reason: reasonOf(err, def), Detail: err.Error()}
 }
 
-// foreignReason is a reason that a peer sent; one that isn't on the list is a
+// peerReason is a reason that a peer sent; one that isn't on the list is a
 // fault of the peer's.
-func foreignReason(text []byte) policy.Reason {
+func peerReason(text []byte) policy.Reason {
 	if r := policy.Reason(text); slices.Contains(policy.Reasons(), r) {
 		return r
 	}

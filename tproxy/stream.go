@@ -18,23 +18,23 @@ import (
 // program's socket here, far what leads to the other program.
 type stream struct {
 	p    *Proxy
-	out  way // near to far
-	in   way // far to near
+	out  direction // near to far
+	in   direction // far to near
 	ends atomic.Int32
 
 	counted bool // among those that Close waits for; begin and finish use it
 
 	mu        sync.Mutex
 	record    Flow
-	near, far side
+	near, far endpoint
 	end       policy.Reason // why it broke; the first one stays
 	over      bool          // both sides are let go of
 }
 
 // way is one direction.
-type way struct {
+type direction struct {
 	bytes   atomic.Uint64
-	blocked atomic.Uint64 // the janitor's round in which the write under way began; 0: none is
+	blocked atomic.Uint64 // the round of upkeep in which the current write began; 0: no write
 }
 
 func (p *Proxy) newStream(f Flow) *stream {
@@ -57,7 +57,7 @@ func (s *stream) flow() Flow {
 }
 
 // stop breaks the stream unless it is over or broken already: RST to the
-// program here, and whatever blocks on the far side ends soon. It doesn't block.
+// program here, and whatever blocks on the far endpoint ends soon. It doesn't block.
 func (s *stream) stop(r policy.Reason) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,10 +66,10 @@ func (s *stream) stop(r policy.Reason) bool {
 	}
 	s.end = r
 	if s.near != nil {
-		s.near.hurry()
+		s.near.interrupt()
 	}
 	if s.far != nil {
-		s.far.hurry()
+		s.far.interrupt()
 	}
 	return true
 }
@@ -98,8 +98,8 @@ func (s *stream) dialled(from net.Addr) {
 	s.record.DialledFrom = at.AddrPort()
 }
 
-// attach gives the stream a side; a stream that was cut meanwhile takes none.
-func (s *stream) attach(place *side, to side) error {
+// attach gives the stream an endpoint; a stream that was cut meanwhile takes none.
+func (s *stream) attach(place *endpoint, to endpoint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.end != "" {
@@ -128,22 +128,22 @@ func (s *stream) run() {
 
 // pump copies one direction. Its read goes on after FIN, so that a reset that
 // comes later is passed on; the direction that ends second wakes the other.
-func (s *stream) pump(from, to side, w *way) {
+func (s *stream) pump(from, to endpoint, d *direction) {
 	for {
 		b, n, err := from.read()
 		switch {
 		case err == nil:
-			s.write(to, b, n, w)
+			s.write(to, b, n, d)
 			s.p.blocks.put(b)
 		case errors.Is(err, io.EOF):
 			if err := to.closeWrite(); err != nil {
 				s.fail(reasonOf(err, policy.ReasonReset))
 			}
 			if s.ends.Add(1) == 2 {
-				to.nudge()
+				to.wake()
 				return
 			}
-		case errors.Is(err, errNudged) && s.ends.Load() == 2:
+		case errors.Is(err, errWoken) && s.ends.Load() == 2:
 			return
 		default:
 			s.fail(reasonOf(err, policy.ReasonReset))
@@ -154,15 +154,15 @@ func (s *stream) pump(from, to side, w *way) {
 
 // write hands a block on. After a failure pump reads on until its source, told
 // by fail, ends as well.
-func (s *stream) write(to side, b *block, n int, w *way) {
-	w.blocked.Store(s.p.tick.Load())
+func (s *stream) write(to endpoint, b *block, n int, d *direction) {
+	d.blocked.Store(s.p.tick.Load())
 	err := to.write(b, n)
-	w.blocked.Store(0)
+	d.blocked.Store(0)
 	if err != nil {
 		s.fail(reasonOf(err, policy.ReasonReset))
 		return
 	}
-	w.bytes.Add(uint64(n))
+	d.bytes.Add(uint64(n))
 }
 
 // fail breaks the stream and tells the other end.
@@ -173,14 +173,14 @@ func (s *stream) fail(r policy.Reason) {
 }
 
 // stalled: a write has been blocked for a second or more.
-func (s *stream) stalled(w *way) bool {
-	began := w.blocked.Load()
-	return began != 0 && s.p.tick.Load()-began >= uint64(time.Second/janitorPeriod)
+func (s *stream) stalled(d *direction) bool {
+	began := d.blocked.Load()
+	return began != 0 && s.p.tick.Load()-began >= uint64(time.Second/upkeepPeriod)
 }
 
-// reap ends a stream that waits for a side which doesn't read although the
-// other side is gone: nobody would notice before the wait is over.
-func (s *stream) reap() {
+// reap ends a stream that waits for an endpoint which doesn't read although the
+// other endpoint is gone: nobody would notice before the wait is over.
+func (s *stream) cutStalled() {
 	if !s.stalled(&s.out) && !s.stalled(&s.in) {
 		return
 	}

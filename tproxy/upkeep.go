@@ -10,8 +10,8 @@ import (
 
 // clean looks after what nobody waits for: certificates that end, peers that
 // fell silent, lanes that got old, streams that nobody reads.
-func (p *Proxy) clean() {
-	t := time.NewTicker(janitorPeriod)
+func (p *Proxy) upkeep() {
+	t := time.NewTicker(upkeepPeriod)
 	defer t.Stop()
 	for {
 		select {
@@ -19,18 +19,18 @@ func (p *Proxy) clean() {
 			return
 		case now := <-t.C:
 			p.tick.Add(1)
-			p.lanes.sift(now)
+			p.lanes.prune(now)
 			for _, l := range p.lanes.all() {
-				p.look(l, now)
+				p.checkLane(l, now)
 			}
 			for _, s := range p.all() {
-				s.reap()
+				s.cutStalled()
 			}
 		}
 	}
 }
 
-func (p *Proxy) look(l *lane, now time.Time) {
+func (p *Proxy) checkLane(l *lane, now time.Time) {
 	switch {
 	case l.expired(now):
 		l.abort(policy.ReasonExpired)
@@ -44,7 +44,7 @@ func (p *Proxy) look(l *lane, now time.Time) {
 }
 
 // sift ends idle lanes that are too old, broken or stale.
-func (ps *pools) sift(now time.Time) {
+func (ps *pools) prune(now time.Time) {
 	ps.mu.Lock()
 	peers := make([]*pool, 0, len(ps.peers))
 	for _, q := range ps.peers {
@@ -52,6 +52,6 @@ func (ps *pools) sift(now time.Time) {
 	}
 	ps.mu.Unlock()
 	for _, q := range peers {
-		q.sift(now, ps.cfg.IdleTimeout)
+		q.prune(now, ps.cfg.IdleTimeout)
 	}
 }
