@@ -17,26 +17,27 @@ import (
 	"time"
 )
 
-// How long things live, and how far a certificate's begin lies back, so that a
-// clock that is a little slow accepts it.
+// Lifetimes of CA certificates. notBefore is backDated by five minutes, so that
+// a host whose clock is slow accepts a new certificate.
 const (
 	rootTTL         = 10 * 365 * 24 * time.Hour
 	intermediateTTL = 365 * 24 * time.Hour
 	backDated       = 5 * time.Minute
 )
 
-// Authority is a node's intermediate, which issues leaves, and, on the first
-// node, the root above it.
+// Authority is a node's intermediate CA, which issues leaf certificates, and, on
+// the first node, the root CA above it.
 type Authority struct {
 	td           string
 	leafTTL      time.Duration
 	root         *x509.Certificate
-	rootKey      *Key // nil where only the intermediate lives
+	rootKey      *Key // nil on nodes that hold only the intermediate
 	intermediate *x509.Certificate
 	key          *Key
 }
 
-// The files of an authority; intermediate.crt is written last and so marks one.
+// The files of an authority. intermediate.crt is written last: where it exists,
+// the authority is complete.
 const (
 	fileRootKey         = "root.key"
 	fileRoot            = "root.crt"
@@ -45,8 +46,8 @@ const (
 )
 
 // CreateAuthority makes a root and node's intermediate, and keeps both below
-// dir. What an attempt that was cut off left is used; an authority that is
-// there is never written over (fs.ErrExist).
+// dir. It uses the keys that an interrupted attempt left, and never overwrites
+// a complete authority (fs.ErrExist).
 func CreateAuthority(td string, node Name, dir string, leafTTL time.Duration) (*Authority, error) {
 	if err := checkAuthority(td, node, leafTTL); err != nil {
 		return nil, err
@@ -150,8 +151,8 @@ func signCertificate(template, parent *x509.Certificate, spki []byte, by *Key) (
 	return x509.ParseCertificate(der)
 }
 
-// LoadAuthority reads what CreateAuthority kept. Errors: fs.ErrNotExist where
-// this node is no authority.
+// LoadAuthority reads the files that CreateAuthority wrote. fs.ErrNotExist: this
+// node is no authority.
 func LoadAuthority(dir string, leafTTL time.Duration) (*Authority, error) {
 	if err := checkTTL(leafTTL); err != nil {
 		return nil, err
@@ -161,7 +162,7 @@ func LoadAuthority(dir string, leafTTL time.Duration) (*Authority, error) {
 		return nil, err
 	}
 	a := &Authority{leafTTL: leafTTL, intermediate: between}
-	if err := a.loadRest(dir); err != nil { // no %w: a lost file must not look like no authority
+	if err := a.loadRest(dir); err != nil { // no %w: a missing file must not read as fs.ErrNotExist
 		return nil, fmt.Errorf("authority in %s: %v; restore its files from a backup", dir, err)
 	}
 	return a, nil
@@ -180,7 +181,7 @@ func (a *Authority) loadRest(dir string) (err error) {
 	return a.check()
 }
 
-// check finds files that don't belong together, and sets the trust domain.
+// check refuses files that don't belong together, and sets the trust domain.
 func (a *Authority) check() error {
 	switch {
 	case !bytes.Equal(a.key.public, a.intermediate.RawSubjectPublicKeyInfo):
@@ -192,7 +193,7 @@ func (a *Authority) check() error {
 	}
 	a.td = a.root.URIs[0].Host
 	if err := a.intermediate.CheckSignatureFrom(a.root); err != nil {
-		return fmt.Errorf("%s is not by %s: %w", fileIntermediate, fileRoot, err)
+		return fmt.Errorf("%s is not signed by %s: %w", fileIntermediate, fileRoot, err)
 	}
 	return nil
 }
@@ -212,17 +213,17 @@ func loadCertificate(path string) (*x509.Certificate, error) {
 // Root is the root certificate.
 func (a *Authority) Root() *x509.Certificate { return a.root }
 
-// RootKey signs what founds a mesh; nil where the root isn't here.
+// RootKey signs the first records of a mesh; nil on nodes without the root.
 func (a *Authority) RootKey() *Key { return a.rootKey }
 
-// Key is the intermediate's, which signs memberships.
+// Key is the intermediate's key; it signs memberships.
 func (a *Authority) Key() *Key { return a.key }
 
 // Intermediate is this node's CA certificate.
 func (a *Authority) Intermediate() *x509.Certificate { return a.intermediate }
 
-// TrustDomain is the mesh's.
+// TrustDomain is the trust domain of the mesh.
 func (a *Authority) TrustDomain() string { return a.td }
 
-// Bundle is the mesh's roots.
+// Bundle is the trust bundle of the mesh.
 func (a *Authority) Bundle() *Bundle { return NewBundle(a.td, a.root) }

@@ -93,9 +93,9 @@ func TestAuthorityDamaged(t *testing.T) {
 	_, err := identity.CreateAuthority("mesh.test", "alpha", other, time.Hour)
 	must(t, err)
 	for _, name := range []string{"root.key", "root.crt", "intermediate.key", "intermediate.crt"} {
-		foreign, err := os.ReadFile(filepath.Join(other, name))
+		other, err := os.ReadFile(filepath.Join(other, name))
 		must(t, err)
-		for what, text := range map[string][]byte{"another's": foreign, "empty": {}, "zeros": make([]byte, 512), "cut": foreign[:len(foreign)/2], "lost": nil} {
+		for what, text := range map[string][]byte{"another's": other, "empty": {}, "zeros": make([]byte, 512), "cut": other[:len(other)/2], "lost": nil} {
 			if what == "lost" && (name == "root.key" || name == "intermediate.crt") {
 				continue // an authority without the root key; no authority
 			}
@@ -204,8 +204,8 @@ func TestIntermediateEnded(t *testing.T) {
 		t.Errorf("issued by an ended intermediate: %v", err)
 	}
 	server := identity.ServerTLS(&source{now.node("alpha"), now.Bundle()}, nil)
-	sleeper := &source{before.nodeFor("beta", -4*time.Minute, -3*time.Minute), now.Bundle()}
-	out := connect(t, server, identity.ClientTLS(sleeper, identity.ALPNIssue, identity.NodeID("mesh.test", "alpha"), nil))
+	expired := &source{before.nodeFor("beta", -4*time.Minute, -3*time.Minute), now.Bundle()}
+	out := connect(t, server, identity.ClientTLS(expired, identity.ALPNIssue, identity.NodeID("mesh.test", "alpha"), nil))
 	if out.serverErr != nil || out.clientErr != nil {
 		t.Errorf("server %v, client %v", out.serverErr, out.clientErr)
 	}

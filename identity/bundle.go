@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// Bundle is a trust domain with its roots. Immutable.
+// Bundle is a trust bundle: a trust domain and its root certificates. Immutable.
 type Bundle struct {
 	td    string
 	roots []*x509.Certificate
 	pool  *x509.CertPool
 }
 
-// NewBundle makes a bundle; the first root is the one that tokens are pinned to.
+// NewBundle makes a bundle. Join tokens are pinned to its first root.
 func NewBundle(td string, roots ...*x509.Certificate) *Bundle {
 	b := &Bundle{td: td, roots: slices.Clone(roots), pool: x509.NewCertPool()}
 	for _, r := range roots {
@@ -28,13 +28,13 @@ func NewBundle(td string, roots ...*x509.Certificate) *Bundle {
 	return b
 }
 
-// TrustDomain is the mesh's.
+// TrustDomain is the trust domain of the mesh.
 func (b *Bundle) TrustDomain() string { return b.td }
 
 // Roots are the trusted roots.
 func (b *Bundle) Roots() []*x509.Certificate { return slices.Clone(b.roots) }
 
-// Fingerprint is the first root's key.
+// Fingerprint is the ID of the first root's key, zero without roots.
 func (b *Bundle) Fingerprint() KeyID {
 	if len(b.roots) == 0 {
 		return KeyID{}
@@ -43,7 +43,7 @@ func (b *Bundle) Fingerprint() KeyID {
 }
 
 // Verify checks a chain, leaf first, by the rules for X509-SVIDs (SPIFFE
-// X509-SVID, sections 2 to 5) and returns whose it is.
+// X509-SVID, sections 2 to 5) and returns the leaf's ID.
 func (b *Bundle) Verify(chain []*x509.Certificate, now time.Time) (ID, error) {
 	if len(chain) == 0 || len(chain) > maxChain {
 		return ID{}, fmt.Errorf("certificate chain: %d certificates, want 1 to %d", len(chain), maxChain)
@@ -69,7 +69,8 @@ func (b *Bundle) Verify(chain []*x509.Certificate, now time.Time) (ID, error) {
 	return id, nil
 }
 
-// leafID checks what Go's verifier doesn't: the leaf's own form.
+// leafID returns the leaf's ID, and checks what Go's verifier doesn't: the
+// trust domain, and the fields that an SVID must have.
 func leafID(leaf *x509.Certificate, td string) (ID, error) {
 	id, err := certificateID(leaf)
 	if err != nil {
@@ -90,9 +91,9 @@ func leafForm(leaf *x509.Certificate) error {
 	case leaf.KeyUsage != x509.KeyUsageDigitalSignature || !critical:
 		return errors.New("certificate: key usage must be digitalSignature alone, and critical")
 	case !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth):
-		return errors.New("certificate: must be for servers and clients alike")
+		return errors.New("certificate: extended key usage must have both serverAuth and clientAuth")
 	case len(leaf.Subject.Names) == 0 && !named:
-		return errors.New("certificate: without a subject its name must be critical")
+		return errors.New("certificate: without a subject, the subject alternative name must be critical")
 	}
 	return nil
 }
@@ -101,7 +102,7 @@ var (
 	oidKeyUsage       = asn1.ObjectIdentifier{2, 5, 29, 15} // RFC 5280, 4.2.1.3
 	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17} // RFC 5280, 4.2.1.6
 
-	errOneURI = errors.New("certificate: want exactly one name in it, a URI")
+	errOneURI = errors.New("certificate: want exactly one subject alternative name, a URI")
 )
 
 func extension(c *x509.Certificate, oid asn1.ObjectIdentifier) (value []byte, critical bool) {
@@ -113,8 +114,8 @@ func extension(c *x509.Certificate, oid asn1.ObjectIdentifier) (value []byte, cr
 	return nil, false
 }
 
-// certificateID reads the one name as it stands in the certificate: Go's
-// parsed form leaves kinds of names out (otherName) and tidies URIs.
+// certificateID reads the subject alternative name from the raw extension: Go's
+// parsed form omits some kinds of names (otherName) and normalises URIs.
 func certificateID(leaf *x509.Certificate) (ID, error) {
 	const uri = 6 // GeneralName uniformResourceIdentifier
 	value, _ := extension(leaf, oidSubjectAltName)

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 )
 
-// writeFile replaces path whole or not at all, and is on disk when it returns.
+// writeFile replaces path atomically; the data is on disk when it returns.
 func writeFile(path string, data []byte, mode fs.FileMode) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

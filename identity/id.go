@@ -17,8 +17,8 @@ const (
 	kindService
 )
 
-// ID is a SPIFFE ID of one of our two shapes, spiffe://TD/node/NAME and
-// spiffe://TD/svc/NAME. It is comparable; the zero ID is nobody.
+// ID is a SPIFFE ID of one of two shapes, spiffe://TD/node/NAME and
+// spiffe://TD/svc/NAME. It is comparable; the zero ID names nobody.
 type ID struct {
 	td   string
 	kind kind
@@ -31,7 +31,7 @@ func NodeID(td string, n Name) ID { return ID{td, kindNode, n} }
 // ServiceID is a service's ID.
 func ServiceID(td string, n Name) ID { return ID{td, kindService, n} }
 
-// ParseID accepts only the two shapes, in lower case, with nothing added.
+// ParseID accepts the two shapes in lower case, and nothing else.
 func ParseID(s string) (ID, error) {
 	id, err := spiffeid.FromString(s)
 	if err != nil {
@@ -54,7 +54,7 @@ func ParseID(s string) (ID, error) {
 // ParseTrustDomain checks a trust domain: labels of lower-case letters, digits,
 // hyphens and underscores with dots between them, 255 bytes at most. It is
 // stricter than SPIFFE about dots and IP addresses, which X.509 name
-// constraints can't hold (RFC 5280, 4.2.1.10).
+// constraints can't express (RFC 5280, 4.2.1.10).
 func ParseTrustDomain(s string) (string, error) {
 	td, err := spiffeid.TrustDomainFromString(s)
 	if err != nil {
@@ -69,7 +69,7 @@ func ParseTrustDomain(s string) (string, error) {
 	return td.Name(), nil
 }
 
-// String is the ID as a URI, "" for nobody.
+// String is the ID as a URI, "" for the zero ID.
 func (id ID) String() string {
 	switch id.kind {
 	case kindNode:
@@ -83,14 +83,14 @@ func (id ID) String() string {
 // Name is the node's or the service's name.
 func (id ID) Name() Name { return id.name }
 
-// TrustDomain is the mesh's.
+// TrustDomain is the ID's trust domain.
 func (id ID) TrustDomain() string { return id.td }
 
-// IsNode says whether it names a node.
+// IsNode says whether the ID names a node.
 func (id ID) IsNode() bool { return id.kind == kindNode }
 
-// IsService says whether it names a service.
+// IsService says whether the ID names a service.
 func (id ID) IsService() bool { return id.kind == kindService }
 
-// IsZero says whether it names nobody.
+// IsZero says whether the ID names nobody.
 func (id ID) IsZero() bool { return id == ID{} }

@@ -11,12 +11,14 @@ import (
 	"time"
 )
 
-// IssueNode signs a node's certificate. Of the request only its key counts.
+// IssueNode signs a node's certificate. It takes nothing but the key from the
+// request.
 func (a *Authority) IssueNode(csr []byte, node Name) ([]*x509.Certificate, error) {
 	return a.issue(csr, NodeID(a.td, node))
 }
 
-// IssueService signs a service's certificate. Of the request only its key counts.
+// IssueService signs a service's certificate. It takes nothing but the key from
+// the request.
 func (a *Authority) IssueService(csr []byte, service Name) ([]*x509.Certificate, error) {
 	return a.issue(csr, ServiceID(a.td, service))
 }
@@ -37,8 +39,8 @@ func (a *Authority) issue(csr []byte, id ID) ([]*x509.Certificate, error) {
 	return []*x509.Certificate{leaf, a.intermediate}, nil
 }
 
-// leafTemplate's certificate never outlives the intermediate, so that a chain
-// holds at every time at which its leaf does.
+// leafTemplate ends no later than the intermediate, so that the chain is valid
+// whenever its leaf is.
 func (a *Authority) leafTemplate(id ID, now time.Time) (*x509.Certificate, error) {
 	if _, err := ParseID(id.String()); err != nil {
 		return nil, fmt.Errorf("issue: %w", err)
@@ -67,7 +69,7 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// NewCSR is a certificate request (PKCS#10, DER) that says nothing but its key.
+// NewCSR makes a certificate request (PKCS#10, DER) that holds only a key.
 func NewCSR(key *Key) ([]byte, error) {
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key.Signer())
 	if err != nil {
@@ -78,7 +80,8 @@ func NewCSR(key *Key) ([]byte, error) {
 
 const maxCSR = 16 << 10
 
-// CSRKeyID checks a request's own signature and returns its key.
+// CSRKeyID checks a request's signature and returns its public key's ID and
+// SubjectPublicKeyInfo (DER).
 func CSRKeyID(der []byte) (KeyID, []byte, error) {
 	if len(der) > maxCSR {
 		return KeyID{}, nil, fmt.Errorf("certificate request: %d bytes, at most %d", len(der), maxCSR)

@@ -29,13 +29,13 @@ func request(t testing.TB, template x509.CertificateRequest, key crypto.Signer) 
 
 // wishes are requests for more than a key: none of it comes true.
 func wishes(t testing.TB) map[string]x509.CertificateRequest {
-	foreign := &url.URL{Scheme: "spiffe", Host: "other.test", Path: "/node/root"}
+	other := &url.URL{Scheme: "spiffe", Host: "other.test", Path: "/node/root"}
 	ext := func(last int, value ...byte) pkix.Extension {
 		return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, last}, Critical: true, Value: value}
 	}
 	out := map[string]x509.CertificateRequest{
 		"subject":     {Subject: pkix.Name{CommonName: "root", Organization: []string{"x"}}},
-		"two URIs":    {URIs: []*url.URL{foreign, foreign}},
+		"two URIs":    {URIs: []*url.URL{other, other}},
 		"DNS name":    {DNSNames: []string{"db"}},
 		"IP and mail": {IPAddresses: []net.IP{{10, 0, 0, 1}}, EmailAddresses: []string{"a@b"}},
 		"CA:TRUE":     {ExtraExtensions: []pkix.Extension{ext(19, 0x30, 3, 1, 1, 0xff)}},

@@ -25,7 +25,7 @@ type KeyID [32]byte
 // String is 64 hex digits.
 func (k KeyID) String() string { return hex.EncodeToString(k[:]) }
 
-// Short is the first 12 of them, for people.
+// Short is the first 12 hex digits, for people.
 func (k KeyID) Short() string { return hex.EncodeToString(k[:6]) }
 
 // MarshalText writes hex.
@@ -51,8 +51,8 @@ func KeyIDOf(spki []byte) (KeyID, error) {
 	return sha256.Sum256(spki), nil
 }
 
-// parseP256 takes only the one encoding that Go writes: Go reads several for a
-// key, each with a KeyID of its own, and one must not outlive a revocation by another.
+// parseP256 accepts only the encoding that Go writes. Go reads several encodings
+// of one key, each with its own KeyID, and revoking one would leave the others.
 func parseP256(spki []byte) (*ecdsa.PublicKey, error) {
 	pub, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
@@ -91,7 +91,7 @@ func wrapKey(private *ecdsa.PrivateKey) (*Key, error) {
 	return &Key{private, public}, nil
 }
 
-// LoadKey reads a PKCS#8 PEM file. Errors: fs.ErrNotExist where there is none.
+// LoadKey reads a PKCS#8 PEM file. fs.ErrNotExist: there is no such file.
 func LoadKey(path string) (*Key, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -112,7 +112,7 @@ func LoadKey(path string) (*Key, error) {
 	return wrapKey(private)
 }
 
-// LoadOrCreateKey reads the key, or makes and keeps one (0600).
+// LoadOrCreateKey reads the key, or makes one and writes it (mode 0600).
 func LoadOrCreateKey(path string) (*Key, error) {
 	k, err := LoadKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -141,7 +141,7 @@ func (k *Key) ID() KeyID { return sha256.Sum256(k.public) }
 // Public is the SubjectPublicKeyInfo, DER.
 func (k *Key) Public() []byte { return bytes.Clone(k.public) }
 
-// String is the short key ID, so that no log ever shows more.
+// String is the short key ID, so that no log shows the private key.
 func (k *Key) String() string { return "key " + k.ID().Short() }
 
 // Signer is the key for crypto/tls and crypto/x509.
@@ -149,8 +149,9 @@ func (k *Key) Signer() crypto.Signer { return k.private }
 
 // Sign signs context, a zero byte and msg (SHA-256, ASN.1). A context is a
 // fixed ASCII text, different for each kind of thing that is signed. It begins
-// with a letter: TLS signatures begin with a space (RFC 8446, 4.4.3) and
-// certificates with the digit 0 (a DER sequence), so none passes for another.
+// with a letter. What TLS signs begins with a space (RFC 8446, 4.4.3) and a
+// certificate with the digit 0 (a DER sequence), so no signature is valid for
+// another kind of thing.
 func (k *Key) Sign(context string, msg []byte) ([]byte, error) {
 	sum, err := digest(context, msg)
 	if err != nil {
@@ -163,10 +164,10 @@ func (k *Key) Sign(context string, msg []byte) ([]byte, error) {
 	return sig, nil
 }
 
-// ErrSignature: a signature doesn't verify.
+// ErrSignature says that a signature doesn't verify.
 var ErrSignature = errors.New("the signature does not verify")
 
-// VerifySignature checks what Key.Sign made. Errors: ErrSignature.
+// VerifySignature checks a signature that Key.Sign made. Errors: ErrSignature.
 func VerifySignature(spki []byte, context string, msg, sig []byte) error {
 	pub, err := parseP256(spki)
 	if err != nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package identity says who is who: names and SPIFFE IDs, keys and
+// Package identity holds what proves who a peer is: names and SPIFFE IDs, keys and
 // certificates, the authority that issues them, join tokens, TLS
 // configurations, and the proofs that tie a service to a lane. It must not
 // know the network, the disk's layout beyond its own files, or policy.
@@ -20,7 +20,7 @@ func ParseName(s string) (Name, error) {
 	if len(s) == 0 || len(s) > 63 {
 		return "", fmt.Errorf("name %.80q: %d bytes; 1 to 63 are allowed", s, len(s))
 	}
-	folded := strings.Map(foldASCII, s) // Unicode folding would make a k of the Kelvin sign
+	folded := strings.Map(foldASCII, s) // ASCII only: Unicode folding turns the Kelvin sign into k
 	for _, c := range []byte(folded) {
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
 			return "", fmt.Errorf("name %.80q: only letters, digits and hyphens are allowed", s)

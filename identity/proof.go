@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Role is what a proof is for; a proof for one is none for another.
+// Role is the purpose of a proof. A proof for one role is not valid for another.
 type Role byte
 
 // The roles.
@@ -22,7 +22,7 @@ const (
 )
 
 // Channel is one TLS connection between two nodes. Exporter is 32 bytes that
-// no other connection has (RFC 9266).
+// are unique to the connection (RFC 9266).
 type Channel struct {
 	Dialer, Acceptor ID
 	Exporter         []byte
@@ -43,7 +43,7 @@ func NewChannel(cs tls.ConnectionState, dialer, acceptor ID) (Channel, error) {
 
 const exporterSize = 32
 
-// check refuses a channel that binds a proof to nothing.
+// check refuses a channel whose fields don't identify one connection.
 func (ch Channel) check() error {
 	if len(ch.Exporter) != exporterSize || !ch.Dialer.IsNode() || !ch.Acceptor.IsNode() {
 		return fmt.Errorf("channel binding: want two nodes and %d exported bytes", exporterSize)
@@ -58,13 +58,14 @@ type Proof struct {
 	Signature []byte   `json:"signature"`
 }
 
-// proofContext begins unlike any TLS signature (RFC 8446, 4.4.3: 64 spaces).
+// proofContext differs from what TLS signs, which begins with 64 spaces (RFC
+// 8446, 4.4.3).
 const proofContext = "tacit lane proof v1"
 
-// ErrProof: a proof that doesn't hold.
+// ErrProof says that a proof doesn't verify.
 var ErrProof = errors.New("the proof does not hold on this lane")
 
-// Prove signs for a channel.
+// Prove makes a proof of s for a channel.
 func Prove(s *SVID, role Role, ch Channel) (Proof, error) {
 	if err := ch.check(); err != nil {
 		return Proof{}, err
@@ -84,8 +85,8 @@ func Prove(s *SVID, role Role, ch Channel) (Proof, error) {
 }
 
 // Verify checks chain and signature, and that the ID fits the role: a service,
-// or for RoleNode one of the channel's ends. Which end it must be, and whether
-// its node is granted the service, the caller compares. Errors: ErrProof.
+// or for RoleNode one of the channel's ends. The caller checks which end it must
+// be, and whether its node is granted the service. Errors: ErrProof.
 func (p Proof) Verify(b *Bundle, role Role, ch Channel, now time.Time) (ID, *x509.Certificate, error) {
 	if err := ch.check(); err != nil {
 		return ID{}, nil, fmt.Errorf("%w: %w", ErrProof, err)
@@ -121,7 +122,7 @@ func (ch Channel) fits(role Role, id ID) error {
 	return fmt.Errorf("%s can't have role %d here", id, role)
 }
 
-// message is everything a proof covers, each part behind its length.
+// message is everything that a proof covers, each part preceded by its length.
 func (ch Channel) message(role Role, who ID) []byte {
 	out := []byte{byte(role)}
 	for _, part := range []string{who.String(), ch.Dialer.String(), ch.Acceptor.String(), string(ch.Exporter)} {

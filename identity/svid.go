@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// SVID is an X.509-SVID with its key: a certificate chain, leaf first.
+// SVID is an X.509-SVID, a certificate chain with the leaf first, and its key.
 type SVID struct {
 	ID    ID
 	Chain []*x509.Certificate
 	Key   *Key
 }
 
-// TLS is the SVID as crypto/tls wants it.
+// TLS is the SVID in the form that crypto/tls uses.
 func (s *SVID) TLS() tls.Certificate {
 	out := tls.Certificate{PrivateKey: s.Key.Signer(), Leaf: s.Chain[0]}
 	for _, c := range s.Chain {
@@ -28,7 +28,8 @@ func (s *SVID) TLS() tls.Certificate {
 	return out
 }
 
-// RenewAt is half life, spread by a tenth of the life either way; rand is in [0, 1).
+// RenewAt is the leaf's half life plus or minus up to a tenth of its life; rand
+// is in [0, 1).
 func (s *SVID) RenewAt(rand float64) time.Time {
 	leaf := s.Chain[0]
 	life := leaf.NotAfter.Sub(leaf.NotBefore)
@@ -38,7 +39,7 @@ func (s *SVID) RenewAt(rand float64) time.Time {
 // Save writes the chain as PEM.
 func (s *SVID) Save(path string) error { return writeFile(path, EncodeChain(s.Chain), 0o600) }
 
-// LoadSVID reads what Save wrote and joins it with its key.
+// LoadSVID reads the chain that Save wrote, which must be key's.
 func LoadSVID(path string, key *Key) (*SVID, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -49,7 +50,7 @@ func LoadSVID(path string, key *Key) (*SVID, error) {
 		return nil, fmt.Errorf("certificate %s: %w", path, err)
 	}
 	if !bytes.Equal(chain[0].RawSubjectPublicKeyInfo, key.Public()) {
-		return nil, fmt.Errorf("certificate %s: it is for another key than the one beside it", path)
+		return nil, fmt.Errorf("certificate %s: its public key is not that of the key beside it", path)
 	}
 	id, err := certificateID(chain[0])
 	if err != nil {
@@ -67,12 +68,12 @@ func EncodeChain(chain []*x509.Certificate) []byte {
 	return out.Bytes()
 }
 
-// DecodeChain reads PEM certificates: one at least, maxChain at most.
+// DecodeChain reads 1 to maxChain PEM certificates.
 func DecodeChain(text []byte) ([]*x509.Certificate, error) {
 	var ders [][]byte
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("certificate chain: a %q block is in it", block.Type)
+			return nil, fmt.Errorf("certificate chain: it has a PEM block %q, want only CERTIFICATE", block.Type)
 		}
 		ders = append(ders, block.Bytes)
 	}
@@ -80,8 +81,8 @@ func DecodeChain(text []byte) ([]*x509.Certificate, error) {
 }
 
 const (
-	maxChain       = 4        // leaf, intermediate; two more while roots change
-	maxCertificate = 16 << 10 // bytes of DER; ours have below 1 KiB
+	maxChain       = 4        // leaf and intermediate, and two more during a root rotation
+	maxCertificate = 16 << 10 // bytes of DER; ours have less than 1 KiB
 )
 
 func parseChain(ders [][]byte) ([]*x509.Certificate, error) {

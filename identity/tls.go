@@ -14,55 +14,56 @@ import (
 
 // The protocols of the lane port (ALPN, RFC 7301).
 const (
-	ALPNLane  = "tacit-lane/1"  // a lane: both ends show node certificates
-	ALPNEnrol = "tacit-enrol/1" // a new node with a token: only the authority shows one
-	ALPNIssue = "tacit-issue/1" // renewal: both show one, the node's may have expired
-	ALPNHere  = "tacit-here/1"  // nothing but the handshake, which proves that a node is at an address
+	ALPNLane  = "tacit-lane/1"  // a lane: both ends present node certificates
+	ALPNEnrol = "tacit-enrol/1" // a new node with a token: only the authority presents one
+	ALPNIssue = "tacit-issue/1" // renewal: both present one, the node's may have expired
+	ALPNHere  = "tacit-here/1"  // a handshake without data, which proves that a node is at an address
 )
 
-// Source is where the certificates in use come from; they change at any time.
+// Source gives the certificates in use; they can change at any time.
 type Source interface {
 	NodeSVID() *SVID
 	Bundle() *Bundle
 }
 
-// PeerCheck is a further condition on a peer whose certificate verified, such
-// as that it isn't revoked.
+// PeerCheck is a further condition on a peer whose certificate has been verified,
+// such as that it isn't revoked.
 type PeerCheck func(id ID, leaf *x509.Certificate) error
 
-// base is what all our connections have: TLS 1.3, no tickets, and Go's default
-// key exchanges, hybrid ones included.
+// base is common to all our connections: TLS 1.3, no session tickets, and Go's
+// default key exchanges, which include hybrid ones.
 func base(alpn ...string) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: alpn, SessionTicketsDisabled: true,
-		DynamicRecordSizingDisabled: true} // a frame is a record, from the first on
+		DynamicRecordSizingDisabled: true} // every frame is one record, from the first one on
 }
 
-// ServerTLS serves the lane port; the ALPN agreed on says what a client must show.
+// ServerTLS is for the lane port. The negotiated ALPN protocol determines which
+// certificate a client must present.
 func ServerTLS(src Source, check PeerCheck) *tls.Config {
 	outer := base(ALPNLane, ALPNEnrol, ALPNIssue, ALPNHere)
 	outer.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		cert, err := current(src)
 		if err == nil && slices.Contains(hello.SupportedProtos, ALPNEnrol) {
-			cert.Certificate = append(cert.Certificate, src.Bundle().roots[0].Raw) // a new node knows only its fingerprint
+			cert.Certificate = append(cert.Certificate, src.Bundle().roots[0].Raw) // a new node knows only the root's fingerprint
 		}
 		return cert, err
 	}
-	outer.ClientAuth = tls.RequestClientCert // who must show one is decided below, by ALPN
+	outer.ClientAuth = tls.RequestClientCert // VerifyConnection decides by ALPN who must present one
 	outer.VerifyConnection = func(cs tls.ConnectionState) error {
 		switch cs.NegotiatedProtocol {
 		case ALPNEnrol:
-			return verifyStranger(cs)
+			return verifyNoCertificate(cs)
 		case ALPNLane, ALPNHere:
 			return verifyNode(src.Bundle(), cs, time.Now(), check)
 		case ALPNIssue:
-			return verifySleeper(src.Bundle(), cs, check)
+			return verifyRenewal(src.Bundle(), cs, check)
 		}
 		return errors.New("no protocol of ours was offered")
 	}
 	return outer
 }
 
-// current is what to show in this handshake; src may have nothing yet.
+// current is the certificate for this handshake; src may have none yet.
 func current(src Source) (*tls.Certificate, error) {
 	svid, bundle := src.NodeSVID(), src.Bundle()
 	if svid == nil || len(svid.Chain) == 0 || bundle == nil || len(bundle.roots) == 0 {
@@ -72,7 +73,8 @@ func current(src Source) (*tls.Certificate, error) {
 	return &cert, nil
 }
 
-// ClientTLS dials one node, exactly, with this node's certificate.
+// ClientTLS is for dialling the node expect, and no other, with this node's
+// certificate.
 func ClientTLS(src Source, alpn string, expect ID, check PeerCheck) *tls.Config {
 	c := clientBase(alpn)
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return current(src) }
@@ -82,7 +84,8 @@ func ClientTLS(src Source, alpn string, expect ID, check PeerCheck) *tls.Config 
 	return c
 }
 
-// EnrolTLS dials a token's authority: its chain must end in the pinned root.
+// EnrolTLS is for dialling a token's authority, whose chain must end in the
+// pinned root.
 func EnrolTLS(t *Token) *tls.Config {
 	c := clientBase(ALPNEnrol)
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
@@ -95,16 +98,17 @@ func EnrolTLS(t *Token) *tls.Config {
 	return c
 }
 
-// clientBase leaves the check of the chain to VerifyConnection, which Go runs
-// on every handshake: names in our certificates are no host names.
+// clientBase turns off Go's own verification, since the names in our
+// certificates are no host names. VerifyConnection, which Go runs on every
+// handshake, verifies the chain.
 func clientBase(alpn string) *tls.Config {
 	c := base(alpn)
 	c.InsecureSkipVerify = true
 	return c
 }
 
-// pinnedRoot takes the root from the end of what the authority sent; enrolment
-// is the one place where it is sent, since the new node has only its fingerprint.
+// pinnedRoot is the last certificate that the authority sent. Only in enrolment
+// does a chain include the root, since the new node has only its fingerprint.
 func pinnedRoot(chain []*x509.Certificate, t *Token) (*x509.Certificate, error) {
 	if len(chain) == 0 {
 		return nil, errNoCertificate
@@ -151,20 +155,21 @@ func verifyNode(b *Bundle, cs tls.ConnectionState, now time.Time, check PeerChec
 	return check(id, cs.PeerCertificates[0])
 }
 
-// verifyStranger: who enrols has no certificate. One that is shown all the
-// same is refused, lest somebody take an unverified name from the connection.
-func verifyStranger(cs tls.ConnectionState) error {
+// verifyNoCertificate refuses a client that presents a certificate to enrol: it
+// isn't verified, and its name must not be taken from the connection.
+func verifyNoCertificate(cs tls.ConnectionState) error {
 	if len(cs.PeerCertificates) > 0 {
 		return fmt.Errorf("%s takes no certificate from a client", ALPNEnrol)
 	}
 	return nil
 }
 
-// verifySleeper accepts a certificate that has expired, by judging its chain at
-// its own end: a node that slept past it recovers by its long-term key, which
-// TLS has just proven. The handler of tacit-issue must compare that key with
-// the member's record before it issues anything; check still refuses the revoked.
-func verifySleeper(b *Bundle, cs tls.ConnectionState, check PeerCheck) error {
+// verifyRenewal also accepts a certificate that has expired, by verifying its
+// chain at the time of its expiry: a node that was off meanwhile recovers by its
+// long-term key, which the handshake has proven. The handler of tacit-issue must
+// compare that key with the member's record before it issues anything. check
+// still refuses a revoked key.
+func verifyRenewal(b *Bundle, cs tls.ConnectionState, check PeerCheck) error {
 	if len(cs.PeerCertificates) == 0 {
 		return errNoCertificate
 	}
@@ -177,9 +182,9 @@ func verifySleeper(b *Bundle, cs tls.ConnectionState, check PeerCheck) error {
 
 var errNoCertificate = errors.New("the peer showed no certificate")
 
-// PeerID is who the other end of a connection made with one of the above
-// configurations proved to be. On tacit-issue the leaf may have expired: there
-// only its key counts, and only if it is the member's.
+// PeerID returns the ID and the leaf that the peer of a connection made with one
+// of these configurations has proven. On tacit-issue the leaf may have expired:
+// there only its key counts, and only if it is the member's.
 func PeerID(cs tls.ConnectionState) (ID, *x509.Certificate, error) {
 	if !cs.HandshakeComplete || len(cs.PeerCertificates) == 0 {
 		return ID{}, nil, errNoCertificate

@@ -137,7 +137,7 @@ func TestRefusedByServer(t *testing.T) {
 			return nil, conf
 		}, "unsupported versions"},
 		"no protocol": {func(e *ends) (*tls.Config, *tls.Config) { return nil, e.speaking() }, "no protocol of ours"},
-		"foreign protocols": {func(e *ends) (*tls.Config, *tls.Config) { return nil, e.speaking("h2", "http/1.1") },
+		"protocols of others": {func(e *ends) (*tls.Config, *tls.Config) { return nil, e.speaking("h2", "http/1.1") },
 			"unsupported application protocols"},
 		"no certificate": {func(e *ends) (*tls.Config, *tls.Config) { return nil, e.showing(identity.ALPNLane, nil) }, "showed no certificate"},
 		"no certificate at issue": {func(e *ends) (*tls.Config, *tls.Config) { return nil, e.showing(identity.ALPNIssue, nil) },
@@ -167,8 +167,8 @@ func TestRefusedByServer(t *testing.T) {
 			return identity.ServerTLS(e.server, revoked(e.client.svid)), nil
 		}, errRevoked.Error()},
 		"revoked and expired, at issue": {func(e *ends) (*tls.Config, *tls.Config) {
-			sleeper := e.nodeFor("beta", -4*time.Minute, -time.Minute)
-			return identity.ServerTLS(e.server, revoked(sleeper)), e.showing(identity.ALPNIssue, sleeper)
+			expired := e.nodeFor("beta", -4*time.Minute, -time.Minute)
+			return identity.ServerTLS(e.server, revoked(expired)), e.showing(identity.ALPNIssue, expired)
 		}, errRevoked.Error()},
 		"no certificate of its own yet": {func(e *ends) (*tls.Config, *tls.Config) {
 			e.server.svid = nil
@@ -239,7 +239,7 @@ func (e *ends) showing(alpn string, s *identity.SVID) *tls.Config {
 
 // A node that slept past its certificate's end gets through at tacit-issue, and
 // there only, with its own key; the handler sees that key.
-func TestSleeperRecovers(t *testing.T) {
+func TestExpiredNodeRecovers(t *testing.T) {
 	e := newEnds(t)
 	e.client.svid = e.nodeFor("beta", -4*time.Minute, -time.Minute)
 	out := connect(t, identity.ServerTLS(e.server, nil), e.dial(identity.ALPNIssue, "alpha"))

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// Token lets one new node in: bound to a name, pinned to the root, redeemable
-// once, at one authority, and carrying the grants that the operator signed.
-// Who holds it can use it: it is a secret until then.
+// Token admits one new node. It is bound to the node's name, pinned to the root,
+// redeemable once, at one authority, and carries the grants that the operator
+// signed. Whoever holds it can redeem it: it is a secret until then.
 type Token struct {
 	ID          string            `json:"id"` // 128 random bits, hex
 	Node        Name              `json:"node"`
@@ -30,7 +30,7 @@ type Token struct {
 	Signature   []byte            `json:"signature,omitempty"` // over the JSON without it
 }
 
-// Why a token is refused.
+// Reasons for which a token is refused.
 var (
 	ErrTokenSyntax    = errors.New("the token can't be read; copy the whole line that `tacit token create` printed")
 	ErrTokenExpired   = errors.New("the token has expired; make a new one: tacit token create")
@@ -45,7 +45,7 @@ const (
 	maxToken     = 128 << 10
 )
 
-// NewToken fills in id, operator and signature, and returns the token as text.
+// NewToken fills in ID, Operator and Signature, and returns the token as text.
 func NewToken(t Token, operator *Key) (string, error) {
 	var id [16]byte
 	if _, err := rand.Read(id[:]); err != nil {
@@ -81,12 +81,12 @@ func (t Token) message() ([]byte, error) {
 	return msg, nil
 }
 
-// String names the token without giving it away.
+// String describes the token without its secret parts.
 func (t Token) String() string {
 	return fmt.Sprintf("token for node %s of %s until %s", t.Node, t.TrustDomain, t.Expires.Format(time.RFC3339))
 }
 
-// ParseToken reads a token's text; it proves nothing. Errors: ErrTokenSyntax.
+// ParseToken reads a token's text without verifying it. Errors: ErrTokenSyntax.
 func ParseToken(text string) (*Token, error) {
 	body, ok := strings.CutPrefix(strings.TrimSpace(text), tokenPrefix)
 	if !ok {
@@ -124,7 +124,7 @@ func (t *Token) wellFormed() error {
 	return nil
 }
 
-// Verify checks who signed the token, for whom, and until when. Errors:
+// Verify checks the token's signature, signer, node and expiry. Errors:
 // ErrTokenSignature, ErrTokenOperator, ErrTokenNode, ErrTokenExpired.
 func (t *Token) Verify(node Name, isOperator func(KeyID) bool, now time.Time) error {
 	msg, err := t.message()

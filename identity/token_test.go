@@ -54,7 +54,7 @@ func TestTokenRefused(t *testing.T) {
 	isOperator := func(k identity.KeyID) bool { return k == operator.ID() }
 	text, err := identity.NewToken(draft(), operator)
 	must(t, err)
-	foreign, err := identity.NewToken(draft(), stranger)
+	other, err := identity.NewToken(draft(), stranger)
 	must(t, err)
 	altered := func(change func(map[string]any)) string { return alter(t, text, change) }
 	before := noon.Add(-time.Minute)
@@ -73,7 +73,7 @@ func TestTokenRefused(t *testing.T) {
 		"too long":         {"tacit1." + strings.Repeat("A", 1<<20), "web1", before, identity.ErrTokenSyntax, "too many"},
 		"expired":          {text, "web1", noon, identity.ErrTokenExpired, "tacit token create --node web1 (it ended at 2030-01-02T12:00:00Z)"},
 		"other node":       {text, "web2", before, identity.ErrTokenNode, "tacit token create --node web2 (it is for web1)"},
-		"no operator":      {foreign, "web1", before, identity.ErrTokenOperator, "on a node that `tacit nodes` marks as operator"},
+		"no operator":      {other, "web1", before, identity.ErrTokenOperator, "on a node that `tacit nodes` marks as operator"},
 		"other node in it": {altered(func(m map[string]any) { m["node"] = "web2" }), "web2", before, identity.ErrTokenSignature, "copy it again"},
 		"longer life":      {altered(func(m map[string]any) { m["expires"] = "2040-01-02T12:00:00Z" }), "web1", noon, identity.ErrTokenSignature, "altered"},
 		"wider grants": {altered(func(m map[string]any) { m["grants"] = []any{map[string]string{"key": "web1/db"}} }),
