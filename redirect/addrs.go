@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// LocalAddrs returns this host's own addresses, sorted, each once, without zones and without loopback ones.
+// LocalAddrs returns this host's addresses, sorted, each once, without zones and without loopback ones.
 func LocalAddrs() ([]netip.Addr, error) {
 	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
@@ -28,8 +28,8 @@ func LocalAddrs() ([]netip.Addr, error) {
 	return slices.Compact(out), nil
 }
 
-// Siblings returns the other global addresses of the interface that has addr, sorted: those by which the same network
-// reaches this host. Link-local ones are left out, since they are another host's on another link.
+// Siblings returns the other global addresses of the interface that has addr, sorted: the addresses at which the same
+// network reaches this host. Link-local ones are left out, since they mean another host on another link.
 func Siblings(addr netip.Addr) ([]netip.Addr, error) {
 	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
@@ -48,23 +48,23 @@ func Siblings(addr netip.Addr) ([]netip.Addr, error) {
 	return slices.Compact(byLink[own]), nil
 }
 
-// WatchAddrs says on changed when [LocalAddrs] may differ, and once at the start, when nothing can be missed any more.
-// It never blocks on changed, so give it room for one. It returns nil when ctx ends, and an error when the kernel ends the
-// subscription.
+// WatchAddrs sends on changed when the result of [LocalAddrs] may have changed, and once at the start, when the
+// subscription is in place. It never blocks on changed, so give that room for one. It returns nil when ctx ends, and an
+// error when the kernel ends the subscription.
 func WatchAddrs(ctx context.Context, changed chan<- struct{}) error {
 	for {
 		updates, err := watchOnce(ctx, changed)
 		if ctx.Err() != nil {
 			return nil
 		}
-		// A subscription that has worked ends when the kernel has more to say than fits: begin anew and look at everything.
+		// A subscription that has worked ends when the socket's buffer overflows: subscribe again, and send once.
 		if updates == 0 {
 			return fmt.Errorf("watch this host's addresses: %w", err)
 		}
 	}
 }
 
-// watchOnce runs one subscription and counts what it brought.
+// watchOnce runs one subscription and counts its updates.
 func watchOnce(ctx context.Context, changed chan<- struct{}) (updates int, err error) {
 	failed := make(chan error, 1)
 	channel := make(chan netlink.AddrUpdate)
@@ -92,6 +92,7 @@ func watchOnce(ctx context.Context, changed chan<- struct{}) (updates int, err e
 	return updates, err
 }
 
+// notify sends unless one send is waiting to be received.
 func notify(changed chan<- struct{}) {
 	select {
 	case changed <- struct{}{}:

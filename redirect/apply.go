@@ -11,20 +11,20 @@ import (
 // ErrNoIptables says that a plan has TPROXY chains and the host has no iptables.
 var ErrNoIptables = errors.New("iptables is not installed: install the package iptables (it holds ip6tables too), or run with --redirect sockets")
 
-// Apply puts the plan in force. It adds what is missing, then removes what is ours and not in the plan; what's right
-// is left alone, so applying twice is applying once and applying again repairs. An error leaves what was done so far:
-// Apply again, or [Cleanup].
+// Apply puts the plan in force. It adds what is missing, then removes what is ours and not in the plan. It leaves alone
+// what is right, so applying twice is applying once, and applying again repairs. After an error, the host holds what was
+// done so far: call Apply again, or [Cleanup].
 func Apply(p Plan) error { return apply(kernelHost{}, p) }
 
-// Drift lists how the host differs from the plan: "missing: " or "left over: " and the command that stands for it.
-// Empty means that the plan is in force.
+// Drift lists how the host differs from the plan, one difference a line: "missing: " or "left over: ", and the command
+// that would add it. An empty list means that the plan is in force.
 func Drift(p Plan) ([]string, error) { return drift(kernelHost{}, p) }
 
-// Cleanup removes every route, rule and chain of ours from this network namespace, found by protocol number and
-// name. Where nothing is left it does nothing.
+// Cleanup removes every route, rule and chain of ours from this network namespace. It finds them by protocol number and
+// name, and does nothing where there is none.
 func Cleanup() error { return apply(kernelHost{}, Plan{}) }
 
-// host is the part of a kernel that holds our state. It reports and changes only what is ours.
+// host is the kernel as a holder of our state. It reports and changes only what is ours.
 type host interface {
 	routes() ([]route, error)
 	addRoute(route) error
@@ -35,19 +35,18 @@ type host interface {
 	tables(v6 bool) (tables, error) // ErrNoIptables
 }
 
-// step is one difference between a plan and a host, and its cure.
+// step is one difference between a plan and a host: the command that stands for it, and what removes the difference.
 type step struct {
 	text string
 	do   func() error
 }
 
-// difference is everything between a plan and a host, each list in the order of doing.
+// difference is how a host differs from a plan; the steps of each list are in the order in which they are to be done.
 type difference struct {
 	missing, stale []step
 }
 
-// add runs at the end of the missing; remove runs before what is stale already, so that taking off is the reverse of
-// putting on.
+// add appends a step to missing. remove puts one before those of stale, so that removing is the reverse of adding.
 func (d *difference) add(text string, do func() error) {
 	d.missing = append(d.missing, step{text, do})
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// fakeHost keeps our state in maps and slices, and iptables beside what is foreign.
+// fakeHost keeps our state in maps and slices, and iptables with rules of another program.
 type fakeHost struct {
 	haveRoutes []route
 	haveRules  []rule
@@ -22,7 +22,7 @@ func newFakeHost() *fakeHost {
 	h := &fakeHost{families: map[bool]*fakeTables{}}
 	for _, v6 := range []bool{false, true} {
 		h.families[v6] = &fakeTables{host: h, chains: map[string][]string{
-			"mangle PREROUTING": {"-j FOREIGN"}, "mangle FOREIGN": {"-j ACCEPT"},
+			"mangle PREROUTING": {"-j OTHERS"}, "mangle OTHERS": {"-j ACCEPT"},
 			"raw PREROUTING": {"-j ACCEPT"}, "raw OUTPUT": {},
 		}}
 	}

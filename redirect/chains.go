@@ -20,11 +20,10 @@ type chain struct {
 	v6     bool
 	table  string
 	parent string     // the built-in chain that jumps to it
-	specs  [][]string // iptables arguments, one slice a rule, in the order in which iptables prints them
+	specs  [][]string // iptables arguments, one slice per rule, each in the order in which iptables prints it
 }
 
-// places are all the chains that any plan can have, without rules: what a cleanup looks for. Each has the jump to it
-// first in its parent or anywhere in it.
+// places are all chains that a plan can have, without their rules: where a cleanup looks.
 func places(v6 bool) []chain {
 	return []chain{
 		{v6: v6, table: mangle, parent: "PREROUTING"},
@@ -36,19 +35,19 @@ func places(v6 bool) []chain {
 	}
 }
 
-// name is the same in every table: the parent's with our prefix.
+// name is our prefix and the parent's name; it is the same in every table.
 func (c chain) name() string { return chainPrefix + c.parent }
 
-// first says that no rule of others may come before the jump: one that accepts would undo ours. In mangle, what others
-// let pass before us is theirs to say.
+// first says whether the jump must be its parent's first rule, since an ACCEPT before it would bypass ours. In mangle, a
+// rule of others that accepts before ours is the operator's choice.
 func (c chain) first() bool { return c.table != mangle }
 
-// same reports that two chains have one place.
+// same says whether two chains have the same place.
 func (c chain) same(o chain) bool { return c.v6 == o.v6 && c.table == o.table && c.parent == o.parent }
 
-// tables is the part of iptables that is needed, for one family. All names but the first two are go-iptables' own.
+// tables is what this package needs of iptables, for one family. All methods but the first two are go-iptables'.
 type tables interface {
-	holds(table string) bool                                          // false: nothing is in it, and reading it would bring it into being
+	holds(table string) bool                                          // false: the table doesn't exist, and reading it would create it
 	rules(table, chain string) (list []string, found bool, err error) // as iptables -S prints them after "-A CHAIN "
 	Exists(table, chain string, spec ...string) (bool, error)
 	NewChain(table, chain string) error
@@ -79,7 +78,7 @@ func compareChains(d *difference, h host, p Plan, v6 bool) error {
 	return nil
 }
 
-// compareNoChain is for a place where the plan has no chain.
+// compareNoChain adds the removal of our chain in a place where the plan has none.
 func compareNoChain(d *difference, t tables, c chain) error {
 	if !t.holds(c.table) {
 		return nil
@@ -99,7 +98,7 @@ func compareNoChain(d *difference, t tables, c chain) error {
 	return nil
 }
 
-// compareOurChain is for a chain of the plan. The jump comes last, when the chain is whole.
+// compareOurChain adds what a chain of the plan lacks. The jump comes last, when the chain is complete.
 func compareOurChain(d *difference, t tables, c chain) error {
 	have, found, err := t.rules(c.table, c.name())
 	if err != nil {
@@ -129,8 +128,8 @@ func compareOurChain(d *difference, t tables, c chain) error {
 	return nil
 }
 
-// moveJump makes the jump the first rule again. Rules are deleted by what they say: others may change the chain at the
-// same time, and positions with it.
+// moveJump makes the jump the first rule again. It deletes the jump by its text: another program may change the chain,
+// and with it the positions, at the same time.
 func moveJump(t tables, c chain, count int) error {
 	for range count {
 		if err := t.Delete(c.table, c.parent, "-j", c.name()); err != nil {
@@ -140,8 +139,8 @@ func moveJump(t tables, c chain, count int) error {
 	return t.Insert(c.table, c.parent, 1, "-j", c.name())
 }
 
-// compareSpecs compares the rules inside the chain with those that it has. A rule that is printed as we wrote it is
-// there. For another one iptables is asked: not every version prints rules in the same order and form.
+// compareSpecs compares the plan's rules of a chain with have, those that iptables lists. A rule whose text is not in have
+// is checked with iptables -C, since not every version prints a rule in the same order and form.
 func compareSpecs(d *difference, t tables, c chain, have []string) error {
 	present, last, ordered := 0, -1, true
 	for i, spec := range c.specs {
@@ -162,13 +161,13 @@ func compareSpecs(d *difference, t tables, c chain, have []string) error {
 		d.add(c.specText(i), func() error { return t.Insert(c.table, c.name(), i+1, spec...) })
 	}
 	if len(have) > present || !ordered {
-		text := fmt.Sprintf("%s -t %s -S %s has %d rules too many, or another order", c.command(), c.table, c.name(), len(have)-present)
+		text := fmt.Sprintf("%s -t %s -S %s has %d rules too many, or in another order", c.command(), c.table, c.name(), len(have)-present)
 		d.remove(text, func() error { return rewrite(t, c) })
 	}
 	return nil
 }
 
-// rewrite makes the chain hold exactly the plan's rules, without a moment in which one of them is not there.
+// rewrite makes the chain hold exactly the plan's rules. At no time is one of them absent.
 func rewrite(t tables, c chain) error {
 	for i, spec := range c.specs {
 		if err := t.Insert(c.table, c.name(), i+1, spec...); err != nil {
@@ -187,7 +186,7 @@ func rewrite(t tables, c chain) error {
 	return nil
 }
 
-// jumpsIn says how often a chain is jumped to, and whether that comes before every other rule.
+// jumpsIn counts the jumps to a chain in its parent; first: one of them is the parent's first rule.
 type jumpsIn struct {
 	count int
 	first bool

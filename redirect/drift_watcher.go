@@ -113,8 +113,8 @@ func (w *DriftWatcher) take(n *notices, fd int) (any, ours bool) {
 	return any, ours
 }
 
-// Drift is [Drift], at the cost of a few system calls where nothing can have changed. Where it can't be known cheaply
-// (rules of the legacy backend, routes that go without a notice), it compares every three seconds anyway.
+// Drift is [Drift], at the cost of a few system calls if nothing can have changed. Some changes give no cheap sign (rules of
+// the legacy backend, some IPv4 routes), so it compares everything that they concern at least every three seconds.
 func (w *DriftWatcher) Drift(p Plan) ([]string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -15,21 +15,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hindrances lists the settings of this network namespace that keep TPROXY from capturing what other namespaces send, each
-// with its cure. Nothing is changed: they are the operator's. Measured on Linux 6.18: src_valid_mark hinders on "all" and
-// on the interface by which packets come; a strict rp_filter only where the way back to their sender is by another
-// interface, which the kernel is asked for every neighbour that it knows there.
+// Hindrances lists the sysctls of this network namespace that keep TPROXY from capturing what other namespaces send, each
+// with its cure. It changes nothing: they are the operator's. Measured on Linux 6.18: src_valid_mark hinders when set on
+// "all" or on the interface where the packets arrive; a strict rp_filter only where the route back to their sender leads
+// by another interface. The kernel's neighbour table names the senders to check.
 func Hindrances() []string { return hindrances(os.DirFS("/proc/sys/net"), wayBack) }
 
 func hindrances(net fs.FS, back func(dev string) (wrong string)) []string {
 	var out []string
 	var marked []string
 	for dev, value := range values(net, "src_valid_mark") {
-		if value == "1" && dev != "lo" && dev != "default" { // nothing of others comes by those
+		if value == "1" && dev != "lo" && dev != "default" { // no captured packet arrives there
 			marked = append(marked, dev)
 		}
 	}
-	if slices.Sort(marked); len(marked) > 0 { // "all" comes before most
+	if slices.Sort(marked); len(marked) > 0 { // "all" comes before most names
 		out = append(out, fmt.Sprintf("src_valid_mark is 1 on %s: what other namespaces send there is dropped instead of captured; set net.ipv4.conf.%s.src_valid_mark=0",
 			strings.Join(marked, ", "), marked[0]))
 	}
@@ -41,7 +41,7 @@ func hindrances(net fs.FS, back func(dev string) (wrong string)) []string {
 	return out
 }
 
-// StrictFilters are the interfaces whose rp_filter is strict. That alone is no hindrance.
+// StrictFilters are the interfaces whose rp_filter is strict. That alone hinders nothing: see [Hindrances].
 func StrictFilters() []string { return strict(os.DirFS("/proc/sys/net")) }
 
 // strict are the interfaces whose rp_filter, the greater of their own and that of "all", is 1.
@@ -58,11 +58,11 @@ func strict(net fs.FS) []string {
 	return out
 }
 
-// values are what a setting is on each interface.
+// values maps each interface to its value of a setting.
 func values(net fs.FS, name string) map[string]string {
 	entries, err := fs.ReadDir(net, "ipv4/conf")
 	if err != nil {
-		return nil // no such family here
+		return nil // the kernel has no IPv4
 	}
 	out := map[string]string{}
 	for _, e := range entries {
@@ -73,7 +73,8 @@ func values(net fs.FS, name string) map[string]string {
 	return out
 }
 
-// wayBack names a neighbour on dev whose packets a strict rp_filter drops: the way to it is by another interface.
+// wayBack names a neighbour on dev whose packets a strict rp_filter drops, since the route to it is by another interface;
+// "" if there is none.
 func wayBack(dev string) (wrong string) {
 	link, err := net.InterfaceByName(dev)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 // kernelHost is the network namespace of the calling thread.
 type kernelHost struct{}
 
-// kinds translates between ip-route's words and the kernel's route types.
+// kinds are the kernel's numbers of route types.
 var kinds = map[routeKind]int{kindLocal: unix.RTN_LOCAL, kindBlackhole: unix.RTN_BLACKHOLE}
 
 func (kernelHost) routes() ([]route, error) {
@@ -83,7 +83,7 @@ func fromNetlink(n netlink.Route) route {
 			r.kind = kind
 		}
 	}
-	// A default route comes without a destination, or with an IPv4 one in IPv6's form.
+	// A default route is reported without a destination, or, for IPv4, with one in IPv6's form.
 	r.dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if n.Family == netlink.FAMILY_V6 {
 		r.dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
@@ -135,13 +135,13 @@ func (r rule) toNetlink() *netlink.Rule {
 	return n
 }
 
-// explain adds what to do to errors that adding a route or a rule is known for.
+// explain adds what to do to the usual errors of adding a route or a rule.
 func explain(err error) error {
 	switch {
 	case errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("something else has put the same there, remove it first: %w", err)
+		return fmt.Errorf("another program has added the same one; remove it first: %w", err)
 	case errors.Is(err, unix.ENETDOWN):
-		return fmt.Errorf("the loopback interface is down, ip link set lo up: %w", err)
+		return fmt.Errorf("the loopback interface is down; run ip link set lo up: %w", err)
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("needs CAP_NET_ADMIN: %w", err)
 	default:
@@ -156,7 +156,7 @@ func familyNumber(v6 bool) int {
 	return netlink.FAMILY_V4
 }
 
-// dump repeats a read that the kernel has interrupted because the list changed meanwhile.
+// dump repeats a read that was interrupted because the list changed meanwhile, up to four times.
 func dump[T any](read func() ([]T, error)) ([]T, error) {
 	for range 4 {
 		if out, err := read(); !errors.Is(err, netlink.ErrDumpInterrupted) {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrShared says that more than one guest can send by an interface, so that it tells nothing of who did.
-var ErrShared = errors.New("it is a port of a bridge, and whoever is on that bridge could pass for it; give the guest an interface of its own with a route to it")
+// ErrShared says that more than one guest can send through an interface, so that it doesn't identify the sender.
+var ErrShared = errors.New("it is a port of a bridge, and every host on that bridge could pass for the guest; give the guest an interface of its own with a route to it")
 
 // Interface returns the index of the interface of that name, which must lead to one guest alone: [ErrShared].
 func Interface(name string) (index uint32, err error) {
@@ -29,20 +29,20 @@ func Interface(name string) (index uint32, err error) {
 }
 
 // InterfacesTo returns the indices of this namespace's interfaces whose other end is in the network namespace at path.
-// Ports of a bridge are left out: no error, since the hooks may see who is in there.
+// Ports of a bridge are left out without an error, since the hooks may identify the programs in that namespace.
 func InterfacesTo(path string) (list []uint32, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("network namespace: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	links, err := dump(netlink.LinkList) // which numbers the namespaces that interfaces lead to
+	links, err := dump(netlink.LinkList) // before GetNetNsIdByFd: listing gives the namespaces at the other ends their IDs
 	if err != nil {
 		return nil, fmt.Errorf("read this host's interfaces: %w", err)
 	}
 	id, err := netlink.GetNetNsIdByFd(int(f.Fd()))
 	if err != nil || id < 0 {
-		return nil, err // nothing leads there
+		return nil, err // no interface leads there
 	}
 	for _, l := range links {
 		if l.Type() == "veth" && l.Attrs().NetNsID == id && l.Attrs().MasterIndex == 0 {
@@ -52,8 +52,8 @@ func InterfacesTo(path string) (list []uint32, err error) {
 	return list, nil
 }
 
-// Ingress returns the index of the interface by which the first packets of the accepted TCP connection fd came in.
-// Source: ip(7), IP_PKTOPTIONS; ipv6(7), IPV6_PKTINFO; on a TCP socket the kernel tells what it knew at the handshake.
+// Ingress returns the index of the interface on which the handshake of the accepted TCP connection fd arrived.
+// Source: ip(7), IP_PKTOPTIONS; ipv6(7), IPV6_PKTINFO; a TCP socket keeps what the handshake's packets had.
 func Ingress(fd int, v6 bool) (uint32, error) {
 	level, receive, options := unix.SOL_IP, unix.IP_PKTINFO, unix.IP_PKTOPTIONS
 	if v6 {
@@ -65,7 +65,7 @@ func Ingress(fd int, v6 bool) (uint32, error) {
 	buf := make([]byte, 256)
 	size := uint32(len(buf))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(options),
-		uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&size)), 0) // x/sys has no call for this one
+		uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&size)), 0) // x/sys has no function for this option
 	if errno != 0 {
 		return 0, fmt.Errorf("interface of a connection: %w", errno)
 	}
@@ -86,5 +86,5 @@ func parseIngress(b []byte) (uint32, error) {
 			return binary.NativeEndian.Uint32(m.Data[16:]), nil
 		}
 	}
-	return 0, errors.New("interface of a connection: the kernel doesn't tell")
+	return 0, errors.New("interface of a connection: the kernel reports none")
 }

@@ -17,16 +17,16 @@ import (
 // lockTimeout is how many seconds iptables waits for another one to finish.
 const lockTimeout = 10
 
-// kernelTables is one family's iptables on this host. The programs are the first in PATH called iptables and ip6tables;
-// which backend they talk to, nft or legacy, is the host's choice, and others' rules may be in either.
+// kernelTables is one family's iptables on this host: the first iptables or ip6tables in PATH. Which backend it uses, nft or
+// legacy, is the host's choice; rules of others may be in either.
 type kernelTables struct {
 	*iptables.IPTables
-	// registered, of the legacy backend, are the tables that this network namespace has; nil for nft.
+	// registered are the tables that this network namespace has with the legacy backend; nil with nft.
 	registered []string
 }
 
-// holds keeps us from reading a legacy table that isn't there: that makes it, and its hooks, in this namespace. With nft
-// reading makes nothing.
+// holds says whether a table exists. Reading one that doesn't exist creates it, and its hooks, with the legacy backend;
+// with nft it creates nothing.
 func (t kernelTables) holds(table string) bool {
 	return t.registered == nil || slices.Contains(t.registered, table)
 }
@@ -49,15 +49,14 @@ func (kernelHost) tables(v6 bool) (tables, error) {
 	}
 	out := kernelTables{IPTables: t}
 	if !bytes.Contains(version, []byte("nf_tables")) {
-		names, _ := os.ReadFile("/proc/thread-self/net/" + list) // not there: the module isn't, nor any table
+		names, _ := os.ReadFile("/proc/thread-self/net/" + list) // the file is missing while the module isn't loaded: no tables
 		out.registered = append([]string{""}, strings.Fields(string(names))...)
 	}
 	return out, nil
 }
 
-// rules lists a chain. iptables ends with 1 where there's no such chain, and with 3 (legacy) or 1 where the kernel has no
-// such table, so that nothing of ours can be in it. 4 is different: no permission, or another iptables held the lock too
-// long.
+// rules lists a chain. iptables exits with 1 if there is no such chain, and with 3 (legacy) or 1 if the kernel has no such
+// table, so that nothing of ours can be in it. 4 is an error: no permission, or another iptables held the lock too long.
 func (t kernelTables) rules(table, chain string) (list []string, found bool, err error) {
 	lines, err := t.List(table, chain)
 	var e *iptables.Error

@@ -20,12 +20,12 @@ import (
 
 const patience = 3 * time.Second
 
-// foreign is state of someone else's, which must survive everything.
-const foreign = "ip rule add fwmark 0x4000/0x4000 lookup 52 priority 5210; ip route add blackhole default table 52;" +
-	"ip route add blackhole 198.51.100.0/24 proto static; ip -6 route add blackhole 2001:db8::/32 proto static metric 7;" + foreignChains
+// others is state of another program, which nothing here may change.
+const others = "ip rule add fwmark 0x4000/0x4000 lookup 52 priority 5210; ip route add blackhole default table 52;" +
+	"ip route add blackhole 198.51.100.0/24 proto static; ip -6 route add blackhole 2001:db8::/32 proto static metric 7;" + otherChains
 
-// foreignChains is the part of it in the mangle tables.
-const foreignChains = "iptables -t mangle -N FOREIGN; iptables -t mangle -A PREROUTING -s 198.51.100.7 -j FOREIGN; ip6tables -t mangle -A PREROUTING -s 2001:db8::7 -j ACCEPT"
+// otherChains is the part of it in the mangle tables.
+const otherChains = "iptables -t mangle -N OTHERS; iptables -t mangle -A PREROUTING -s 198.51.100.7 -j OTHERS; ip6tables -t mangle -A PREROUTING -s 2001:db8::7 -j ACCEPT"
 
 // TestCaptureFromOtherNamespace connects from a second namespace to virtual addresses, breaks the host's state, repairs it,
 // and takes it off.
@@ -33,7 +33,7 @@ func TestCaptureFromOtherNamespace(t *testing.T) {
 	enter(t)
 	there := newElsewhere(t)
 	there.join(t)
-	shell(t, foreign)
+	shell(t, others)
 	before := snapshot(t)
 	listeners, dns4, dns6 := listenAll(t)
 	c := everything()
@@ -79,22 +79,22 @@ func TestCaptureFromOtherNamespace(t *testing.T) {
 	}
 	check("repaired")
 
-	// Everything in the mangle tables was flushed, the foreign part too: the rest must be as it was.
+	// Everything in the mangle tables was flushed, that of others too: the rest must be as it was.
 	must(t, Cleanup())
 	must(t, Cleanup())
-	shell(t, "iptables -t mangle -F; iptables -t mangle -X; ip6tables -t mangle -F; "+foreignChains)
+	shell(t, "iptables -t mangle -F; iptables -t mangle -X; ip6tables -t mangle -F; "+otherChains)
 	if got := snapshot(t); got != before {
 		t.Errorf("cleanup left or took something:\n%s", difflines(before, got))
 	}
 }
 
-// TestCleanupIsExact applies and cleans up beside foreign state, with both backends of iptables.
+// TestCleanupIsExact applies and cleans up beside state of others, with both backends of iptables.
 func TestCleanupIsExact(t *testing.T) {
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
 			useBackend(t, backend)
 			enter(t)
-			shell(t, foreign)
+			shell(t, others)
 			before := snapshot(t)
 			plan := NewPlan(everything())
 			must(t, Apply(GuardPlan(everything())))
@@ -157,16 +157,16 @@ func TestGuardPlan(t *testing.T) {
 	}
 }
 
-// TestForeignRouteIsNamed refuses to replace a route that isn't ours.
-func TestForeignRouteIsNamed(t *testing.T) {
+// TestRouteOfOthersIsNamed refuses to replace a route that isn't ours.
+func TestRouteOfOthersIsNamed(t *testing.T) {
 	enter(t)
 	shell(t, "ip route add local 240.64.0.0/12 dev lo table local")
-	if err := Apply(NewPlan(everything())); err == nil || !strings.Contains(err.Error(), "something else") {
+	if err := Apply(NewPlan(everything())); err == nil || !strings.Contains(err.Error(), "another program has added") {
 		t.Errorf("apply = %v", err)
 	}
 	must(t, Cleanup())
 	if got := shell(t, "ip route show table local 240.64.0.0/12"); got == "" {
-		t.Error("cleanup removed a foreign route")
+		t.Error("cleanup removed a route of another program")
 	}
 }
 

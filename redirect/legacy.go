@@ -21,8 +21,8 @@ type legacyInfo struct {
 
 const legacyGetInfo = 64 // IPT_SO_GET_INFO and IP6T_SO_GET_INFO
 
-// legacySizes says how many rules the tables of the legacy backend have, and how long they are: a flush changes that. Only
-// tables that are there are asked, since asking makes them.
+// legacySizes is the number and size of the rules in each table of the legacy backend; a flush changes them. It asks only
+// for tables that exist, since asking creates them.
 func legacySizes() string {
 	var out strings.Builder
 	for _, f := range []struct {
@@ -38,7 +38,7 @@ func legacySizes() string {
 		}
 		fd, err := unix.Socket(f.family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 		if err != nil {
-			continue // the timer looks
+			continue // Drift compares every few seconds anyway
 		}
 		for _, table := range strings.Fields(string(names)) {
 			fmt.Fprintf(&out, "%s %s ", table, legacySize(fd, f.level, table))

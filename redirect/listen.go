@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dnsTries is how often a UDP port is tried whose TCP twin is taken.
+// dnsTries is how many free UDP ports are tried until one is free for TCP too.
 const dnsTries = 16
 
 // Listeners are the sockets that receive captured connections. The local address of what they accept is the original
@@ -23,10 +23,10 @@ type Listeners struct {
 	TCP6 *net.TCPListener // nil without IPv6
 }
 
-// Listen opens the proxy's listeners on 127.0.0.1 and, with v6, on ::1, each on a free port of its own. They are
-// transparent (a captured connection may be for any address), not MPTCP (sk_lookup refuses to assign to such a one), and
-// accept at once: no TCP_DEFER_ACCEPT, which waits for the client to speak, and no Fast Open, which delivers bytes before
-// the decision.
+// Listen opens the proxy's listeners on 127.0.0.1 and, with v6, on ::1, each on a free port. They are transparent (a
+// captured connection may be for any address), not MPTCP (sk_lookup can't assign to an MPTCP socket), and accept at once:
+// without TCP_DEFER_ACCEPT, which waits for the client's first bytes, and without Fast Open, which delivers bytes before the
+// decision.
 func Listen(ctx context.Context, v6 bool) (*Listeners, error) {
 	tcp4, err := ListenCaptured(ctx, false)
 	if err != nil {
@@ -48,7 +48,7 @@ func ListenCaptured(ctx context.Context, v6 bool) (*net.TCPListener, error) {
 	return listenTCP(ctx, netip.AddrPortFrom(loopback(v6), 0))
 }
 
-// Ports returns the ports of TCP4 and TCP6, 0 where there's none: [Config.Port4] and [Config.Port6].
+// Ports returns the ports of TCP4 and TCP6, for [Config.Port4] and [Config.Port6]; 0 without a listener.
 func (l *Listeners) Ports() (port4, port6 uint16) {
 	return tcpPort(l.TCP4), tcpPort(l.TCP6)
 }
@@ -85,7 +85,7 @@ func ListenDNS(ctx context.Context, v6 bool) (*DNSListener, error) {
 	return nil, fmt.Errorf("no port is free for both UDP and TCP: %w", last)
 }
 
-// Port is [Config.DNSPort4] or [Config.DNSPort6].
+// Port is for [Config.DNSPort4] or [Config.DNSPort6].
 func (l *DNSListener) Port() uint16 { return l.UDP.LocalAddr().Port() }
 
 // Close closes both sockets.
@@ -99,7 +99,7 @@ func listenTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPListener, erro
 		return nil, fmt.Errorf("listen transparently on %s (needs CAP_NET_ADMIN): %w", addr, err)
 	}
 	tcp := ln.(*net.TCPListener)
-	// The sysctl tcp_fastopen can turn Fast Open on within listen(2), so it is turned off after it.
+	// The sysctl tcp_fastopen can turn Fast Open on in listen(2), so it is turned off afterwards.
 	raw, err := tcp.SyscallConn()
 	if err == nil {
 		err = set(raw, []option{{unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 0}})
@@ -117,7 +117,7 @@ func tcpOptions(v6 bool) []option {
 	return []option{{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}, transparent(v6), {unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 0}}
 }
 
-// transparent lets a socket own, and send from, addresses that aren't the host's.
+// transparent lets a socket receive for, and send from, addresses that aren't the host's.
 func transparent(v6 bool) option {
 	if v6 {
 		return option{unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1}
@@ -125,7 +125,7 @@ func transparent(v6 bool) option {
 	return option{unix.SOL_IP, unix.IP_TRANSPARENT, 1}
 }
 
-// control sets options on a new socket, before it's bound.
+// control sets options on a new socket before it is bound.
 func control(options []option) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error { return set(c, options) }
 }

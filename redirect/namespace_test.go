@@ -162,8 +162,8 @@ func snapshot(t *testing.T) string {
 }
 
 // tablesHeld is what iptables-save and ip6tables-save print, without comments (dates), counters, and tables in which
-// nothing is but the built-in chains. Such a table stays when our chain in it goes: iptables has no word to take one off,
-// with either backend, and whether another program has begun to use it can't be told.
+// only the built-in chains are. Such a table stays when our chain in it is removed: iptables can't remove a table with
+// either backend, and another program may have begun to use it.
 func tablesHeld(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder

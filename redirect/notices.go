@@ -14,16 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Multicast groups of rtnetlink (linux/rtnetlink.h) and nfnetlink (linux/netfilter/nfnetlink.h): whatever can remove or
-// replace a route, rule or chain of ours. IPv4 routes that go with a link or an address go without a notice of their own.
+// Multicast groups of rtnetlink (linux/rtnetlink.h) and nfnetlink (linux/netfilter/nfnetlink.h) whose changes can remove or
+// replace a route, rule or chain of ours. Links and addresses are among them since the kernel sends no notice of the IPv4
+// routes that it removes with them.
 const (
 	routeGroups = 1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_IFADDR-1) |
 		1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1) | 1<<(unix.RTNLGRP_IPV4_RULE-1) | 1<<(unix.RTNLGRP_IPV6_RULE-1)
 	chainGroups = 1 << (unix.NFNLGRP_NFTABLES - 1)
 )
 
-// noticeBuffer is more than the kernel puts in one datagram of notices (NLMSG_GOODSIZE, at most 8 KiB); a single longer
-// message is cut, and what is read of it is at its beginning.
+// noticeBuffer is more than the kernel puts in one datagram of several notices (NLMSG_GOODSIZE, at most 8 KiB). A single
+// notice that is longer counts as one of ours.
 const noticeBuffer = 16 << 10
 
 // notices is a netlink socket that the kernel sends notices of changes to.
@@ -52,8 +53,8 @@ func openNotices(what string, protocol int, groups uint32, ours func(syscall.Net
 	return &notices{what: what, file: file, conn: conn, ours: ours, buf: make([]byte, noticeBuffer)}, nil
 }
 
-// drain reads all waiting messages without blocking. any: there was at least one; ours: one can concern state of ours,
-// or the kernel had more to say than the socket's buffer holds.
+// drain reads all waiting notices without blocking. any: there was at least one; ours: one can concern state of ours, or
+// the socket's buffer overflowed.
 func (n *notices) drain(fd int) (any, ours bool) {
 	for {
 		size, _, err := unix.Recvfrom(fd, n.buf, unix.MSG_DONTWAIT)
@@ -72,7 +73,7 @@ func (n *notices) drain(fd int) (any, ours bool) {
 	}
 }
 
-// waiting says whether there is something to drain, or can't tell. It leaves it there: whoever drains must hear of it.
+// waiting says whether notices are waiting, and true on an error. It doesn't read them, so that Watch sees them too.
 func (n *notices) waiting() (yes bool) {
 	err := n.conn.Control(func(fd uintptr) {
 		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
@@ -81,11 +82,11 @@ func (n *notices) waiting() (yes bool) {
 	return yes || err != nil
 }
 
-// loIndex is the loopback interface's in every network namespace.
+// loIndex is the index of the loopback interface in every network namespace.
 const loIndex = 1
 
-// concernsRoutes: a rule; a route in a table that has routes of ours; the loopback interface, by which they all lead, or
-// its addresses, which are their sources.
+// concernsRoutes says whether a notice is of a rule, of a route in a table that has routes of ours, of the loopback
+// interface, by which they all lead, or of its addresses, which are their sources.
 func concernsRoutes(m syscall.NetlinkMessage) bool {
 	native := nl.NativeEndian()
 	switch m.Header.Type {
@@ -114,8 +115,9 @@ func tableOf(message []byte) uint32 {
 	return 0
 }
 
-// concernsChains: a table, chain or rule in one of the tables that have chains of ours. NFTA_TABLE_NAME, NFTA_CHAIN_TABLE
-// and NFTA_RULE_TABLE are all number 1 (linux/netfilter/nf_tables.h) and come first.
+// concernsChains says whether a notice is of a table that has chains of ours, or of a chain or rule in one. The first
+// attribute is the table's name: NFTA_TABLE_NAME, NFTA_CHAIN_TABLE or NFTA_RULE_TABLE, all number 1
+// (linux/netfilter/nf_tables.h).
 func concernsChains(m syscall.NetlinkMessage) bool {
 	switch m.Header.Type &^ (unix.NFNL_SUBSYS_NFTABLES << 8) {
 	case unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_DELTABLE, unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:

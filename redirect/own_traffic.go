@@ -9,9 +9,9 @@ import (
 	"strconv"
 )
 
-// What follows is for hosts without socket hooks. A packet that a program of this namespace sends to a virtual address, or
-// to a resolver, is marked in OUTPUT unless the daemon's cgroup sent it. The mark has it looked up in our table, by which
-// it comes in again by lo, where PREROUTING hands it to the listener. The mark steers and is no identity.
+// This file is for hosts without socket hooks. OUTPUT marks a packet that a program of this namespace sends to a virtual
+// address or to a resolver, unless its socket is of the daemon's cgroup. For a marked packet the kernel looks up our table,
+// whose route delivers it through lo, and there PREROUTING hands it to the listener. The mark steers and is no identity.
 
 // marked are the rules in OUTPUT.
 func (f family) marked() [][]string {
@@ -23,8 +23,8 @@ func (f family) marked() [][]string {
 	return out
 }
 
-// comeBack are the rules in PREROUTING.
-func (f family) comeBack() [][]string {
+// rerouted are the rules in PREROUTING for marked packets.
+func (f family) rerouted() [][]string {
 	if f.daemon == "" {
 		return nil
 	}
@@ -37,11 +37,11 @@ func (f family) comeBack() [][]string {
 	return out
 }
 
-// destination is one that this namespace's own packets are captured for.
+// destination is one for which this namespace's own packets are captured.
 type destination struct {
 	name     string // tcp or udp
 	dst      netip.Prefix
-	port     int // 0: every one
+	port     int // 0: every port
 	listener uint16
 }
 
@@ -67,9 +67,10 @@ func (f family) own() []destination {
 	return out
 }
 
-// guard are the chains that refuse what goes to ports round the mesh. From outside of this namespace nobody gets there;
-// from within, with the daemon's cgroup known, only the daemon. Captured connections to a virtual address have such a port,
-// too. Only the packet that opens a connection is looked at: a program of this host may use the number as its own port.
+// guard are the chains that refuse connections to ports which bypass the mesh: those from outside of this namespace, and,
+// with the daemon's cgroup known, those of all local programs but the daemon. Captured connections to virtual addresses may
+// have the same port, so these are left out. Only SYN packets are matched: a client on this host may have the number as its
+// local port.
 func (f family) guard(ports []uint16) []chain {
 	ports = slices.Compact(slices.Sorted(slices.Values(ports)))
 	input := chain{v6: f.v6, table: filter, parent: "INPUT"}
@@ -86,9 +87,9 @@ func (f family) guard(ports []uint16) []chain {
 	return slices.DeleteFunc([]chain{input, output}, func(c chain) bool { return len(c.specs) == 0 })
 }
 
-// confined keeps packets for virtual addresses on this host, where no hook does, and connections from them: a socket
-// bound to a device goes round the route to lo, and one can be bound to such an address. Answers to other namespaces come
-// from it rightly.
+// confined keeps packets to virtual addresses, and connections from them, on this host, as no hook does here: a socket
+// bound to a device bypasses the route to lo, and a program can bind to a virtual address. Answers to other namespaces have
+// a virtual source address and must pass, so only SYN packets from one are refused.
 func (f family) confined() [][]string {
 	if f.daemon == "" || !f.virtual.IsValid() {
 		return nil
@@ -111,7 +112,7 @@ func (f family) notVirtual() []string {
 	return []string{"!", "-d", f.virtual.String()}
 }
 
-// opening matches the first packet of a connection.
+// opening matches the SYN that opens a connection.
 func opening(more ...string) []string {
 	return slices.Concat([]string{"-p", "tcp", "-m", "tcp"}, more, []string{"--tcp-flags", "FIN,SYN,RST,ACK", "SYN"})
 }

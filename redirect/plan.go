@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package redirect puts capture on a host and takes it off: routes, policy routing rules and TPROXY chains, the
-// transparent listeners that receive what they steer, the host's addresses, and the kernel's list of listening sockets.
+// transparent listeners that receive what they steer, and the host's addresses. A [Plan] says what the host shall hold,
+// [Apply] puts it in force, and a [DriftWatcher] finds what others have changed.
 //
 // It steers and never guards: who may talk to whom is decided elsewhere, and flushing everything installed here must not
 // open a connection that policy denies. It must not change sysctls, set route_localnet, or touch a route, rule or chain
@@ -18,26 +19,26 @@ type Config struct {
 	Range4, Range6     netip.Prefix // virtual addresses; a zero prefix leaves that family out
 	Port4, Port6       uint16       // proxy listeners on 127.0.0.1 and ::1, for TPROXY; 0 leaves that rule out
 	DNSPort4, DNSPort6 uint16       // transparent DNS listeners, UDP and TCP on one port; 0 leaves those rules out
-	// Resolvers are the host's: their port 53 is captured from other network namespaces. Loopback ones are left out, since
-	// no packet for them arrives by veth, and IPv6 link-local ones, which are another host on every link.
+	// Resolvers are the host's: what other network namespaces send to their port 53 is captured. Loopback addresses are left
+	// out, since no packet for them arrives by veth, and so are IPv6 link-local ones, which mean another host on each link.
 	Resolvers []netip.Addr
 	IPv6      bool // false leaves out all of IPv6
 	TPROXY    bool // capture traffic of other network namespaces; needs iptables
 	Exclude   Exclude
-	// Gate steers traffic of other namespaces only where a transparent socket is found for it. It is for hosts with hooks:
-	// the program for socket look-ups finds the daemon's listeners, and nothing when the daemon is dead.
+	// Gate steers traffic of other namespaces only where the kernel finds a transparent socket for it. It is for hosts with
+	// hooks: the sk_lookup program finds the daemon's listeners, and none while the daemon is not running.
 	Gate bool
-	// Daemon, if not "", captures this namespace's own traffic too, but for the sockets made in this cgroup: its path below
-	// the root of the v2 tree, with a leading slash. It is for hosts without socket hooks. A rule keeps the cgroup that had
-	// this path when the rule was made.
+	// Daemon, if not "", captures this namespace's own traffic too, except that of sockets created in this cgroup: its path
+	// below the root of the v2 tree, with a leading slash. It is for hosts without socket hooks. A rule refers to the cgroup
+	// that had this path when the rule was made.
 	Daemon string
-	// Guards are TCP ports of this host to which nobody connects from outside, nor, with Daemon, from within, but the
-	// daemon. It is for hosts without socket hooks; whoever flushes the filter table opens them.
+	// Guards are TCP ports of this host that refuse connections from outside and, with Daemon, from all local programs but
+	// the daemon. It is for hosts without socket hooks; flushing the filter table opens them.
 	Guards []uint16
 }
 
-// Plan is what a host shall hold, as data. It is made by [NewPlan] or [GuardPlan], printed by String, and put in force by
-// [Apply]. The zero Plan holds nothing.
+// Plan is what a host shall hold, as data. [NewPlan] and [GuardPlan] make one, String prints it, and [Apply] puts it in
+// force. The zero Plan holds nothing.
 type Plan struct {
 	routes []route
 	rules  []rule
@@ -46,7 +47,7 @@ type Plan struct {
 	addOnly bool
 }
 
-// route is one route of ours. Comparable: what the kernel reports is compared by ==.
+// route is one route of ours. It is comparable: a route of the plan equals (==) what the kernel reports of it.
 type route struct {
 	kind   routeKind
 	dst    netip.Prefix
@@ -71,9 +72,9 @@ type rule struct {
 	table      int
 }
 
-// NewPlan returns the whole of what a running daemon needs on its host: the routes of [GuardPlan], a local route for
-// each virtual range, and with TPROXY the chains, rules and tables for other network namespaces. Applying it removes
-// whatever else of ours is there.
+// NewPlan returns everything that a running daemon needs on its host: the routes of [GuardPlan], a local route for each
+// virtual range, and with TPROXY the chains, rules and tables for other network namespaces. Applying it removes whatever
+// else of ours is there.
 func NewPlan(c Config) Plan {
 	p := GuardPlan(c)
 	p.addOnly = false
@@ -92,9 +93,9 @@ func NewPlan(c Config) Plan {
 }
 
 // GuardPlan returns the routes that keep packets for virtual addresses from leaving the host while no local route
-// catches them: blackholes of the lowest preference. They are in the local table, which is looked up before every other:
-// in the main table, a VPN's rule for all traffic would come first. Applying it removes nothing, so it is safe beside a
-// running daemon. The IPv6 one goes, like every IPv6 route by way of lo, when lo is taken down.
+// catches them: blackholes of the lowest preference. They are in the local table, which the kernel looks up before every
+// other: a VPN's rule for all traffic comes before the main table. Applying it removes nothing, so it is safe while a
+// daemon is running. The kernel removes the IPv6 one, like every IPv6 route by lo, when lo is taken down.
 func GuardPlan(c Config) Plan {
 	p := Plan{addOnly: true}
 	for _, f := range c.families() {
@@ -117,7 +118,7 @@ type family struct {
 	loopback      netip.Addr
 	port, dnsPort uint16
 	resolvers     []netip.Addr // asked by other namespaces
-	ownResolvers  []netip.Addr // asked by this one
+	ownResolvers  []netip.Addr // asked by this namespace
 	exclude       Exclude
 	gate          bool
 	daemon        string
@@ -157,7 +158,7 @@ func localRoute(dst netip.Prefix, table int, src netip.Addr) route {
 	return r
 }
 
-// loopback is the address on which our listeners of one family listen.
+// loopback is the address that our listeners of one family are bound to.
 func loopback(v6 bool) netip.Addr {
 	if v6 {
 		return netip.IPv6Loopback()

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usesLegacy says whether iptables or ip6tables talks to the old backend, of whose changes nobody is told.
+// usesLegacy says whether iptables or ip6tables uses the legacy backend, which sends no notices of changes.
 func usesLegacy() bool {
 	for _, program := range []string{"iptables", "ip6tables"} {
 		version, err := exec.Command(program, "--version").Output()
@@ -21,10 +21,10 @@ func usesLegacy() bool {
 	return false
 }
 
-// ruleset is what changes when rules do.
+// ruleset identifies a state of the rules: two that differ have different rules. The reverse need not hold.
 type ruleset struct {
-	generation uint32 // of nftables; 0: this kernel has none, or no rules
-	legacy     string // number and size of the rules in the tables that can have ours
+	generation uint32 // of nftables; 0: unknown, or the kernel has no nftables
+	legacy     string // number and size of the rules per table of the legacy backend
 }
 
 // Numbers of nftables' netlink protocol (linux/netfilter/nf_tables.h).

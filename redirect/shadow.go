@@ -11,14 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Shadow is a route of others inside a virtual range.
+// Shadow is a route inside a virtual range that isn't ours.
 type Shadow struct {
-	Route string // as ip-route(8) prints it, about
-	Taken bool   // packets for it don't come to us
+	Route string // destination, device and table, much as ip-route(8) prints them
+	Taken bool   // the kernel routes packets for it elsewhere
 }
 
-// Shadows lists the routes of others inside the virtual ranges of c. Whether one takes packets away is the kernel's word: a
-// route in the main table does not, while the local table is asked first. It is read anew only when routes have changed.
+// Shadows lists the routes inside the virtual ranges of c that aren't ours. The kernel's route look-up says whether one takes
+// packets away: one in the main table doesn't, as long as the rule for the local table comes first. Shadows reads the
+// routes only when Drift or Watch has found that they changed.
 func (w *DriftWatcher) Shadows(c Config) ([]Shadow, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -64,11 +65,11 @@ func device(r netlink.Route) string {
 	return ""
 }
 
-// Ours asks the kernel for the way to an address, and says whether it ends on this host's loopback interface.
+// Ours asks the kernel for the route to an address, and says whether it is a local one by the loopback interface.
 func Ours(addr netip.Addr) (bool, error) {
 	ways, err := netlink.RouteGet(addr.AsSlice())
 	if err != nil {
-		return false, nil // none at all: unreachable, blackhole
+		return false, nil // no route: unreachable, blackhole
 	}
 	for _, w := range ways {
 		link, err := net.InterfaceByIndex(w.LinkIndex)

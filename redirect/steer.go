@@ -9,13 +9,13 @@ import (
 	"strconv"
 )
 
-// Exclude is traffic of other network namespaces that is left alone.
+// Exclude is traffic of other network namespaces that is not captured.
 type Exclude struct {
 	Ports []uint16       // destination ports, TCP and UDP
 	CIDRs []netip.Prefix // sources and destinations
 }
 
-// way is how a packet meets our rules: on its way in, or, for answers, back out.
+// way holds the iptables options that match a packet: one that comes in, or an answer that goes back out.
 type way struct{ dst, dport, dev string }
 
 var (
@@ -36,7 +36,7 @@ func (f family) chains() []chain {
 	return out
 }
 
-// excluded are the rules that let a packet pass by those of steered.
+// excluded are the rules that exempt packets from those of steered.
 func (f family) excluded(w way) [][]string {
 	var out [][]string
 	add := func(spec ...string) {
@@ -54,7 +54,7 @@ func (f family) excluded(w way) [][]string {
 			continue
 		}
 		if c.Bits() == 0 {
-			add() // iptables doesn't print it otherwise
+			add() // iptables -S doesn't print a prefix of length 0
 			continue
 		}
 		add("-s", c.String())
@@ -72,20 +72,21 @@ func (f family) steered() [][]string {
 	for _, query := range f.queries(in) {
 		specs = append(specs, f.tproxy(query, f.dnsPort, tproxyMark))
 	}
-	return slices.Concat(specs, f.comeBack())
+	return slices.Concat(specs, f.rerouted())
 }
 
 // tproxy hands what matches to the listener on a port of ours.
 //
-// TPROXY drops what it has no listener for: without the gate that match adds, a daemon that died would take other
-// namespaces' names with it.
+// TPROXY drops a packet if there is no listener for it. Without the gate that match adds, other namespaces could resolve no
+// name while the daemon is not running.
 func (f family) tproxy(match []string, port uint16, mark int) []string {
 	return append(match, "-j", "TPROXY", "--on-port", strconv.Itoa(int(port)), "--on-ip", f.loopback.String(),
 		"--tproxy-mark", fmt.Sprintf("%#x/%#x", mark, mark))
 }
 
-// virtualMark: virtual addresses are local without a mark, and with one, the sysctl tcp_fwmark_accept would give it to
-// the accepted socket, whose answers would then stay here. Without hooks, what comes back by lo carries it anyway.
+// virtualMark is the mark for packets to virtual addresses. With the gate they need none, since these addresses are local;
+// and with the sysctl tcp_fwmark_accept, the accepted socket would inherit the mark, and its answers would be routed back to
+// this host. Without hooks, packets rerouted through lo have the mark anyway.
 func (f family) virtualMark() int {
 	if f.gate {
 		return 0
@@ -93,7 +94,7 @@ func (f family) virtualMark() int {
 	return tproxyMark
 }
 
-// queries match what other namespaces ask the host's resolvers, or the answers to it.
+// queries match the DNS queries of other namespaces to the host's resolvers, or their answers.
 func (f family) queries(w way) [][]string {
 	if f.dnsPort == 0 {
 		return nil
@@ -106,24 +107,23 @@ func (f family) queries(w way) [][]string {
 	return out
 }
 
-// match selects proto packets to or from a prefix; port 0 is every port. The loopback interface is left out: nothing of
-// this namespace's own is steered by netfilter.
+// match selects packets of a protocol to or from a prefix; port 0 is every port. It leaves out the loopback interface, since
+// netfilter steers nothing of this namespace's own here.
 func (f family) match(w way, proto string, p netip.Prefix, port int) []string {
 	spec := []string{w.dst, p.String(), "!", w.dev, "lo", "-p", proto}
 	if port != 0 {
 		spec = append(spec, "-m", proto, w.dport, strconv.Itoa(port))
 	}
-	if f.gate && w == in { // answers have no other way out than by us
+	if f.gate && w == in { // answers need no gate: they exist only if the daemon sent them
 		spec = append(spec, "-m", "socket", "--transparent")
 	}
 	return spec
 }
 
-// untracked are the rules that keep what is captured out of connection tracking, and so out of every NAT. Virtual
-// addresses are local to this host, and rules of others that send whatever is local elsewhere (Docker's addrtype LOCAL,
-// a REDIRECT of all TCP) would divert captured connections; a REDIRECT of names would change the address that a
-// captured query was sent to. A chain in the nat table would have to be the first there, and wouldn't help against
-// nftables' own nat chains.
+// untracked are the rules that keep captured packets out of connection tracking, and so out of every NAT. Virtual addresses
+// are local to this host, and NAT rules of others for local addresses (Docker's addrtype LOCAL, a REDIRECT of all TCP) would
+// divert captured connections; a REDIRECT of port 53 would change the address that a captured query was sent to. A chain in
+// the nat table would have to be the first one there, and couldn't precede nftables' own nat chains.
 func (f family) untracked(w way) [][]string {
 	var specs [][]string
 	if f.virtual.IsValid() {
@@ -134,7 +134,7 @@ func (f family) untracked(w way) [][]string {
 	for i := range specs {
 		specs[i] = append(specs[i], "-j", "CT", "--notrack")
 	}
-	if len(queries) > 0 { // what isn't steered may need its NAT
+	if len(queries) > 0 { // excluded queries may need NAT
 		specs = slices.Insert(specs, len(specs)-len(queries), f.excluded(w)...)
 	}
 	return specs

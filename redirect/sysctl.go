@@ -11,13 +11,13 @@ import (
 	"strings"
 )
 
-// SysctlProblems lists the settings of this network namespace under which capture of other namespaces fails without a
-// word, one line each, with the cure. Nothing is changed: they are the operator's.
+// SysctlProblems lists the sysctls of this network namespace that make capture of other namespaces fail silently, one line
+// each, with the cure. It changes nothing: they are the operator's.
 func SysctlProblems() []string { return sysctlProblems(os.DirFS("/proc/sys/net")) }
 
 func sysctlProblems(net fs.FS) []string {
 	var out []string
-	// The kernel takes src_valid_mark if "all" or the interface has it, and the greater of the two rp_filter.
+	// The kernel uses src_valid_mark if it is set on "all" or on the interface, and the greater of the two values of rp_filter.
 	if on := interfacesWith(net, "ipv4/conf", "src_valid_mark", "1"); len(on) > 0 {
 		out = append(out, fmt.Sprintf("src_valid_mark is 1 on %s: tproxy's packets are dropped as martians; set net.ipv4.conf.%s.src_valid_mark=0", strings.Join(on, ", "), on[0]))
 	}
@@ -35,7 +35,7 @@ func sysctlProblems(net fs.FS) []string {
 func interfacesWith(net fs.FS, dir, name, value string) []string {
 	entries, err := fs.ReadDir(net, dir)
 	if err != nil {
-		return nil // no such family here
+		return nil // the kernel lacks this family
 	}
 	var out []string
 	for _, e := range entries {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// String prints the plan as the commands that would put it in force, one a line, in order.
+// String prints the plan as the commands that would put it in force, one per line, in order.
 func (p Plan) String() string {
 	var lines []string
 	for _, r := range p.routes {
@@ -64,7 +64,7 @@ func (c chain) specText(i int) string {
 	return fmt.Sprintf("%s -t %s -A %s %s", c.command(), c.table, c.name(), printed(c.specs[i]))
 }
 
-// printed is a rule as iptables -S prints it: a cgroup's path has quotes.
+// printed is a rule as iptables -S prints it, with quotes around a cgroup's path.
 func printed(spec []string) string {
 	out := slices.Clone(spec)
 	if i := slices.Index(out, "--path"); i >= 0 {

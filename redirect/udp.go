@@ -22,8 +22,8 @@ const maxUDP = 1<<16 - 1 - udpHeader
 
 const udpHeader = 8
 
-// TransparentUDP receives datagrams meant for other hosts, and answers in their name. One goroutine may read while any
-// number write.
+// TransparentUDP receives datagrams sent to other hosts, and answers with their addresses as the source. One goroutine may
+// read while any number write.
 type TransparentUDP struct {
 	conn *net.UDPConn
 	raw  *net.IPConn
@@ -32,9 +32,9 @@ type TransparentUDP struct {
 
 // ListenTransparentUDP opens a socket on 127.0.0.1, or on ::1 with v6, on a free port.
 //
-// Answers leave by a raw socket that names their source. A UDP socket bound to the original destination would do as well
-// and has two faults: it refuses port 53 to a DNS server that binds all addresses of this host, and on an address of this
-// host it takes that server's queries. Needs CAP_NET_ADMIN and CAP_NET_RAW.
+// A raw socket sends the answers, so that their source can be set. A UDP socket bound to the original destination would do
+// the same with two faults: a DNS server that binds all addresses of this host couldn't bind port 53, and on an address of
+// this host the socket would receive that server's queries. Needs CAP_NET_ADMIN and CAP_NET_RAW.
 func ListenTransparentUDP(ctx context.Context, v6 bool) (*TransparentUDP, error) {
 	config := net.ListenConfig{Control: control(udpOptions(v6))}
 	local := netip.AddrPortFrom(loopback(v6), 0)
@@ -49,8 +49,8 @@ func ListenTransparentUDP(ctx context.Context, v6 bool) (*TransparentUDP, error)
 	return &TransparentUDP{conn: conn.(*net.UDPConn), raw: raw, v6: v6}, nil
 }
 
-// openReply opens the raw socket for answers. It is bound to an address to which nobody can send, so that the kernel
-// does not hand it a copy of every datagram that reaches the host.
+// openReply opens the raw socket for answers. It is bound to an address to which nobody can send: otherwise the kernel would
+// give it a copy of every datagram that reaches the host.
 func openReply(ctx context.Context, v6 bool) (*net.IPConn, error) {
 	network, dummy := "ip4:udp", "192.0.0.8" // RFC 7600: never a destination
 	if v6 {
@@ -72,7 +72,7 @@ func udpOptions(v6 bool) []option {
 	return []option{transparent(v6), orig}
 }
 
-// ReadFrom reads one datagram into b. From is who sent it and orig whom it was meant for. A datagram longer than b is cut.
+// ReadFrom reads one datagram into b: from is its source, orig its original destination. A datagram longer than b is cut.
 func (t *TransparentUDP) ReadFrom(b []byte) (n int, from, orig netip.AddrPort, err error) {
 	oob := make([]byte, oobSize)
 	n, oobn, _, from, err := t.conn.ReadMsgUDPAddrPort(b, oob)
@@ -103,7 +103,7 @@ func parseOrig(oob []byte) (netip.AddrPort, error) {
 	return netip.AddrPort{}, errors.New("the kernel gave no original destination for a datagram")
 }
 
-// WriteFrom sends b from orig to to, as if this host were orig. The kernel fragments what is longer than a packet.
+// WriteFrom sends b to to, with orig as the source. The kernel fragments what is longer than the MTU.
 func (t *TransparentUDP) WriteFrom(b []byte, orig, to netip.AddrPort) error {
 	if orig.Addr().Is6() != t.v6 || to.Addr().Is6() != t.v6 || len(b) > maxUDP {
 		return fmt.Errorf("send %d bytes of udp from %s to %s: not possible on this socket", len(b), orig, to)
@@ -116,7 +116,7 @@ func (t *TransparentUDP) WriteFrom(b []byte, orig, to netip.AddrPort) error {
 	return nil
 }
 
-// SyscallConn gives the receiving socket's descriptor.
+// SyscallConn gives access to the receiving socket's descriptor.
 func (t *TransparentUDP) SyscallConn() (syscall.RawConn, error) { return t.conn.SyscallConn() }
 
 // LocalAddr is where the socket listens.
