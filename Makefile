@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
+# A recipe begins as a script does: it finds Go, and names the command that ended it.
+.SHELLFLAGS := -euo pipefail -c '. build/prelude.sh; eval "$$1"' recipe
 .DEFAULT_GOAL := help
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -42,8 +43,8 @@ soak: deps build ## the full counts: connections, crashes, flushed tables
 	@$(GOBUILD) -o bin/ ./internal/testhost/probe
 	build/soak.sh
 
-test-race: ## the race detector, in the rooms that need no kernel
-	go test -race -count=1 -timeout 8m $$(go list ./... | grep -Ev '^tacit/(cmd|internal|bpf|redirect|policy/kernel)(/|$$)')
+test-race: deps ## the same under the race detector, daemons included; as root
+	build/test-race.sh
 
 demo: deps build ## three hosts, one connection from name to proof
 	demo/run.sh bin

@@ -3,6 +3,7 @@
 # What the hooks cost a connect, by the kernel's own run-time statistics, for
 # ten to a hundred thousand intentions. See bpf/cost_test.go.
 set -euo pipefail
+. "$(dirname "$0")/../build/prelude.sh"
 cd "$(dirname "$0")/.."
 go test ./bpf -run '^$' -bench '^BenchmarkCost$' -benchtime "${COST_TIME:-20000x}" -count 1 | awk '
 	BEGIN { printf "%-11s %-9s %11s %13s %13s   %s\n", "way", "verdict", "intentions", "decision, ns", "all hooks, ns", "the other hooks, ns each connection" }

@@ -4,6 +4,7 @@
 # what it may use). BENCH_SYSTEMS must name this folder. TACIT_BIN names the
 # folder with tacitd and tacit; without it they are built.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../build/prelude.sh"
 
 tacit_bin() {
 	if [ -n "${TACIT_BIN:-}" ]; then
@@ -17,8 +18,9 @@ tacit_bin() {
 }
 
 check() {
-	[ -n "$CG_A" ] || { echo "tacit needs a cgroup v2 tree"; return 1; }
-	[ -z "${TACIT_BIN:-}" ] || [ -x "$TACIT_BIN/tacitd" ] || { echo "no tacitd in TACIT_BIN=$TACIT_BIN"; return 1; }
+	# exit, since the harness runs check in a process of its own: a `no` is no failure to report
+	[ -n "$CG_A" ] || { echo "tacit needs a cgroup v2 tree"; exit 1; }
+	[ -z "${TACIT_BIN:-}" ] || [ -x "$TACIT_BIN/tacitd" ] || { echo "no tacitd in TACIT_BIN=$TACIT_BIN"; exit 1; }
 }
 
 version() { [ -z "${TACIT_BIN:-}" ] || "$TACIT_BIN/tacitd" --version | awk '{print $NF}'; }

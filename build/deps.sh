@@ -3,7 +3,7 @@
 # Installs what is missing, and only that, from the Debian archive.
 # Usage: build/deps.sh run|generate|bench...
 set -euo pipefail
-PATH=$PATH:/usr/sbin:/sbin
+. "$(dirname "$0")/prelude.sh"
 
 # What is looked for (a command, or a file when it begins with /), and the package that has it.
 wanted() {

@@ -3,6 +3,7 @@
 # Is every generated file what its sources give? Generates anew in a copy and
 # compares; the tree isn't touched.
 set -euo pipefail
+. "$(dirname "$0")/prelude.sh"
 cd "$(dirname "$0")/.."
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT

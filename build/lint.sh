@@ -3,6 +3,7 @@
 # Formatter first, then what finds mistakes. staticcheck.conf has the choice of
 # checks; what only this project asks for is in internal/rules.
 set -euo pipefail
+. "$(dirname "$0")/prelude.sh"
 cd "$(dirname "$0")/.."
 unformatted=$(gofmt -l .)
 if [ -n "$unformatted" ]; then

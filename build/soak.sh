@@ -4,6 +4,7 @@
 # form, one after the other, and a table of what was counted at the end.
 # Usage: build/soak.sh [ARGUMENT OF go test...]    (for one count: -run Crash)
 set -euo pipefail
+. "$(dirname "$0")/prelude.sh"
 cd "$(dirname "$0")/.."
 if [ "$(id -u)" != 0 ]; then
 	echo "the tests make namespaces, cgroups and eBPF programs: run them as root" >&2

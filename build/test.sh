@@ -4,6 +4,7 @@
 # the kernel's eBPF objects, everybody's, and the soak, which takes the whole
 # machine, run one by one after the others.
 set -euo pipefail
+. "$(dirname "$0")/prelude.sh"
 cd "$(dirname "$0")/.."
 if [ "$(id -u)" != 0 ]; then
 	echo "the tests make namespaces, cgroups and eBPF programs: run them as root" >&2

@@ -3,10 +3,13 @@
 # What the demo is made of: three hosts, each a network namespace and a cgroup
 # of its own, joined by a bridge in a fourth namespace. Sourced by run.sh.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../build/prelude.sh"
 
 NET=10.98.0
 PREFIX=tacit-demo
-CGROOT=$(awk '$0 ~ / - cgroup2 / {print $5; exit}' /proc/self/mountinfo)/$PREFIX
+CGROUPS=$(awk '$0 ~ / - cgroup2 / {print $5; exit}' /proc/self/mountinfo)
+[ -n "$CGROUPS" ] || { echo "demo: no cgroup v2 tree is mounted: mount one (mount -t cgroup2 none /sys/fs/cgroup)" >&2; exit 1; }
+CGROOT=$CGROUPS/$PREFIX
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/$PREFIX.XXXXXX")
 BPF=$WORK/bpf
 PYTHON=$(command -v /usr/bin/python3 || command -v python3)
@@ -18,14 +21,15 @@ step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 say() { printf '%s   %s%s\n' "$dim" "$*" "$plain"; }
 fail() { printf '\nDEMO FAILED: %s\n' "$*" >&2; exit 1; }
 
-# enter HOST CGROUP CMD... runs CMD on a host, in a child cgroup of that host
+# enter HOST CGROUP CMD... runs CMD on a host, in a child cgroup of that host.
+# CMD doesn't hold the demo's lock (descriptor 9): the next demo ends it.
 enter() {
 	local host=$1 cgroup=$CGROOT/$1/$2
 	shift 2
 	mkdir -p "$cgroup"
 	(
 		echo "$BASHPID" >"$cgroup/cgroup.procs"
-		exec nsenter --net="/run/netns/$PREFIX-$host" -- env TACIT_SOCKET="$WORK/$host/run/tacit.sock" "$@"
+		exec 9>&- nsenter --net="/run/netns/$PREFIX-$host" -- env TACIT_SOCKET="$WORK/$host/run/tacit.sock" "$@"
 	)
 }
 
@@ -93,14 +97,19 @@ tacitd() {
 
 # wait_for WHAT CMD... until CMD succeeds, 15 s at most
 wait_for() {
-	local what=$1 end=$((SECONDS + 15))
+	local what=$1 end=$((SECONDS + 15)) said
 	shift
-	until "$@" >/dev/null 2>&1; do
-		if [ "$SECONDS" -ge "$end" ]; then
-			tail -n 5 "$WORK"/*/tacitd.log >&2 || true
-			fail "$what: not there after 15 s"
-		fi
+	until said=$("$@" 2>&1); do
+		[ "$SECONDS" -lt "$end" ] || fail "$what: not there after 15 s${said:+; the last answer was: $said}"
 		sleep 0.1
+	done
+}
+
+# show_logs prints the end of every log of the hosts
+show_logs() {
+	local log
+	for log in "$WORK"/*/*.log; do
+		[ ! -s "$log" ] || { echo "==> ${log#"$WORK"/} <=="; tail -n 8 "$log"; } >&2
 	done
 }
 
@@ -114,8 +123,8 @@ kernel_state() {
 	ip -6 rule | sed 's/^/rule6 /'
 	ip route show table all | sed 's/^/route /'
 	iptables-save 2>/dev/null | grep '^-' | sed 's/^/iptables /' || true
-	find /run/netns -maxdepth 1 -name "$PREFIX-*" 2>/dev/null | sed 's/^/namespace /'
-	find "${CGROOT%/*}" -maxdepth 1 -type d -name "$PREFIX*" | sed 's/^/cgroup /'
+	ip netns list | sed -n "s/^$PREFIX-/namespace &/p" # no list on a machine that never had one
+	find "$CGROUPS" -maxdepth 1 -type d -name "$PREFIX*" | sed 's/^/cgroup /'
 }
 
 # left_behind BEFORE prints what is there now and was not before, and the

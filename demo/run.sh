@@ -3,16 +3,17 @@
 # The demo: three hosts, stock programs, one connection from name to proof.
 # Usage: demo/run.sh BIN    (the folder with tacitd and tacit; see `make demo`)
 set -euo pipefail
+. "$(dirname "$0")/../build/prelude.sh"
 BIN=$(cd "${1:?usage: demo/run.sh BIN}" && pwd)
 HERE=$(cd "$(dirname "$0")" && pwd)
 PATH=$BIN:$PATH
 . "$HERE/lib.sh"
 
-exec 9>/run/lock/tacit-demo.lock
+exec 9<"$CGROUPS" # the hosts' names are taken there, whoever sees which /run
 flock -n 9 || { rmdir "$WORK"; fail "another demo is running: wait for its end"; }
 remove_hosts # what a demo that was killed has left
-trap 'code=$?; [ "$code" = 0 ] || tail -n 8 "$WORK"/*/tacitd.log >&2 || true; remove_hosts; rm -rf "$WORK" "$WORK".*; exit $code' EXIT
-trap 'exit 130' INT TERM
+trap 'code=$?; [ "$code" = 0 ] || show_logs; remove_hosts; rm -rf "$WORK" "$WORK".*; exit $code' EXIT
+trap 'echo "demo: interrupted" >&2; exit 130' INT TERM
 kernel_state >"$WORK.before"
 make_hosts
 for host in host1 host2 host3; do host_state "$host" >"$WORK/$host/before"; done
@@ -37,7 +38,7 @@ echo "Hello World" >"$WORK/www/index.html"
 head -c 268435456 /dev/zero >"$WORK/www/big"
 say "host2\$ tacit run service-B -- python3 -m http.server 80 --bind 127.0.0.1"
 wait_for "service-B's definition" sh -c "TACIT_SOCKET=$WORK/host2/run/tacit.sock tacit services | grep -q service-b"
-enter host2 user tacit run service-B -- "$PYTHON" -m http.server 80 --bind 127.0.0.1 --directory "$WORK/www" >/dev/null 2>&1 &
+enter host2 user tacit run service-B -- "$PYTHON" -m http.server 80 --bind 127.0.0.1 --directory "$WORK/www" >"$WORK/host2/web.log" 2>&1 &
 wait_for "both services" sh -c "TACIT_SOCKET=$WORK/host1/run/tacit.sock tacit resolve service-B"
 wait_for "the web server" sh -c "nsenter --net=/run/netns/$PREFIX-host2 ss -Hltn 'sport = :80' | grep -q 127.0.0.1"
 say "as host1 sees them; addresses are each node's own. service-A only calls: nothing listens on its port"
@@ -67,8 +68,10 @@ wait_for "tcpdump" grep -q listening "$WORK/tcpdump.log"
 expect OK host1 $(curl_b http://service-B/)
 wait_for "packets" env LC_ALL=C grep -aqP '\x17\x03\x03' "$WORK/wire.pcap"
 xargs -r kill -INT <"$CGROOT/net/user/cgroup.procs" && wait "$tcpdump" || true
-printf 'frames captured between the hosts: %s\n' "$(tcpdump -r "$WORK/wire.pcap" 2>/dev/null | wc -l)"
-printf 'TLS application records in them:   %s\n' "$(LC_ALL=C grep -aoP '\x17\x03\x03' "$WORK/wire.pcap" | wc -l)"
+frames=$(tcpdump -r "$WORK/wire.pcap" 2>/dev/null | wc -l)
+records=$(LC_ALL=C grep -aoP '\x17\x03\x03' "$WORK/wire.pcap" | wc -l)
+printf 'frames captured between the hosts: %s\n' "$frames"
+printf 'TLS application records in them:   %s\n' "$records"
 canary=$(LC_ALL=C grep -aoc 'Hello World' "$WORK/wire.pcap" || true)
 printf "times 'Hello World' is seen:       %s\n" "$canary"
 [ "$canary" = 0 ] || fail "the payload was seen on the wire"
@@ -77,7 +80,7 @@ expect OK host1 tacit status
 expect OK host2 sh -c "tacit status | grep -A 1 '^LANE'"
 
 step "6. A change of mind: a running download is cut, new calls are refused, on every node"
-enter host1 user $(curl_b -o /dev/null --limit-rate 2M http://service-B/big) >"$WORK/download.log" 2>&1 &
+enter host1 user $(curl_b -o /dev/null --limit-rate 2M http://service-B/big) >"$WORK/download.log" 2>&1 || exit &
 download=$!
 wait_for "the download" sh -c "TACIT_SOCKET=$WORK/host1/run/tacit.sock tacit intention explain service-A service-B --json | grep -q '\"live\": \\['"
 expect OK host1 tacit intention deny service-A service-B --wait
@@ -94,7 +97,7 @@ step "7. No identity, no connection; and the destination guards itself"
 say "a plain program on host1, in no workload:"
 expect FAIL host1 curl -sS --max-time 5 http://service-B/
 say "host2: a second instance of service-B, on every address, not enrolled yet"
-enter host2 user tacit run service-B -- "$PYTHON" -m http.server 8080 --bind 0.0.0.0 --directory "$WORK/www" >/dev/null 2>&1 &
+enter host2 user tacit run service-B -- "$PYTHON" -m http.server 8080 --bind 0.0.0.0 --directory "$WORK/www" >"$WORK/host2/web2.log" 2>&1 &
 wait_for "the second server" sh -c "nsenter --net=/run/netns/$PREFIX-host2 ss -Hltn 'sport = :8080' | grep -q 8080"
 expect OK host3 curl -sS --max-time 5 "http://$NET.2:8080/"
 expect OK host2 tacit service register service-B --id service-B-2 --port 8080
