@@ -44,7 +44,10 @@ soak: deps build ## the full counts: connections, crashes, flushed tables
 	build/soak.sh
 
 test-race: deps ## the same under the race detector, daemons included; as root
-	build/test-race.sh
+	@mkdir -p bin/race
+	CGO_ENABLED=1 go build -race -tags netgo,osusergo -buildvcs=false -o bin/race/ ./cmd/tacitd ./cmd/tacit
+	@$(GOBUILD) -o bin/race/ ./internal/testhost/probe
+	build/test.sh race
 
 demo: deps build ## three hosts, one connection from name to proof
 	demo/run.sh bin

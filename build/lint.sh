@@ -10,8 +10,6 @@ if [ -n "$unformatted" ]; then
 	printf 'not formatted, run gofmt -w:\n%s\n' "$unformatted" >&2
 	exit 1
 fi
-for script in build/*.sh bench/*.sh demo/*.sh .ci/run; do
-	bash -n "$script"
-done
+build/lint-scripts.sh
 go vet ./...
 go tool staticcheck ./...
