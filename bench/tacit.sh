@@ -40,7 +40,7 @@ daemon() {
 		sleep 0.05
 	done
 	echo "tacitd on $side does not answer" >&2
-	tail -n 5 "$WORK/tacitd-$side.log" >&2
+	tail -n 5 "$WORK/tacitd-$side.log" >&2 || true
 	return 1
 }
 
