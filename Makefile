@@ -43,11 +43,11 @@ soak: deps build ## the full counts: connections, crashes, flushed tables
 	@$(GOBUILD) -o bin/ ./internal/testhost/probe
 	build/soak.sh
 
-test-race: deps ## the same under the race detector, daemons included; as root
+test-race: deps ## tests and daemons under the race detector, as root
 	@mkdir -p bin/race
 	CGO_ENABLED=1 go build -race -tags netgo,osusergo -buildvcs=false -o bin/race/ ./cmd/tacitd ./cmd/tacit
 	@$(GOBUILD) -o bin/race/ ./internal/testhost/probe
-	build/test.sh race
+	build/test-race.sh
 
 demo: deps build ## three hosts, one connection from name to proof
 	demo/run.sh bin

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The race detector, with the programs in bin/race: in every package's tests,
+# then in daemons of a real mesh. The battery, the soak and the end-to-end
+# tests that aren't named here are left out: they take too long, or measure
+# what the detector slows down. A race in any process fails the run.
+set -euo pipefail
+. "$(dirname "$0")/prelude.sh"
+cd "$(dirname "$0")/.."
+if [ "$(id -u)" != 0 ]; then
+	echo "the tests make namespaces, cgroups and eBPF programs: run them as root" >&2
+	exit 1
+fi
+meshes='^Test(TheWayOfOneConnection|AChangeOfMindCutsADownload|SameNode|AnotherNamespace|TPROXYMode|StatusNeverLies|CertificatesAreRenewed|LastGoodFileStays|WaitRightAfterJoin)$'
+reports=$(mktemp -d)
+trap 'rm -rf "$reports"' EXIT
+export TACIT_BIN=$PWD/bin/race GORACE="log_path=$reports/race"
+failed=0
+packages=$(go list ./... | grep -vxE 'tacit/internal/(battery|endtoend|soak)')
+echo "==== $(wc -l <<<"$packages") packages, several at a time"
+# shellcheck disable=SC2086 # one word each
+go test -race -count=1 -timeout 8m $packages || failed=1
+echo "==== daemons built with -race: $meshes"
+go test -race -count=1 -timeout 8m -run "$meshes" ./internal/endtoend || failed=1
+for report in "$reports"/*; do
+	[ -e "$report" ] || break
+	printf '\n==== a race, in process %s\n' "${report##*.}" >&2
+	cat "$report" >&2
+	failed=1
+done
+[ "$failed" = 0 ] || echo "$0: see FAIL and races above" >&2
+exit $failed
