@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The race detector, with the programs in bin/race: in every package's tests,
-# then in daemons of a real mesh. The battery, the soak and the end-to-end
-# tests that aren't named here are left out: they take too long, or measure
-# what the detector slows down. A race in any process fails the run.
+# then in the daemons of the end-to-end tests. The battery and the soak are left
+# out: they take too long. A race in any process fails the run.
 set -euo pipefail
 . "$(dirname "$0")/prelude.sh"
 cd "$(dirname "$0")/.."
@@ -11,17 +10,19 @@ if [ "$(id -u)" != 0 ]; then
 	echo "the tests make namespaces, cgroups and eBPF programs: run them as root" >&2
 	exit 1
 fi
-meshes='^Test(TheWayOfOneConnection|AChangeOfMindCutsADownload|SameNode|AnotherNamespace|TPROXYMode|StatusNeverLies|CertificatesAreRenewed|LastGoodFileStays|WaitRightAfterJoin)$'
+# The self-probe's process has an environment of its own, so that it ends a
+# second late (atexit_sleep_ms), and its cgroup is still there when this test looks.
+skip='^TestAStoppedDaemonIsUndone$'
 reports=$(mktemp -d)
 trap 'rm -rf "$reports"' EXIT
-export TACIT_BIN=$PWD/bin/race GORACE="log_path=$reports/race"
+export TACIT_BIN=$PWD/bin/race GORACE="log_path=$reports/race atexit_sleep_ms=0"
 failed=0
 packages=$(go list ./... | grep -vxE 'tacit/internal/(battery|endtoend|soak)')
 echo "==== $(wc -l <<<"$packages") packages, several at a time"
 # shellcheck disable=SC2086 # one word each
 go test -race -count=1 -timeout 8m $packages || failed=1
-echo "==== daemons built with -race: $meshes"
-go test -race -count=1 -timeout 8m -run "$meshes" ./internal/endtoend || failed=1
+echo "==== daemons built with -race"
+go test -race -count=1 -timeout 9m -skip "$skip" ./internal/endtoend || failed=1
 for report in "$reports"/*; do
 	[ -e "$report" ] || break
 	printf '\n==== a race, in process %s\n' "${report##*.}" >&2
