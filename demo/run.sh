@@ -38,7 +38,7 @@ echo "Hello World" >"$WORK/www/index.html"
 head -c 268435456 /dev/zero >"$WORK/www/big"
 say "host2\$ tacit run service-B -- python3 -m http.server 80 --bind 127.0.0.1"
 wait_for "service-B's definition" sh -c "TACIT_SOCKET=$WORK/host2/run/tacit.sock tacit services | grep -q service-b"
-enter host2 user tacit run service-B -- "$PYTHON" -m http.server 80 --bind 127.0.0.1 --directory "$WORK/www" >"$WORK/host2/web.log" 2>&1 &
+enter host2 user tacit run service-B -- "$PYTHON" -m http.server 80 --bind 127.0.0.1 --directory "$WORK/www" >"$WORK/host2/web.log" 2>&1 || exit &
 wait_for "both services" sh -c "TACIT_SOCKET=$WORK/host1/run/tacit.sock tacit resolve service-B"
 wait_for "the web server" sh -c "nsenter --net=/run/netns/$PREFIX-host2 ss -Hltn 'sport = :80' | grep -q 127.0.0.1"
 say "as host1 sees them; addresses are each node's own. service-A only calls: nothing listens on its port"
@@ -97,7 +97,7 @@ step "7. No identity, no connection; and the destination guards itself"
 say "a plain program on host1, in no workload:"
 expect FAIL host1 curl -sS --max-time 5 http://service-B/
 say "host2: a second instance of service-B, on every address, not enrolled yet"
-enter host2 user tacit run service-B -- "$PYTHON" -m http.server 8080 --bind 0.0.0.0 --directory "$WORK/www" >"$WORK/host2/web2.log" 2>&1 &
+enter host2 user tacit run service-B -- "$PYTHON" -m http.server 8080 --bind 0.0.0.0 --directory "$WORK/www" >"$WORK/host2/web2.log" 2>&1 || exit &
 wait_for "the second server" sh -c "nsenter --net=/run/netns/$PREFIX-host2 ss -Hltn 'sport = :8080' | grep -q 8080"
 expect OK host3 curl -sS --max-time 5 "http://$NET.2:8080/"
 expect OK host2 tacit service register service-B --id service-B-2 --port 8080
