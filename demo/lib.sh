@@ -128,11 +128,13 @@ kernel_state() {
 }
 
 # left_behind BEFORE prints what is there now and was not before, and the
-# machine's rules and routes that are gone
+# machine's rules and routes that are gone; sorted
 left_behind() {
 	kernel_state | sort >"$1.now"
-	comm -13 <(sort "$1") "$1.now"
-	comm -23 <(sort "$1") "$1.now" | sed -nE 's/^(rule|route|iptables)/gone: &/p'
+	{
+		comm -13 <(sort "$1") "$1.now"
+		comm -23 <(sort "$1") "$1.now" | sed -nE 's/^(rule|route|iptables)/gone: &/p'
+	} | sort
 }
 
 # host_state lists what is inside one host
