@@ -3,53 +3,13 @@
 package testhost
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// Objects counts the eBPF objects of the whole kernel, everybody's. Packages
-// that use it run alone (`make test` sees to that).
-type Objects struct{ Programs, Maps, Links int }
-
-// CountObjects counts them now. The kernel frees some with a delay: compare
-// inside Eventually.
-func CountObjects(t testing.TB) Objects {
-	t.Helper()
-	var o Objects
-	for _, c := range []struct {
-		command uintptr
-		into    *int
-	}{
-		{unix.BPF_PROG_GET_NEXT_ID, &o.Programs},
-		{unix.BPF_MAP_GET_NEXT_ID, &o.Maps},
-		{unix.BPF_LINK_GET_NEXT_ID, &o.Links},
-	} {
-		n, err := countIDs(c.command)
-		must(t, err)
-		*c.into = n
-	}
-	return o
-}
-
-func countIDs(command uintptr) (int, error) {
-	var attr struct{ start, next, flags uint32 }
-	for n := 0; ; n++ {
-		err := sysBPF(command, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
-		if errors.Is(err, unix.ENOENT) {
-			return n, nil
-		}
-		if err != nil {
-			return 0, fmt.Errorf("counting eBPF objects: %w", err)
-		}
-		attr.start = attr.next
-	}
-}
 
 // attachTypes is above every value of enum bpf_attach_type in use; those that
 // a kernel doesn't know, or that don't fit the target, answer EINVAL.
