@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package battery tries to reach a service by every way but the straight one,
-// a row of a table each, and looks at what came through on the node that would
-// have received it and on the wire. It must not look inside a room: a row is
-// what a program can do and what a person can see.
+// Package battery tries to reach services in every way that bypasses the mesh. An
+// attempt is a row; the rows that try the same thing are a vector. Each row is
+// checked at the caller, at the server and on the wire. It must not look inside
+// the product: a row is what a program can do, and what its two ends see.
 //
-// A new vector is one more row; a way that vectors.py can't go yet is one more
-// word there. Rows whose product is wrong today are named in open().
+// A new vector is one more call of cross in a function that TestBattery lists; a
+// way to connect that vectors.py doesn't have yet is one more word there. Rows that
+// fail today are listed in open().
 package battery
 
 import (
@@ -20,122 +21,122 @@ import (
 	"tacit/internal/testhost"
 )
 
-// workers make attempts at the same time: most of it is waiting.
+// workers is how many attempts are made at once: they mostly wait.
 const workers = 8
 
 // row is one attempt.
 type row struct {
 	vector string // its line in the table
-	from   string // a caller: see hire
-	to     string // ADDRESS:PORT; {…} are places: see findPlaces
+	from   string // a caller: see addCallers
+	to     string // ADDRESS:PORT; words in braces are places: see fillPlaces
 	with   string // words for vectors.py, with places
-	want   string // what vectors.py says; several, separated by |, where both are right
-	killed string // the same, with the daemons killed; "" is what want makes it
-	free   bool   // none of the mesh's business: the same in every phase
+	want   string // what vectors.py must print; alternatives are separated by |
+	killed string // the same while the daemons are killed; "" means derived from want
+	free   bool   // outside of the mesh: the same result in every phase
 }
 
 func (r row) name() string {
 	return strings.TrimSpace(strings.ReplaceAll(r.vector+"/"+r.from+" to "+r.to+" "+r.with, " ", "_"))
 }
 
-// expects is what the row gives in a phase. When nobody carries connections any
-// more, what was refused still is, and what was allowed has no way. Before the
-// daemon is there nobody is known to be anybody, nor an address to be a service's.
+// expects is the row's result in a phase. Without daemons, what was refused is still
+// refused, and what was allowed is refused too, since nothing carries it. Before the
+// first daemon no identities and no virtual addresses are known.
 func (r row) expects(p phase) string {
 	switch {
 	case r.free || p == up:
 		return r.want
 	case p == guarded:
-		return nowhere + "|" + lazy
+		return unreachable + "|" + refusedOnSend
 	case r.killed != "":
 		return r.killed
 	case !oneOf("ok", r.want):
 		return r.want
 	}
 	others := slices.DeleteFunc(strings.Split(r.want, "|"), func(w string) bool { return w == "ok" })
-	return strings.Join(append(others, lazy), "|")
+	return strings.Join(append(others, refusedOnSend), "|")
 }
 
-// TestBattery runs all rows with the daemons up, killed, starting, and, for the
-// plain ones, with nothing there but what `tacitd guard` has set after a boot.
-// Afterwards no canary has been seen on the wire, nor any packet for a virtual
-// address, nor has a server accepted a connection without a canary.
+// TestBattery runs all rows while the daemons run, are killed and are starting, and
+// some with only what `tacitd guard` has set after a boot. It fails where a row does,
+// where a canary or a packet for a virtual address was on the wire, and where a
+// server accepted a connection that brought nothing.
 func TestBattery(t *testing.T) {
-	b := newBed(t)
-	defer b.table.print(t)
+	f := newFixture(t)
+	defer f.table.print(t)
 	rows := slices.Concat(straight(), places(), sameNode(), forms(), sockets(), rings(), options(), datagrams(), packetRows(),
-		borders(), cgroups(), containers(), leftAlone(), files())
-	b.rows(t, up, rows)
-	b.scenes(t)
-	b.ports(t)
-	b.listeners(t)
-	b.ages(t)
-	b.kill(t)
-	b.rows(t, killed, rows)
-	b.wire.check(t)
-	t.Run("accepted", b.strict)
-	b.restarts(t, rows)
-	b.boot(t, slices.Concat(straight(), places(), sameNode(), sockets()))
-	b.wire.check(t)
-	b.firstStart(t)
+		borders(), cgroups(), containers(), outsideMesh(), files())
+	f.rows(t, up, rows)
+	f.scenes(t)
+	f.ports(t)
+	f.listeners(t)
+	f.ages(t)
+	f.kill(t)
+	f.rows(t, killed, rows)
+	f.wire.check(t)
+	t.Run("accepted", f.onlyCanaries)
+	f.restarts(t, rows)
+	f.boot(t, slices.Concat(straight(), places(), sameNode(), sockets()))
+	f.wire.check(t)
+	f.firstStart(t)
 }
 
-func (b *bed) kill(t *testing.T) {
+func (f *fixture) kill(t *testing.T) {
 	t.Helper()
-	b.host1.Kill(t)
-	b.host2.Kill(t)
+	f.host1.Kill(t)
+	f.host2.Kill(t)
 }
 
-// outcome is what both ends saw of a row.
+// outcome is what happened to a row's attempt.
 type outcome struct {
 	row    row
 	canary string
-	said   string
+	said   string // printed by vectors.py
 	began  time.Time
 	ended  time.Time
-	leaked bool // the canary was on the wire in clear
+	leaked bool // the canary was on the wire in plain text
 }
 
-// rows runs rows in a phase, several at a time, and judges them.
-func (b *bed) rows(t *testing.T, p phase, rows []row) {
+// rows tries rows in a phase, several at once, and judges them.
+func (f *fixture) rows(t *testing.T, p phase, rows []row) {
 	t.Helper()
 	var todo []row
 	for _, r := range rows {
-		b.table.begin(r.vector)
+		f.table.begin(r.vector)
 		if isOpen(r, p) {
-			b.table.leave(r.vector, p)
+			f.table.leave(r.vector, p)
 			continue
 		}
 		todo = append(todo, r)
 	}
-	b.report(t, p, b.try(workers, todo))
+	f.report(t, p, f.try(workers, todo))
 }
 
-// report judges attempts, a subtest each.
-func (b *bed) report(t *testing.T, p phase, tried []outcome) {
+// report judges attempts, each in a subtest.
+func (f *fixture) report(t *testing.T, p phase, tried []outcome) {
 	t.Helper()
-	seen, leaked := b.seen(), b.wire.leaked(t)
+	seen, leaked := f.seen(), f.wire.leaked(t)
 	t.Run(strings.ReplaceAll(string(p), " ", "_"), func(t *testing.T) {
 		for _, o := range tried {
 			o.leaked = leaked[o.canary]
-			held := t.Run(o.row.name(), func(t *testing.T) { b.judge(t, p, o, seen) })
-			b.table.add(o.row.vector, p, held)
+			held := t.Run(o.row.name(), func(t *testing.T) { f.judge(t, p, o, seen) })
+			f.table.add(o.row.vector, p, held)
 			if held && listed(o.row, p) {
-				t.Logf("holds, and is in open(): %s", o.row.name())
+				t.Logf("listed in open(), but holds: %s", o.row.name())
 			}
 		}
 	})
 }
 
-// try makes attempts, n at a time; the order of what comes back is that of the rows.
-func (b *bed) try(n int, rows []row) []outcome {
+// try makes attempts, n at once, and returns their outcomes in the order of the rows.
+func (f *fixture) try(n int, rows []row) []outcome {
 	out := make([]outcome, len(rows))
 	next := make(chan int)
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
 			for i := range next {
-				out[i] = b.one(rows[i])
+				out[i] = f.one(rows[i])
 			}
 		})
 	}
@@ -147,41 +148,41 @@ func (b *bed) try(n int, rows []row) []outcome {
 	return out
 }
 
-func (b *bed) one(r row) outcome {
-	canary := fmt.Sprintf("%s%d.", canaryPrefix, b.tries.Add(1))
-	if stranger(r.from) || r.free || strings.Contains(r.with, "frame=") { // its bytes are to be seen
-		canary = "STRANGER." + canary[len(canaryPrefix):]
+func (f *fixture) one(r row) outcome {
+	canary := fmt.Sprintf("%s%d.", canaryPrefix, f.tries.Add(1))
+	if isOutside(r.from) || r.free || strings.Contains(r.with, "frame=") { // may be on the wire in plain text
+		canary = "OUTSIDE." + canary[len(canaryPrefix):]
 	}
 	o := outcome{row: r, canary: canary, began: time.Now()}
-	o.said = b.attempt(r.from, canary, r.to, r.with)
+	o.said = f.attempt(r.from, canary, r.to, r.with)
 	o.ended = time.Now()
 	return o
 }
 
-// judge compares what both ends saw with what they must see.
-func (b *bed) judge(t *testing.T, p phase, o outcome, seen string) {
+// judge compares what the caller, the servers and the wire saw with what the row wants.
+func (f *fixture) judge(t *testing.T, p phase, o outcome, seen string) {
 	t.Helper()
 	want := o.row.expects(p)
 	if !oneOf(o.said, want) {
-		t.Errorf("%s: the caller saw %q, want %q", b.what(o), o.said, want)
+		t.Errorf("%s: the caller saw %q, want %q", f.describe(o), o.said, want)
 	}
 	if strings.Contains(seen, o.canary) && !oneOf("ok", want) {
-		t.Errorf("%s: the caller saw %q, but a server saw the canary", b.what(o), o.said)
+		t.Errorf("%s: the caller saw %q, but a server saw the canary", f.describe(o), o.said)
 	}
 	if o.leaked {
-		t.Errorf("%s: the canary was on the wire in clear", b.what(o))
+		t.Errorf("%s: the canary was on the wire in plain text", f.describe(o))
 	}
 }
 
-// what is a row's attempt in words.
-func (b *bed) what(o outcome) string {
-	return o.row.from + " to " + b.place(o.row.to) + " " + b.place(o.row.with)
+// describe is a row's attempt with its places filled in.
+func (f *fixture) describe(o outcome) string {
+	return o.row.from + " to " + f.place(o.row.to) + " " + f.place(o.row.with)
 }
 
-// seen is what all servers have written.
-func (b *bed) seen() string {
+// seen is the output of all servers.
+func (f *fixture) seen() string {
 	var all strings.Builder
-	for _, s := range b.servers {
+	for _, s := range f.servers {
 		all.WriteString(s.Output())
 	}
 	return all.String()
@@ -191,14 +192,14 @@ func oneOf(said, want string) bool {
 	return slices.Contains(strings.Split(want, "|"), said)
 }
 
-// strict wants every connection that a service's server accepted to have
-// brought something: who may not speak isn't accepted either.
-func (b *bed) strict(t *testing.T) {
+// onlyCanaries checks that each connection which a service's server accepted
+// brought data: a denied caller's connection isn't accepted at all.
+func (f *fixture) onlyCanaries(t *testing.T) {
 	for _, name := range []string{"db", "mp", "shut"} {
 		testhost.Eventually(t, 10*time.Second, name+"'s connections", func() error {
-			log := "\n" + b.servers[name].Output()
+			log := "\n" + f.servers[name].Output()
 			if n := strings.Count(log, "\nempty "); n > 0 {
-				return fmt.Errorf("%d brought nothing:\n%s", n, log)
+				return fmt.Errorf("%d connections brought nothing:\n%s", n, log)
 			}
 			if a, e := strings.Count(log, "\naccepted "), strings.Count(log, "\nended "); a != e {
 				return fmt.Errorf("%d accepted, %d ended:\n%s", a, e, log)
@@ -206,15 +207,4 @@ func (b *bed) strict(t *testing.T) {
 			return nil
 		})
 	}
-}
-
-// eventually is testhost.Eventually for a text that must turn up.
-func eventually(t testing.TB, what, want string, text func() string) {
-	t.Helper()
-	testhost.Eventually(t, 10*time.Second, what, func() error {
-		if got := text(); !strings.Contains(got, want) {
-			return fmt.Errorf("no %q in %s", want, got)
-		}
-		return nil
-	})
 }

@@ -17,11 +17,11 @@ import (
 	"tacit/internal/testhost"
 )
 
-// patience is for one attempt; vectors.py gives up before.
-const patience = 40 * time.Second
+// answerLimit is for one attempt; vectors.py gives up before.
+const answerLimit = 40 * time.Second
 
-// caller is who tries: a cgroup of a host, with a program that makes attempts
-// on demand and outlives daemons.
+// caller is a cgroup of a host in which runner.py makes attempts on demand, also
+// without a daemon.
 type caller struct {
 	host   *testhost.Host
 	cgroup string
@@ -30,44 +30,46 @@ type caller struct {
 	mu      sync.Mutex
 	in      io.WriteCloser
 	n       int
-	waiting map[int]chan string
+	waiting map[int]chan string // by the number of the attempt
 }
 
-// hire names the callers: web is allowed to call db, evil is not, nobody is no workload. Of
-// containers, app is allowed, worse isn't, and stray is in none of the hooked
-// cgroups, as a virtual machine's programs would be.
-func (b *bed) hire() {
-	b.callers = map[string]*caller{}
-	add := func(name string, h *testhost.Host, cgroup string) { b.callers[name] = &caller{host: h, cgroup: cgroup} }
-	for i, h := range []*testhost.Host{b.host1, b.host2} {
+// addCallers defines the callers. web may call db, evil may not, and nobody is no
+// workload; names that end in 2 are on host2, where db runs. In containers app may
+// call db, worse may not, and strays are in no hooked cgroup, like the programs of a
+// virtual machine.
+func (f *fixture) addCallers() {
+	f.callers = map[string]*caller{}
+	add := func(name string, h *testhost.Host, cgroup string) { f.callers[name] = &caller{host: h, cgroup: cgroup} }
+	for i, h := range []*testhost.Host{f.host1, f.host2} {
 		node := []string{"", "2"}[i]
-		add("web"+node, h, "tacit/services/web")
-		add("evil"+node, h, "tacit/services/evil")
+		add("web"+node, h, testhost.WorkloadCgroup("web"))
+		add("evil"+node, h, testhost.WorkloadCgroup("evil"))
 		add("nobody"+node, h, "user")
 	}
-	add("db", b.host2, "tacit/services/db")
-	add("outside", b.outside, "user")
+	add("db", f.host2, testhost.WorkloadCgroup("db"))
+	add("outside", f.outside, "user")
 	for _, name := range []string{"box", "box2", "dock", "inner"} {
 		for _, cgroup := range []string{"app", "worse", "user"} {
-			add(strings.Replace(name+" "+cgroup, "user", "nobody", 1), b.boxes[name], cgroup)
+			add(strings.Replace(name+" "+cgroup, "user", "nobody", 1), f.boxes[name], cgroup)
 		}
 	}
 	for _, name := range []string{"stray", "stray2", "inner stray"} {
-		add(name, b.boxes[name], "user")
+		add(name, f.boxes[name], "user")
 	}
 }
 
-// stranger says whether a caller's bytes never were the mesh's to protect.
-func stranger(from string) bool { return from == "outside" || strings.Contains(from, "stray") }
+// isOutside reports whether a caller is outside of the mesh, so that its own packets
+// may be on the wire in plain text.
+func isOutside(from string) bool { return from == "outside" || strings.Contains(from, "stray") }
 
-// attempt makes a caller try; what the attempt says is one line.
-func (b *bed) attempt(from, canary, to, with string) string {
-	c, ok := b.callers[from]
+// attempt makes a caller try, and returns the line that vectors.py prints.
+func (f *fixture) attempt(from, canary, to, with string) string {
+	c, ok := f.callers[from]
 	if !ok {
-		b.t.Fatalf("no caller %q", from)
+		f.t.Fatalf("no caller %q", from)
 	}
-	c.once.Do(func() { c.start(b.t, b.script("runner.py")) })
-	return c.ask(append([]string{canary, b.place(to)}, strings.Fields(b.place(with))...))
+	c.once.Do(func() { c.start(f.t, f.script("runner.py")) })
+	return c.ask(append([]string{canary, f.place(to)}, strings.Fields(f.place(with))...))
 }
 
 func (c *caller) start(t *testing.T, script string) {
@@ -87,11 +89,11 @@ func (c *caller) start(t *testing.T, script string) {
 	}
 	c.in, c.waiting = in, map[int]chan string{}
 	ended := make(chan struct{})
-	go func() { c.hear(out); close(ended) }()
+	go func() { c.read(out); close(ended) }()
 	t.Cleanup(func() { end(t, cmd, in, ended, &errs) })
 }
 
-// end lets the program find the end of its input.
+// end closes the program's input, upon which it ends.
 func end(t *testing.T, cmd *exec.Cmd, in io.Closer, ended chan struct{}, errs *strings.Builder) {
 	_ = in.Close()
 	timer := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
@@ -99,12 +101,12 @@ func end(t *testing.T, cmd *exec.Cmd, in io.Closer, ended chan struct{}, errs *s
 	_ = cmd.Wait()
 	timer.Stop()
 	if errs.Len() > 0 {
-		t.Logf("a caller said: %s", errs)
+		t.Logf("standard error of a caller: %s", errs)
 	}
 }
 
-// hear hands each answer to who waits for it.
-func (c *caller) hear(out io.Reader) {
+// read passes each answer on to the attempt that waits for it.
+func (c *caller) read(out io.Reader) {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		number, said, _ := strings.Cut(lines.Text(), " ")
@@ -130,12 +132,12 @@ func (c *caller) ask(words []string) string {
 	}
 	c.mu.Unlock()
 	if err != nil {
-		return fmt.Sprintf("the caller's program is gone: %v", err)
+		return fmt.Sprintf("the caller's program has ended: %v", err)
 	}
 	select {
 	case said := <-answer:
 		return said
-	case <-time.After(patience):
+	case <-time.After(answerLimit):
 		return "no answer"
 	}
 }

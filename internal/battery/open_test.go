@@ -8,28 +8,27 @@ import (
 	"strings"
 )
 
-// hole names rows that don't hold today. They are tried only where TACIT_OPEN
-// is set, and fail there; a comment says what happens and what must. An empty
-// field fits any row; a list is separated by |.
-type hole struct {
+// openRow names rows that fail today, with a comment on what happens and what must.
+// An empty field matches any row; a list is separated by |.
+type openRow struct {
 	vector, from, to, with string
 	in                     string // phases
 }
 
-// open is everything that is wrong today and known. What is mended moves out.
-func open() []hole { return nil }
+// open lists all rows that are known to fail today. They are tried only where
+// TACIT_OPEN is set.
+func open() []openRow { return nil }
 
 func isOpen(r row, p phase) bool { return os.Getenv("TACIT_OPEN") == "" && listed(r, p) }
 
-// listed says whether open() names a row. One that holds all the same is to be
-// taken out of there.
+// listed reports whether open() names a row.
 func listed(r row, p phase) bool {
-	return slices.ContainsFunc(open(), func(h hole) bool {
-		return fits(h.vector, r.vector) && fits(h.from, r.from) && fits(h.to, r.to) && fits(h.with, r.with) && fits(h.in, string(p))
+	return slices.ContainsFunc(open(), func(o openRow) bool {
+		return matches(o.vector, r.vector) && matches(o.from, r.from) && matches(o.to, r.to) && matches(o.with, r.with) && matches(o.in, string(p))
 	})
 }
 
-// fits says whether a text is one of a hole's.
-func fits(list, text string) bool {
+// matches reports whether a text is in a list of openRow.
+func matches(list, text string) bool {
 	return list == "" || slices.Contains(strings.Split(list, "|"), text)
 }

@@ -9,19 +9,20 @@ import (
 
 const (
 	refused = "connect: ECONNREFUSED"
-	// gone is for callers whose packets meet the mesh only on their way: the
-	// handshake may be over before anybody can judge.
-	gone = refused + "|connect: ECONNRESET|closed|recv: ECONNRESET|send: ECONNRESET|send: EPIPE"
-	// lazy is for sockets that connect when they are written to.
-	lazy = refused + "|send: ECONNREFUSED|recv: ECONNREFUSED"
-	// nowhere is for addresses that aren't db's: no way, whatever the kernel says of it.
-	nowhere = refused + "|connect: ENETUNREACH|connect: EHOSTUNREACH|connect: EINVAL|connect: EACCES|connect: timeout" +
+	// refusedOrReset is for callers that no hook sees: tacit may learn who calls only
+	// after the handshake, and then resets the connection before any byte.
+	refusedOrReset = refused + "|connect: ECONNRESET|closed|recv: ECONNRESET|send: ECONNRESET|send: EPIPE"
+	// refusedOnSend is for sockets that connect when they are written to.
+	refusedOnSend = refused + "|send: ECONNREFUSED|recv: ECONNREFUSED"
+	// unreachable is for addresses that aren't db's: any error of connect().
+	unreachable = refused + "|connect: ENETUNREACH|connect: EHOSTUNREACH|connect: EINVAL|connect: EACCES|connect: timeout" +
 		"|connect: EADDRNOTAVAIL|connect: EPERM"
 )
 
 var withPort = regexp.MustCompile(`[^:]:(\d+|\{\w+\})$`)
 
-// cross makes rows of callers, targets and ways; db's port is the default.
+// cross makes a row of each combination of a caller, a target and a way to connect;
+// the default port is db's.
 func cross(vector, want string, callers, targets, ways []string) []row {
 	var rows []row
 	for _, from := range callers {
@@ -37,7 +38,7 @@ func cross(vector, want string, callers, targets, ways []string) []row {
 	return rows
 }
 
-// killedAs is cross's rows with another outcome when the daemons are dead.
+// killedAs sets the rows' result while the daemons are killed.
 func killedAs(want string, rows []row) []row {
 	for i := range rows {
 		rows[i].killed = want
@@ -45,6 +46,7 @@ func killedAs(want string, rows []row) []row {
 	return rows
 }
 
+// free marks rows as outside of the mesh.
 func free(rows []row) []row {
 	for i := range rows {
 		rows[i].free = true
@@ -54,7 +56,8 @@ func free(rows []row) []row {
 
 func join(lists ...[]string) []string { return slices.Concat(lists...) }
 
-// Where callers go, from host1 and on db's own node.
+// The addresses of db: virtual and real ones for callers on host1, and virtual and
+// loopback ones on db's own node.
 func virtuals() []string { return []string{"{v4}", "[{v6}]", "[::ffff:{v4}]"} }
 func reals() []string {
 	return []string{"{real4}", "[{real6}]", "[::ffff:{real4}]", "{second4}", "[{second6}]", "[::ffff:{second4}]"}
@@ -64,7 +67,7 @@ func loopbacks() []string {
 	return []string{"127.0.0.1", "[::1]", "0.0.0.0", "[::]", "127.0.0.9", "127.255.255.254", "[::ffff:127.0.0.9]", "[::ffff:0.0.0.0]"}
 }
 
-// all is one place of each kind.
+// all is one address of each kind.
 func all() []string { return []string{"{v4}", "[{v6}]", "[::ffff:{v4}]", "{real4}", "[{real6}]"} }
 func allHere() []string {
 	return []string{"{here4}", "[{here6}]", "127.0.0.1", "[::1]", "{real4}", "[{real6}]"}
@@ -73,7 +76,7 @@ func allHere() []string {
 func denied() []string     { return []string{"evil", "nobody"} }
 func deniedHere() []string { return []string{"evil2", "nobody2"} }
 
-// straight: what every program does.
+// straight is connect() as every program does it.
 func straight() []row {
 	ways := []string{"", "nonblock"}
 	rows := cross("connect", "ok", []string{"web"}, join(virtuals(), reals()), ways)
@@ -87,18 +90,18 @@ func straight() []row {
 		[]string{"{real4}:{shut}", "[{real6}]:{shut}", "{second4}:{shut}"}, ways[:1])...)
 }
 
-// places: nobody listens on host1's own addresses; db's port there is no way to
-// db. Nor is a virtual address that no service has.
+// places are db's port on the addresses of the caller's node, where nobody listens,
+// and virtual addresses that no service has.
 func places() []row {
 	own := join(loopbacks(), []string{"{host1}", "[{host1 6}]", "{gate box}"})
-	rows := cross("the caller's own addresses", refused, []string{"web", "evil", "nobody"}, own, []string{""})
+	rows := cross("db's port on the caller's own addresses", refused, []string{"web", "evil", "nobody"}, own, []string{""})
 	empty := []string{"240.64.0.0", "240.79.255.255", "240.65.1.1", "[fd7a:ac17::]", "[fd7a:ac17::ffff:1]", "[fd7a:ac17:1::3]"}
-	rows = append(rows, cross("virtual addresses of no service", refused, []string{"web", "evil", "nobody"}, empty, []string{"", "mark=0x1000"})...)
-	return append(rows, cross("virtual addresses of no service", refused, []string{"web2", "evil2"}, empty, []string{""})...)
+	rows = append(rows, cross("virtual addresses that no service has", refused, []string{"web", "evil", "nobody"}, empty, []string{"", "mark=0x1000"})...)
+	return append(rows, cross("virtual addresses that no service has", refused, []string{"web2", "evil2"}, empty, []string{""})...)
 }
 
-// sameNode: callers on db's own node. To a real address or a loopback one
-// nothing is carried, so that it goes on without the daemon.
+// sameNode are callers on db's own node. Connections to a real or loopback address
+// aren't carried by the daemon, so that allowed ones also work without it.
 func sameNode() []row {
 	rows := cross("same node", "ok", []string{"web2"}, hereVirtuals(), []string{"", "nonblock"})
 	rows = append(rows, killedAs("ok", cross("same node, real addresses", "ok", []string{"web2", "db"}, join(loopbacks(), reals()), []string{"", "nonblock"}))...)
@@ -108,27 +111,26 @@ func sameNode() []row {
 	rows = append(rows, cross("a service that nobody may call", refused, []string{"web2", "evil2", "nobody2", "db"},
 		[]string{"127.0.0.1:{shut}", "[::1]:{shut}", "{real4}:{shut}", "{here shut4}:{shut}"}, []string{""})...)
 	ways := []string{"fastopen", "fastopen-connect", "mptcp", "mptcp nonblock", "mark=0x1000", "mark=1", "userns", "cgroupns", "ring", "ring=sqpoll", "device=lo", "source={real4}"}
-	rows = append(rows, cross("same node, unusual sockets", refused, deniedHere(), []string{"{here4}", "127.0.0.1", "{real4}"}, ways)...)
-	rows = append(rows, cross("same node, unusual sockets", refused, deniedHere(), []string{"[{here6}]", "[::1]", "[{real6}]"}, ways[:len(ways)-1])...)
-	return append(rows, cross("same node, unusual sockets", "ok", []string{"web2"}, []string{"{here4}", "[{here6}]"}, []string{"mptcp", "ring", "userns", "fastopen"})...)
+	rows = append(rows, cross("same node, other kinds of sockets", refused, deniedHere(), []string{"{here4}", "127.0.0.1", "{real4}"}, ways)...)
+	rows = append(rows, cross("same node, other kinds of sockets", refused, deniedHere(), []string{"[{here6}]", "[::1]", "[{real6}]"}, ways[:len(ways)-1])...)
+	return append(rows, cross("same node, other kinds of sockets", "ok", []string{"web2"}, []string{"{here4}", "[{here6}]"}, []string{"mptcp", "ring", "userns", "fastopen"})...)
 }
 
-// forms: other ways to write an address, and addresses that the kernel could
-// take for this host's.
+// forms are addresses that the kernel could take for this host's or for db's.
 func forms() []row {
 	short := []string{"limit=0.5"}
-	odd := []string{"0.0.0.1", "255.255.255.255", "224.0.0.1", "[ff02::1%eth0]", "[ff01::1%lo]", "{nowhere}",
+	special := []string{"0.0.0.1", "255.255.255.255", "224.0.0.1", "[ff02::1%eth0]", "[ff01::1%lo]", "{unused}",
 		"[::{real4}]", "[::ffff:0:{real4}]", "[64:ff9b::{real4}]", "[2002:{prefix}::1]", "[fe80::5efe:{real4}%eth0]",
 		"[::127.0.0.1]", "[64:ff9b::127.0.0.1]", "[::ffff:255.255.255.255]"}
-	rows := cross("odd addresses", nowhere, []string{"evil", "evil2", "nobody2"}, odd, short)
-	anywhere := []string{"{nowhere}", "8.8.8.8", "240.1.1.1"}
-	rows = append(rows, cross("our mark, to addresses that nobody has", nowhere, []string{"evil2", "nobody2", "web2"}, []string{"[2001:db8::1]", "[::ffff:8.8.8.8]"}, []string{"mark=0x1000 limit=0.5"})...)
-	rows = append(rows, cross("our mark, to addresses that nobody has", nowhere, []string{"evil2", "nobody2", "web2"}, anywhere, []string{"mark=0x1000 limit=0.5", "mark=0x1000 source={real4} limit=0.5"})...)
-	return append(rows, cross("the range's address in IPv6 clothes", nowhere, []string{"web", "evil"}, []string{"[::{v4}]", "[64:ff9b::{v4}]", "[::ffff:0:{v4}]"}, short)...)
+	rows := cross("special addresses (broadcast, multicast, IPv4 embedded in IPv6)", unreachable, []string{"evil", "evil2", "nobody2"}, special, short)
+	anywhere := []string{"{unused}", "8.8.8.8", "240.1.1.1"}
+	rows = append(rows, cross("tacit's own SO_MARK, to addresses that no host has", unreachable, []string{"evil2", "nobody2", "web2"}, []string{"[2001:db8::1]", "[::ffff:8.8.8.8]"}, []string{"mark=0x1000 limit=0.5"})...)
+	rows = append(rows, cross("tacit's own SO_MARK, to addresses that no host has", unreachable, []string{"evil2", "nobody2", "web2"}, anywhere, []string{"mark=0x1000 limit=0.5", "mark=0x1000 source={real4} limit=0.5"})...)
+	return append(rows, cross("virtual IPv4 address embedded in IPv6", unreachable, []string{"web", "evil"}, []string{"[::{v4}]", "[64:ff9b::{v4}]", "[::ffff:0:{v4}]"}, short)...)
 }
 
-// leftAlone: what isn't the mesh's goes as if it weren't there.
-func leftAlone() []row {
-	rows := cross("connections that are none of the mesh's", "ok", []string{"web", "evil", "nobody"}, []string{"{real4}:{plain}", "[{real6}]:{plain}", "{outside}:{plain}"}, []string{"", "nonblock", "mptcp", "ring"})
-	return free(append(rows, cross("connections that are none of the mesh's", "ok", []string{"web2", "evil2"}, []string{"127.0.0.1:{plain}", "{real4}:{plain}"}, []string{""})...))
+// outsideMesh are connections to ports of no service, which work as without tacit.
+func outsideMesh() []row {
+	rows := cross("connections outside of the mesh", "ok", []string{"web", "evil", "nobody"}, []string{"{real4}:{plain}", "[{real6}]:{plain}", "{outside}:{plain}"}, []string{"", "nonblock", "mptcp", "ring"})
+	return free(append(rows, cross("connections outside of the mesh", "ok", []string{"web2", "evil2"}, []string{"127.0.0.1:{plain}", "{real4}:{plain}"}, []string{""})...))
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// scene is what others with root do to a host, and what is tried meanwhile.
+// scene is a change that root makes to a host, and the rows tried while it lasts.
 type scene struct {
 	vector   string
 	on       string // a host, or several: host1 host2 outside
@@ -16,14 +16,14 @@ type scene struct {
 	rows     []row
 }
 
-// scenes runs them one by one, each in front of the recorder.
-func (b *bed) scenes(t *testing.T) {
+// scenes runs all scenes, one after the other.
+func (f *fixture) scenes(t *testing.T) {
 	for _, s := range slices.Concat(translations(), routes(), kernelSettings(), neighbours()) {
-		b.scene(t, s)
+		f.scene(t, s)
 	}
 }
 
-func (b *bed) scene(t *testing.T, s scene) {
+func (f *fixture) scene(t *testing.T, s scene) {
 	t.Helper()
 	for i := range s.rows {
 		s.rows[i].vector = s.vector
@@ -31,31 +31,32 @@ func (b *bed) scene(t *testing.T, s scene) {
 	s.rows = slices.DeleteFunc(s.rows, func(r row) bool {
 		open := isOpen(r, up)
 		if open {
-			b.table.leave(r.vector, up)
+			f.table.leave(r.vector, up)
 		}
 		return open
 	})
 	if len(s.rows) == 0 {
 		return
 	}
-	b.everywhere(s.on, s.do)
+	f.everywhere(s.on, s.do)
 	defer func() {
-		b.everywhere(s.on, s.undo)
+		f.everywhere(s.on, s.undo)
 		for from, to := range map[string]string{"web": "{v4}:{port}", "box app": "[{v6}]:{port}"} {
-			eventually(t, "db answers "+from+" after "+s.vector, "ok", func() string { return b.attempt(from, "AFTER", to, "") })
+			await(t, "db answers "+from+" after "+s.vector, "ok", func() string { return f.attempt(from, "AFTER", to, "") })
 		}
 	}()
-	b.rows(t, up, s.rows)
+	f.rows(t, up, s.rows)
 }
 
-func (b *bed) everywhere(hosts, line string) {
-	b.t.Helper()
+func (f *fixture) everywhere(hosts, line string) {
+	f.t.Helper()
 	for name := range strings.FieldsSeq(hosts) {
-		b.sh(b.hostNamed(name), b.place(line))
+		f.hostNamed(name).Sh(f.t, f.place(line))
 	}
 }
 
-// tries are a scene's usual rows: allowed ones with one outcome, denied ones with another.
+// tries are a scene's usual rows, with the results wanted of allowed and of denied
+// callers.
 func tries(allowed, denied string, ways ...string) []row {
 	if len(ways) == 0 {
 		ways = []string{"limit=1", "limit=1 source={host1}"}
@@ -68,72 +69,72 @@ func tries(allowed, denied string, ways ...string) []row {
 }
 
 const (
-	either = "ok|" + stuck
-	stuck  = gone + "|connect: timeout|connect: EHOSTUNREACH|connect: ENETUNREACH|connect: EPERM|connect: EINVAL|recv: timeout|closed late|send: EPERM"
+	okOrNot      = "ok|" + notConnected
+	notConnected = refusedOrReset + "|connect: timeout|connect: EHOSTUNREACH|connect: ENETUNREACH|connect: EPERM|connect: EINVAL|recv: timeout|closed late|send: EPERM"
 )
 
-// translations: NAT rules of others, as port publishing makes them.
+// translations are third-party NAT rules, like those that publish ports.
 func translations() []scene {
 	const on, off4, off6 = "iptables -t nat -A ", "iptables -t nat -D ", "ip6tables -t nat -D "
 	nat := func(vector, host, rule string, rows []row) scene {
 		return scene{vector: vector, on: host, do: on + rule, undo: off4 + rule, rows: rows}
 	}
-	thief := " -j DNAT --to-destination {outside}:{plain}"
+	toOutside := " -j DNAT --to-destination {outside}:{plain}"
 	six := "OUTPUT -p tcp -d fd7a:ac17::/32 -j DNAT --to-destination [{outside6}]:{plain}"
 	published := "-p tcp --dport 9999 -j REDIRECT --to-ports {port}"
 	return []scene{
-		nat("NAT: the range to another host", "host1", "OUTPUT -p tcp -d 240.64.0.0/12"+thief, tries(either, refused)),
-		{vector: "NAT: the range to another host, IPv6", on: "host1", do: "ip6tables -t nat -A " + six, undo: off6 + six,
-			rows: cross("", either, []string{"web"}, []string{"[{v6}]"}, []string{"limit=1", "limit=1 source6={host1 6}", "limit=1 nonblock"})},
-		nat("NAT: the range to another host, from containers", "host1", "PREROUTING -p tcp -d 240.64.0.0/12"+thief, tries(either, refused)),
-		nat("NAT: the service's port to another host", "host1", "OUTPUT -p tcp --dport {port}"+thief, tries(either, refused)),
-		nat("NAT: the service's port to another host, on its node", "host2", "OUTPUT -p tcp --dport {port}"+thief, append(tries(either, refused),
-			cross("", either, []string{"web2"}, []string{"{here4}", "127.0.0.1"}, []string{"limit=1", "limit=1 source={real4}"})...)),
-		nat("NAT: another port published as the service's", "host2", "PREROUTING "+published,
+		nat("DNAT of the virtual range to another host", "host1", "OUTPUT -p tcp -d 240.64.0.0/12"+toOutside, tries(okOrNot, refused)),
+		{vector: "DNAT of the virtual IPv6 range to another host", on: "host1", do: "ip6tables -t nat -A " + six, undo: off6 + six,
+			rows: cross("", okOrNot, []string{"web"}, []string{"[{v6}]"}, []string{"limit=1", "limit=1 source6={host1 6}", "limit=1 nonblock"})},
+		nat("DNAT of the virtual range to another host, for containers", "host1", "PREROUTING -p tcp -d 240.64.0.0/12"+toOutside, tries(okOrNot, refused)),
+		nat("DNAT of the service's port to another host", "host1", "OUTPUT -p tcp --dport {port}"+toOutside, tries(okOrNot, refused)),
+		nat("DNAT of the service's port to another host, on its node", "host2", "OUTPUT -p tcp --dport {port}"+toOutside, append(tries(okOrNot, refused),
+			cross("", okOrNot, []string{"web2"}, []string{"{here4}", "127.0.0.1"}, []string{"limit=1", "limit=1 source={real4}"})...)),
+		nat("REDIRECT of another port to the service's", "host2", "PREROUTING "+published,
 			cross("", refused, []string{"outside", "evil", "nobody", "web", "stray2"}, []string{"{real4}:9999", "{second4}:9999"}, []string{"", "mptcp"})),
-		nat("NAT: another port published as the service's, on its node", "host2", "OUTPUT "+published,
+		nat("REDIRECT of another port to the service's, for its own node", "host2", "OUTPUT "+published,
 			cross("", refused, deniedHere(), []string{"127.0.0.1:9999", "{real4}:9999"}, []string{""})),
-		nat("NAT: the lane's port to another host", "host1", "OUTPUT -p tcp --dport 7947"+thief, tries(either, refused)),
-		{vector: "TPROXY of others into the service's port", on: "host2",
+		nat("DNAT of the lane port to another host", "host1", "OUTPUT -p tcp --dport 7947"+toOutside, tries(okOrNot, refused)),
+		{vector: "third-party TPROXY to the service's port", on: "host2",
 			do:   "iptables -t mangle -A PREROUTING -p tcp --dport 9999 -j TPROXY --on-port {port} --on-ip {real4} --tproxy-mark 0x1000",
 			undo: "iptables -t mangle -D PREROUTING -p tcp --dport 9999 -j TPROXY --on-port {port} --on-ip {real4} --tproxy-mark 0x1000",
-			rows: cross("", stuck, []string{"outside", "evil", "stray2"}, []string{"{real4}:9999"}, []string{""})},
+			rows: cross("", notConnected, []string{"outside", "evil", "stray2"}, []string{"{real4}:9999"}, []string{""})},
 	}
 }
 
-// routes: those of others, before ours and more specific than ours.
+// routes are third-party routes and rules before tacit's, or more specific.
 func routes() []scene {
 	early := "ip rule add pref 0 to 240.64.0.0/12 lookup 100; ip route add default via {outside} table 100; " +
 		"ip rule add pref 5 lookup local; ip rule del pref 0 lookup local; "
 	late := "ip rule add pref 0 lookup local; ip rule del pref 5 lookup local; ip rule del pref 0 lookup 100; ip route del default table 100"
 	return []scene{
-		{vector: "routes more specific than ours", on: "host1",
+		{vector: "third-party routes more specific than tacit's", on: "host1",
 			do:   "ip route add {v4}/32 via {outside}; ip -6 route add {v6}/128 via {outside6}; ip route add 240.0.0.0/4 via {outside}",
 			undo: "ip route del {v4}/32; ip -6 route del {v6}/128; ip route del 240.0.0.0/4",
 			rows: tries("ok", refused)},
-		{vector: "a rule before all tables", on: "host1", do: early, undo: late, rows: tries(either, refused)},
-		{vector: "a table for a container's packets", on: "host1",
+		{vector: "third-party rule before the local table", on: "host1", do: early, undo: late, rows: tries(okOrNot, refused)},
+		{vector: "third-party rule for a container's packets before the local table", on: "host1",
 			do: "ip rule add pref 0 to 240.64.0.0/12 iif {veth box} lookup 100; ip route add default via {outside} table 100; " +
 				"ip rule add pref 5 lookup local; ip rule del pref 0 lookup local",
 			undo: "ip rule add pref 0 lookup local; ip rule del pref 5 lookup local; ip rule del pref 0 lookup 100; ip route del default table 100",
-			rows: tries(either, refused)},
-		{vector: "a host as a router to the range", on: "outside",
+			rows: tries(okOrNot, refused)},
+		{vector: "a host outside routes the virtual ranges to a node", on: "outside",
 			do:   "ip route add 240.64.0.0/12 via {real4}; ip -6 route add fd7a:ac17::/32 via {real6}",
 			undo: "ip route del 240.64.0.0/12; ip -6 route del fd7a:ac17::/32",
-			rows: cross("", nowhere, []string{"outside"}, []string{"{here4}", "[{here6}]", "{v4}", "240.65.0.1", "{here4}:80"}, []string{"", "nonblock", "fastopen", "mptcp"})},
-		{vector: "more addresses are this host's than are listed", on: "host2",
+			rows: cross("", unreachable, []string{"outside"}, []string{"{here4}", "[{here6}]", "{v4}", "240.65.0.1", "{here4}:80"}, []string{"", "nonblock", "fastopen", "mptcp"})},
+		{vector: "local routes for addresses of no interface", on: "host2",
 			do:   "ip route add local 203.0.113.0/24 dev lo; ip -6 route add local 2001:db8:7::/64 dev lo; ip addr add 192.0.2.9/32 dev lo",
 			undo: "ip route del local 203.0.113.0/24 dev lo; ip -6 route del local 2001:db8:7::/64 dev lo; ip addr del 192.0.2.9/32 dev lo",
 			rows: cross("", refused, deniedHere(), []string{"203.0.113.5", "[2001:db8:7::5]", "[::ffff:203.0.113.5]"}, []string{"", "mptcp"})},
-		{vector: "loopback taken down", on: "host1", do: "ip link set lo down", undo: "ip link set lo up",
-			rows: append(tries(either, stuck, "limit=1"), cross("", stuck, []string{"evil", "nobody"}, []string{"[{v6}]"}, []string{"limit=1", "fastopen", "udp=connected", "limit=1 nonblock"})...)},
-		{vector: "another path: MPTCP endpoints", on: "host1",
+		{vector: "lo down", on: "host1", do: "ip link set lo down", undo: "ip link set lo up",
+			rows: append(tries(okOrNot, notConnected, "limit=1"), cross("", notConnected, []string{"evil", "nobody"}, []string{"[{v6}]"}, []string{"limit=1", "fastopen", "udp=connected", "limit=1 nonblock"})...)},
+		{vector: "MPTCP endpoints on the caller's node", on: "host1",
 			do: "ip mptcp limits set subflows 8 add_addr_accepted 8; ip addr add 10.87.250.1/24 dev eth0; " +
 				"ip mptcp endpoint add 10.87.250.1 dev eth0 subflow; ip mptcp endpoint add {host1} dev eth0 subflow",
 			undo: "ip mptcp endpoint flush; ip addr del 10.87.250.1/24 dev eth0",
 			rows: append(cross("", "ok", []string{"web"}, []string{"{v4}", "{mp4}:{mptcp}", "{real4}:{mptcp}"}, []string{"mptcp times=20"}),
 				cross("", refused, []string{"evil", "nobody"}, []string{"{v4}", "{mp4}:{mptcp}", "{real4}:{mptcp}"}, []string{"mptcp"})...)},
-		{vector: "the service's node announces MPTCP paths", on: "host2",
+		{vector: "MPTCP endpoints announced by the service's node", on: "host2",
 			do:   "ip mptcp limits set subflows 8 add_addr_accepted 8; ip mptcp endpoint add {second4} dev eth0 signal; ip mptcp endpoint add {real4} dev eth0 signal",
 			undo: "ip mptcp endpoint flush",
 			rows: append(cross("", "ok", []string{"web", "web2"}, []string{"{mp4}:{mptcp}"}, []string{"mptcp times=20"})[:1],
@@ -141,7 +142,7 @@ func routes() []scene {
 	}
 }
 
-// kernelSettings: those that others set for reasons of their own.
+// kernelSettings are sysctls that a host's owner may have set.
 func kernelSettings() []scene {
 	set := func(vector, hosts, key, on, off string, rows []row) scene {
 		return scene{vector: vector, on: hosts, do: "sysctl -qw " + strings.ReplaceAll(key, " ", "="+on+" ") + "=" + on,
@@ -155,31 +156,31 @@ func kernelSettings() []scene {
 		{from: "outside", to: "{real4}:{port}", with: "frame=127.0.0.1 mac={mac2}", want: "reset|silence"},
 	}
 	return []scene{
-		set("SYN cookies always", "host1 host2", "net.ipv4.tcp_syncookies", "2", "1", tries("ok", refused)),
-		set("route_localnet", "host2", "net.ipv4.conf.all.route_localnet net.ipv4.conf.eth0.route_localnet", "1", "0", append(tries("ok", refused), frames...)),
-		set("accept_local", "host2", "net.ipv4.conf.all.accept_local net.ipv4.conf.eth0.accept_local", "1", "0", append(tries("ok", refused), frames...)),
-		set("tcp_fwmark_accept", "host1 host2", "net.ipv4.tcp_fwmark_accept net.ipv4.fwmark_reflect", "1", "0",
-			append(tries("ok", refused), cross("", nowhere, deniedHere(), []string{"8.8.8.8", "{nowhere}"}, []string{"mark=0x1000 limit=0.5"})...)),
-		set("source routing", "host2", "net.ipv4.conf.all.accept_source_route net.ipv4.conf.eth0.accept_source_route net.ipv4.ip_forward", "1", "0", append(tries("ok", refused),
-			cross("", stuck+"|srr: EPERM", []string{"outside", "evil"}, []string{"{real4}", "127.0.0.1", "{here4}"}, []string{"srr={real4} limit=0.5", "srr={second4} limit=0.5"})...)),
-		set("segment routing", "host2", "net.ipv6.conf.all.seg6_enabled net.ipv6.conf.eth0.seg6_enabled net.ipv6.conf.all.forwarding", "1", "0", append(tries("ok", refused),
-			cross("", stuck, []string{"outside", "evil"}, []string{"[{second6}]", "[{here6}]", "[::1]"}, []string{"rthdr={real6} limit=0.5"})...)),
-		set("rp_filter", "host1 host2", "net.ipv4.conf.all.rp_filter", "2", "0", tries("ok", refused)),
-		set("early demultiplexing off", "host1 host2", "net.ipv4.ip_early_demux net.ipv4.tcp_early_demux", "0", "1", tries("ok", refused)),
-		set("bridges call iptables, as Docker sets it", "host1", "net.bridge.bridge-nf-call-iptables net.bridge.bridge-nf-call-ip6tables", "1", "0", append(
+		set("sysctl tcp_syncookies=2", "host1 host2", "net.ipv4.tcp_syncookies", "2", "1", tries("ok", refused)),
+		set("sysctl route_localnet", "host2", "net.ipv4.conf.all.route_localnet net.ipv4.conf.eth0.route_localnet", "1", "0", append(tries("ok", refused), frames...)),
+		set("sysctl accept_local", "host2", "net.ipv4.conf.all.accept_local net.ipv4.conf.eth0.accept_local", "1", "0", append(tries("ok", refused), frames...)),
+		set("sysctl tcp_fwmark_accept and fwmark_reflect", "host1 host2", "net.ipv4.tcp_fwmark_accept net.ipv4.fwmark_reflect", "1", "0",
+			append(tries("ok", refused), cross("", unreachable, deniedHere(), []string{"8.8.8.8", "{unused}"}, []string{"mark=0x1000 limit=0.5"})...)),
+		set("sysctl accept_source_route", "host2", "net.ipv4.conf.all.accept_source_route net.ipv4.conf.eth0.accept_source_route net.ipv4.ip_forward", "1", "0", append(tries("ok", refused),
+			cross("", notConnected+"|srr: EPERM", []string{"outside", "evil"}, []string{"{real4}", "127.0.0.1", "{here4}"}, []string{"srr={real4} limit=0.5", "srr={second4} limit=0.5"})...)),
+		set("sysctl seg6_enabled", "host2", "net.ipv6.conf.all.seg6_enabled net.ipv6.conf.eth0.seg6_enabled net.ipv6.conf.all.forwarding", "1", "0", append(tries("ok", refused),
+			cross("", notConnected, []string{"outside", "evil"}, []string{"[{second6}]", "[{here6}]", "[::1]"}, []string{"rthdr={real6} limit=0.5"})...)),
+		set("sysctl rp_filter=2", "host1 host2", "net.ipv4.conf.all.rp_filter", "2", "0", tries("ok", refused)),
+		set("sysctl ip_early_demux=0", "host1 host2", "net.ipv4.ip_early_demux net.ipv4.tcp_early_demux", "0", "1", tries("ok", refused)),
+		set("sysctl bridge-nf-call-iptables, as Docker sets it", "host1", "net.bridge.bridge-nf-call-iptables net.bridge.bridge-nf-call-ip6tables", "1", "0", append(
 			cross("", "ok", []string{"dock app"}, []string{"{v4}", "[{v6}]"}, []string{""}), cross("", refused, []string{"dock worse"}, []string{"{v4}", "{real4}"}, []string{""})...)),
 	}
 }
 
-// neighbours: another device on the service's network.
+// neighbours are other devices with addresses of the service's network.
 func neighbours() []scene {
 	return []scene{
 		{vector: "macvlan on the service's node", on: "host2",
-			do:   "ip link add mv0 link eth0 type macvlan mode bridge; ip addr add {nowhere}/24 dev mv0; ip link set mv0 up",
+			do:   "ip link add mv0 link eth0 type macvlan mode bridge; ip addr add {unused}/24 dev mv0; ip link set mv0 up",
 			undo: "ip link del mv0",
-			rows: append(cross("", refused, []string{"outside", "evil2", "nobody2"}, []string{"{nowhere}"}, []string{""}),
-				cross("", refused, deniedHere(), []string{"{nowhere}", "{real4}"}, []string{"device=mv0", "device=eth0"})...)},
-		{vector: "a tun device that takes the service's address", on: "host1",
+			rows: append(cross("", refused, []string{"outside", "evil2", "nobody2"}, []string{"{unused}"}, []string{""}),
+				cross("", refused, deniedHere(), []string{"{unused}", "{real4}"}, []string{"device=mv0", "device=eth0"})...)},
+		{vector: "tun device with a route for the service's address", on: "host1",
 			do:   "ip tuntap add dev tun7 mode tun; ip addr add 10.99.0.1/24 dev tun7; ip link set tun7 up; ip route add {real4}/32 dev tun7 metric 1",
 			undo: "ip link del tun7", rows: cross("", refused, []string{"evil", "nobody"}, []string{"{v4}", "{real4}"}, []string{"", "fastopen", "device=tun7"})},
 	}

@@ -8,10 +8,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"tacit/internal/testhost"
 	"testing"
 )
 
-// phase is what the daemons do while a row is tried.
+// phase is the state of the daemons while a row is tried.
 type phase string
 
 const (
@@ -23,7 +24,7 @@ const (
 
 func phases() []phase { return []phase{up, killed, starting, guarded} }
 
-// table counts the results, a line for each vector.
+// table counts results, in a line for each vector.
 type table struct {
 	mu    sync.Mutex
 	order []string
@@ -59,7 +60,7 @@ func (t *table) cell(vector string, p phase) *cell {
 	return t.cells[vector][p]
 }
 
-// begin gives a vector its place among the lines.
+// begin adds a vector's line at the end, unless the table has it.
 func (t *table) begin(vector string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -77,7 +78,7 @@ func (t *table) add(vector string, p phase, held bool) {
 	}
 }
 
-// leave counts a row that open() names and that wasn't tried.
+// leave counts a row that wasn't tried since open() lists it.
 func (t *table) leave(vector string, p phase) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -113,12 +114,12 @@ func verdict(c cell) string {
 	case c.held < c.rows:
 		return "**no**"
 	case c.open > 0:
-		return "but for open ones"
+		return "except open ones"
 	}
 	return "yes"
 }
 
-// print shows the table, and writes it to the file that TACIT_BATTERY_TABLE names.
+// print logs the table and appends it to the file that TACIT_BATTERY_TABLE names.
 func (t *table) print(tb testing.TB) {
 	tb.Helper()
 	lines := t.lines()
@@ -128,8 +129,8 @@ func (t *table) print(tb testing.TB) {
 		return
 	}
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	must(tb, err)
+	testhost.Must(tb, err)
 	_, err = fmt.Fprintf(f, "## %s\n\n%s\n\n", tb.Name(), strings.Join(slices.Clip(lines), "\n"))
-	must(tb, err)
-	must(tb, f.Close())
+	testhost.Must(tb, err)
+	testhost.Must(tb, f.Close())
 }

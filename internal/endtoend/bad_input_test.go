@@ -12,26 +12,24 @@ import (
 	"tacit/internal/testhost"
 )
 
-// TestBadInput: each is one line that names what is wrong and what to do, and
-// nothing is half done.
+// TestBadInput: each error is one line that names what is wrong and what to do,
+// and the host is left unchanged.
 func TestBadInput(t *testing.T) {
-	m := newMesh(t, 1)
-	host1 := m.hosts[0]
+	m := testhost.NewMesh(t, testhost.MeshOptions{})
+	host1 := m.Nodes[0]
 	token := func(name string, more ...string) string {
 		file := filepath.Join(t.TempDir(), "token")
-		write(t, file, m.tacit(host1, append([]string{"token", "create", "--node", name}, more...)...))
+		testhost.WriteFile(t, file, host1.Tacit(t, append([]string{"token", "create", "--node", name}, more...)...))
 		return file
 	}
-	other := testhost.NewNet(t).Host(t, "host1") // another mesh, whose tokens are worth nothing here
-	other.Daemon(t, "--bootstrap")
-	foreign := filepath.Join(t.TempDir(), "token")
-	text, _ := other.Tacit(t, "token", "create", "--node", "late")
-	write(t, foreign, text)
+	otherMesh := filepath.Join(t.TempDir(), "token")
+	text := testhost.NewMesh(t, testhost.MeshOptions{}).Nodes[0].Tacit(t, "token", "create", "--node", "late")
+	testhost.WriteFile(t, otherMesh, text)
 	cut := filepath.Join(t.TempDir(), "token")
-	write(t, cut, text[:len(text)/2])
+	testhost.WriteFile(t, cut, text[:len(text)/2])
 	used := token("used")
-	m.join("used-before") // host2 of the name below
-	first := m.net.Host(t, "used")
+	m.Join(t, "used-before") // host2 of the name below
+	first := m.Host(t, "used")
 	first.Daemon(t, "--join", host1.Addr.String(), "--token-file", used)
 	first.Stop(t)
 
@@ -48,7 +46,7 @@ func TestBadInput(t *testing.T) {
 		"another's token":   {"late", append(join, token("early")), []string{"for node early", "--node late"}},
 		"used token":        {"used", append(join, used), []string{"has been used", "tacit token create"}},
 		"expired token":     {"late", append(join, token("late", "--ttl", "1s")), []string{"expired", "tacit token create"}},
-		"another mesh's CA": {"late", append(join, foreign), []string{"CA", "token"}},
+		"another mesh's CA": {"late", append(join, otherMesh), []string{"CA", "token"}},
 		"bad name":          {"no_label", nil, []string{"--node", "letters, digits and hyphens"}},
 		"bad address":       {"late", []string{"--address", "host"}, []string{"--address", "IP address"}},
 		"not a cgroup":      {"late", []string{"--bootstrap", "--cgroup", os.TempDir()}, []string{"cgroup v2"}},
@@ -56,7 +54,7 @@ func TestBadInput(t *testing.T) {
 		"bad range":         {"late", []string{"--virtual-range4", "10.0.0.0/30"}, []string{"--virtual-range4", "/24"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := m.net.Host(t, strings.ReplaceAll(strings.ReplaceAll(name, " ", "-"), "'", ""))
+			h := m.Host(t, strings.ReplaceAll(strings.ReplaceAll(name, " ", "-"), "'", ""))
 			before := h.Snapshot(t)
 			if name == "expired token" {
 				testhost.Eventually(t, 5*time.Second, "the token is old", func() error { return olderThan(c.args[3], time.Second+200*time.Millisecond) })
@@ -72,41 +70,40 @@ func TestBadInput(t *testing.T) {
 				}
 			}
 			if after := h.Snapshot(t); after != before {
-				t.Errorf("half done:\n%s", after)
+				t.Errorf("the host was changed:\n%s", after)
 			}
 		})
 	}
 }
 
-// TestSecondDaemon: one state directory, one daemon; and a port that is taken.
+// TestSecondDaemon: a state directory has one daemon, and a port that is in use
+// is named.
 func TestSecondDaemon(t *testing.T) {
-	m := newMesh(t, 1)
-	host := m.hosts[0]
+	m := testhost.NewMesh(t, testhost.MeshOptions{})
+	host := m.Nodes[0]
 	out, exit := host.Tacitd(t)
 	if exit != 1 || !strings.Contains(lastLine(out), "in use by another tacitd") {
 		t.Errorf("exit %d: %s", exit, out)
 	}
-	m.answersStatus(host)
-	alone := m.net.Host(t, "alone")
+	host.Tacit(t, "status") // the first daemon still answers
+	alone := m.Host(t, "alone")
 	alone.Start(t, "user", testhost.Python(), "-m", "http.server", "7947")
-	testhost.Eventually(t, 5*time.Second, "the port is taken", func() error {
-		return contains(first(alone.Run(t, "user", "ss", "-Hltn", "sport = :7947")), ":7947")
-	})
+	alone.AwaitListener(t, 7947)
 	before := alone.Snapshot(t)
 	out, exit = alone.Tacitd(t, "--bootstrap")
 	if after := alone.Snapshot(t); after != before {
-		t.Errorf("half done:\n%s", after)
+		t.Errorf("the host was changed:\n%s", after)
 	}
 	if exit != 1 || !strings.Contains(lastLine(out), "--lane-port 7947") || !strings.Contains(lastLine(out), "in use") {
 		t.Errorf("exit %d: %s", exit, out)
 	}
 }
 
-// TestBadCommands: exit statuses and advice of the CLI.
+// TestBadCommands: the CLI's exit statuses, and what it advises.
 func TestBadCommands(t *testing.T) {
-	m := newMesh(t, 2)
-	host1, host2 := m.hosts[0], m.hosts[1]
-	m.tacit(host1, "service", "register", "kept", "--port", "9000")
+	m := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2})
+	host1, host2 := m.Nodes[0], m.Nodes[1]
+	host1.Tacit(t, "service", "register", "kept", "--port", "9000")
 	for name, c := range map[string]struct {
 		host *testhost.Host
 		args []string
@@ -126,7 +123,7 @@ func TestBadCommands(t *testing.T) {
 		"denied":               {host1, []string{"intention", "check", "a", "b"}, 1, []string{"enied"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, exit := c.host.Tacit(t, c.args...)
+			out, exit := c.host.TryTacit(t, c.args...)
 			if exit != c.exit {
 				t.Errorf("exit %d, want %d\n%s", exit, c.exit, out)
 			}
@@ -139,37 +136,32 @@ func TestBadCommands(t *testing.T) {
 	}
 }
 
-// TestLastGoodFileStays: a file that went bad is reported by name, line and
-// reason, and what it said before stays in force.
+// TestLastGoodFileStays: a file that became invalid is reported by name, line and
+// reason, and its last valid content stays in force.
 func TestLastGoodFileStays(t *testing.T) {
-	m := newMesh(t, 1)
-	host := m.hosts[0]
-	m.define(host, "service-b", serviceB)
+	m := testhost.NewMesh(t, testhost.MeshOptions{})
+	host := m.Nodes[0]
+	define(t, m.Nodes, host, "service-b", serviceB)
 	file := filepath.Join(host.Services, "service-b.json")
-	write(t, file, "{\"services\":[\n{\"name\":\"service-B\",\"prot\":80}]}")
+	testhost.WriteFile(t, file, "{\"services\":[\n{\"name\":\"service-B\",\"prot\":80}]}")
 	testhost.Eventually(t, 10*time.Second, "status names the file", func() error {
-		out, exit := host.Tacit(t, "status")
+		out, exit := host.TryTacit(t, "status")
 		if exit != 1 {
 			return contains("", "NOT healthy")
 		}
 		return contains(out, "service-b.json:2")
 	})
-	m.tacit(host, "service", "show", "service-b")
+	host.Tacit(t, "service", "show", "service-b")
 
-	host.Stop(t) // a restart doesn't forget: the port stays closed to plain connections
+	host.Stop(t) // also over a restart the port stays closed to plain connections
 	host.Daemon(t)
-	m.tacit(host, "service", "show", "service-b")
-	m.refused(host, "", "http://127.0.0.1/")
-	if out, exit := host.Tacit(t, "status"); exit != 1 || !strings.Contains(out, "service-b.json:2") {
+	host.Tacit(t, "service", "show", "service-b")
+	refused(t, host, "", "http://127.0.0.1/")
+	if out, exit := host.TryTacit(t, "status"); exit != 1 || !strings.Contains(out, "service-b.json:2") {
 		t.Errorf("status after a restart: exit %d, %s", exit, out)
 	}
-	write(t, file, serviceB)
-	testhost.Eventually(t, 10*time.Second, "healthy again", func() error { return expect0(host.Tacit(t, "status")) })
-}
-
-func (m *mesh) answersStatus(h *testhost.Host) {
-	m.t.Helper()
-	m.tacit(h, "status")
+	testhost.WriteFile(t, file, serviceB)
+	testhost.Eventually(t, 10*time.Second, "healthy again", func() error { return succeeded(host.TryTacit(t, "status")) })
 }
 
 func olderThan(path string, age time.Duration) error {
@@ -178,11 +170,4 @@ func olderThan(path string, age time.Duration) error {
 		return os.ErrDeadlineExceeded
 	}
 	return err
-}
-
-func first(out string, _ int) string { return out }
-
-func lastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return lines[len(lines)-1]
 }

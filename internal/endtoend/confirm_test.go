@@ -12,14 +12,13 @@ import (
 	"tacit/internal/testhost"
 )
 
-// TestUnconfirmedIsUndone: nobody confirms; the daemon ends, says so, and the
-// host is as it was.
+// TestUnconfirmedIsUndone: without a confirmation the daemon undoes the start,
+// says so and ends, and the host is as it was before.
 func TestUnconfirmedIsUndone(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host1")
 	same := host.Leaks(t)
 	p := startUnconfirmed(t, host, "8s")
-	m := &mesh{t: t, net: host.Net(), hosts: []*testhost.Host{host}}
-	m.tacit(host, "service", "register", "db", "--port", "8000")
+	host.Tacit(t, "service", "register", "db", "--port", "8000")
 	if exit := p.Wait(t, time.Minute); exit != 1 {
 		t.Errorf("exit %d, want 1", exit)
 	}
@@ -29,31 +28,30 @@ func TestUnconfirmedIsUndone(t *testing.T) {
 	same()
 }
 
-// TestConfirmedStays: past the time all is in force, and there is nothing more
-// to confirm.
+// TestConfirmedStays: after a confirmation everything stays in force past the
+// deadline, and there is nothing more to confirm.
 func TestConfirmedStays(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host1")
 	before := host.Snapshot(t)
 	host.Daemon(t, "--bootstrap", "--confirm", "6s")
-	m := &mesh{t: t, net: host.Net(), hosts: []*testhost.Host{host}}
-	if err := contains(m.tacit(host, "status"), "s unless tacit confirm"); err != nil {
+	if err := contains(host.Tacit(t, "status"), "s unless tacit confirm"); err != nil {
 		t.Error(err)
 	}
-	out := m.tacit(host, "confirm")
+	out := host.Tacit(t, "confirm")
 	for _, want := range []string{"confirmed; this stays", "eBPF programs", host.BPF, "ip -4 route add local", "iptables -t mangle -N"} {
 		if err := contains(out, want); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := contains(m.tacit(host, "confirm"), "nothing to confirm"); err != nil {
+	if err := contains(host.Tacit(t, "confirm"), "nothing to confirm"); err != nil {
 		t.Error(err)
 	}
-	testhost.Eventually(t, time.Minute, "it runs for longer than it may unconfirmed", func() error {
+	testhost.Eventually(t, time.Minute, "it runs past the confirm deadline", func() error {
 		s := jsonOf[struct {
 			Healthy bool    `json:"healthy"`
 			Uptime  float64 `json:"uptime_seconds"`
-		}](t, m.tacit(host, "status", "--json"))
-		if !s.Healthy || s.Uptime < 12 { // the watchdog's own patience is over, too
+		}](t, host.Tacit(t, "status", "--json"))
+		if !s.Healthy || s.Uptime < 12 { // past the watchdog's own deadline, too
 			return fmt.Errorf("healthy %v, up %f s", s.Healthy, s.Uptime)
 		}
 		return nil
@@ -64,20 +62,20 @@ func TestConfirmedStays(t *testing.T) {
 	}
 }
 
-// TestKilledUnconfirmedIsUndone: in the window a killed daemon leaves the mesh
-// closed; at the window's end all is undone.
+// TestKilledUnconfirmedIsUndone: before the confirm deadline a killed daemon
+// leaves the mesh closed; at the deadline the watchdog undoes everything.
 func TestKilledUnconfirmedIsUndone(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host1")
 	before := host.Snapshot(t)
 	host.Daemon(t, "--bootstrap", "--confirm", "6s")
 	host.Kill(t)
 	if host.Snapshot(t) == before {
-		t.Error("undone at once: the mesh is open in the window")
+		t.Error("undone at once: the mesh is open before the deadline")
 	}
 	undone(t, host, before)
 }
 
-// TestAStoppedDaemonIsUndone: the case of a daemon that hangs.
+// TestAStoppedDaemonIsUndone: the same for a daemon that hangs, here by SIGSTOP.
 func TestAStoppedDaemonIsUndone(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host1")
 	before := host.Snapshot(t)
@@ -89,21 +87,20 @@ func TestAStoppedDaemonIsUndone(t *testing.T) {
 	}
 }
 
-// TestARestartInheritsTheWindow: a daemon that is started again and again is
-// undone all the same, and can be confirmed all the same.
-func TestARestartInheritsTheWindow(t *testing.T) {
+// TestARestartInheritsTheDeadline: a daemon started again before the confirm
+// deadline keeps that deadline, and can be confirmed.
+func TestARestartInheritsTheDeadline(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host1")
 	host.Daemon(t, "--bootstrap", "--confirm", "1m")
 	host.Kill(t)
 	host.Daemon(t)
-	m := &mesh{t: t, net: host.Net(), hosts: []*testhost.Host{host}}
-	if err := contains(m.tacit(host, "status"), "unconfirmed: undone in"); err != nil {
+	if err := contains(host.Tacit(t, "status"), "unconfirmed: undone in"); err != nil {
 		t.Error(err)
 	}
-	if err := contains(m.tacit(host, "confirm"), "confirmed; this stays"); err != nil {
+	if err := contains(host.Tacit(t, "confirm"), "confirmed; this stays"); err != nil {
 		t.Error(err)
 	}
-	testhost.Eventually(t, 20*time.Second, "the watchdogs are gone", func() error {
+	testhost.Eventually(t, 20*time.Second, "the watchdogs have ended", func() error {
 		if s := host.Snapshot(t); strings.Contains(s, "confirm") {
 			return fmt.Errorf("%s", s)
 		}
@@ -111,18 +108,19 @@ func TestARestartInheritsTheWindow(t *testing.T) {
 	})
 	host.Stop(t)
 	host.Daemon(t, "--confirm", "1m")
-	host.Stop(t) // and a clean-up by hand needs no watchdog
+	host.Stop(t) // `tacitd cleanup` also undoes a start that nobody has confirmed
 	before := host.Snapshot(t)
 	if out, exit := host.Tacitd(t, "cleanup"); exit != 0 || host.Snapshot(t) == before {
 		t.Errorf("cleanup: exit %d, %s", exit, out)
 	}
 }
 
-// startUnconfirmed starts a daemon that ends by itself, and waits until it counts.
-func startUnconfirmed(t *testing.T, host *testhost.Host, window string) *testhost.Process {
+// startUnconfirmed starts a daemon that ends by itself, and waits until status
+// shows the confirm deadline.
+func startUnconfirmed(t *testing.T, host *testhost.Host, deadline string) *testhost.Process {
 	t.Helper()
-	p := host.Start(t, "init", host.Bin("tacitd"), append(host.Flags(), "--bootstrap", "--confirm", window)...)
-	testhost.Eventually(t, 30*time.Second, "status counts", func() error {
+	p := host.Start(t, "init", host.Bin("tacitd"), append(host.Flags(), "--bootstrap", "--confirm", deadline)...)
+	testhost.Eventually(t, 30*time.Second, "status shows the deadline", func() error {
 		out, _, _ := host.Output(t, "user", host.Bin("tacit"), "status")
 		return contains(out, "unconfirmed: undone in")
 	})

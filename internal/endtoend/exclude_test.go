@@ -11,19 +11,20 @@ import (
 	"tacit/internal/testhost"
 )
 
-// TestAServicesPortIsNotExcluded: by command it is refused, by file it is
-// reported, with both places; the port is closed to plain connections.
+// TestAServicesPortIsNotExcluded: the command that registers a service on an
+// excluded port is refused, a file is reported with both places, and the port is
+// closed to plain connections.
 func TestAServicesPortIsNotExcluded(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host1")
 	config := filepath.Join(host.Dir, "tacitd.hcl")
-	write(t, config, "exclude {\n  ports = [8000, 9100]\n}\n")
+	testhost.WriteFile(t, config, "exclude {\n  ports = [8000, 9100]\n}\n")
 	host.Daemon(t, "--bootstrap", "--config", config)
 	place := config + ":2: exclude.ports"
-	if out, exit := host.Tacit(t, "service", "register", "db", "--port", "8000"); exit != 1 || !strings.Contains(out, place) {
+	if out, exit := host.TryTacit(t, "service", "register", "db", "--port", "8000"); exit != 1 || !strings.Contains(out, place) {
 		t.Errorf("register: exit %d, %s", exit, out)
 	}
 	file := filepath.Join(host.Services, "db.hcl")
-	write(t, file, "service {\n  name = \"db\"\n  port = 8000\n}\n")
+	testhost.WriteFile(t, file, "service {\n  name = \"db\"\n  port = 8000\n}\n")
 	testhost.Eventually(t, 10*time.Second, "status names both places", func() error {
 		out, _, _ := host.Output(t, "user", host.Bin("tacit"), "status", "--json")
 		if err := contains(out, file+":1"); err != nil {

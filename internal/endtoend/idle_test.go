@@ -13,25 +13,25 @@ import (
 	"tacit/internal/testhost"
 )
 
-// TestIdle: a node with nothing to do raises no alarm and costs little.
-// TACIT_SOAK=1 looks for ten minutes.
+// TestIdle: an idle node reports no problem. What it costs is logged. With
+// TACIT_SOAK=1 it runs for ten minutes.
 func TestIdle(t *testing.T) {
 	length := 20 * time.Second
 	if os.Getenv("TACIT_SOAK") != "" {
 		length = 10 * time.Minute
 	}
-	host := testhost.NewNet(t).Host(t, "host1")
-	host.Daemon(t, "--bootstrap")
-	quiet(t, host, length/4, func() {})
-	quiet(t, host, length, func() {
-		if out, exit := host.Tacit(t, "status", "--json"); exit != 0 {
+	host := testhost.NewMesh(t, testhost.MeshOptions{}).Nodes[0]
+	measure(t, host, length/4, func() {})
+	measure(t, host, length, func() {
+		if out, exit := host.TryTacit(t, "status", "--json"); exit != 0 {
 			t.Fatalf("a false alarm: exit %d\n%s", exit, out)
 		}
 	})
 }
 
-// quiet does look each second and logs what the daemon and its children cost.
-func quiet(t *testing.T, host *testhost.Host, length time.Duration, look func()) {
+// measure calls look each second and logs how much CPU the daemon and its
+// children used.
+func measure(t *testing.T, host *testhost.Host, length time.Duration, look func()) {
 	t.Helper()
 	before, begin := cpuTime(t, host), time.Now()
 	tick := time.NewTicker(time.Second)
@@ -48,7 +48,7 @@ func quiet(t *testing.T, host *testhost.Host, length time.Duration, look func())
 		time.Duration(float64(used)*float64(time.Minute)/float64(took)).Round(time.Millisecond), 100*used.Seconds()/took.Seconds())
 }
 
-// cpuTime is what all processes in the daemon's own cgroups have used.
+// cpuTime is the CPU time of all processes in the daemon's own cgroups.
 func cpuTime(t *testing.T, host *testhost.Host) time.Duration {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(host.CgroupPath("tacit"), "cpu.stat"))

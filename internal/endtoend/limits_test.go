@@ -12,52 +12,53 @@ import (
 	"tacit/internal/testhost"
 )
 
-// TestLimits: where a map of the kernel is full, what is new is refused and
-// status says so; what was there works on, and nothing opens.
+// TestLimits: where a kernel map is full, new entries are refused and status says
+// so; existing ones keep working, and nothing becomes reachable.
 func TestLimits(t *testing.T) {
 	const room = 64
-	m := newMeshWith(t, 1, []string{"--max-intentions", fmt.Sprint(room), "--max-workloads", fmt.Sprint(room), "--max-connecting", fmt.Sprint(room)})
-	h := m.hosts[0]
-	m.web(h, "service-B", "127.0.0.1", 80, "Hello World")
-	m.define(h, "service-b", serviceB)
-	m.tacit(h, "run", "service-A", "--", "true")
-	m.tacit(h, "intention", "allow", "service-A", "service-B", "--wait")
-	testhost.Eventually(t, 10*time.Second, "service-B answers", func() error { return expect0(m.curl(h, "service-A", "http://service-B/")) })
+	m := testhost.NewMesh(t, testhost.MeshOptions{First: []string{
+		"--max-intentions", fmt.Sprint(room), "--max-workloads", fmt.Sprint(room), "--max-connecting", fmt.Sprint(room)}})
+	h := m.Nodes[0]
+	webServer(t, h, "service-B", "127.0.0.1", 80, "Hello World")
+	define(t, m.Nodes, h, "service-b", serviceB)
+	h.MakeWorkload(t, "service-A")
+	h.Tacit(t, "intention", "allow", "service-A", "service-B", "--wait")
+	becomesReachable(t, h, "service-A", "http://service-B/")
 
 	for i := range room {
-		m.tacit(h, "intention", "allow", fmt.Sprintf("other-%d", i), "service-B")
+		h.Tacit(t, "intention", "allow", fmt.Sprintf("other-%d", i), "service-B")
 	}
-	m.says(h, "64 of 64 intentions")
-	m.answers(h, "service-A", "http://service-B/", "Hello World")
-	m.tacit(h, "intention", "deny", "service-A", "service-B") // a deny always fits
+	statusSays(t, h, "64 of 64 intentions")
+	answers(t, h, "service-A", "http://service-B/", "Hello World")
+	h.Tacit(t, "intention", "deny", "service-A", "service-B") // a deny always fits
 	testhost.Eventually(t, 10*time.Second, "the deny is in force", func() error {
-		if out, exit := m.curl(h, "service-A", "http://service-B/"); exit != 7 {
+		if out, exit := curl(t, h, "service-A", "http://service-B/"); exit != 7 {
 			return fmt.Errorf("exit %d, %s", exit, out)
 		}
 		return nil
 	})
 	for i := range room {
-		m.tacit(h, "intention", "delete", fmt.Sprintf("other-%d", i), "service-B")
+		h.Tacit(t, "intention", "delete", fmt.Sprintf("other-%d", i), "service-B")
 	}
-	m.tacit(h, "intention", "allow", "service-A", "service-B", "--wait")
+	h.Tacit(t, "intention", "allow", "service-A", "service-B", "--wait")
 
 	for i := range room {
-		m.tacit(h, "run", fmt.Sprintf("late-%d", i), "--", "true")
+		h.MakeWorkload(t, fmt.Sprintf("late-%d", i))
 	}
-	m.says(h, "64 of 64 workloads")
-	m.answers(h, "service-A", "http://service-B/", "Hello World")
-	refused := 0
+	statusSays(t, h, "64 of 64 workloads")
+	answers(t, h, "service-A", "http://service-B/", "Hello World")
+	answered := 0
 	for i := range room {
-		out, _ := m.curl(h, fmt.Sprintf("late-%d", i), "http://service-B/")
-		refused += strings.Count(out, "Hello World")
+		out, _ := curl(t, h, fmt.Sprintf("late-%d", i), "http://service-B/")
+		answered += strings.Count(out, "Hello World")
 	}
-	if refused > 0 {
-		t.Errorf("%d workloads that nobody allows were answered", refused)
+	if answered > 0 {
+		t.Errorf("%d workloads that nobody allows were answered", answered)
 	}
 }
 
-// connects opens connections to the target, each with its own socket, and says
-// what the last one met; then it waits.
+// connects begins connections to an address, each with its own socket, prints
+// the errno of the last one and keeps them open.
 const connects = `
 import signal, socket, sys
 held, said = [], "none"
@@ -70,28 +71,29 @@ print(said, flush=True)
 signal.pause()
 `
 
-// TestConnectingLimit: a workload whose connections nobody accepts uses up its
-// own share of those on their way, not another's; with them it gets it back.
+// TestConnectingLimit: a workload whose connections are never established uses up
+// its own share of connections in progress and not another's; it gets the share
+// back when its sockets are closed.
 func TestConnectingLimit(t *testing.T) {
 	const room, share = 64, 16
-	m := newMeshWith(t, 2, []string{"--max-connecting", fmt.Sprint(room)}, []string{"service-B"})
-	host1, host2 := m.hosts[0], m.hosts[1]
-	m.define(host2, "service-b", serviceB)
-	m.web(host2, "service-B", "127.0.0.1", 80, "Hello World")
+	m := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, First: []string{"--max-connecting", fmt.Sprint(room)}, Grants: []string{"service-B"}})
+	host1, host2 := m.Nodes[0], m.Nodes[1]
+	define(t, m.Nodes, host2, "service-b", serviceB)
+	webServer(t, host2, "service-B", "127.0.0.1", 80, "Hello World")
 	deaf, box := host1.Container(t, "deaf"), host1.Container(t, "box")
 	for name, c := range map[string]*testhost.Host{"deaf": deaf, "other": box} {
-		m.tacit(host1, "service", "register", name, "--cgroup", c.CgroupPath("app"))
-		m.tacit(host1, "intention", "allow", name, "service-B", "--wait")
+		host1.Tacit(t, "service", "register", name, "--cgroup", c.CgroupPath("app"))
+		host1.Tacit(t, "intention", "allow", name, "service-B", "--wait")
 		testhost.Eventually(t, 10*time.Second, name+" is answered", func() error {
-			return expect0(c.Run(t, "app", "curl", "-sS", "--max-time", "10", "http://service-B/"))
+			return succeeded(c.Run(t, "app", "curl", "-sS", "--max-time", "10", "http://service-B/"))
 		})
 	}
-	target := virtualOf(t, m.tacit(host1, "resolve", "service-b", "--json"))
-	host1.Run(t, "", "sh", "-ec", "iptables -t raw -I PREROUTING -i box1 -p tcp -j DROP") // no SYN of deaf arrives
+	target, _ := host1.Virtual(t, "service-b")
+	host1.Sh(t, "iptables -t raw -I PREROUTING -i box1 -p tcp -j DROP") // no SYN of deaf arrives
 	hold := func(n int, want string) *testhost.Process {
 		t.Helper()
-		p := deaf.Start(t, "app", testhost.Python(), "-c", connects, target, fmt.Sprint(n))
-		testhost.Eventually(t, 10*time.Second, "the connections are begun", func() error {
+		p := deaf.Start(t, "app", testhost.Python(), "-c", connects, target.String(), fmt.Sprint(n))
+		testhost.Eventually(t, 10*time.Second, "the connections have begun", func() error {
 			if out := strings.TrimSpace(p.Output()); out != want {
 				return fmt.Errorf("%q, want %s", out, want)
 			}
@@ -100,8 +102,8 @@ func TestConnectingLimit(t *testing.T) {
 		return p
 	}
 	p := hold(share+1, "111") // ECONNREFUSED
-	m.says(host1, "16 of 16 connections of deaf on their way")
-	if flows := m.tacit(host1, "flows"); !strings.Contains(flows, "limit") {
+	statusSays(t, host1, "16 of 16 connections of deaf on their way")
+	if flows := host1.Tacit(t, "flows"); !strings.Contains(flows, "limit") {
 		t.Errorf("no refusal for the limit:\n%s", flows)
 	}
 	if out, exit := box.Run(t, "app", "curl", "-sS", "--max-time", "10", "http://service-B/"); exit != 0 {
@@ -110,15 +112,4 @@ func TestConnectingLimit(t *testing.T) {
 	p.Signal(syscall.SIGKILL)
 	<-p.Ended()
 	hold(share, "115") // EINPROGRESS
-}
-
-// says waits until status reports something, and isn't content.
-func (m *mesh) says(h *testhost.Host, want string) {
-	m.t.Helper()
-	testhost.Eventually(m.t, 20*time.Second, "status says "+want, func() error {
-		if out, exit := h.Tacit(m.t, "status"); exit != 1 || !strings.Contains(out, want) {
-			return fmt.Errorf("exit %d\n%s", exit, out)
-		}
-		return nil
-	})
 }

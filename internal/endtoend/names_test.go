@@ -14,29 +14,22 @@ import (
 )
 
 // TestNamesWithoutDaemon: while the daemon is dead, names outside of the mesh
-// resolve as if it weren't there, on the host and in a container behind NAT;
-// mesh names don't, and never reach the resolver, which has an answer to all.
+// resolve as they do without tacit, on the host and in a container behind NAT.
+// Mesh names don't, and never reach the resolver, which answers every name.
 func TestNamesWithoutDaemon(t *testing.T) {
 	net := testhost.NewNet(t)
 	host, resolver := net.Host(t, "host1"), net.Host(t, "resolver")
 	script, err := filepath.Abs("testdata/wildcard.py")
-	if err != nil {
-		t.Fatal(err)
-	}
+	testhost.Must(t, err)
 	wildcard := resolver.Start(t, "user", testhost.Python(), script, resolver.Addr.String())
 	conf := fmt.Sprintf("nameserver %s\noptions timeout:1 attempts:1\n", resolver.Addr)
 	host.SetResolvConf(t, conf)
 	box := host.Container(t, "box")
 	box.SetResolvConf(t, conf)
-	if err := host.Sysctl("net/ipv4/ip_forward", "1"); err != nil {
-		t.Fatal(err)
-	}
-	if out, exit := host.Run(t, "", "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE"); exit != 0 {
-		t.Fatal(out)
-	}
-	m := &mesh{t: t, net: net, hosts: []*testhost.Host{host}}
+	testhost.Must(t, host.Sysctl("net/ipv4/ip_forward", "1"))
+	host.Sh(t, "iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE")
 	host.Daemon(t, "--bootstrap")
-	m.tacit(host, "service", "register", "db", "--port", "8000", "--cgroup", "/db")
+	host.Tacit(t, "service", "register", "db", "--port", "8000", "--cgroup", "/db")
 	from := map[string]*testhost.Host{"the host": host, "a container": box}
 	look := func(h *testhost.Host, name string) string {
 		out, _ := h.Run(t, "app", "getent", "ahostsv4", name)

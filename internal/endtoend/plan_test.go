@@ -15,8 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// TestPlanIsAllOfIt: what the plan of a new node says is in testdata, and
-// saying it changes nothing.
+// TestPlanIsAllOfIt: the plan of a new node is the golden file, and printing it
+// changes nothing.
 func TestPlanIsAllOfIt(t *testing.T) {
 	host := planHost(t)
 	before := everything(t, host)
@@ -31,19 +31,19 @@ func TestPlanIsAllOfIt(t *testing.T) {
 		host.Cgroup, "CGROUP", host.Addr.String(), "ADDRESS").Replace(out)
 	golden := filepath.Join("testdata", "plan.golden")
 	if *update {
-		write(t, golden, got)
+		testhost.WriteFile(t, golden, got)
 	}
 	want, err := os.ReadFile(golden)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("the plan differs from %s (go test -update writes it):\n%s", golden, got)
+		t.Errorf("the plan differs from %s (go test ./internal/endtoend -run Plan -update writes it):\n%s", golden, got)
 	}
 }
 
-// TestPlanKnowsWhatIsThere: beside a daemon, after a crash and after a
-// clean-up, nothing is said to be missing that is there, nor the other way.
+// TestPlanKnowsWhatIsThere: beside a daemon, after a crash and after a clean-up,
+// the plan adds nothing that exists and removes nothing that doesn't.
 func TestPlanKnowsWhatIsThere(t *testing.T) {
 	host := planHost(t)
 	host.Daemon(t, "--bootstrap")
@@ -57,7 +57,7 @@ func TestPlanKnowsWhatIsThere(t *testing.T) {
 	}
 	fresh := regexp.MustCompile(`(?m)^  add +(.*)$`)
 	for _, m := range fresh.FindAllStringSubmatch(out, -1) {
-		if !strings.Contains(m[1], "--on-port FREE-PORT") { // a new start has new ports
+		if !strings.Contains(m[1], "--on-port FREE-PORT") { // every start has new ports
 			t.Errorf("beside a daemon, as missing: %s", m[1])
 		}
 	}
@@ -85,7 +85,7 @@ func TestPlanKnowsWhatIsThere(t *testing.T) {
 	}
 }
 
-// TestPlanOfABadConfig: an error of a start is an error of the plan.
+// TestPlanOfABadConfig: what makes a start fail makes the plan fail.
 func TestPlanOfABadConfig(t *testing.T) {
 	host := planHost(t)
 	for want, args := range map[string][]string{
@@ -102,13 +102,13 @@ func TestPlanOfABadConfig(t *testing.T) {
 	}
 }
 
-// planHost has the same name server in every run, a service, and no folder
-// that a start would make.
+// planHost has the same name servers in every run, a service file, and none of
+// the folders that a start makes.
 func planHost(t *testing.T) *testhost.Host {
 	t.Helper()
 	host := testhost.NewNet(t).Host(t, "host1")
 	host.SetResolvConf(t, "nameserver 192.0.2.53\nnameserver 198.51.100.53\n")
-	write(t, filepath.Join(host.Services, "db.hcl"), "service {\n  name = \"db\"\n  port = 5432\n}\n")
+	testhost.WriteFile(t, filepath.Join(host.Services, "db.hcl"), "service {\n  name = \"db\"\n  port = 5432\n}\n")
 	if err := os.Remove(host.State); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func planHost(t *testing.T) *testhost.Host {
 	return host
 }
 
-// everything is the snapshot with the files that it doesn't look at.
+// everything is the snapshot and the files that a snapshot doesn't list.
 func everything(t *testing.T, host *testhost.Host) string {
 	t.Helper()
 	out, _ := host.Run(t, "init", "find", host.Dir, "-not", "-name", "*.log", "-not", "-path", host.BPF+"*", "-printf", `%p %m %s\n`)

@@ -10,26 +10,26 @@ import (
 	"tacit/internal/testhost"
 )
 
-// TestCertificatesAreRenewed: a connection outlives several generations of
-// leaves, and new ones go on without a pause.
+// TestCertificatesAreRenewed: an open connection survives several renewals of the
+// leaf certificates, and new connections succeed all the time.
 func TestCertificatesAreRenewed(t *testing.T) {
-	m := newMeshWith(t, 2, []string{"--leaf-ttl", "8s"}, []string{"db"})
-	host1, host2 := m.hosts[0], m.hosts[1]
-	dir := m.web(host2, "db", "127.0.0.1", 8000, "db")
+	m := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, First: []string{"--leaf-ttl", "8s"}, Grants: []string{"db"}})
+	host1, host2 := m.Nodes[0], m.Nodes[1]
+	dir := webServer(t, host2, "db", "127.0.0.1", 8000, "db")
 	bigFile(t, dir)
-	m.tacit(host2, "service", "register", "db", "--port", "8000")
-	m.tacit(host1, "intention", "allow", "web", "db", "--wait")
-	testhost.Eventually(t, 10*time.Second, "db answers", func() error { return expect0(m.curl(host1, "web", "http://db:8000/")) })
-	live := host1.Start(t, "user", host1.Bin("tacit"), "run", "web", "--", "curl", "-sS", "--limit-rate", "1M", "-o", "/dev/null", "http://db:8000/big")
+	host2.Tacit(t, "service", "register", "db", "--port", "8000")
+	host1.Tacit(t, "intention", "allow", "web", "db", "--wait")
+	becomesReachable(t, host1, "web", "http://db:8000/")
+	live := host1.StartAs(t, "web", "curl", "-sS", "--limit-rate", "1M", "-o", "/dev/null", "http://db:8000/big")
 
-	first := m.certificates(host2)
+	first := firstExpiry(t, host2)
 	testhost.Eventually(t, 30*time.Second, "two more generations", func() error {
-		out, exit := m.curl(host1, "web", "http://db:8000/")
+		out, exit := curl(t, host1, "web", "http://db:8000/")
 		if exit != 0 {
 			t.Errorf("a call failed during renewal: exit %d, %s", exit, out)
 		}
-		if now := m.certificates(host2); now.Sub(first) < 9*time.Second {
-			return fmt.Errorf("the oldest certificate of host2 ends at %s", now)
+		if now := firstExpiry(t, host2); now.Sub(first) < 9*time.Second {
+			return fmt.Errorf("the first certificate of host2 to expire does so at %s", now)
 		}
 		return nil
 	})
@@ -40,16 +40,16 @@ func TestCertificatesAreRenewed(t *testing.T) {
 	}
 }
 
-// certificates returns when the first of a node's certificates ends.
-func (m *mesh) certificates(h *testhost.Host) time.Time {
-	m.t.Helper()
+// firstExpiry is when the first of a node's certificates expires.
+func firstExpiry(t *testing.T, h *testhost.Host) time.Time {
+	t.Helper()
 	status := jsonOf[struct {
 		Certificates []struct {
 			NotAfter time.Time `json:"not_after"`
 		}
-	}](m.t, m.tacit(h, "status", "--json"))
+	}](t, h.Tacit(t, "status", "--json"))
 	if len(status.Certificates) != 2 {
-		m.t.Fatalf("%d certificates, want the node's and the service's", len(status.Certificates))
+		t.Fatalf("%d certificates, want the node's and the service's", len(status.Certificates))
 	}
 	end := status.Certificates[0].NotAfter
 	if other := status.Certificates[1].NotAfter; other.Before(end) {

@@ -15,9 +15,9 @@ import (
 	"tacit/internal/testhost"
 )
 
-// fakeSSHD takes connections on port 2222. Each line that comes in is run by a
-// grandchild with a terminal of its own, as a shell would, and its output and
-// exit status go back. "orphan" before it cuts the line of descent and leaves
+// fakeSSHD accepts connections on port 2222. It runs each line that it receives in
+// a grandchild with a terminal of its own, as sshd does, and sends back its output
+// and exit status. "orphan FILE" before a command makes init its parent and keeps
 // SSH_CONNECTION, as a terminal multiplexer does.
 const fakeSSHD = `
 import os, pty, socket, subprocess, sys
@@ -29,7 +29,7 @@ def session(c, peer):
     f = c.makefile("rw")
     pid, fd = pty.fork()
     if pid == 0:
-        os.read(0, 1); os._exit(0) # somebody at a prompt, to the end
+        os.read(0, 1); os._exit(0) # a shell that waits at its prompt
     for line in f:
         words = line.split()
         if words[0] == "orphan":
@@ -66,7 +66,7 @@ func newLogin(t *testing.T, from, to *testhost.Host) login {
 	return l
 }
 
-// run sends a line and returns the line that answers.
+// run sends a line and returns the line of the answer.
 func (l login) run(line string) string {
 	l.t.Helper()
 	_ = l.conn.SetDeadline(time.Now().Add(30 * time.Second))
@@ -95,7 +95,8 @@ func (l login) answers(line string, wants ...string) {
 	}
 }
 
-func sessionBed(t *testing.T) (host, outside *testhost.Host) {
+// sshHost is a node with a fake sshd, and a host to log in from.
+func sshHost(t *testing.T) (host, outside *testhost.Host) {
 	t.Helper()
 	host = testhost.NewNet(t).Host(t, "host1")
 	outside = host.Net().Host(t, "outside")
@@ -104,10 +105,11 @@ func sessionBed(t *testing.T) (host, outside *testhost.Host) {
 	return host, outside
 }
 
-// TestRegisterKnowsTheCallersSession: by descent and, where that is cut, by
-// SSH_CONNECTION; nobody else's counts, and a plain client is named.
+// TestRegisterKnowsTheCallersSession: `tacit service register` finds the session
+// it runs in by its parent processes and, where those have ended, by
+// SSH_CONNECTION. Another session isn't taken for it, and plain clients are named.
 func TestRegisterKnowsTheCallersSession(t *testing.T) {
-	host, outside := sessionBed(t)
+	host, outside := sshHost(t)
 	mine, other := newLogin(t, outside, host), newLogin(t, outside, host)
 	register := host.Bin("tacit") + " service register ssh --port 2222"
 	me := mine.conn.LocalAddr().String()
@@ -134,13 +136,13 @@ func TestRegisterKnowsTheCallersSession(t *testing.T) {
 	}
 }
 
-// TestAServiceFileWaitsForYes: a file that would close the port by which
-// somebody is logged in isn't in force, over a restart, until somebody says so.
+// TestAServiceFileWaitsForYes: a service file for a port that carries a login
+// session isn't in force, also after a restart, until it is registered with --yes.
 func TestAServiceFileWaitsForYes(t *testing.T) {
-	host, outside := sessionBed(t)
+	host, outside := sshHost(t)
 	mine := newLogin(t, outside, host)
 	file := filepath.Join(host.Services, "ssh.hcl")
-	write(t, file, "service {\n  name = \"ssh\"\n  port = 2222\n}\n")
+	testhost.WriteFile(t, file, "service {\n  name = \"ssh\"\n  port = 2222\n}\n")
 	waits := func() error {
 		out, _, _ := host.Output(t, "user", host.Bin("tacit"), "status", "--json")
 		return contains(out, "tacit service register ssh --id ssh --port 2222 --yes")
@@ -150,13 +152,12 @@ func TestAServiceFileWaitsForYes(t *testing.T) {
 	host.Daemon(t)
 	testhost.Eventually(t, 10*time.Second, "it waits after a restart", waits)
 	newLogin(t, outside, host)
-	if out, exit := host.Tacit(t, "service", "register", "ssh", "--port", "2222"); exit != 1 || !strings.Contains(out, "is defined in a file and not in force yet") {
+	if out, exit := host.TryTacit(t, "service", "register", "ssh", "--port", "2222"); exit != 1 || !strings.Contains(out, "is defined in a file and not in force yet") {
 		t.Errorf("without --yes: exit %d, %s", exit, out)
 	}
 	mine.answers(host.Bin("tacit")+" service register ssh --port 2222 --yes", "exit 0")
 	mine.answers("echo still here", "still here")
-	m := &mesh{t: t, net: host.Net(), hosts: []*testhost.Host{host}}
-	if err := contains(m.tacit(host, "service", "show", "ssh", "--json"), file+":1"); err != nil {
+	if err := contains(host.Tacit(t, "service", "show", "ssh", "--json"), file+":1"); err != nil {
 		t.Error(err)
 	}
 	closed := func() error {
@@ -169,14 +170,15 @@ func TestAServiceFileWaitsForYes(t *testing.T) {
 	}
 	testhost.Eventually(t, 10*time.Second, "the port is closed", closed)
 	host.Stop(t)
-	host.Daemon(t) // what is in force stays so, whoever is logged in
+	host.Daemon(t) // a definition in force stays in force, also with a session on its port
 	if err := closed(); err != nil {
 		t.Error(err)
 	}
 	mine.answers("echo still here", "still here")
 }
 
-// TestAServiceFileWithoutSessionsWaitsForNobody: plain clients are no sessions.
+// TestAServiceFileWithoutSessionsWaitsForNobody: plain clients are no login
+// sessions, so that the file is in force at once.
 func TestAServiceFileWithoutSessionsWaitsForNobody(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host1")
 	outside := host.Net().Host(t, "outside")
@@ -189,7 +191,6 @@ func TestAServiceFileWithoutSessionsWaitsForNobody(t *testing.T) {
 		}
 		return err
 	})
-	m := &mesh{t: t, net: host.Net(), hosts: []*testhost.Host{host}}
-	m.define(host, "db", "{\"service\": {\"name\": \"db\", \"port\": 5432}}")
-	m.tacit(host, "status")
+	define(t, []*testhost.Host{host}, host, "db", "{\"service\": {\"name\": \"db\", \"port\": 5432}}")
+	host.Tacit(t, "status")
 }

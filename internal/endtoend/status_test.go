@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,72 +18,51 @@ import (
 	"tacit/internal/testhost"
 )
 
-// seenWithin is the promise, 5 s, with room for a machine that tests much else.
+// seenWithin is the documented limit, 5 s, with a margin for a busy machine.
 const seenWithin = 15 * time.Second
 
-// bed is a mesh with something to break on host1: a web service that may call
-// db on host2, and a container.
-type bed struct {
-	*mesh
+// fixture is a mesh with something to break on host1: a web service that may
+// call db on host2, and a container.
+type fixture struct {
+	t         *testing.T // of all subtests
 	host, box *testhost.Host
-	daemon    *testhost.Daemon
 }
 
-func newBed(t *testing.T) *bed {
-	b := &bed{mesh: &mesh{t: t, net: testhost.NewNet(t)}}
-	b.host = b.net.Host(t, "host1")
-	b.daemon = b.host.Daemon(t, "--bootstrap")
-	b.hosts = []*testhost.Host{b.host}
-	host2 := b.join("host2", "db")
-	b.web(host2, "db", "0.0.0.0", 8000, "db")
-	b.tacit(host2, "service", "register", "db", "--port", "8000")
-	b.tacit(b.host, "intention", "allow", "web", "db", "--wait")
-	b.box = b.host.Container(t, "box")
-	return b
+func newFixture(t *testing.T) *fixture {
+	m := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, Grants: []string{"db"}})
+	host1, host2 := m.Nodes[0], m.Nodes[1]
+	webServer(t, host2, "db", "0.0.0.0", 8000, "db")
+	host2.Tacit(t, "service", "register", "db", "--port", "8000")
+	host1.Tacit(t, "intention", "allow", "web", "db", "--wait")
+	return &fixture{t: t, host: host1, box: host1.Container(t, "box")}
 }
 
-// works: who may call is answered, and who may not is refused.
-func (b *bed) works() error {
-	if err := expect0(b.curl(b.host, "web", "http://db:8000/")); err != nil {
+// works fails unless an allowed caller is answered and a denied one refused.
+func (f *fixture) works(t *testing.T) error {
+	if err := succeeded(curl(t, f.host, "web", "http://db:8000/")); err != nil {
 		return err
 	}
-	if out, exit := b.curl(b.host, "other", "http://db:8000/"); exit != 7 {
-		return fmt.Errorf("denied, and yet: exit %d, %s", exit, out)
+	if out, exit := curl(t, f.host, "other", "http://db:8000/"); exit != 7 {
+		return fmt.Errorf("a denied caller: exit %d, %s", exit, out)
 	}
 	return nil
 }
 
-func (b *bed) sh(script string) { b.t.Helper(); shOn(b.t, b.host, script) }
-
-func shOn(t *testing.T, h *testhost.Host, script string) {
-	t.Helper()
-	if out, exit := h.Run(t, "", "sh", "-c", script); exit != 0 {
-		t.Fatalf("%s$ %s: exit %d, %s", h.Name, script, exit, out)
-	}
-}
-
-func move(t *testing.T, pid int, cgroup string) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(fmt.Sprint(pid)), 0); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// says wants an exit status of `tacit status`, and a text in what it prints.
-func (b *bed) says(exit int, text string) error {
-	out, got := b.host.Tacit(b.t, "status", "--json")
+// says fails unless `tacit status` exits with a status and prints a text.
+func (f *fixture) says(t *testing.T, exit int, text string) error {
+	out, got := f.host.TryTacit(t, "status", "--json")
 	if got != exit || !strings.Contains(out, text) {
 		return fmt.Errorf("status: exit %d, want %d and %q\n%s", got, exit, text, out)
 	}
 	return nil
 }
 
-// repaired wants status to tell of a repair since begin.
-func (b *bed) repaired(what string, begin time.Time) error {
-	out, exit := b.host.Tacit(b.t, "status", "--json")
+// repaired fails unless status names a repair since begin.
+func (f *fixture) repaired(t *testing.T, what string, begin time.Time) error {
+	out, exit := f.host.TryTacit(t, "status", "--json")
 	status := jsonOf[struct {
 		Checks []struct{ Name, Reason string }
-	}](b.t, out)
+	}](t, out)
 	for _, c := range status.Checks {
 		var ago float64
 		if _, err := fmt.Sscanf(c.Reason, "%f s ago:", &ago); err == nil && exit == 0 &&
@@ -93,67 +73,66 @@ func (b *bed) repaired(what string, begin time.Time) error {
 	return fmt.Errorf("status: exit %d, want 0 and repaired %s\n%s", exit, what, out)
 }
 
-// TestStatusNeverLies: what is done to the host is repaired, or shown.
+// TestStatusNeverLies: whatever is done to the host, the daemon repairs it or
+// status shows it.
 func TestStatusNeverLies(t *testing.T) {
-	b := newBed(t)
-	testhost.Eventually(t, seenWithin, "the bed works", b.works)
+	f := newFixture(t)
+	works := func(t *testing.T) func() error { return func() error { return f.works(t) } }
+	testhost.Eventually(t, seenWithin, "the fixture works", works(t))
 	for _, s := range sabotages() {
 		t.Run(s.name, func(t *testing.T) {
-			b.t = t
 			begin := time.Now()
-			undo := sync.OnceFunc(s.harm(b))
-			defer undo() // also where the row fails: the others don't have to
-			testhost.Eventually(t, seenWithin, "what was done is told", func() error {
+			undo := sync.OnceFunc(s.harm(t, f))
+			defer undo() // also where this fails, for the rows after it
+			testhost.Eventually(t, seenWithin, "status says what was done", func() error {
 				switch {
 				case s.repaired != "":
-					return b.repaired(s.repaired, begin)
+					return f.repaired(t, s.repaired, begin)
 				case s.shown != "":
-					return b.says(1, s.shown)
+					return f.says(t, 1, s.shown)
 				}
-				return b.says(0, s.named)
+				return f.says(t, 0, s.named)
 			})
-			t.Logf("told after %s", time.Since(begin).Round(10*time.Millisecond))
+			t.Logf("shown after %s", time.Since(begin).Round(10*time.Millisecond))
 			undo()
-			testhost.Eventually(t, seenWithin, "healthy again", func() error { return b.says(0, `"healthy": true`) })
-			testhost.Eventually(t, seenWithin, "it works again", b.works)
+			testhost.Eventually(t, seenWithin, "healthy again", func() error { return f.says(t, 0, `"healthy": true`) })
+			testhost.Eventually(t, seenWithin, "it works again", works(t))
 		})
 	}
 }
 
-// TestHookedCgroupIsMadeAnew: everything that ran in it was moved out, it was
-// removed and made again. The links sit on a cgroup that is dying, and every
-// number of a cgroup is another one.
+// TestHookedCgroupIsMadeAnew: every process was moved out of the hooked cgroup,
+// which was removed and made again. The links are attached to a dying cgroup, and
+// every cgroup has another id.
 func TestHookedCgroupIsMadeAnew(t *testing.T) {
-	b := &bed{mesh: &mesh{t: t, net: testhost.NewNet(t)}}
-	b.host = b.net.Host(t, "host1")
-	b.daemon = b.host.Daemon(t, "--bootstrap")
-	if err := b.says(0, `"healthy": true`); err != nil {
+	f := &fixture{t: t, host: testhost.NewMesh(t, testhost.MeshOptions{}).Nodes[0]}
+	if err := f.says(t, 0, `"healthy": true`); err != nil {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	b.daemon.Signal(syscall.SIGSTOP)
-	b.removeTree(filepath.Dir(b.host.Cgroup))
-	b.daemon.Signal(syscall.SIGCONT)
+	f.host.Current(t).Signal(syscall.SIGSTOP)
+	removeTree(t, f.host.Cgroup, filepath.Dir(f.host.Cgroup))
+	f.host.Current(t).Signal(syscall.SIGCONT)
 	testhost.Eventually(t, seenWithin, "status says that it is gone", func() error {
-		// from the test's own cgroup: the host's would be made for it
-		out, err := exec.Command(b.host.Bin("tacit"), "--socket", b.host.Socket(), "status", "--json").CombinedOutput()
+		// in the test's own cgroup, since Run would make the host's
+		out, err := exec.Command(f.host.Bin("tacit"), "--socket", f.host.Socket(), "status", "--json").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "the hooked cgroup") {
 			return fmt.Errorf("%v, %s", err, out)
 		}
 		return nil
 	})
-	t.Logf("told after %s", time.Since(begin).Round(10*time.Millisecond))
-	if err := os.Mkdir(b.host.Cgroup, 0o755); err != nil {
+	t.Logf("shown after %s", time.Since(begin).Round(10*time.Millisecond))
+	if err := os.Mkdir(f.host.Cgroup, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	begin = time.Now()
 	for _, what := range []string{"hook connect4", "daemon's cgroup"} {
-		testhost.Eventually(t, seenWithin, what+" repaired", func() error { return b.repaired(what, begin) })
+		testhost.Eventually(t, seenWithin, what+" repaired", func() error { return f.repaired(t, what, begin) })
 	}
 	t.Logf("repaired after %s", time.Since(begin).Round(10*time.Millisecond))
-	good := time.Now() // a probe that has begun before counts for nothing
+	good := time.Now() // a self-probe that began before the repair doesn't count
 	testhost.Eventually(t, seenWithin, "healthy for some seconds", func() error {
-		if err := b.says(0, `"healthy": true`); err != nil {
+		if err := f.says(t, 0, `"healthy": true`); err != nil {
 			good = time.Now()
 			return err
 		}
@@ -162,28 +141,26 @@ func TestHookedCgroupIsMadeAnew(t *testing.T) {
 		}
 		return nil
 	})
-	b.refused(b.host, "", "http://240.64.0.9:8000/")
+	refused(t, f.host, "", "http://240.64.0.9:8000/")
 }
 
-// removeTree removes the host's cgroups; what runs in them goes to another.
-func (b *bed) removeTree(to string) {
+// removeTree removes a cgroup and all below it; their processes go to another one.
+func removeTree(t *testing.T, root, to string) {
+	t.Helper()
 	var dirs []string
-	err := filepath.WalkDir(b.host.Cgroup, func(path string, d os.DirEntry, err error) error {
+	testhost.Must(t, filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
 			dirs = append(dirs, path)
 		}
 		return nil
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	for i := len(dirs) - 1; i >= 0; i-- {
-		testhost.Eventually(b.t, seenWithin, dirs[i]+" removed", func() error {
-			text, err := os.ReadFile(filepath.Join(dirs[i], "cgroup.procs"))
+	}))
+	for _, dir := range slices.Backward(dirs) {
+		testhost.Eventually(t, seenWithin, dir+" removed", func() error {
+			text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 			for _, pid := range strings.Fields(string(text)) {
-				_ = os.WriteFile(filepath.Join(to, "cgroup.procs"), []byte(pid), 0) // or it has ended
+				_ = os.WriteFile(filepath.Join(to, "cgroup.procs"), []byte(pid), 0) // fails for a process that has ended
 			}
-			return errors.Join(err, syscall.Rmdir(dirs[i]))
+			return errors.Join(err, syscall.Rmdir(dir))
 		})
 	}
 }

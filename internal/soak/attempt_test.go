@@ -17,7 +17,7 @@ type attempt struct {
 	target int
 	start  time.Time
 	took   time.Duration // of connect()
-	port   uint16        // its own, where it was connected
+	port   uint16        // the caller's, once connected
 	result string        // ok, or CALL:ERRNO
 }
 
@@ -25,7 +25,7 @@ func (a attempt) line() string {
 	return fmt.Sprintf("%s %d %d %d %d %s", a.id, a.target, a.start.UnixNano(), a.took.Nanoseconds(), a.port, a.result)
 }
 
-// end is when the caller knew.
+// end is when connect() returned.
 func (a attempt) end() time.Time { return a.start.Add(a.took) }
 
 // attempts parses a caller's output.

@@ -17,23 +17,22 @@ import (
 
 const services = 8
 
-// TestAttribution: many short connections among eight services on two nodes,
-// by ports that are used again at once, while other workloads and intentions
-// come and go. Each connection carries its true caller's name to the server.
-// What a node knows of it is compared: the flow record that names the address
-// from which the server was called, and the record of a refusal that names the
-// calling process. Same-node connections from program to program have no
-// record; for them, as for all, policy is the witness: of any two services,
-// exactly half of the destinations tell one from the other.
+// TestAttribution makes many short connections among eight services on two nodes,
+// from ports that are reused at once, while other workloads and intentions come
+// and go. Each connection tells the server its true caller. That is compared with
+// what the nodes recorded: the flow record with the address from which the server
+// was called, and the refusal record with the calling process. Direct connections
+// on one node have no record. For them, as for all, the intentions are the check:
+// any two services are treated differently by exactly half of the destinations.
 func TestAttribution(t *testing.T) {
-	b := newAttributionBed(t)
-	stop := b.churn()
+	f := newAttributionFixture(t)
+	stop := f.churn()
 	began := time.Now()
 	for i := range services {
-		b.callers[i] = b.m.start(b.host(i), cgroupOf(service(i)), b.plan(i))
+		f.callers[i] = startCaller(t, f.host(i), testhost.WorkloadCgroup(service(i)), f.plan(i))
 	}
-	stopProgress := progress(t, b.progress)
-	for i, p := range b.callers {
+	stopProgress := progress(t, f.progress)
+	for i, p := range f.callers {
 		if p.Wait(t, 30*time.Minute) != 0 {
 			t.Fatalf("caller %d: %s", i, tail(p.Output()))
 		}
@@ -41,17 +40,17 @@ func TestAttribution(t *testing.T) {
 	took := time.Since(began)
 	stopProgress()
 	changes := stop()
-	b.settle()
-	v := b.judge()
+	f.settle()
+	v := f.judge()
 	figure(t, "attribution: time", "%.0f s, %.0f connections/s", took.Seconds(), float64(v.answered)/took.Seconds())
 	figure(t, "attribution: changes to other workloads and intentions meanwhile", "%d", changes)
 	v.report(t, size(4000, 200_000))
 }
 
-// attributionBed has services 0 to 3 on host1 and 4 to 7 on host2.
-type attributionBed struct {
+// attributionFixture has services 0 to 3 on host1 and 4 to 7 on host2.
+type attributionFixture struct {
 	t       *testing.T
-	m       *mesh
+	hosts   []*testhost.Host // host1, host2
 	servers [services]*testhost.Process
 	callers [services]*testhost.Process
 	targets [services][]target // of each caller
@@ -60,34 +59,31 @@ type attributionBed struct {
 
 func service(i int) string { return fmt.Sprintf("svc%d", i) }
 
-// allowed is a row of a Hadamard matrix: any two rows differ in half the places.
+// allowed is an entry of a Hadamard matrix: any two rows differ in half of them.
 func allowed(from, to int) bool { return bits.OnesCount(uint(from&to))%2 == 0 }
 
-func (b *attributionBed) host(i int) *testhost.Host {
+func (f *attributionFixture) host(i int) *testhost.Host {
 	if i < services/2 {
-		return b.m.host1
+		return f.hosts[0]
 	}
-	return b.m.host2
+	return f.hosts[1]
 }
 
-func (b *attributionBed) hosts() []*testhost.Host { return []*testhost.Host{b.m.host1, b.m.host2} }
-
-func newAttributionBed(t *testing.T) *attributionBed {
+func newAttributionFixture(t *testing.T) *attributionFixture {
 	t.Helper()
 	granted := []string{"churn1", "churn2", "churn3"}
 	for i := services / 2; i < services; i++ {
 		granted = append(granted, service(i))
 	}
-	b := &attributionBed{t: t}
-	b.m = newMesh(t, testhost.NewNet(t), func(h *testhost.Host) { // few ports, again at once
-		for key, value := range map[string]string{"ip_local_port_range": "20000 22999", "tcp_tw_reuse": "1"} {
-			if err := h.Sysctl("net/ipv4/"+key, value); err != nil {
-				t.Fatal(err)
-			}
+	mesh := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, Grants: granted, Flags: quiet(), Prepare: func(m *testhost.Mesh) {
+		for _, h := range m.Nodes { // few ports, each free again soon
+			testhost.Must(t, h.Sysctl("net/ipv4/ip_local_port_range", "20000 22999"))
+			testhost.Must(t, h.Sysctl("net/ipv4/tcp_tw_reuse", "1"))
 		}
-	}, granted...)
+	}})
+	f := &attributionFixture{t: t, hosts: mesh.Nodes}
 	for i := range services {
-		b.servers[i] = b.m.server(b.host(i), service(i), 7000+i, "127.0.0.1")
+		f.servers[i] = startServer(t, f.host(i), service(i), 7000+i, "127.0.0.1")
 	}
 	for from := range services {
 		for to := range services {
@@ -98,26 +94,27 @@ func newAttributionBed(t *testing.T) *attributionBed {
 			if allowed(from, to) {
 				verb = "allow"
 			}
-			if verb == "allow" || from < services/2 { // the other denials are the default's
-				b.m.tacit(b.m.host1, "intention", verb, service(from), service(to))
+			if verb == "allow" || from < services/2 { // the others are denied by default
+				f.hosts[0].Tacit(t, "intention", verb, service(from), service(to))
 			}
 		}
 	}
-	b.m.tacit(b.m.host1, "intention", "allow", "churn1", "churn2", "--wait", "--timeout", "30s")
-	b.findTargets()
-	for i, h := range b.hosts() {
-		b.flows[i] = h.Start(t, "user", h.Bin("tacit"), "flows", "--follow", "--json")
+	f.hosts[0].Tacit(t, "intention", "allow", "churn1", "churn2", "--wait", "--timeout", "30s")
+	f.findTargets()
+	for i, h := range f.hosts {
+		f.flows[i] = h.Start(t, "user", h.Bin("tacit"), "flows", "--follow", "--json")
 	}
-	return b
+	return f
 }
 
-// findTargets: remote services by IPv4, those of the same node also by a
-// socket that only the daemon can serve. Denied ones are called less often.
-func (b *attributionBed) findTargets() {
-	for i, h := range b.hosts() {
+// findTargets: services are called by IPv4, those of the same node also by IPv6-only
+// sockets, whose connections the daemon has to carry. Denied ones are called less
+// often.
+func (f *attributionFixture) findTargets() {
+	for i, h := range f.hosts {
 		for to := range services {
-			v4, v6 := b.m.virtual(h, service(to))
-			here := b.host(to) == h
+			v4, v6 := h.Virtual(f.t, service(to))
+			here := f.host(to) == h
 			for from := i * services / 2; from < (i+1)*services/2; from++ {
 				if from == to {
 					continue
@@ -127,23 +124,23 @@ func (b *attributionBed) findTargets() {
 					weight = 4
 				}
 				at := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, uint16(7000+to)) }
-				b.targets[from] = append(b.targets[from], target{Name: service(to), Addr: at(v4), Weight: weight})
+				f.targets[from] = append(f.targets[from], target{Name: service(to), Addr: at(v4), Weight: weight})
 				if here {
-					b.targets[from] = append(b.targets[from], target{Name: service(to), Addr: at(v6), V6Only: true, Weight: weight})
+					f.targets[from] = append(f.targets[from], target{Name: service(to), Addr: at(v6), V6Only: true, Weight: weight})
 				}
 			}
 		}
 	}
 }
 
-func (b *attributionBed) plan(i int) plan {
-	return plan{Name: service(i), Targets: b.targets[i], Count: size(4000, 200_000) / services, Workers: 4,
+func (f *attributionFixture) plan(i int) plan {
+	return plan{Name: service(i), Targets: f.targets[i], Count: size(4000, 200_000) / services, Workers: 4,
 		Ports: [2]int{30000, 30100}, Seed: uint64(i)}
 }
 
-// churn changes intentions of other pairs, and lets other workloads come and
-// go, on both nodes; the function returned ends it.
-func (b *attributionBed) churn() (stop func() int) {
+// churn changes intentions of other pairs, and adds and removes other workloads, on
+// both nodes; stop ends it and returns the number of changes.
+func (f *attributionFixture) churn() (stop func() int) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	var changes atomic.Int64
 	go func() {
@@ -154,43 +151,43 @@ func (b *attributionBed) churn() (stop func() int) {
 				return
 			default:
 			}
-			h, name := b.hosts()[n%2], fmt.Sprintf("churn%d", n/2%3+1)
-			b.m.tacit(h, "run", name, "--", "true")
-			b.m.tacit(b.m.host1, "intention", []string{"allow", "deny"}[n/6%2], name, fmt.Sprintf("churn%d", n%3+1))
-			b.m.tacit(b.m.host1, "intention", []string{"allow", "deny"}[n%2], name, service(n%services))
-			b.m.tacit(h, "service", "deregister", name)
+			h, name := f.hosts[n%2], fmt.Sprintf("churn%d", n/2%3+1)
+			h.MakeWorkload(f.t, name)
+			f.hosts[0].Tacit(f.t, "intention", []string{"allow", "deny"}[n/6%2], name, fmt.Sprintf("churn%d", n%3+1))
+			f.hosts[0].Tacit(f.t, "intention", []string{"allow", "deny"}[n%2], name, service(n%services))
+			h.Tacit(f.t, "service", "deregister", name)
 			changes.Add(4)
 		}
 	}()
 	return func() int { close(done); <-ended; return int(changes.Load()) }
 }
 
-func (b *attributionBed) progress() string {
+func (f *attributionFixture) progress() string {
 	n := 0
-	for _, p := range b.callers {
+	for _, p := range f.callers {
 		n += strings.Count(p.Output(), " ok\n")
 	}
 	return fmt.Sprintf("%d of %d connections", n, size(4000, 200_000))
 }
 
-// settle waits until both nodes have told of every connection that has ended.
-func (b *attributionBed) settle() {
-	b.t.Helper()
-	for i, h := range b.hosts() {
-		testhost.Eventually(b.t, 30*time.Second, h.Name+" has told all", func() error {
-			out := b.m.tacit(h, "flows", "--json")
+// settle waits until both nodes have recorded the end of every connection.
+func (f *attributionFixture) settle() {
+	f.t.Helper()
+	for i, h := range f.hosts {
+		testhost.Eventually(f.t, 30*time.Second, h.Name+" has recorded all", func() error {
+			out := h.Tacit(f.t, "flows", "--json")
 			if strings.Contains(out, `"live": true`) {
-				return fmt.Errorf("connections live on")
+				return fmt.Errorf("connections are still live")
 			}
 			at := strings.LastIndex(out, `"last": `)
 			last := strings.TrimRight(out[at+len(`"last": `):], " \n}")
-			if !strings.Contains(b.flows[i].Output(), `"seq":`+last+",") && last != "0" {
-				return fmt.Errorf("record %s isn't followed yet", last)
+			if !strings.Contains(f.flows[i].Output(), `"seq":`+last+",") && last != "0" {
+				return fmt.Errorf("record %s isn't shown yet", last)
 			}
 			return nil
 		})
-		b.flows[i].Signal(syscall.SIGTERM)
-		b.flows[i].Wait(b.t, 10*time.Second)
+		f.flows[i].Signal(syscall.SIGTERM)
+		f.flows[i].Wait(f.t, 10*time.Second)
 	}
 }
 

@@ -26,7 +26,7 @@ const (
 
 // plan is what a caller does. It prints a line for each attempt: see attempt.
 type plan struct {
-	Name    string   // that it claims to be
+	Name    string   // sent to the server as the caller's
 	Targets []target // picked at random
 	Count   int      // of answered connections; 0: until SIGTERM
 	Rate    int      // attempts a second; 0: as fast as they go
@@ -35,11 +35,11 @@ type plan struct {
 	Seed    uint64
 }
 
-// target is one way to a service.
+// target is one address of a service.
 type target struct {
 	Name   string
 	Addr   netip.AddrPort
-	V6Only bool // a socket that can't have an IPv4 peer
+	V6Only bool // use an IPV6_V6ONLY socket, which can't have an IPv4 peer
 	Weight int  // 0 is 1
 }
 
@@ -103,8 +103,8 @@ func (c *caller) work(r *rand.Rand) {
 	}
 }
 
-// try makes one connection and returns "ok", or CALL:ERRNO. A port that is in
-// use is no result: another one is tried.
+// try makes one connection and returns "ok", or CALL:ERRNO. Where its own port is
+// in use it tries another one.
 func (c *caller) try(r *rand.Rand, a *attempt) string {
 	for range 1000 {
 		fd, err := c.open(r, c.Targets[a.target])
@@ -152,9 +152,9 @@ func (c *caller) open(r *rand.Rand, t target) (int, error) {
 	return fd, step("socket", err)
 }
 
-// exchange says who calls, by which port, and hears the answer. Of three
-// connections one is closed first by the server, one by the caller, and one
-// is reset, after which its port is free at once.
+// exchange sends the caller's name and port, and reads the answer. A third of the
+// connections is closed first by the server, a third by the caller, and a third is
+// reset, after which the port is free at once.
 func (c *caller) exchange(fd int, a *attempt) error {
 	a.port = portOf(fd)
 	end := string("scr"[int(a.port)%3])
@@ -178,7 +178,7 @@ func (c *caller) exchange(fd int, a *attempt) error {
 	return nil
 }
 
-// connect goes on where Go's own signals interrupt it.
+// connect waits on where one of the Go runtime's signals interrupts it.
 func connect(fd int, to unix.Sockaddr) error {
 	err := unix.Connect(fd, to)
 	if !errors.Is(err, unix.EINTR) {

@@ -13,8 +13,8 @@ import (
 	"tacit/internal/testhost"
 )
 
-// TestKilledFirstStart kills the very first start of a daemon sooner and
-// later; the same command must do what it was to do, and cleanup leave nothing.
+// TestKilledFirstStart kills a daemon at many moments of its very first start. The
+// same command must then succeed, and cleanup must leave nothing.
 func TestKilledFirstStart(t *testing.T) {
 	net := testhost.NewNet(t)
 	steps, broken, killed := size(4, 40), 0, 0
@@ -29,7 +29,7 @@ func TestKilledFirstStart(t *testing.T) {
 		<-p.Ended()
 		if err := again(t, h); err != nil {
 			broken++
-			t.Logf("killed after %s: %v\nit had said: %s\nand left %s", at, err, p.Output(), files(h.State))
+			t.Logf("killed after %s: %v\nits log: %s\nits files: %s", at, err, p.Output(), files(h.State))
 		}
 		if out, exit := h.Tacitd(t, "cleanup"); exit != 0 {
 			t.Errorf("cleanup: exit %d, %s", exit, out)
@@ -37,16 +37,17 @@ func TestKilledFirstStart(t *testing.T) {
 		empty()
 	}
 	stop()
-	zero(t, fmt.Sprintf("first start: of %d killed, those that the next start can't go on from", steps), broken)
+	zero(t, fmt.Sprintf("first start: of %d killed, those after which the next start fails", steps), broken)
 }
 
-// again starts the daemon by the same command, and stops it.
+// again starts the daemon with the same command, waits until it is healthy and
+// stops it.
 func again(t *testing.T, h *testhost.Host) error {
 	t.Helper()
 	p := h.Start(t, "init", h.Bin("tacitd"), append(h.Flags(), "--bootstrap", "--log-level", "warn")...)
 	defer func() { p.Signal(syscall.SIGTERM); p.Wait(t, 20*time.Second) }()
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); after(50 * time.Millisecond) {
-		if out, exit := h.Tacit(t, "status"); exit == 0 {
+		if out, exit := h.TryTacit(t, "status"); exit == 0 {
 			return nil
 		} else if exit == 1 {
 			return fmt.Errorf("not healthy: %s", out)

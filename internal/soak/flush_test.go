@@ -13,17 +13,17 @@ import (
 	"tacit/internal/testhost"
 )
 
-// foreign is what others have put on the hosts before tacit.
-const foreign = `
+// ownersRules is what the host's owner has set before tacit is installed.
+const ownersRules = `
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 for ipt in iptables ip6tables; do
-	for table in filter nat mangle; do $ipt -t $table -N FOREIGN; done
-	$ipt -A INPUT -j FOREIGN
-	$ipt -A FOREIGN -p tcp --dport 4444 -j DROP
-	$ipt -t nat -A POSTROUTING -o eth0 -j FOREIGN
-	$ipt -t nat -A FOREIGN -j MASQUERADE
-	$ipt -t mangle -A PREROUTING -p udp --dport 4445 -j FOREIGN
-	$ipt -t mangle -A FOREIGN -j MARK --set-mark 0x77
+	for table in filter nat mangle; do $ipt -t $table -N OWNER; done
+	$ipt -A INPUT -j OWNER
+	$ipt -A OWNER -p tcp --dport 4444 -j DROP
+	$ipt -t nat -A POSTROUTING -o eth0 -j OWNER
+	$ipt -t nat -A OWNER -j MASQUERADE
+	$ipt -t mangle -A PREROUTING -p udp --dport 4445 -j OWNER
+	$ipt -t mangle -A OWNER -j MARK --set-mark 0x77
 done
 ip rule add priority 5210 fwmark 0x77 lookup 77
 ip -6 rule add priority 5210 fwmark 0x77 lookup 77
@@ -32,12 +32,12 @@ ip route add 203.0.113.0/24 dev eth0
 ip route add local 192.0.2.0/24 dev lo
 ip -6 route add 2001:db8:77::/48 dev lo table 77`
 
-// all prints rules, routes and firewall; what differs by itself is taken out.
+// all prints rules, routes and firewall without what changes by itself.
 const all = `
 for f in -4 -6; do ip $f rule; ip $f route show table all | sed 's/ expires [0-9]*sec//' | sort; done
 for ipt in iptables ip6tables; do $ipt-save | sed 's/ \[[0-9]*:[0-9]*\]//; /^#/d'; done`
 
-// routes and ours print what tacit has put there.
+// routes and ours print what tacit has set.
 const routes = `
 for f in -4 -6; do ip $f rule show priority 1160; for t in local 11600; do ip $f route show table $t proto 116; done; done
 `
@@ -45,8 +45,8 @@ for f in -4 -6; do ip $f rule show priority 1160; for t in local 11600; do ip $f
 const ours = routes + `
 for ipt in iptables ip6tables; do $ipt -t mangle -S | grep TACIT; done; true`
 
-// only takes away what is tacit's; everything takes the whole firewall away,
-// and its owner brings back what was foreign.
+// only removes tacit's chains; everything flushes the whole firewall and restores
+// the owner's rules; steering removes tacit's rules and routes.
 const (
 	only = `
 for ipt in iptables ip6tables; do
@@ -67,89 +67,86 @@ done 2>/dev/null
 true`
 )
 
-// flushBed has a container on host1, and hosts that forward.
-type flushBed struct {
-	*bed
+// flushFixture has a container on host1, and hosts that forward.
+type flushFixture struct {
+	*loadFixture
 	box      *testhost.Host
-	before   map[*testhost.Host]string // tacit
-	want     map[*testhost.Host]string // of ours
-	way      map[*testhost.Host]string // routes alone
-	again    []time.Duration
-	repaired []time.Duration
+	before   map[*testhost.Host]string // owner's rules, routes and firewall
+	want     map[*testhost.Host]string // output of ours
+	routes   map[*testhost.Host]string // output of routes
+	again    []time.Duration           // until routes and rules were set again
+	repaired []time.Duration           // until the chains were, too
 	flushes  int
-	late     int
+	late     int // repairs that took too long
 }
 
-// TestFlush takes routes, rules and chains away under load, again and again.
+// TestFlush removes routes, rules and chains under load, again and again.
 func TestFlush(t *testing.T) {
-	b := newFlushBed(t)
-	b.load(200)
-	b.loadMore()
+	f := newFlushFixture(t)
+	f.load(200)
+	f.loadMore()
 	half := time.Duration(size(4, 20)) * time.Second
 	stop := progress(t, func() string {
-		return fmt.Sprintf("%d flushes, %d of %d calls of web answered", b.flushes, tally(b.all(nil, "web"))["ok"], len(b.all(nil, "web")))
+		return fmt.Sprintf("%d flushes, %d of %d calls of web answered", f.flushes, tally(f.all(nil, "web"))["ok"], len(f.all(nil, "web")))
 	})
-	b.loop(half, func(*testhost.Host) string { return only + steering }, true)
-	b.foreignStays("what is tacit's was flushed")
-	b.loop(half, func(h *testhost.Host) string { return fmt.Sprintf(everything, h.Dir+"/foreign") + steering }, true)
-	b.loop(half, func(h *testhost.Host) string { return fmt.Sprintf(everything, h.Dir+"/foreign") + steering }, false)
+	f.loop(half, func(*testhost.Host) string { return only + steering }, true)
+	f.ownersStay("tacit's own was flushed")
+	f.loop(half, func(h *testhost.Host) string { return fmt.Sprintf(everything, h.Dir+"/owner") + steering }, true)
+	f.loop(half, func(h *testhost.Host) string { return fmt.Sprintf(everything, h.Dir+"/owner") + steering }, false)
 	stop()
-	b.repair(time.Now())
-	b.foreignStays("everything was flushed, and its owner's rules set again")
-	testhost.Eventually(t, 20*time.Second, "web is answered", func() error { return b.answeredSince(b.host1, time.Now().Add(-time.Second)) })
-	b.rest()
-	figure(t, "flush: how often", "%d", b.flushes)
-	figure(t, "flush: routes and rules there again", "%s", spread(b.again))
-	count(t, "flush: repaired, chains too", "1 s", spread(b.repaired), b.late == 0)
-	b.closed(t, "flush")
-	b.shares(t)
+	f.repair(time.Now())
+	f.ownersStay("everything was flushed and the owner's restored")
+	testhost.Eventually(t, 20*time.Second, "web is answered", func() error { return f.answeredSince(f.host1, time.Now().Add(-time.Second)) })
+	f.rest()
+	figure(t, "flush: how often", "%d", f.flushes)
+	figure(t, "flush: routes and rules set again", "%s", spread(f.again))
+	count(t, "flush: repaired, chains too", "1 s", spread(f.repaired), f.late == 0)
+	f.closed(t, "flush")
+	f.shares(t)
 }
 
-func newFlushBed(t *testing.T) *flushBed {
+func newFlushFixture(t *testing.T) *flushFixture {
 	t.Helper()
-	b := &flushBed{before: map[*testhost.Host]string{}, want: map[*testhost.Host]string{}, way: map[*testhost.Host]string{}}
-	b.bed = newBed(t, func(h *testhost.Host) {
-		for _, line := range []string{foreign, fmt.Sprintf("iptables-save >%[1]s.4; ip6tables-save >%[1]s.6", h.Dir+"/foreign")} {
-			if out, exit := h.Run(t, "", "sh", "-ec", line); exit != 0 {
-				t.Fatal(out)
-			}
-		}
+	f := &flushFixture{before: map[*testhost.Host]string{}, want: map[*testhost.Host]string{}, routes: map[*testhost.Host]string{}}
+	f.loadFixture = newLoadFixture(t, func(h *testhost.Host) {
+		h.Sh(t, ownersRules)
+		h.Sh(t, fmt.Sprintf("iptables-save >%[1]s.4; ip6tables-save >%[1]s.6", h.Dir+"/owner"))
 	})
-	b.box = b.host1.Container(t, "box")
-	b.sh(b.host1, "sysctl -qw net.ipv4.ip_forward=1")
+	f.box = f.host1.Container(t, "box")
+	f.host1.Sh(t, "sysctl -qw net.ipv4.ip_forward=1")
 	for _, name := range []string{"app", "worse"} {
-		b.tacit(b.host1, "service", "register", name, "--cgroup", b.box.CgroupPath(name))
+		f.host1.Tacit(f.t, "service", "register", name, "--cgroup", f.box.CgroupPath(name))
 	}
-	b.tacit(b.host1, "intention", "allow", "app", "db", "--wait", "--timeout", "30s")
-	for _, h := range []*testhost.Host{b.host1, b.host2} {
-		b.before[h] = theirs(b.ask(h, all))
-		b.want[h], b.way[h] = b.ask(h, ours), b.ask(h, routes)
+	f.host1.Tacit(f.t, "intention", "allow", "app", "db", "--wait", "--timeout", "30s")
+	for _, h := range []*testhost.Host{f.host1, f.host2} {
+		f.before[h] = theirs(f.ask(h, all))
+		f.want[h], f.routes[h] = f.ask(h, ours), f.ask(h, routes)
 	}
-	return b
+	return f
 }
 
-// ask prints what is there; a table that is gone is an error of ip's.
-func (b *flushBed) ask(h *testhost.Host, script string) string {
-	b.t.Helper()
-	out, _ := h.Run(b.t, "user", "sh", "-c", script)
+// ask runs a script whose exit status doesn't count: ip fails for an empty table.
+func (f *flushFixture) ask(h *testhost.Host, script string) string {
+	f.t.Helper()
+	out, _ := h.Run(f.t, "user", "sh", "-c", script)
 	return out
 }
 
 var isOurs = regexp.MustCompile(`(?m)^(1160:|.* proto 116\b|.*TACIT-PREROUTING).*\n`)
 
-// theirs takes out what is tacit's.
+// theirs removes tacit's lines.
 func theirs(text string) string { return isOurs.ReplaceAllString(text, "") }
 
-// loadMore: the container's programs, and a host outside.
-func (b *flushBed) loadMore() {
-	b.t.Helper()
-	virtual := []target{{Addr: b.places[b.host1][0]}, {Addr: b.places[b.host1][1]}}
-	b.call(b.box, "app", plan{Name: "app", Rate: 40, Workers: 24, Targets: virtual})
-	b.call(b.box, "worse", plan{Name: "worse", Rate: 20, Workers: 24, Targets: virtual})
-	b.call(b.box, "user", plan{Name: "nobody", Rate: 20, Workers: 24, Targets: virtual})
-	b.call(b.outside, "user", plan{Name: "outside", Rate: 20, Workers: 24, Targets: []target{{Addr: b.places[b.host1][2]}}})
-	testhost.Eventually(b.t, 20*time.Second, "the container's calls are answered", func() error {
-		got := tally(b.all(b.box, "app"))
+// loadMore adds callers in the container and on a host outside.
+func (f *flushFixture) loadMore() {
+	f.t.Helper()
+	virtual := []target{{Addr: f.places[f.host1][0]}, {Addr: f.places[f.host1][1]}}
+	f.call(f.box, "app", plan{Name: "app", Rate: 40, Workers: 24, Targets: virtual})
+	f.call(f.box, "worse", plan{Name: "worse", Rate: 20, Workers: 24, Targets: virtual})
+	f.call(f.box, "user", plan{Name: "nobody", Rate: 20, Workers: 24, Targets: virtual})
+	f.call(f.outside, "user", plan{Name: "outside", Rate: 20, Workers: 24, Targets: []target{{Addr: f.places[f.host1][2]}}})
+	testhost.Eventually(f.t, 20*time.Second, "the container's calls are answered", func() error {
+		got := tally(f.all(f.box, "app"))
 		if got["ok"] == 0 {
 			return fmt.Errorf("%v", got)
 		}
@@ -157,37 +154,37 @@ func (b *flushBed) loadMore() {
 	})
 }
 
-// loop flushes for a while, with or without waiting for the repair.
-func (b *flushBed) loop(d time.Duration, script func(*testhost.Host) string, wait bool) {
-	b.t.Helper()
-	hosts := []*testhost.Host{b.host1, b.host2}
+// loop flushes for a while, and after each flush waits for the repair or doesn't.
+func (f *flushFixture) loop(d time.Duration, script func(*testhost.Host) string, wait bool) {
+	f.t.Helper()
+	hosts := []*testhost.Host{f.host1, f.host2}
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		for _, h := range hosts {
-			h.Run(b.t, "user", "sh", "-c", script(h))
-			b.flushes++
+			h.Run(f.t, "user", "sh", "-c", script(h))
+			f.flushes++
 		}
 		if wait {
-			b.repair(time.Now())
+			f.repair(time.Now())
 		}
 	}
 }
 
-// repair waits until all of ours is there again on both hosts.
-func (b *flushBed) repair(began time.Time) {
-	b.t.Helper()
-	b.again = append(b.again, b.wait("routes and rules", routes, b.way, began))
-	took := b.wait("chains, too", ours, b.want, began)
-	b.repaired = append(b.repaired, took)
-	if took > time.Duration(size(5000, 1500))*time.Millisecond { // 1 s, and the time that looking takes
-		b.late++
+// repair waits until everything is set again on both hosts.
+func (f *flushFixture) repair(began time.Time) {
+	f.t.Helper()
+	f.again = append(f.again, f.wait("routes and rules", routes, f.routes, began))
+	took := f.wait("chains, too", ours, f.want, began)
+	f.repaired = append(f.repaired, took)
+	if took > time.Duration(size(5000, 1500))*time.Millisecond { // 1 s, and the time of the check itself
+		f.late++
 	}
 }
 
-func (b *flushBed) wait(what, script string, want map[*testhost.Host]string, began time.Time) time.Duration {
-	b.t.Helper()
+func (f *flushFixture) wait(what, script string, want map[*testhost.Host]string, began time.Time) time.Duration {
+	f.t.Helper()
 	for h := range want {
-		testhost.Eventually(b.t, 20*time.Second, what+" on "+h.Name, func() error {
-			if now := b.ask(h, script); now != want[h] {
+		testhost.Eventually(f.t, 20*time.Second, what+" on "+h.Name, func() error {
+			if now := f.ask(h, script); now != want[h] {
 				return fmt.Errorf("is\n%s\nwant\n%s", now, want[h])
 			}
 			return nil
@@ -196,25 +193,25 @@ func (b *flushBed) wait(what, script string, want map[*testhost.Host]string, beg
 	return time.Since(began)
 }
 
-func (b *flushBed) foreignStays(when string) {
-	b.t.Helper()
-	for _, h := range []*testhost.Host{b.host1, b.host2} {
-		now := theirs(b.ask(h, all))
-		count(b.t, "flush: foreign rules and routes on "+h.Name+" after "+when, "the same", now == b.before[h], now == b.before[h])
-		if now != b.before[h] {
-			b.t.Logf("before:\n%s\nnow:\n%s", b.before[h], now)
+func (f *flushFixture) ownersStay(when string) {
+	f.t.Helper()
+	for _, h := range []*testhost.Host{f.host1, f.host2} {
+		now := theirs(f.ask(h, all))
+		count(f.t, "flush: the owner's rules and routes on "+h.Name+" after "+when, "the same", now == f.before[h], now == f.before[h])
+		if now != f.before[h] {
+			f.t.Logf("before:\n%s\nnow:\n%s", f.before[h], now)
 		}
 	}
 }
 
-// shares says how many allowed calls failed meanwhile, by caller and way.
-func (b *flushBed) shares(t *testing.T) {
+// shares reports how many allowed calls failed, by caller and kind of address.
+func (f *flushFixture) shares(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		host *testhost.Host
-	}{{"web", b.host1}, {"web", b.host2}, {"app", b.box}} {
+	}{{"web", f.host1}, {"web", f.host2}, {"app", f.box}} {
 		ways := map[string][]attempt{}
-		for _, a := range b.all(c.host, c.name) {
+		for _, a := range f.all(c.host, c.name) {
 			way := []string{"virtual IPv4", "virtual IPv6", "real IPv4"}[a.target]
 			ways[way] = append(ways[way], a)
 		}

@@ -16,17 +16,18 @@ import (
 
 const dbPort = 8000
 
-// bed is a mesh under load: db runs on host2; web may call it, evil may not,
-// nobody is no workload, from both nodes. All is on record on the wire, and a
-// packet that goes astray has a router to go to.
-type bed struct {
-	*mesh
-	outside *testhost.Host
-	wire    *testhost.Wire
-	db      *testhost.Process
-	places  map[*testhost.Host][]netip.AddrPort // ways to db
-	callers []*source
-	spent   []*source // ended
+// loadFixture is a mesh under load: db runs on host2. On both nodes, web
+// may call it, evil may not, and nobody is no workload. Every frame on the wire is
+// captured, and packets that miss the mesh have a default route to leave by.
+type loadFixture struct {
+	t            *testing.T
+	host1, host2 *testhost.Host
+	outside      *testhost.Host
+	wire         *testhost.Wire
+	db           *testhost.Process
+	places       map[*testhost.Host][]netip.AddrPort // of db
+	callers      []*source
+	spent        []*source // callers that have ended
 }
 
 // source is a caller of the load.
@@ -36,62 +37,61 @@ type source struct {
 	host *testhost.Host
 }
 
-func newBed(t *testing.T, prepare func(*testhost.Host)) *bed {
+// newLoadFixture calls prepare for each node before its daemon starts.
+func newLoadFixture(t *testing.T, prepare func(*testhost.Host)) *loadFixture {
 	t.Helper()
-	net := testhost.NewNet(t)
-	b := &bed{outside: net.Host(t, "outside"), places: map[*testhost.Host][]netip.AddrPort{}}
-	b.wire = net.Record(t)
-	b.mesh = newMesh(t, net, func(h *testhost.Host) {
-		line := fmt.Sprintf("ip route add default via %s; ip -6 route add default via %s", b.outside.Addr, b.outside.Addr6)
-		if out, exit := h.Run(t, "", "sh", "-ec", line); exit != 0 {
-			t.Fatal(out)
-		}
-		if prepare != nil {
+	f := &loadFixture{t: t, places: map[*testhost.Host][]netip.AddrPort{}}
+	testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, Grants: []string{"db", "web", "evil"}, Flags: quiet(), Prepare: func(m *testhost.Mesh) {
+		f.host1, f.host2, f.outside = m.Nodes[0], m.Nodes[1], m.Host(t, "outside")
+		f.wire = m.Record(t)
+		for _, h := range m.Nodes {
+			h.Sh(t, fmt.Sprintf("ip route add default via %s; ip -6 route add default via %s", f.outside.Addr, f.outside.Addr6))
 			prepare(h)
 		}
-	}, "db", "web", "evil")
-	b.db = b.server(b.host2, "db", dbPort, "0.0.0.0")
-	for _, h := range []*testhost.Host{b.host1, b.host2} {
-		b.workload(h, "web")
-		b.workload(h, "evil")
-		b.sh(h, "mkdir -p "+h.CgroupPath("user"))
-		v4, v6 := b.virtual(h, "db")
-		for _, a := range []netip.Addr{v4, v6, b.host2.Addr} {
-			b.places[h] = append(b.places[h], netip.AddrPortFrom(a, dbPort))
+	}})
+	f.db = startServer(t, f.host2, "db", dbPort, "0.0.0.0")
+	for _, h := range []*testhost.Host{f.host1, f.host2} {
+		h.MakeWorkload(t, "web")
+		h.MakeWorkload(t, "evil")
+		h.Sh(t, "mkdir -p "+h.CgroupPath("user"))
+		v4, v6 := h.Virtual(t, "db")
+		for _, a := range []netip.Addr{v4, v6, f.host2.Addr} {
+			f.places[h] = append(f.places[h], netip.AddrPortFrom(a, dbPort))
 		}
 	}
-	b.tacit(b.host1, "intention", "deny", "evil", "db")
-	b.tacit(b.host1, "intention", "allow", "web", "db", "--wait", "--timeout", "30s")
-	return b
+	f.host1.Tacit(t, "intention", "deny", "evil", "db")
+	f.host1.Tacit(t, "intention", "allow", "web", "db", "--wait", "--timeout", "30s")
+	return f
 }
 
-// load starts the callers: rate attempts a second in all, half by who may.
-func (b *bed) load(rate int) {
-	b.t.Helper()
+// load starts the callers, which make rate attempts a second, half of them allowed.
+func (f *loadFixture) load(rate int) {
+	f.t.Helper()
 	for _, c := range []struct {
 		host *testhost.Host
 		name string
 		rate int
 	}{
-		{b.host1, "web", rate * 3 / 8}, {b.host1, "evil", rate / 8}, {b.host1, "nobody", rate / 8},
-		{b.host2, "web", rate / 8}, {b.host2, "evil", rate / 8}, {b.host2, "nobody", rate / 8},
+		{f.host1, "web", rate * 3 / 8}, {f.host1, "evil", rate / 8}, {f.host1, "nobody", rate / 8},
+		{f.host2, "web", rate / 8}, {f.host2, "evil", rate / 8}, {f.host2, "nobody", rate / 8},
 	} {
-		cgroup := cgroupOf(c.name)
+		cgroup := testhost.WorkloadCgroup(c.name)
 		if c.name == "nobody" {
 			cgroup = "user"
 		}
-		b.call(c.host, cgroup, plan{Name: c.name, Rate: c.rate, Workers: 24, Targets: b.targets(c.host, c.name)})
+		f.call(c.host, cgroup, plan{Name: c.name, Rate: c.rate, Workers: 24, Targets: f.targets(c.host, c.name)})
 	}
 	began := time.Now()
-	for _, h := range []*testhost.Host{b.host1, b.host2} {
-		testhost.Eventually(b.t, 20*time.Second, "web's calls from "+h.Name, func() error { return b.answeredSince(h, began) })
+	for _, h := range []*testhost.Host{f.host1, f.host2} {
+		testhost.Eventually(f.t, 20*time.Second, "web's calls from "+h.Name, func() error { return f.answeredSince(h, began) })
 	}
 }
 
-// targets: on db's own node, its real address is no way of web's to the mesh.
-func (b *bed) targets(h *testhost.Host, name string) []target {
-	places := b.places[h]
-	if h == b.host2 && name == "web" {
+// targets are the addresses of db that a caller tries. On db's own node web doesn't
+// use the real address, which doesn't pass through the mesh.
+func (f *loadFixture) targets(h *testhost.Host, name string) []target {
+	places := f.places[h]
+	if h == f.host2 && name == "web" {
 		places = places[:2]
 	}
 	var out []target
@@ -101,14 +101,14 @@ func (b *bed) targets(h *testhost.Host, name string) []target {
 	return out
 }
 
-func (b *bed) call(h *testhost.Host, cgroup string, p plan) {
-	b.t.Helper()
-	b.callers = append(b.callers, &source{b.start(h, cgroup, p), p.Name, h})
+func (f *loadFixture) call(h *testhost.Host, cgroup string, p plan) {
+	f.t.Helper()
+	f.callers = append(f.callers, &source{startCaller(f.t, h, cgroup, p), p.Name, h})
 }
 
-// answeredSince is nil when web has been answered on a call begun after then.
-func (b *bed) answeredSince(h *testhost.Host, then time.Time) error {
-	for _, c := range b.callers {
+// answeredSince is nil when a call of web's that began after then was answered.
+func (f *loadFixture) answeredSince(h *testhost.Host, then time.Time) error {
+	for _, c := range f.callers {
 		if c.name == "web" && c.host == h {
 			text := c.Output()
 			for _, a := range attempts(text[max(0, len(text)-10_000):]) {
@@ -116,29 +116,29 @@ func (b *bed) answeredSince(h *testhost.Host, then time.Time) error {
 					return nil
 				}
 			}
-			return fmt.Errorf("%s on %s isn't answered; the last: %s", c.name, h.Name, tail(text))
+			return fmt.Errorf("%s on %s isn't answered; its last lines: %s", c.name, h.Name, tail(text))
 		}
 	}
-	return fmt.Errorf("no web on %s", h.Name)
+	return fmt.Errorf("no caller web on %s", h.Name)
 }
 
 // rest ends the callers.
-func (b *bed) rest() {
-	b.t.Helper()
-	for _, c := range b.callers {
+func (f *loadFixture) rest() {
+	f.t.Helper()
+	for _, c := range f.callers {
 		c.Signal(syscall.SIGTERM)
 	}
-	for _, c := range b.callers {
-		c.Wait(b.t, 2*callLimit)
+	for _, c := range f.callers {
+		c.Wait(f.t, 2*callLimit)
 	}
-	b.spent, b.callers = append(b.spent, b.callers...), nil
+	f.spent, f.callers = append(f.spent, f.callers...), nil
 }
 
-// all are the attempts of the callers of a name on a host so far; nil is both
-// hosts.
-func (b *bed) all(h *testhost.Host, name string) []attempt {
+// all are the attempts so far of the callers with a name, on a host or, for nil, on
+// both.
+func (f *loadFixture) all(h *testhost.Host, name string) []attempt {
 	var out []attempt
-	for _, c := range slices.Concat(b.spent, b.callers) {
+	for _, c := range slices.Concat(f.spent, f.callers) {
 		if c.name == name && (h == nil || c.host == h) {
 			out = append(out, attempts(c.Output())...)
 		}
@@ -149,27 +149,27 @@ func (b *bed) all(h *testhost.Host, name string) []attempt {
 // denied are names that must never be answered.
 func denied() []string { return []string{"evil", "nobody", "worse", "outside"} }
 
-// closed wants that nothing was open in all that time.
-func (b *bed) closed(t *testing.T, what string) {
+// closed checks that nothing was open since the start.
+func (f *loadFixture) closed(t *testing.T, what string) {
 	t.Helper()
 	results := map[string]int{}
 	for _, name := range denied() {
-		for result, n := range tally(b.all(nil, name)) {
+		for result, n := range tally(f.all(nil, name)) {
 			results[result] += n
 		}
 	}
 	figure(t, what+": denied attempts, by result", "%v", results)
-	zero(t, what+": denied, and yet answered", results["ok"])
-	heard := 0
-	for _, s := range servedBy(b.db.Output()) {
+	zero(t, what+": denied, but answered", results["ok"])
+	received := 0
+	for _, s := range servedBy(f.db.Output()) {
 		if slices.Contains(denied(), s.name) {
-			heard++
+			received++
 		}
 	}
-	zero(t, what+": denied, and yet heard by the server", heard)
-	b.wire.Mark(t)
-	zero(t, what+": payloads in clear on the wire", b.wire.Times(t, canary))
-	frames := b.wire.Frames(t, "net 240.64.0.0/12 or net fd7a:ac17::/32")
+	zero(t, what+": denied, but received by the server", received)
+	f.wire.Mark(t)
+	zero(t, what+": plain-text payloads on the wire", f.wire.Times(t, canary))
+	frames := f.wire.Frames(t, "net 240.64.0.0/12 or net fd7a:ac17::/32")
 	zero(t, what+": packets for virtual addresses on the wire", len(frames))
 	if len(frames) > 0 {
 		t.Log(strings.Join(frames[:min(5, len(frames))], "\n"))

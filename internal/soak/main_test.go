@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package soak counts what a mesh does over many connections, crashes and
-// flushed tables: how often a caller was taken for another, a denied call came
-// through, a byte was seen in clear, a thing was left behind. Each count has a
-// short form, and the full one of `make soak` (TACIT_SOAK=1). It must not look
-// inside a room: it counts what programs, tcpdump and the CLI see.
+// flushed tables: how often a caller was taken for another, a denied call was
+// answered, a payload was on the wire in plain text, something was left behind.
+// Each count has a short form, and the full one of `make soak` (TACIT_SOAK=1).
+// It must not look inside the product: it counts what programs, tcpdump and the
+// CLI see.
 package soak
 
 import (
@@ -14,49 +15,23 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"tacit/internal/testhost"
 )
-
-// programVar makes the test binary a caller or a server.
-const programVar = "TACIT_SOAK_PROGRAM"
 
 func TestMain(m *testing.M) {
 	words := strings.Fields(os.Getenv(programVar))
 	if len(words) == 0 {
 		os.Exit(m.Run())
 	}
-	var err error
-	switch words[0] {
-	case "serve":
-		err = serve(words[1:])
-	case "call":
-		err = call(words[1])
-	case "names":
-		err = names(words[1:])
-	default:
-		err = fmt.Errorf("unknown program %q", words[0])
-	}
-	if err != nil {
+	if err := runProgram(words); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
 }
 
-// program is the command line of this binary as one of its programs.
-func program(t testing.TB, words ...string) []string {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []string{"env", programVar + "=" + strings.Join(words, " "), exe}
-}
-
-// full says whether the full counts are wanted.
+// full reports whether the full counts are wanted.
 func full() bool { return os.Getenv("TACIT_SOAK") != "" }
 
-// size is a number of the short form, or of the full one.
+// size picks a number for the short form or for the full one.
 func size(short, whole int) int {
 	if full() {
 		return whole
@@ -64,8 +39,8 @@ func size(short, whole int) int {
 	return short
 }
 
-// count puts one line into the table that `make soak` ends with, and fails
-// the test where what was seen isn't what is wanted.
+// count prints one line of the table that `make soak` ends with, and fails the
+// test unless right.
 func count(t testing.TB, what, wanted string, seen any, right bool) {
 	t.Helper()
 	line := fmt.Sprintf("SOAK\t%s\t%s\t%v", what, wanted, seen)
@@ -76,20 +51,20 @@ func count(t testing.TB, what, wanted string, seen any, right bool) {
 	t.Log(line)
 }
 
-// zero counts what must not happen.
+// zero is count for what must not happen.
 func zero(t testing.TB, what string, seen int) {
 	t.Helper()
 	count(t, what, "0", seen, seen == 0)
 }
 
-// figure reports a measurement that no limit is set on.
+// figure is count for a measurement without a limit.
 func figure(t testing.TB, what string, format string, args ...any) {
 	t.Helper()
 	count(t, what, "-", fmt.Sprintf(format, args...), true)
 }
 
-// progress prints a line every 10 s in the full form, until the test ends or
-// the function returned is called.
+// progress prints a line every 10 s in the full form, until the test ends or stop
+// is called.
 func progress(t testing.TB, say func() string) (stop func()) {
 	t.Helper()
 	if !full() {
@@ -114,17 +89,6 @@ func progress(t testing.TB, say func() string) (stop func()) {
 	return stop
 }
 
-// after waits for a moment of the load to pass; conditions are for
+// after lets the load go on for a while. To wait for a condition, use
 // testhost.Eventually.
 func after(d time.Duration) { <-time.After(d) }
-
-// eventually is testhost.Eventually for what is asked of a program's output.
-func eventually(t testing.TB, what, want string, text func() string) {
-	t.Helper()
-	testhost.Eventually(t, 30*time.Second, what, func() error {
-		if got := text(); !strings.Contains(got, want) {
-			return fmt.Errorf("no %q in %.300s", want, got)
-		}
-		return nil
-	})
-}

@@ -18,10 +18,10 @@ import (
 	"tacit/internal/testhost"
 )
 
-// names looks one of the names given up every 10 ms until it is ended, without
-// waiting for the one before: a question that a dying daemon took with it waits
-// for the asker's own time-out. A line is the name, when it was asked for, how
-// long it took, and an address or the error.
+// names looks up one of the names every 10 ms until it is killed, without waiting
+// for the previous look-up: a query lost with a killed daemon ends only by the
+// resolver library's time-out. It prints a line for each: the name, when the
+// look-up began, how long it took, and an address or the error.
 func names(list []string) error {
 	for i := 0; ; i++ {
 		go lookUp(list[i%len(list)])
@@ -44,8 +44,7 @@ func lookUp(name string) {
 	fmt.Println(name, began.UnixNano(), time.Since(began).Nanoseconds(), said)
 }
 
-// wildcard is a resolver that has an answer for every name, and remembers what
-// it was asked.
+// wildcard is a resolver that answers every name and remembers the queries.
 type wildcard struct {
 	mu    sync.Mutex
 	asked []string
@@ -68,7 +67,7 @@ func (w *wildcard) serve(t *testing.T, h *testhost.Host) {
 				return
 			}
 			if err != nil {
-				continue // of another datagram, which nobody took
+				continue // ICMP error for an earlier reply, whose client has gone
 			}
 			if reply, name := answer(buf[:n]); reply != nil {
 				w.mu.Lock()
@@ -80,15 +79,15 @@ func (w *wildcard) serve(t *testing.T, h *testhost.Host) {
 	})
 }
 
-// heard are the names asked for so far.
-func (w *wildcard) heard() []string {
+// queried are the names asked for so far.
+func (w *wildcard) queried() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.asked)
 }
 
-// answer replies to a query for an IPv4 address with outsideAddress, and to
-// any other with nothing (RFC 1035, section 4).
+// answer replies to an A query with outsideAddress, and to any other query with no
+// record (RFC 1035, section 4).
 func answer(q []byte) (reply []byte, name string) {
 	if len(q) < 17 {
 		return nil, ""
@@ -107,7 +106,7 @@ func answer(q []byte) (reply []byte, name string) {
 	}
 	kind := binary.BigEndian.Uint16(q[at+1:])
 	reply = append(reply, q[:at+5]...)
-	copy(reply[2:], []byte{0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}) // a response; one question, nothing else
+	copy(reply[2:], []byte{0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}) // a response with one question and no record
 	if kind == 1 {
 		reply[7] = 1
 		reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 192, 0, 2, 7)
@@ -132,9 +131,8 @@ func lookups(text string) []lookup {
 	return out
 }
 
-// TestNamesAfterACrash: names outside the mesh resolve again at once; mesh
-// names don't, and a resolver that has an answer for everything never hears of
-// them.
+// TestNamesAfterACrash: after a crash names outside the mesh resolve again at once.
+// Mesh names don't, and are never sent to the resolver, which answers every name.
 func TestNamesAfterACrash(t *testing.T) {
 	net := testhost.NewNet(t)
 	resolver := net.Host(t, "resolver")
@@ -142,20 +140,19 @@ func TestNamesAfterACrash(t *testing.T) {
 	w.serve(t, resolver)
 	h := net.Host(t, "host1")
 	h.SetResolvConf(t, "nameserver "+resolver.Addr.String()+"\noptions timeout:1\n")
-	h.Daemon(t, "--bootstrap", "--log-level", "warn")
-	m := &mesh{t: t, net: net, host1: h}
-	m.server(h, "db", dbPort, "127.0.0.1")
-	m.workload(h, "web")
+	h.Daemon(t, append(quiet(), "--bootstrap")...)
+	startServer(t, h, "db", dbPort, "127.0.0.1")
+	h.MakeWorkload(t, "web")
 	inMesh := []string{"db.", "db.mesh.", "db.service.consul.", "db.virtual.consul."}
 	var askers []*testhost.Process
-	for _, cgroup := range []string{cgroupOf("web"), "user"} {
+	for _, cgroup := range []string{testhost.WorkloadCgroup("web"), "user"} {
 		for _, list := range [][]string{{"outside.example."}, inMesh} {
 			words := program(t, append([]string{"names"}, list...)...)
 			askers = append(askers, h.Start(t, cgroup, words[0], words[1:]...))
 		}
 	}
 	for i, p := range askers {
-		eventually(t, "names resolve", []string{outsideAddress, " 240."}[i%2], p.Output)
+		testhost.AwaitText(t, 30*time.Second, "names resolve", []string{outsideAddress, " 240."}[i%2], p.Output)
 	}
 	var outages []time.Duration
 	for range size(2, 20) {
@@ -173,7 +170,7 @@ func TestNamesAfterACrash(t *testing.T) {
 			}
 		}
 	}
-	figure(t, "names: questions that a crash took with it, so that the asker's time-out ran", "%d", lost)
+	figure(t, "names: queries lost in a crash, which ended by a time-out", "%d", lost)
 	count(t, "names: outside the mesh, again after a crash", "1 s", spread(outages), outages[len(outages)-1] < time.Second)
 	wrong := 0
 	for _, p := range []*testhost.Process{askers[1], askers[3]} {
@@ -184,23 +181,23 @@ func TestNamesAfterACrash(t *testing.T) {
 		}
 	}
 	zero(t, "names: of the mesh, answered by the wildcard resolver", wrong)
-	heard := map[string]int{}
-	for _, name := range w.heard() {
+	leaked := map[string]int{}
+	for _, name := range w.queried() {
 		if slices.Contains(inMesh, name+".") {
-			heard[name]++
+			leaked[name]++
 		}
 	}
-	count(t, "names: of the mesh, heard by the wildcard resolver", "none", heard, len(heard) == 0)
+	count(t, "names: of the mesh, sent to the wildcard resolver", "none", leaked, len(leaked) == 0)
 }
 
-// crashNames kills the daemon, waits for names from outside the mesh, and
-// starts it again. It returns after how long one was answered that was asked
-// for since, for the slower asker.
+// crashNames kills the daemon, waits until names outside the mesh resolve, and
+// starts it again. It returns the time from the kill to the first answer to a query
+// sent after it, for the slower asker.
 func crashNames(t *testing.T, h *testhost.Host, askers []*testhost.Process) time.Duration {
 	t.Helper()
 	killed, slowest := time.Now(), time.Duration(0)
 	h.Kill(t)
-	dead := time.Now() // what was sent to it meanwhile is lost
+	dead := time.Now() // queries sent to it until now are lost
 	for _, p := range []*testhost.Process{askers[0], askers[2]} {
 		testhost.Eventually(t, 20*time.Second, "outside names resolve", func() error {
 			for _, l := range lookups(p.Output()) {
@@ -212,9 +209,9 @@ func crashNames(t *testing.T, h *testhost.Host, askers []*testhost.Process) time
 			return errors.New(tail(p.Output()))
 		})
 	}
-	after(300 * time.Millisecond) // for mesh names to be asked for
+	after(300 * time.Millisecond) // for some look-ups of mesh names
 	began := time.Now()
-	h.Daemon(t, "--log-level", "warn")
+	h.Daemon(t, quiet()...)
 	for _, p := range []*testhost.Process{askers[1], askers[3]} {
 		testhost.Eventually(t, 20*time.Second, "mesh names resolve again", func() error {
 			for _, l := range lookups(p.Output()) {

@@ -16,14 +16,13 @@ import (
 	"tacit/internal/testhost"
 )
 
-// objects are eBPF programs, maps and links, by kind and number ("prog 12").
-// The kernel doesn't give a number again soon, so that they can be told from
-// those of other tests.
+// objects are eBPF programs, maps and links, by kind and id ("prog 12"). The kernel
+// doesn't reuse ids soon, so that they aren't confused with those of other tests.
 type objects map[string]bool
 
 var objectNumber = regexp.MustCompile(`(?m)^(prog|map|link)_id:\s+(\d+)`)
 
-// held are the objects that a process has open.
+// held adds the objects that a process has open.
 func (o objects) held(t testing.TB, pid int) {
 	t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
@@ -50,13 +49,13 @@ func (o objects) kinds() string {
 
 var listed = regexp.MustCompile(`(?m)^(\d+): `)
 
-// alive are those of them that the kernel still has.
+// alive are the objects that still exist in the kernel.
 func (o objects) alive(t testing.TB) []string {
 	t.Helper()
 	var out []string
 	for _, kind := range []string{"prog", "map", "link"} {
 		text, err := exec.Command("bpftool", kind, "show").Output()
-		if err != nil { // one that went while it was listed
+		if err != nil { // an object was freed while bpftool listed it
 			text, err = exec.Command("bpftool", kind, "show").Output()
 		}
 		if err != nil {
@@ -72,7 +71,7 @@ func (o objects) alive(t testing.TB) []string {
 	return out
 }
 
-// gone wants none of them to be left, within the time that the kernel takes.
+// gone waits until the kernel has freed all objects.
 func gone(t testing.TB, o objects) {
 	t.Helper()
 	testhost.Eventually(t, 20*time.Second, "the kernel frees the objects", func() error {
@@ -83,12 +82,12 @@ func gone(t testing.TB, o objects) {
 	})
 }
 
-// TestObjectsAreSeen: a daemon's objects are found, and found to be gone.
+// TestObjectsAreSeen: a daemon's objects are found, and found to be freed after
+// cleanup.
 func TestObjectsAreSeen(t *testing.T) {
-	h := testhost.NewNet(t).Host(t, "host1")
-	d := h.Daemon(t, "--bootstrap")
+	h := testhost.NewMesh(t, testhost.MeshOptions{}).Nodes[0]
 	held := objects{}
-	held.held(t, d.PID())
+	held.held(t, h.Current(t).PID())
 	if n := len(held.alive(t)); n != len(held) || n < 20 {
 		t.Errorf("%d of %d are there: %s", n, len(held), held.kinds())
 	}

@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// serve answers on every address given. A connection begins with a line,
-// "CANARY.ID NAME PORT END"; the server prints "ID NAME PORT END PEER" and says
-// ok. END tells who is to close first: "s" is the server.
+// serve listens on every address. A connection begins with a line,
+// "CANARY.ID NAME PORT END"; the server prints "ID NAME PORT END PEER" and answers
+// ok. END says who closes first: "s" is the server.
 func serve(addrs []string) error {
 	lines := make(chan string, 1024)
 	for _, addr := range addrs {

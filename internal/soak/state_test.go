@@ -13,38 +13,37 @@ import (
 	"tacit/internal/testhost"
 )
 
-// state is what is counted after each crash, for each node: addresses, rules,
-// routes, chains, attached programs, pins, files, cgroups, its daemon's eBPF
-// objects and descriptors by kind, and the entries of maps.
+// state is what is compared after each crash, for each node: its snapshot, its
+// daemon's eBPF objects and descriptors by kind, and the entries of maps.
 type state struct{ lines []string }
 
-func (b *bed) state(daemons map[*testhost.Host]*testhost.Daemon) state {
+func (f *loadFixture) state(daemons map[*testhost.Host]*testhost.Daemon) state {
 	var s state
-	for _, h := range []*testhost.Host{b.host1, b.host2} {
-		for line := range strings.Lines(h.Snapshot(b.t)) {
+	for _, h := range []*testhost.Host{f.host1, f.host2} {
+		for line := range strings.Lines(h.Snapshot(f.t)) {
 			s.lines = append(s.lines, h.Name+" "+anyPort.ReplaceAllString(strings.TrimSpace(line), "on-port P"))
 		}
 		now := objects{}
-		now.held(b.t, daemons[h].PID())
-		s.lines = append(s.lines, h.Name+" eBPF objects: "+now.kinds(), h.Name+" entries: "+b.entries(h),
-			h.Name+" descriptors: "+descriptors(b.t, daemons[h].PID()))
+		now.held(f.t, daemons[h].PID())
+		s.lines = append(s.lines, h.Name+" eBPF objects: "+now.kinds(), h.Name+" entries: "+f.entries(h),
+			h.Name+" descriptors: "+descriptors(f.t, daemons[h].PID()))
 	}
 	return s
 }
 
-// anyPort: the daemon's listeners have other ports after each start.
+// anyPort matches the ports of the daemon's listeners, which change at every start.
 var anyPort = regexp.MustCompile(`on-port \d+`)
 
-// logNumber: each start has a log of its own.
+// logNumber matches what differs in the names of the daemon's log files.
 var logNumber = regexp.MustCompile(`\.\d+\.log$`)
 
 var found = regexp.MustCompile(`Found (\d+) element`)
 
-// entries of the maps that connections fill.
-func (b *bed) entries(h *testhost.Host) string {
+// entries counts the entries of the maps that connections and policy fill.
+func (f *loadFixture) entries(h *testhost.Host) string {
 	var out []string
 	for _, name := range []string{"origins", "workloads", "intentions", "ports", "guards", "remotes"} {
-		text, _ := h.Run(b.t, "user", "bpftool", "map", "dump", "pinned", filepath.Join(h.BPF, name))
+		text, _ := h.Run(f.t, "user", "bpftool", "map", "dump", "pinned", filepath.Join(h.BPF, name))
 		if m := found.FindStringSubmatch(text); m != nil {
 			out = append(out, name+" "+m[1])
 			continue
@@ -54,8 +53,8 @@ func (b *bed) entries(h *testhost.Host) string {
 	return strings.Join(out, ", ")
 }
 
-// descriptors of a process by kind. Established TCP connections are left out:
-// how many warm lanes there are is the load's doing.
+// descriptors counts a process's descriptors by kind, without established TCP
+// connections: the number of open lanes depends on the load.
 func descriptors(t testing.TB, pid int) string {
 	t.Helper()
 	dir := fmt.Sprintf("/proc/%d", pid)
@@ -84,7 +83,7 @@ func descriptors(t testing.TB, pid int) string {
 	return fmt.Sprint(kinds)
 }
 
-// differs lists what only one of two states has.
+// differs lists the lines that only one of two states has.
 func (s state) differs(from state) error {
 	var out []string
 	had, has := map[string]int{}, map[string]int{}

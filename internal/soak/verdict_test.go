@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// flow is what is asked of a line of `tacit flows --follow --json`.
+// flow is what the test reads of a line of `tacit flows --follow --json`.
 type flow struct {
 	Source, Destination, Direction, Reason string
 	Client                                 netip.AddrPort
@@ -20,9 +20,9 @@ type flow struct {
 	PID                                    int
 }
 
-// place joins a server's line to a flow: where the server was called from, and
-// the caller's own port. Of several lines about one place the order is that of
-// time in both lists: a port isn't used again before it is free.
+// place joins a server's line to a flow: the address from which the server was
+// called, and the caller's own port. Several lines about one place have the same
+// order in both lists, since a port is reused only after it has become free.
 type place struct{ destination, dialled, port string }
 
 // verdict is what the records say about who called whom.
@@ -30,46 +30,47 @@ type verdict struct {
 	callers map[string]attempt // by id
 	at      map[string]target  // by id
 
-	answered, carriedAway, carriedHere, direct int // connections by their way
-	wrong, bogus                               int // taken for another; the server was told nonsense
-	unmatched, leftOver                        int // no flow for a server's line; no line for a flow
+	answered, carriedAway, carriedHere, direct int // connections; by lane, by the daemon of one node, without it
+	wrong, bogus                               int // taken for another; a server's line that no caller sent
+	unmatched, leftOver                        int // a server's line without a flow; a flow without a line
 	acceptedDenied, refusedAllowed             int
 	refusals, wrongRefusals                    int // records of refusals; those that name another caller
-	missed                                     int // refusals that no record is left of
+	missed                                     int // refusals without a record
 	failed                                     map[string]int
 	samples                                    []string
 }
 
-func (b *attributionBed) judge() *verdict {
+func (f *attributionFixture) judge() *verdict {
 	v := &verdict{callers: map[string]attempt{}, at: map[string]target{}, failed: map[string]int{}}
 	refused := 0
 	for i := range services {
-		for _, a := range attempts(b.callers[i].Output()) {
-			t := b.targets[i][a.target]
+		for _, a := range attempts(f.callers[i].Output()) {
+			t := f.targets[i][a.target]
 			v.callers[a.id], v.at[a.id] = a, t
 			refused += v.judgeAttempt(i, t, a)
 		}
 	}
 	carried := map[place][]flow{}
-	for i, p := range b.flows {
-		b.readFlows(v, i, p.Output(), carried)
+	for i, p := range f.flows {
+		f.readFlows(v, i, p.Output(), carried)
 	}
 	v.missed = refused - v.refusals
 	for i := range services {
-		for _, s := range servedBy(b.servers[i].Output()) {
+		for _, s := range servedBy(f.servers[i].Output()) {
 			v.judgeServed(service(i), s, carried)
 		}
 	}
 	for place, left := range carried {
 		v.leftOver += len(left)
-		for _, f := range left {
-			v.sample("left over: %+v at %+v", f, place)
+		for _, record := range left {
+			v.sample("left over: %+v at %+v", record, place)
 		}
 	}
 	return v
 }
 
-// judgeAttempt is policy's testimony. It returns 1 for what a hook refused.
+// judgeAttempt compares a result with the intentions. It returns 1 for a refusal by
+// a hook.
 func (v *verdict) judgeAttempt(from int, t target, a attempt) int {
 	may := allowed(from, int(t.Name[3]-'0'))
 	switch {
@@ -94,31 +95,31 @@ func (v *verdict) judgeAttempt(from int, t target, a attempt) int {
 
 // readFlows collects the flows to programs of one node, and checks refusals by
 // the process that was refused.
-func (b *attributionBed) readFlows(v *verdict, host int, text string, carried map[place][]flow) {
+func (f *attributionFixture) readFlows(v *verdict, host int, text string, carried map[place][]flow) {
 	pids := map[int]string{}
 	for i := range services {
-		pids[b.callers[i].PID()] = service(i)
+		pids[f.callers[i].PID()] = service(i)
 	}
 	for line := range strings.Lines(text) {
 		if !strings.HasPrefix(line, "{") {
 			v.sample("host%d: %s", host+1, line)
 			continue
 		}
-		var f flow
-		if err := json.Unmarshal([]byte(line), &f); err != nil {
-			b.t.Errorf("flows: %v: %s", err, line)
+		var record flow
+		if err := json.Unmarshal([]byte(line), &record); err != nil {
+			f.t.Errorf("flows: %v: %s", err, line)
 			continue
 		}
-		if f.Direction == "hook" && pids[f.PID] != "" {
+		if record.Direction == "hook" && pids[record.PID] != "" {
 			v.refusals++
-			if f.Source != pids[f.PID] {
+			if record.Source != pids[record.PID] {
 				v.wrongRefusals++
-				v.sample("process %d is %s: %s", f.PID, pids[f.PID], line)
+				v.sample("process %d is %s: %s", record.PID, pids[record.PID], line)
 			}
 		}
-		if f.DialledFrom.IsValid() {
-			key := place{f.Destination, f.DialledFrom.String(), fmt.Sprint(f.Client.Port())}
-			carried[key] = append(carried[key], f)
+		if record.DialledFrom.IsValid() {
+			key := place{record.Destination, record.DialledFrom.String(), fmt.Sprint(record.Client.Port())}
+			carried[key] = append(carried[key], record)
 		}
 	}
 }
@@ -131,8 +132,8 @@ func (v *verdict) judgeServed(destination string, s served, carried map[place][]
 		v.sample("%s was told %+v; its caller says %+v", destination, s, a)
 		return
 	}
-	// from program to program, the peer is the caller's own port. By chance the
-	// daemon's may be the same number: on one node only a socket for IPv6 is carried.
+	// A direct connection has the caller's own port as its peer. The daemon's port
+	// may be the same by chance, but on one node only IPv6-only sockets are carried.
 	same := s.name < service(services/2) == (destination < service(services/2))
 	if same && !v.at[s.id].V6Only && strings.HasSuffix(s.peer, ":"+s.port) {
 		v.direct++
@@ -158,7 +159,7 @@ func (v *verdict) judgeServed(destination string, s served, carried map[place][]
 	v.sample("%s: no flow for %+v", destination, s)
 }
 
-// sample keeps the first few of what is remarkable.
+// sample keeps the first few details for a test that fails.
 func (v *verdict) sample(format string, args ...any) {
 	if len(v.samples) < 20 {
 		v.samples = append(v.samples, fmt.Sprintf(format, args...))
@@ -170,18 +171,18 @@ func (v *verdict) report(t *testing.T, wanted int) {
 	count(t, "attribution: connections answered", fmt.Sprintf("%d or more", wanted), v.answered, v.answered >= wanted)
 	figure(t, "attribution: of these by lane", "%d", v.carriedAway)
 	figure(t, "attribution: on one node by the daemon", "%d", v.carriedHere)
-	figure(t, "attribution: on one node directly (policy is the witness)", "%d", v.direct)
-	count(t, "attribution: every way was used", "yes", v.carriedAway > 0 && v.carriedHere > 0 && v.direct > 0,
+	figure(t, "attribution: on one node directly (checked by the intentions)", "%d", v.direct)
+	count(t, "attribution: all three ways were used", "yes", v.carriedAway > 0 && v.carriedHere > 0 && v.direct > 0,
 		v.carriedAway > 0 && v.carriedHere > 0 && v.direct > 0)
 	zero(t, "attribution: caller taken for another", v.wrong)
-	zero(t, "attribution: denied, and yet connected", v.acceptedDenied)
-	zero(t, "attribution: allowed, and yet refused", v.refusedAllowed)
-	count(t, "attribution: refusals that a record names the process of", "some", v.refusals, v.refusals > 0)
+	zero(t, "attribution: denied, but connected", v.acceptedDenied)
+	zero(t, "attribution: allowed, but refused", v.refusedAllowed)
+	count(t, "attribution: refusals whose record names the process", "some", v.refusals, v.refusals > 0)
 	zero(t, "attribution: refusals with another caller's name", v.wrongRefusals)
 	figure(t, "attribution: refusals without a record", "%d", v.missed)
 	zero(t, "attribution: servers' lines without a flow", v.unmatched)
 	zero(t, "attribution: flows without a server's line", v.leftOver)
-	zero(t, "attribution: servers' lines that no caller explains", v.bogus)
+	zero(t, "attribution: servers' lines that no caller sent", v.bogus)
 	failed := 0
 	for _, result := range slices.Sorted(maps.Keys(v.failed)) {
 		failed += v.failed[result]

@@ -7,9 +7,8 @@ import (
 	"path/filepath"
 )
 
-// Bin is the path of tacitd, tacit or probe: from the folder that TACIT_BIN
-// names when it is there, else built from this tree, once for each Net. A
-// program that can't be built fails the test.
+// Bin is the path of tacitd, tacit or probe: the one in the folder TACIT_BIN,
+// or, where there is none, one built from this tree, once for each Net.
 func (h *Host) Bin(name string) string { return h.net.bin(name) }
 
 func (n *Net) bin(name string) string {
@@ -28,7 +27,7 @@ func (n *Net) bin(name string) string {
 		pkg = "tacit/internal/testhost/probe"
 	}
 	path := filepath.Join(n.dir, "bin", name)
-	must(n.t, command("", "go", "build", "-buildvcs=false", "-o", path, pkg))
+	Must(n.t, command("", "go", "build", "-buildvcs=false", "-o", path, pkg))
 	n.bins[name] = path
 	return path
 }

@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runLimit ends a program that Run waits for.
+// runLimit is how long Run waits before it kills the program.
 const runLimit = time.Minute
 
-// asHost gives a program the host's resolv.conf, in a mount namespace of its
-// own, and becomes it: the process id stays the same.
+// asHost mounts the host's resolv.conf in the program's own mount namespace and
+// then execs the program, so that the process id stays the same.
 const asHost = `[ ! -e /etc/resolv.conf ] || mount --bind "$0" /etc/resolv.conf && exec "$@"`
 
 // Command prepares a program that runs in the host's network namespace and,
@@ -40,8 +40,8 @@ func (h *Host) Command(cgroup, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// openCgroup makes the child and returns its descriptor, which lives as long
-// as the host.
+// openCgroup makes a child cgroup and returns its descriptor, which stays open
+// as long as the host exists.
 func (h *Host) openCgroup(child string) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -72,15 +72,15 @@ func (h *Host) closeCgroups() {
 	clear(h.cgroups)
 }
 
-// sameDir tells whether a directory still is what a descriptor refers to: the
-// daemon's clean-up may have removed the cgroup.
+// sameDir reports whether path still is the directory behind the descriptor:
+// `tacitd cleanup` may have removed the cgroup.
 func sameDir(fd int, path string) bool {
 	var a, b unix.Stat_t
 	return unix.Fstat(fd, &a) == nil && unix.Stat(path, &b) == nil && a.Ino == b.Ino
 }
 
-// Run runs a program to its end, at most a minute, and returns all it wrote,
-// output and errors in their order, and its exit status.
+// Run runs a program for at most a minute and returns its standard output and
+// error, interleaved as they were written, and its exit status.
 func (h *Host) Run(t testing.TB, cgroup, name string, args ...string) (out string, exit int) {
 	t.Helper()
 	var all bytes.Buffer
@@ -90,7 +90,7 @@ func (h *Host) Run(t testing.TB, cgroup, name string, args ...string) (out strin
 	return all.String(), exit
 }
 
-// Output is Run with output and errors apart.
+// Output is Run with standard output and error apart.
 func (h *Host) Output(t testing.TB, cgroup, name string, args ...string) (stdout, stderr string, exit int) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -108,7 +108,7 @@ func (h *Host) finish(t testing.TB, cmd *exec.Cmd) int {
 	timer := time.AfterFunc(runLimit, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	if !timer.Stop() {
-		t.Fatalf("%s: no end after %s: %s", h.Name, runLimit, strings.Join(cmd.Args, " "))
+		t.Fatalf("%s$ %s: still running after %s", h.Name, strings.Join(cmd.Args, " "), runLimit)
 	}
 	var status *exec.ExitError
 	if err != nil && !errors.As(err, &status) && !errors.Is(err, exec.ErrWaitDelay) {
@@ -117,7 +117,7 @@ func (h *Host) finish(t testing.TB, cmd *exec.Cmd) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-// Python is the machine's own interpreter, not a wrapper by the same name.
+// Python is the distribution's own interpreter, not a wrapper of the same name.
 func Python() string {
 	const stock = "/usr/bin/python3"
 	if _, err := os.Stat(stock); err == nil {

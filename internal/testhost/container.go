@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// Container makes a namespace inside the host, a container's situation: one
-// veth to the host (there it is called box1, box2, …), a /30 and a default
-// route by it, processes in the child cgroup of the host that has its name.
+// Container adds a network namespace behind the host, as a container has one: a
+// veth pair (the host's end is called box1, box2, …) with a /30 and a default
+// route through it. Its processes run in the host's child cgroup of that name.
 // The host doesn't forward.
 func (h *Host) Container(t testing.TB, name string) *Host {
 	t.Helper()
@@ -19,7 +19,7 @@ func (h *Host) Container(t testing.TB, name string) *Host {
 }
 
 // Guest is a Container whose processes are outside of the host's cgroup tree,
-// where no hook sees them: a virtual machine's situation.
+// where no hook sees them, like those of a virtual machine.
 func (h *Host) Guest(t testing.TB, name string) *Host {
 	t.Helper()
 	return h.inside(t, name, filepath.Join(h.net.cgroup, h.Name+"."+name))
@@ -46,11 +46,11 @@ func (h *Host) inside(t testing.TB, name, cgroup string) *Host {
 		outside = append(outside, fmt.Sprintf("addr add %s/126 dev %s nodad", outer6, veth))
 		routes = append(routes, fmt.Sprintf("route add default via %s dev eth0", outer6))
 	}
-	must(t, c.furnish())
+	Must(t, c.prepare())
 	t.Cleanup(c.closeCgroups)
-	must(t, makeNamespace(c.namespace, append(inside, c.addresses(30, 126)...)))
-	must(t, batch(h.namespace, outside))
-	must(t, batch(c.namespace, routes))
-	must(t, c.settle())
+	Must(t, makeNamespace(c.namespace, append(inside, c.addresses(30, 126)...)))
+	Must(t, batch(h.namespace, outside))
+	Must(t, batch(c.namespace, routes))
+	Must(t, c.settle())
 	return c
 }

@@ -22,10 +22,10 @@ const (
 // Daemon is a tacitd that has said that it is ready.
 type Daemon struct {
 	*Process
-	wanted bool // its end
+	ending bool // the test has asked for its end
 }
 
-// Flags are what makes tacitd this host's daemon.
+// Flags are the flags that make tacitd this host's daemon.
 func (h *Host) Flags() []string {
 	return []string{
 		"--node", h.Name, "--address", h.Addr.String(), "--cgroup", h.Cgroup,
@@ -36,21 +36,20 @@ func (h *Host) Flags() []string {
 // Socket is where the CLI finds the daemon.
 func (h *Host) Socket() string { return filepath.Join(h.RunDir, "tacit.sock") }
 
-// Daemon starts tacitd with the host's flags and args, and waits until it says
-// READY=1 (sd_notify); else it fails the test with the end of the log. At the
-// test's end the daemon is stopped; that it ended by itself fails the test,
-// and a failed test prints the log.
+// Daemon starts tacitd with the host's flags and args and waits until it says
+// READY=1 (sd_notify). The end of the test stops the daemon; a daemon that has
+// ended by itself fails the test. A failed test prints the daemon's log.
 func (h *Host) Daemon(t testing.TB, args ...string) *Daemon {
 	t.Helper()
 	notify := filepath.Join(h.Dir, "notify.sock")
 	_ = os.Remove(notify)
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
-	must(t, err)
+	Must(t, err)
 	defer conn.Close()
 	cmd := h.Command("init", h.Bin("tacitd"), append(h.Flags(), args...)...)
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify)
 	p, err := h.launch(cmd, "tacitd")
-	must(t, err)
+	Must(t, err)
 	d := &Daemon{Process: p}
 	h.mu.Lock()
 	h.daemon = d
@@ -62,7 +61,7 @@ func (h *Host) Daemon(t testing.TB, args ...string) *Daemon {
 	return d
 }
 
-// ready waits for READY=1, the daemon's end, or the limit.
+// ready waits for READY=1, at most until the daemon ends or readyLimit passes.
 func (d *Daemon) ready(conn *net.UnixConn) error {
 	buf := make([]byte, 4096)
 	for end := time.Now().Add(readyLimit); time.Now().Before(end); {
@@ -85,23 +84,23 @@ func (d *Daemon) ready(conn *net.UnixConn) error {
 	return fmt.Errorf("not ready after %s", readyLimit)
 }
 
-// end is the test's end for a daemon.
+// end stops the daemon at the end of the test.
 func (h *Host) end(t testing.TB, d *Daemon) {
 	select {
 	case <-d.ended:
-		if !d.wanted {
+		if !d.ending {
 			t.Errorf("tacitd on %s ended by itself: %s", h.Name, d.cmd.ProcessState)
 		}
 	default:
 		h.stop(t, d)
 	}
 	if t.Failed() {
-		t.Logf("log of tacitd on %s:\n%s", h.Name, tail(d.Output(), 200))
+		t.Logf("end of the log of tacitd on %s:\n%s", h.Name, tail(d.Output(), 200))
 	}
 }
 
 func (h *Host) stop(t testing.TB, d *Daemon) {
-	d.wanted = true
+	d.ending = true
 	d.Signal(syscall.SIGTERM)
 	select {
 	case <-d.ended:
@@ -125,11 +124,11 @@ func (h *Host) Stop(t testing.TB) {
 	h.stop(t, h.Current(t))
 }
 
-// Kill kills the host's daemon, which has no time to do anything about it.
+// Kill sends SIGKILL to the host's daemon and waits for its end.
 func (h *Host) Kill(t testing.TB) {
 	t.Helper()
 	d := h.Current(t)
-	d.wanted = true
+	d.ending = true
 	d.Signal(syscall.SIGKILL)
 	<-d.ended
 }
@@ -143,34 +142,4 @@ func (h *Host) Current(t testing.TB) *Daemon {
 		t.Fatalf("%s has no daemon", h.Name)
 	}
 	return h.daemon
-}
-
-// Tacitd runs tacitd to its end: a subcommand if args begin with one, else a
-// daemon that is expected to fail. The host's flags come before args.
-func (h *Host) Tacitd(t testing.TB, args ...string) (out string, exit int) {
-	t.Helper()
-	var words []string
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		words, args = args[:1:1], args[1:]
-	}
-	return h.Run(t, "init", h.Bin("tacitd"), append(append(words, h.Flags()...), args...)...)
-}
-
-// Tacit runs the CLI against the host's daemon. It returns standard output,
-// and what came on standard error behind it when the exit status isn't 0.
-func (h *Host) Tacit(t testing.TB, args ...string) (out string, exit int) {
-	t.Helper()
-	out, errs, exit := h.Output(t, "user", h.Bin("tacit"), append([]string{"--socket", h.Socket()}, args...)...)
-	if exit != 0 {
-		return out + errs, exit
-	}
-	if errs != "" {
-		t.Logf("%s$ tacit %s, standard error:\n%s", h.Name, strings.Join(args, " "), errs)
-	}
-	return out, exit
-}
-
-func tail(text string, n int) string {
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

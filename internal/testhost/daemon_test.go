@@ -13,7 +13,7 @@ import (
 	"tacit/internal/testhost"
 )
 
-// standIn is a tacitd that only speaks sd_notify.
+// standIn prints its flags, says that it is ready, and waits for SIGTERM.
 const standIn = `#!%s
 import os, signal, socket, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -27,21 +27,24 @@ while True:
     signal.pause()
 `
 
-// TestDaemon starts, stops and kills a stand-in, and wants to be told why one
-// doesn't start.
-func TestDaemon(t *testing.T) {
-	testhost.VerifyNone(t)
+// standIns are a tacitd that only speaks sd_notify and a tacit that is a script.
+func standIns(t *testing.T, tacit string) {
+	t.Helper()
 	bin := t.TempDir()
-	python := testhost.Python()
 	for name, text := range map[string]string{
-		"tacitd": fmt.Sprintf(standIn, python),
-		"tacit":  "#!/bin/sh\necho \"$@\"; echo note >&2; exit $(($# - 3))\n",
+		"tacitd": fmt.Sprintf(standIn, testhost.Python()),
+		"tacit":  "#!/bin/sh\n" + tacit + "\n",
 	} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		testhost.Must(t, os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755))
 	}
 	t.Setenv("TACIT_BIN", bin)
+}
+
+// TestDaemon starts, stops and kills a stand-in, and checks what a daemon that
+// doesn't start and a command that fails show.
+func TestDaemon(t *testing.T) {
+	testhost.VerifyNone(t)
+	standIns(t, `echo "$@"; echo note >&2; exit $(($# - 3))`)
 	h := testhost.NewNet(t).Host(t, "host1")
 	d := h.Daemon(t, "--bootstrap")
 	for _, want := range []string{"--node host1", "--address " + h.Addr.String(), "--cgroup " + h.Cgroup, "--bootstrap"} {
@@ -53,14 +56,18 @@ func TestDaemon(t *testing.T) {
 	h.Daemon(t)
 	h.Kill(t)
 	h.Daemon(t) // the test's end stops it
-	if out, exit := h.Tacit(t, "nodes"); exit != 0 || out != "--socket "+h.Socket()+" nodes\n" {
+	if out, exit := h.TryTacit(t, "nodes"); exit != 0 || out != "--socket "+h.Socket()+" nodes\n" {
 		t.Errorf("CLI: exit %d, %q", exit, out)
 	}
-	if out, exit := h.Tacit(t, "a", "b"); exit != 1 || !strings.HasSuffix(out, "note\n") {
+	if out, exit := h.TryTacit(t, "a", "b"); exit != 1 || !strings.HasSuffix(out, "note\n") {
 		t.Errorf("failing CLI: exit %d, %q", exit, out)
 	}
 	if out, exit := h.Tacitd(t, "cleanup", "--broken"); exit != 1 || !strings.HasPrefix(out, "cleanup --node host1") {
 		t.Errorf("subcommand: exit %d, %q", exit, out)
+	}
+	if said := fatal(t, func(r testing.TB) { h.Tacit(r, "a", "b") }); !strings.Contains(said, "host1$ tacit a b: exit 1") ||
+		!strings.Contains(said, "note\n") || !strings.Contains(said, "log of tacitd on host1:\n--node host1") {
+		t.Errorf("a command that fails: %q", said)
 	}
 	if said := fatal(t, func(r testing.TB) { h.Daemon(r, "--broken") }); !strings.Contains(said, "ended before it was ready") ||
 		!strings.Contains(said, "the cgroup tree won't do") {

@@ -16,36 +16,35 @@ import (
 // Pin is the path of a pinned object of the host's daemon.
 func (h *Host) Pin(name string) string { return filepath.Join(h.BPF, name) }
 
-// Detach takes a pinned link off what it is attached to, as `bpftool link
-// detach` does.
+// Detach detaches a pinned link, as `bpftool link detach` does.
 func (h *Host) Detach(t testing.TB, pin string) {
 	t.Helper()
 	l, err := link.LoadPinnedLink(h.Pin(pin), nil)
-	must(t, err)
-	must(t, errors.Join(l.Detach(), l.Close()))
+	Must(t, err)
+	Must(t, errors.Join(l.Detach(), l.Close()))
 }
 
-// Swap puts another program, which lets everything pass, into a pinned link.
+// Swap replaces the program of a pinned link with one that lets everything pass.
 func (h *Host) Swap(t testing.TB, pin, hook string) {
 	t.Helper()
 	p := program(t, hook, pass())
 	l, err := link.LoadPinnedLink(h.Pin(pin), nil)
-	must(t, err)
-	must(t, errors.Join(l.Update(p), l.Close(), p.Close()))
+	Must(t, err)
+	Must(t, errors.Join(l.Update(p), l.Close(), p.Close()))
 }
 
 // Empty deletes every entry of a pinned map, or zeroes them in an array.
 func (h *Host) Empty(t testing.TB, pin string) {
 	t.Helper()
 	m, err := ebpf.LoadPinnedMap(h.Pin(pin), nil)
-	must(t, err)
+	Must(t, err)
 	defer m.Close()
 	var keys [][]byte
 	key, err := m.NextKeyBytes(nil)
 	for ; err == nil && key != nil; key, err = m.NextKeyBytes(key) {
 		keys = append(keys, key)
 	}
-	must(t, err)
+	Must(t, err)
 	for _, key := range keys {
 		if m.Type() == ebpf.Array {
 			err = m.Put(key, make([]byte, m.ValueSize()))
@@ -58,27 +57,28 @@ func (h *Host) Empty(t testing.TB, pin string) {
 	}
 }
 
-// Meddling is what a program of others does at a hook for addresses: connect4,
-// connect6, sendmsg4 or sendmsg6.
-type Meddling string
+// ThirdParty is what an eBPF program that isn't tacit's does at one of the hooks
+// connect4, connect6, sendmsg4 and sendmsg6.
+type ThirdParty string
 
-// The meddlings. Rewriting is of 240.0.0.0/8 to 127.0.0.1, on IPv4 hooks.
+// Rewriting changes 240.0.0.0/8 to 127.0.0.1 and is for IPv4 hooks only.
 const (
-	Passing   Meddling = "passing"
-	Refusing  Meddling = "refusing"
-	Rewriting Meddling = "rewriting"
+	Passing   ThirdParty = "passing"
+	Refusing  ThirdParty = "refusing"
+	Rewriting ThirdParty = "rewriting"
 )
 
-// Meddle attaches a program of others to the host's cgroup; undo takes it off.
-func (h *Host) Meddle(t testing.TB, hook string, what Meddling) (undo func()) {
+// AttachThirdParty attaches a program that isn't tacit's to the host's cgroup;
+// undo detaches it.
+func (h *Host) AttachThirdParty(t testing.TB, hook string, what ThirdParty) (undo func()) {
 	t.Helper()
-	p := program(t, hook, map[Meddling]asm.Instructions{Passing: pass(), Refusing: refuse(), Rewriting: rewrite()}[what])
+	p := program(t, hook, map[ThirdParty]asm.Instructions{Passing: pass(), Refusing: refuse(), Rewriting: rewrite()}[what])
 	l, err := link.AttachCgroup(link.CgroupOptions{Path: h.Cgroup, Attach: attachType(hook), Program: p})
 	if err != nil {
 		t.Fatalf("attaching to %s: %v", h.Cgroup, err)
 	}
-	must(t, p.Close())
-	return func() { must(t, l.Close()) }
+	Must(t, p.Close())
+	return func() { Must(t, l.Close()) }
 }
 
 func attachType(hook string) ebpf.AttachType {
@@ -90,7 +90,7 @@ func attachType(hook string) ebpf.AttachType {
 
 func program(t testing.TB, hook string, code asm.Instructions) *ebpf.Program {
 	t.Helper()
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "meddling", Type: ebpf.CGroupSockAddr, AttachType: attachType(hook), License: "GPL", Instructions: code})
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "third_party", Type: ebpf.CGroupSockAddr, AttachType: attachType(hook), License: "GPL", Instructions: code})
 	if err != nil {
 		t.Fatal(fmt.Errorf("loading a program: %w", err))
 	}

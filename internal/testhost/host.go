@@ -42,25 +42,25 @@ type Host struct {
 // on eth0, and without a default route.
 func (n *Net) Host(t testing.TB, name string) *Host {
 	t.Helper()
-	n.mu.Lock()
-	n.hosts++
-	i := n.hosts
-	n.mu.Unlock()
 	h := n.newHost(name, n.cgroup)
+	n.mu.Lock()
+	n.hosts = append(n.hosts, h)
+	i := len(n.hosts)
+	n.mu.Unlock()
 	h.Addr = n.addr4(i)
 	if n.v6 {
 		h.Addr6 = n.addr6(i)
 	}
 	sw := n.key.namespace("switch")
 	port := fmt.Sprintf("port%d", i)
-	must(t, h.furnish())
+	Must(t, h.prepare())
 	t.Cleanup(h.closeCgroups)
-	must(t, makeNamespace(h.namespace, append([]string{
+	Must(t, makeNamespace(h.namespace, append([]string{
 		"link set lo up",
 		"link add eth0 type veth peer name " + port + " netns " + sw,
 	}, h.addresses(24, 64)...)))
-	must(t, batch(sw, []string{"link set " + port + " master br0 up"}))
-	must(t, h.settle())
+	Must(t, batch(sw, []string{"link set " + port + " master br0 up"}))
+	Must(t, h.settle())
 	return h
 }
 
@@ -73,9 +73,9 @@ func (n *Net) newHost(name, cgroup string) *Host {
 	}
 }
 
-// furnish makes directories, cgroup, bpffs and resolv.conf. RunDir is left to
+// prepare makes directories, cgroup, bpffs and resolv.conf. RunDir is left to
 // the daemon.
-func (h *Host) furnish() error {
+func (h *Host) prepare() error {
 	bpffs := filepath.Dir(h.BPF)
 	for _, dir := range []string{h.State, h.Services, bpffs, h.Cgroup} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -97,8 +97,8 @@ func (h *Host) addresses(bits4, bits6 int) []string {
 	return append(lines, "link set eth0 up")
 }
 
-// settle turns forwarding off, whatever the machine does, and waits until the
-// link-local address is there: a snapshot must not change by itself.
+// settle turns forwarding off, whatever this machine's default is, and waits for
+// the link-local address: without that a snapshot would change by itself.
 func (h *Host) settle() error {
 	if err := h.Sysctl("net/ipv4/ip_forward", "0"); err != nil || !h.Addr6.IsValid() {
 		return err
@@ -128,11 +128,11 @@ func (h *Host) Sysctl(key, value string) error {
 }
 
 // SetResolvConf replaces what programs started from now on see as
-// /etc/resolv.conf. Without it, the switch is the name server: nothing answers
-// there, and it says so at once.
+// /etc/resolv.conf. The default names the switch, where no name server runs, so
+// that every query is refused at once.
 func (h *Host) SetResolvConf(t testing.TB, text string) {
 	t.Helper()
-	must(t, os.WriteFile(h.resolvConf(), []byte(text), 0o644))
+	Must(t, os.WriteFile(h.resolvConf(), []byte(text), 0o644))
 }
 
 func (h *Host) resolvConf() string { return filepath.Join(h.Dir, "resolv.conf") }
@@ -145,10 +145,3 @@ func (h *Host) Net() *Net { return h.net }
 
 // CgroupPath is the path of a child cgroup, "" for the host's own.
 func (h *Host) CgroupPath(child string) string { return filepath.Join(h.Cgroup, child) }
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}

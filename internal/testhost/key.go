@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// key names all that belongs to one Net; removal needs nothing else.
+// key names everything that belongs to one Net; remove needs nothing else.
 type key struct{ pid, n int }
 
 func (k key) String() string               { return fmt.Sprintf("tacit-test-%d-%d", k.pid, k.n) }
@@ -25,8 +25,8 @@ func (k key) cgroup(root string) string    { return filepath.Join(root, k.String
 func (k key) dir() string                  { return filepath.Join(os.TempDir(), k.String()) }
 func (k key) namespace(host string) string { return fmt.Sprintf("tacit-%d-%d-%s", k.pid, k.n, host) }
 
-// newKey takes the first number that this process has free; the cgroup is the
-// claim.
+// newKey takes the first number that this process doesn't use yet; making the
+// cgroup claims it.
 func newKey(root string) (key, error) {
 	for n := 1; n < 250; n++ {
 		k := key{os.Getpid(), n}
@@ -38,10 +38,10 @@ func newKey(root string) (key, error) {
 			return key{}, fmt.Errorf("cgroup for test hosts: %w", err)
 		}
 	}
-	return key{}, errors.New("250 test networks at once: something doesn't end")
+	return key{}, errors.New("250 test networks at once: tests don't remove theirs")
 }
 
-// removeDead removes what tests of processes that are no more left behind.
+// removeDead removes what killed tests left behind.
 func removeDead(root string) {
 	found, _ := filepath.Glob(filepath.Join(root, "tacit-test-*-*"))
 	for _, path := range found {
@@ -65,8 +65,8 @@ func parseKey(name string) (key, bool) {
 	return key{pid, n}, err1 == nil && err2 == nil
 }
 
-// remove ends every process of the hosts and takes away namespaces, pins,
-// mounts, directories and, last, the cgroups. It needs no memory.
+// remove kills every process of the hosts and removes namespaces, pins, mounts,
+// directories and, last, the cgroups. It needs no record of what was made.
 func (k key) remove(root string) error {
 	err := killAll(k.cgroup(root))
 	spaces, _ := filepath.Glob(nsPath(k.namespace("*")))
@@ -139,7 +139,7 @@ func removeTree(dir string) error {
 	return nil
 }
 
-// cgroupRoot is where the cgroup v2 tree is mounted; it may hang anywhere.
+// cgroupRoot is where the cgroup v2 tree is mounted.
 func cgroupRoot() (string, error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

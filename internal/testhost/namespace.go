@@ -15,7 +15,7 @@ import (
 // Do runs f on a thread inside the host's network namespace. Sockets that f
 // makes itself belong there for good; goroutines that f starts don't. The
 // sockets' cgroup is the test's own, so they belong to no workload: use
-// Command for a program that does. A thread that can't return dies.
+// Command for a program that does. A thread that can't go back ends.
 func (h *Host) Do(f func() error) error { return inside(h.Namespace(), f) }
 
 func inside(namespace string, f func() error) error {

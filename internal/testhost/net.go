@@ -2,12 +2,22 @@
 
 // Package testhost makes hosts for tests out of network namespaces, cgroups
 // and directories, joined by a bridge, and runs daemons and stock programs on
-// them. Only tests import it. It must not know what tacit does: it starts
-// programs, carries their packets, and counts what they leave behind.
+// them. It is the one fixture for such tests, and only tests import it:
 //
-// Everything has a name made of the process id and a number, so that tests of
-// several packages share one kernel, and what a killed test left is found and
-// removed by the next.
+//	mesh := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, Grants: []string{"db"}})
+//	host1, host2 := mesh.Nodes[0], mesh.Nodes[1]
+//	host2.StartAs(t, "db", host2.Bin("probe"), "listen", ":5432")
+//	host2.Tacit(t, "service", "register", "db", "--port", "5432")
+//	host1.Tacit(t, "intention", "allow", "web", "db", "--wait")
+//	out, exit := host1.RunAs(t, "web", "psql", "-h", "db")
+//
+// NewNet and Host are the same without daemons. It must not know how tacit
+// works: it starts programs, calls the CLI, carries packets, and compares what
+// is left behind.
+//
+// All names contain the test's process id and a number, so that tests of several
+// packages can run on one kernel, and the next test finds and removes what a
+// killed one left behind.
 package testhost
 
 import (
@@ -27,12 +37,12 @@ import (
 type Net struct {
 	t      testing.TB
 	key    key
-	dir    string // of all hosts; short, for unix sockets' paths end at 107 bytes
+	dir    string // of all hosts; short, since the path of a unix socket has at most 107 bytes
 	cgroup string
 	v6     bool
 
 	mu    sync.Mutex
-	hosts int               // so far
+	hosts []*Host           // in the order of their addresses, without containers
 	bins  map[string]string // built programs by name
 }
 
@@ -100,8 +110,8 @@ func (n *Net) wire() error {
 	return makeNamespace(ns, lines)
 }
 
-// makeNamespace adds a named namespace and runs lines of ip(8) in it. No
-// address there is searched for duplicates, which would take a second.
+// makeNamespace adds a named namespace and runs lines of ip(8) in it. Duplicate
+// address detection is off: it would take a second.
 func makeNamespace(ns string, lines []string) error {
 	if err := command("", "ip", "netns", "add", ns); err != nil {
 		return err
@@ -121,7 +131,7 @@ func batch(ns string, lines []string) error {
 	return command(strings.Join(lines, "\n")+"\n", "ip", "-n", ns, "-batch", "-")
 }
 
-// command runs a program to its end; the error has what it said.
+// command runs a program to its end; the error contains its output.
 func command(stdin, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Stdin = strings.NewReader(stdin)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Process is a program in the background. It ends with the test at the latest.
+// Process is a program in the background, killed at the end of the test.
 type Process struct {
 	cmd   *exec.Cmd
 	log   string
@@ -57,7 +57,7 @@ func (h *Host) launch(cmd *exec.Cmd, name string) (*Process, error) {
 // PID is the program's process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Signal sends a signal; none to a process that has ended.
+// Signal sends a signal, unless the process has ended.
 func (p *Process) Signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
 
 // Ended is closed when the program has ended.
@@ -76,7 +76,7 @@ func (p *Process) Wait(t testing.TB, limit time.Duration) int {
 	select {
 	case <-p.ended:
 	case <-time.After(limit):
-		t.Fatalf("%s: no end after %s\n%s", filepath.Base(p.log), limit, p.Output())
+		t.Fatalf("%s: still running after %s\n%s", filepath.Base(p.log), limit, p.Output())
 	}
 	return p.cmd.ProcessState.ExitCode()
 }

@@ -22,12 +22,12 @@ import (
 func (h *Host) Snapshot(t testing.TB) string {
 	t.Helper()
 	text, err := h.snapshot()
-	must(t, err)
+	Must(t, err)
 	return text
 }
 
-// Leaks remembers the host as it is; the function returned fails the test when
-// the host isn't the same again within 5 s, and names what came and went.
+// Leaks remembers the host's state. check fails the test when the host isn't in
+// that state again within 5 s, and lists the differences.
 func (h *Host) Leaks(t testing.TB) (check func()) {
 	t.Helper()
 	before := h.Snapshot(t)
@@ -46,8 +46,8 @@ func (h *Host) Leaks(t testing.TB) (check func()) {
 	}
 }
 
-// asked are the programs whose output is the state of a namespace.
-func asked() [][]string {
+// stateCommands are the programs whose output is the state of a namespace.
+func stateCommands() [][]string {
 	return [][]string{
 		{"ip", "-br", "addr"},
 		{"ip", "-4", "rule"},
@@ -62,7 +62,7 @@ func asked() [][]string {
 func (h *Host) snapshot() (string, error) {
 	var out strings.Builder
 	err := h.Do(func() error {
-		for _, words := range asked() {
+		for _, words := range stateCommands() {
 			text, err := exec.Command(words[0], words[1:]...).Output()
 			if err != nil {
 				return fmt.Errorf("%s: %w", strings.Join(words, " "), err)
@@ -86,14 +86,14 @@ func section(out *strings.Builder, name string, lines []string) {
 	}
 }
 
-var passing = regexp.MustCompile(` expires \d+sec| \[\d+:\d+\]|@if\d+`)
+var changing = regexp.MustCompile(` expires \d+sec| \[\d+:\d+\]|@if\d+`)
 
-// stable drops what differs without a reason: counters, time-outs, comments,
-// and the empty tables that iptables lists once somebody has asked for them.
+// stable drops what differs from run to run: counters, time-outs, comments, and
+// the empty tables that iptables lists once they have been read.
 func stable(text string) []string {
 	var lines []string
 	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(passing.ReplaceAllString(line, ""))
+		line = strings.TrimSpace(changing.ReplaceAllString(line, ""))
 		builtin := strings.HasPrefix(line, ":") && !strings.HasSuffix(line, " -") && strings.HasSuffix(line, " ACCEPT")
 		if line == "" || line == "COMMIT" || builtin || strings.ContainsAny(line[:1], "#*") {
 			continue
@@ -121,7 +121,7 @@ func sysctls() []string {
 	return lines
 }
 
-// below lists files, and directories that hold something.
+// below lists the files below a directory.
 func below(dir string) []string {
 	var lines []string
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

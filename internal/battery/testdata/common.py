@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all attempts share."""
+"""Errors, addresses and time limits of attempts."""
 import errno
 import socket
 import struct
 
 LIMIT = 3.0
-PROMPT = 1.0  # closed within 100 ms, and a loaded machine's share
+PROMPT = 1.0  # the daemon promises 100 ms; the rest is for a loaded machine
 
 
 class Failed(Exception):
@@ -22,7 +22,7 @@ def call(name, f, *args):
 
 
 def endpoint(text):
-    """The family and the address as Python wants it; [fe80::1%eth0]:80 has a scope."""
+    """The family and the address in Python's form; [fe80::1%eth0]:80 has a scope."""
     host, _, port = text.rpartition(":")
     host = host.strip("[]")
     if ":" not in host:
@@ -32,7 +32,7 @@ def endpoint(text):
 
 
 def sockaddr(family, at):
-    """The address as the kernel wants it."""
+    """The address as a struct sockaddr."""
     if family == socket.AF_INET:
         return struct.pack("=H", family) + struct.pack("!H", at[1]) + socket.inet_aton(at[0]) + bytes(8)
     return (struct.pack("=H", family) + struct.pack("!HI", at[1], at[2]) + socket.inet_pton(family, at[0]) +

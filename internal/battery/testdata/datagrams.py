@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datagrams in every form that the kernel takes them: udp=FORM."""
+"""UDP and ICMP, sent in every way that the kernel offers: udp=FORM."""
 import ctypes
 import errno
 import os
@@ -9,7 +9,7 @@ import struct
 from common import Failed, call, sockaddr
 
 UDP_CORK, UDP_SEGMENT, IPPROTO_UDPLITE = 1, 103, 136
-WAIT = 0.3  # for an answer that nobody should send
+WAIT = 0.3  # for an answer, which must not come
 
 
 class iovec(ctypes.Structure):
@@ -37,14 +37,14 @@ def sendmmsg(s, family, at, canary):
 
 
 def unspec(s, family, at, canary):
-    """An address whose family says nothing is taken for IPv4 by an IPv4 socket."""
+    """An IPv4 socket takes an AF_UNSPEC address for an IPv4 one."""
     libc = ctypes.CDLL(None, use_errno=True)
     name = b"\0\0" + sockaddr(family, at)[2:]
     by_libc("sendto", libc.sendto(s.fileno(), canary, len(canary), 0, name, len(name)))
 
 
 def pktinfo(s, family, at, canary):
-    """The message says by which device it leaves."""
+    """IP_PKTINFO names the outgoing device."""
     index = socket.if_nametoindex("eth0")
     if family == socket.AF_INET:
         control = [(socket.SOL_IP, 8, struct.pack("=i4s4s", index, bytes(4), bytes(4)))]  # IP_PKTINFO
@@ -70,13 +70,13 @@ def connected(s, family, at, canary):
 
 
 def connect_only(s, family, at, canary):
-    """What getaddrinfo does to sort addresses."""
+    """As getaddrinfo does to sort addresses."""
     call("connect", s.connect, at)
     raise Failed("connected")
 
 
 def reconnected(s, family, at, canary):
-    """Connected elsewhere, and then a message with an address of its own."""
+    """Connected to another address, then a message with its own address."""
     call("connect", s.connect, ("::1" if family == socket.AF_INET6 else "127.0.0.1", 9))
     call("sendto", s.sendto, canary, at)
 
@@ -86,7 +86,7 @@ def plain(s, family, at, canary):
 
 
 def four_on_six(s, family, at, canary):
-    """An IPv6 socket that is told an IPv4 address."""
+    """An IPv6 socket and an AF_INET address."""
     libc = ctypes.CDLL(None, use_errno=True)
     name = sockaddr(socket.AF_INET, at)
     by_libc("sendto", libc.sendto(s.fileno(), canary, len(canary), 0, name, len(name)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segments of our own making, past every socket hook: by raw sockets and by packet sockets."""
+"""Hand-made segments, which no socket hook sees: by raw sockets and by packet sockets."""
 import os
 import socket
 import struct
@@ -7,7 +7,7 @@ import time
 
 from common import Failed, call
 
-WAIT = 0.5  # for an answer; none is one, too
+WAIT = 0.5  # for an answer; none is the result "silence"
 SYN, RST, PSH, ACK = 2, 4, 8, 16
 IPV6_CHECKSUM, ETH_IP, ETH_IPV6 = 7, 0x0800, 0x86DD
 
@@ -52,7 +52,7 @@ def parse(packet):
 
 
 def listen():
-    """Everything that arrives, on every device."""
+    """A packet socket for everything that arrives, on every device."""
     s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
     s.settimeout(WAIT)
     return s
@@ -77,7 +77,7 @@ def verdict(s, at, port):
 
 
 def own_port():
-    return 20000 + os.getpid() % 10000  # below those that the kernel gives: the recorder tells them apart
+    return 20000 + os.getpid() % 10000  # below the kernel's ephemeral ports, so that the capture tells them apart
 
 
 def raw(family, at, words, canary):
@@ -107,7 +107,7 @@ def frame(family, at, words, canary):
 
 
 def inject(family, at, words, canary):
-    """A SYN in the name of another host: inject=ADDRESS#PORT. The answer goes there."""
+    """A SYN with the address of another host, which gets the answer: inject=ADDRESS#PORT."""
     source, _, port = words["inject"].partition("#")
     s = call("socket", socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     call("send", s.sendto, datagram(source, at[0], segment(source, at[0], int(port), at[1], SYN)), (at[0], 0))
@@ -115,7 +115,7 @@ def inject(family, at, words, canary):
 
 
 def catch(family, at, words, canary):
-    """The other host goes on with what was begun in its name: catch=ADDRESS#PORT."""
+    """The spoofed host continues the connection: catch=ADDRESS#PORT."""
     own, _, port = words["catch"].partition("#")
     port, ear = int(port), listen()
     s = call("socket", socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -134,7 +134,7 @@ def catch(family, at, words, canary):
 
 
 def forge(family, at, words, canary):
-    """A whole connection by segments alone, in the name of forge=ADDRESS, which is nobody's: no kernel resets it."""
+    """A whole connection by hand-made segments from forge=ADDRESS, which no host has, so that no kernel resets it."""
     own, port, ear = words["forge"], own_port(), listen()
     s = call("socket", socket.socket, family, socket.SOCK_RAW, socket.IPPROTO_RAW)
     call("send", s.sendto, datagram(own, at[0], segment(own, at[0], port, at[1], SYN)), (at[0], 0))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""io_uring by bare system calls: socket, connect and sendmsg, done by the
-caller, by a worker thread ("async"), or by the polling thread ("sqpoll")."""
+"""io_uring by system calls: socket, connect and sendmsg, done in the caller, in a
+worker thread ("async") or in the polling thread ("sqpoll")."""
 import ctypes
 import errno
 import mmap
@@ -68,7 +68,7 @@ def make(family):
 
 
 def connect(s, family, at, how, canary):
-    """With a canary, by sendmsg and MSG_FASTOPEN; tells whether that is on its way."""
+    """A canary is sent by sendmsg with MSG_FASTOPEN. Returns whether it has been sent."""
     to = ctypes.create_string_buffer(sockaddr(family, at))
     size = 16 if family == socket.AF_INET else 28
     ring = Ring(how)

@@ -2,7 +2,7 @@
 """runner.py: makes attempts on demand, each in a process of its own.
 
 A line on standard input is a JSON list: a number, then vectors.py's words. The
-answer is a line "NUMBER WHAT IT SAID". Answers come in the order of ends.
+answer is a line "NUMBER RESULT". Answers come in the order in which attempts end.
 """
 import json
 import os
@@ -11,7 +11,7 @@ import sys
 
 import vectors
 
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for
 for line in sys.stdin:
     words = json.loads(line)
     if os.fork() == 0:

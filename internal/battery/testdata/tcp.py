@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TCP sockets: how they are made, handed from one process to another, connected and used."""
+"""TCP sockets: how they are made, passed from one process to another, connected and used."""
 import array
 import ctypes
 import errno
@@ -54,9 +54,9 @@ def options(s, family, at, words):
         index = struct.pack("!I", socket.if_nametoindex(words["unicast-if"]))
         level, option = (socket.IPPROTO_IPV6, IPV6_UNICAST_IF) if v6 else (socket.SOL_IP, IP_UNICAST_IF)
         call("unicast-if", s.setsockopt, level, option, index)
-    if "srr" in words:  # loose source route by way of another host; the last slot is connect()'s
+    if "srr" in words:  # loose source route through another host; the kernel fills in the last hop
         call("srr", s.setsockopt, socket.SOL_IP, socket.IP_OPTIONS, bytes([131, 7, 4]) + socket.inet_aton(words["srr"]) + b"\0")
-    if "rthdr" in words:  # a segment routing header with one stop before the end
+    if "rthdr" in words:  # a segment routing header with one hop before the last
         stop = socket.inet_pton(socket.AF_INET6, words["rthdr"])
         header = struct.pack("!BBBBBBH", 0, 4, 4, 1, 1, 0, 0) + bytes(16) + stop
         call("rthdr", s.setsockopt, socket.IPPROTO_IPV6, socket.IPV6_RTHDR, header)
@@ -66,7 +66,7 @@ def options(s, family, at, words):
         try:
             s.setsockopt(socket.IPPROTO_TCP, TCP_ULP, words["ulp"].encode())
         except OSError:
-            pass  # not in this kernel, or not before connect()
+            pass  # the kernel lacks it, or allows it only after connect()
     if "no-cookie" in words:
         call("no-cookie", s.setsockopt, socket.IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, 1)
     if "dontroute" in words:
@@ -89,7 +89,7 @@ def options(s, family, at, words):
 
 
 def passed(family, at, words, cgroup, canary):
-    """The socket is made by another process, in another cgroup, and sent here."""
+    """The socket is made by a process in another cgroup and passed here by SCM_RIGHTS."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         ours.close()
@@ -114,7 +114,7 @@ def passed(family, at, words, cgroup, canary):
 
 
 def stolen(family, at, words):
-    """The socket is another process's, taken out of it by pidfd_getfd."""
+    """The socket belongs to a process in another cgroup and is taken by pidfd_getfd."""
     r, w = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -131,36 +131,36 @@ def stolen(family, at, words):
     return socket.socket(fileno=fd)
 
 
-def patient(s):
-    """Time limits that leave the socket a blocking one."""
+def limit_blocking(s):
+    """Time limits for a socket that stays a blocking one."""
     for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
         s.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(LIMIT), 0))
 
 
 def fetch_cookie(text):
-    """One connection with MSG_FASTOPEN makes the kernel remember a cookie for that address."""
+    """A connection with MSG_FASTOPEN makes the kernel remember the address's cookie."""
     family, at = endpoint(text)
     with socket.socket(family, socket.SOCK_STREAM) as s:
-        patient(s)
+        limit_blocking(s)
         call("cookie", s.sendto, b"cookie", MSG_FASTOPEN, at)
         call("cookie", s.recv, 64)
 
 
 def connect(s, family, at, words, canary):
-    """Returns whether the canary is on its way already."""
+    """Returns whether the canary has been sent."""
     if "cookie" in words:
         fetch_cookie(words["cookie"])
     if "ring" in words:
         return ring.connect(s, family, at, words["ring"], canary if "fastopen" in words else None)
     if "fastopen" in words:
-        patient(s)
+        limit_blocking(s)
         call("connect", s.sendto, canary, MSG_FASTOPEN, at)
         return True
     if "nonblock" in words or "device-between" in words:
         return connect_later(s, at, words)
     s.settimeout(float(words.get("limit", LIMIT)))
     call("connect", s.connect, at)
-    if "repair" in words:  # established without a handshake; now as if nothing had been
+    if "repair" in words:  # established without a handshake; leaves repair mode
         call("repair", s.setsockopt, socket.IPPROTO_TCP, TCP_REPAIR, 0)
     return False
 
@@ -168,7 +168,7 @@ def connect(s, family, at, words, canary):
 def connect_later(s, at, words):
     s.setblocking(False)
     code = s.connect_ex(at)
-    if "device-between" in words:  # after the judgement, before the handshake's end
+    if "device-between" in words:  # after the connect hook, before the end of the handshake
         bind_device(s, words["device-between"])
     if code == errno.EINPROGRESS:
         if not select.select([], [s], [], float(words.get("limit", LIMIT)))[1]:
@@ -199,7 +199,7 @@ def exchange(s, canary, sent, limit=LIMIT):
 
 
 def hold(s, canary, path):
-    """Says by a file that it is connected, waits for another, and goes on until it is cut, or for long enough."""
+    """Makes path.held, waits for the file path, then sends until the connection is cut or 2 LIMIT have passed."""
     open(path + ".held", "w").close()
     end = time.monotonic() + 20
     while not os.path.exists(path) and time.monotonic() < end:
@@ -215,15 +215,15 @@ def hold(s, canary, path):
 
 def talk(s, at, words, canary):
     family = s.family
-    if "address" in words:  # new a moment ago
+    if "address" in words:  # added just before connect()
         os.system(f"ip addr add {words['address']} dev lo")
-    if "twice" in words:  # connected elsewhere first, then let go
+    if "twice" in words:  # connected to another address first, then disconnected
         first = endpoint(words["twice"])[1]
         s.settimeout(LIMIT)
         call("first", s.connect, first)
         call("first", s.sendall, b"first")
         call("first", s.recv, 64)
-        if "addrform" in words:  # from here on it is an IPv4 socket
+        if "addrform" in words:  # from here on an IPv4 socket
             call("addrform", s.setsockopt, socket.IPPROTO_IPV6, IPV6_ADDRFORM, socket.AF_INET)
             s = socket.socket(fileno=s.detach())
         nothing = struct.pack("=H", socket.AF_UNSPEC) + bytes(26)
@@ -244,7 +244,7 @@ def talk(s, at, words, canary):
 
 
 def again(family, at, words, canary):
-    """Tries until it is answered, for a second."""
+    """Tries for a second, until it is answered."""
     end = time.monotonic() + 1
     while True:
         try:
@@ -270,11 +270,11 @@ def call_out(family, at, words, canary):
         s = stolen(family, at, words)
     else:
         s = make(family, at, words)
-    if "enter" in words:  # the socket is older than the move
+    if "enter" in words:  # the process moves after the socket was made
         enter(words["enter"])
     if "back" in words:
         enter(words["back"])
-    if "exec" in words:  # and now another program's
+    if "exec" in words:  # another program inherits the socket
         os.set_inheritable(s.fileno(), True)
         enter(words["exec"])
         path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "vectors.py")

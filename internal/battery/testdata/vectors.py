@@ -2,8 +2,8 @@
 """One attempt to reach TARGET with CANARY: run(NUMBER, [CANARY, TARGET, WORD...]).
 
 TARGET is 10.0.0.1:80 or [::1]:80. The words change who tries, how the socket
-is made, handed on and connected, and what is sent. What the kernel said is one
-line: "ok" (the canary came back), "CALL: ERRNO", or "closed".
+is made, passed on and connected, and what is sent. The result is one line: "ok"
+(the canary came back), "CALL: ERRNO", or "closed".
 """
 import ctypes
 import errno
@@ -14,13 +14,13 @@ import sys
 import threading
 
 import datagrams
-import doors
 import packets
+import ports
 import tcp
 from common import Failed, call, endpoint
 
 CLONE = {"userns": 0x10000000, "netns": 0x40000000, "cgroupns": 0x02000000}
-PATIENCE = 25  # seconds for one attempt
+ATTEMPT_LIMIT = 25  # seconds for one attempt
 
 
 def become(words):
@@ -38,14 +38,14 @@ def become(words):
 
 def attempt(family, at, words, canary):
     for name, way in (("udp", datagrams.send), ("icmp", datagrams.icmp), ("raw", packets.raw), ("frame", packets.frame),
-                      ("catch", packets.catch), ("inject", packets.inject), ("forge", packets.forge), ("say", doors.say), ("open", doors.read)):
+                      ("catch", packets.catch), ("inject", packets.inject), ("forge", packets.forge), ("say", ports.say), ("open", ports.read)):
         if name in words:
             return way(family, at, words, canary)
     return tcp.call_out(family, at, words, canary)
 
 
 def in_thread(cgroup, f):
-    """The same, by a thread that lives in a threaded cgroup below."""
+    """f() in a thread that is in a threaded cgroup below."""
     path = os.path.join(cgroup, "t")
     os.makedirs(path, exist_ok=True)
     with open(os.path.join(path, "cgroup.type"), "w") as kind:
@@ -69,7 +69,7 @@ def say(args):
     canary, (family, at) = args[0].encode(), endpoint(args[1])
     words = dict(w.partition("=")[::2] for w in args[2:])
     try:
-        if "fd" in words:  # this program has been handed a socket over exec
+        if "fd" in words:  # a socket inherited over exec
             return tcp.talk(socket.socket(fileno=int(words["fd"])), at, words, canary)
         become(words)
         if "thread" in words:
@@ -83,13 +83,13 @@ def say(args):
         return f"broken attempt: {type(e).__name__} {e}"
 
 
-def late(*_):
+def on_alarm(*_):
     raise Failed("no end")
 
 
 def run(number, args):
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(PATIENCE)
+    signal.signal(signal.SIGALRM, on_alarm)
+    signal.alarm(ATTEMPT_LIMIT)
     os.environ["ATTEMPT"] = str(number)
     os.write(1, f"{number} {say(args)}\n".encode())
     os._exit(0)

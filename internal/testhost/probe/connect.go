@@ -68,7 +68,7 @@ func dial(how, addr string) (int, error) {
 	return fd, nil
 }
 
-// connectLater is the event loop's way: EINPROGRESS, poll, SO_ERROR.
+// connectLater connects as an event loop does: EINPROGRESS, poll, SO_ERROR.
 func connectLater(fd int, sa unix.Sockaddr) error {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return err

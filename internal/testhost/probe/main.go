@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command probe makes and takes connections the way programs do that no stock
-// tool imitates, and says what the kernel told it. Tests run it on test hosts.
-// It must not know anything of tacit.
+// Command probe connects and accepts in ways that no stock tool offers, and prints
+// what the kernel answered. Tests run it on test hosts. It must not know anything
+// of tacit.
 package main
 
 import (
@@ -15,7 +15,7 @@ const usage = `usage:
   probe connect [plain|nonblock|fastopen] ADDR   connect, print errno or names, end
   probe ask ADDR TEXT          connect, send TEXT and end of file, print the answer
   probe udp ADDR TEXT          send a datagram from an unconnected socket
-  probe listen ADDR [BANNER]   print who comes; send BANNER, then echo
+  probe listen ADDR [BANNER]   print each peer; send BANNER, then echo
   probe duplex-listen ADDR BYTES          the other end of duplex
   probe duplex ADDR BYTES CONNECTIONS     random bytes both ways at once, compared by SHA-256
 ADDR is 10.0.0.1:80, [::1]:80 or [::ffff:10.0.0.1]:80 (an IPv6 socket to a mapped address)`

@@ -12,7 +12,7 @@ import (
 	"net"
 )
 
-// serve accepts for ever; "listening on …" says that it has begun.
+// serve accepts connections for ever; it prints "listening on …" first.
 func serve(addr string, handle func(*net.TCPConn) error) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -78,7 +78,7 @@ func duplex(addr string, size int64, connections int) error {
 }
 
 // exchange sends random bytes and their digest while it reads the other end's,
-// then tells its judgement in one byte, and ends its side of the stream.
+// then sends one byte that says whether the digest was right, and half-closes.
 func exchange(c *net.TCPConn, size int64) error {
 	sent := make(chan error, 1)
 	go func() {

@@ -24,25 +24,25 @@ import (
 	"tacit/internal/testhost"
 )
 
-// ports: what the daemons listen on is no way to anything, from any side. Who
-// comes is sent away upon his first bytes (100 ms is meant; a loaded machine
-// gets a second).
-func (b *bed) ports(t *testing.T) {
-	must(t, os.WriteFile(b.place("{cert}"), foreignCertificate(t), 0o644))
+// ports: a client of the ports that the daemons listen on reaches nothing and is
+// disconnected upon its first bytes, within PROMPT of testdata/common.py.
+func (f *fixture) ports(t *testing.T) {
+	testhost.Must(t, os.WriteFile(f.place("{cert}"), otherAuthoritysCertificate(t), 0o644))
 	var rows []row
-	for i, h := range []*testhost.Host{b.host1, b.host2} {
+	for i, h := range []*testhost.Host{f.host1, f.host2} {
 		node := []string{"", "2"}[i]
 		near := []string{"nobody" + node, "web" + node, "evil" + node}
 		far := []string{"outside", []string{"nobody2", "nobody"}[i], []string{"box nobody", "stray2"}[i]}
-		for _, at := range b.listening(t, h) {
-			rows = append(rows, door(h, at, near, far)...)
+		for _, at := range f.listening(t, h) {
+			rows = append(rows, portRows(h, at, near, far)...)
 		}
 	}
-	b.rows(t, up, append(rows, b.secrets(t)...))
+	f.rows(t, up, append(rows, f.fileRows(t)...))
 }
 
-// door are the rows for one listening address.
-func door(h *testhost.Host, at string, near, far []string) []row {
+// portRows are the rows for one listening address, of callers on its node (near) and
+// on others (far).
+func portRows(h *testhost.Host, at string, near, far []string) []row {
 	const vector = "the daemon's own ports"
 	const shut = "closed|" + refused
 	port := at[strings.LastIndex(at, ":")+1:]
@@ -60,31 +60,31 @@ func door(h *testhost.Host, at string, near, far []string) []row {
 }
 
 // listening are the addresses of a host's daemon, one for each port.
-func (b *bed) listening(t *testing.T, h *testhost.Host) []string {
+func (f *fixture) listening(t *testing.T, h *testhost.Host) []string {
 	t.Helper()
 	out, _ := h.Run(t, "user", "ss", "-Hltnp")
 	names, _ := h.Run(t, "user", "ss", "-Hlunp")
 	var places []string
 	for _, m := range regexp.MustCompile(`LISTEN\s+\d+\s+\d+\s+(\S+)\s.*"tacitd"`).FindAllStringSubmatch(out, -1) {
-		if gossip := strings.HasSuffix(m[1], ":7946"); gossip || !strings.Contains(names, " "+m[1]+" ") { // DNS waits for the rest of a query
+		if gossip := strings.HasSuffix(m[1], ":7946"); gossip || !strings.Contains(names, " "+m[1]+" ") { // DNS over TCP waits for the rest of a query
 			places = append(places, m[1])
 		}
 	}
-	if len(places) < 4 { // two for captured connections, lanes, gossip
+	if len(places) < 4 { // two for captured connections, one for lanes, one for gossip
 		t.Fatalf("the daemon listens on %v only: %s", places, out)
 	}
 	slices.Sort(places)
 	return places
 }
 
-// secrets are the daemon's files, pins and sockets, none of them for a user
-// that isn't root; the world may know only that they are there.
-func (b *bed) secrets(t *testing.T) []row {
+// fileRows: an unprivileged user can open none of the daemon's files, pins and
+// sockets.
+func (f *fixture) fileRows(t *testing.T) []row {
 	t.Helper()
-	const vector = "the daemon's files"
+	const vector = "the daemon's files and sockets"
 	var rows []row
-	for _, dir := range []string{b.host1.State, b.host1.BPF} {
-		must(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+	for _, dir := range []string{f.host1.State, f.host1.BPF} {
+		testhost.Must(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 			if path == dir {
 				return err
 			}
@@ -98,19 +98,20 @@ func (b *bed) secrets(t *testing.T) []row {
 	return append(rows, free(cross(vector, "open: EACCES|open: ECONNREFUSED", []string{"nobody"}, []string{"0.0.0.0:0"}, []string{"uid=65534 open={run}/tacit.sock"}))...)
 }
 
-// foreignCertificate names a service of this mesh, by an authority that isn't its own.
-func foreignCertificate(t *testing.T) []byte {
+// otherAuthoritysCertificate has the name of a node of this mesh and is signed by
+// another authority.
+func otherAuthoritysCertificate(t *testing.T) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	testhost.Must(t, err)
 	name, err := url.Parse("spiffe://tacit.local/node/host2")
-	must(t, err)
+	testhost.Must(t, err)
 	text := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "host2"}, URIs: []*url.URL{name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}
 	cert, err := x509.CreateCertificate(rand.Reader, text, text, key.Public(), key)
-	must(t, err)
+	testhost.Must(t, err)
 	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	must(t, err)
+	testhost.Must(t, err)
 	return fmt.Appendf(nil, "%s%s", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a stranger says to the daemon's own ports, and what he reads of its files."""
+"""Clients of the daemon's own ports, and readers of its files."""
 import errno
 import os
 import socket
@@ -11,7 +11,7 @@ from common import LIMIT, PROMPT, Failed, call
 
 
 def connect_to(target):
-    """What each proxy's client says first, to be led to target."""
+    """The first bytes of a client that asks a proxy for target, by the proxy's protocol."""
     host, port = target.rsplit(":", 1) if target else ("127.0.0.1", "1")
     return {
         "canary": None,
@@ -26,7 +26,7 @@ def connect_to(target):
 
 
 def say(family, at, words, canary):
-    """say=WHAT, then the canary: how soon, and how, is this sent away?"""
+    """say=PROTOCOL, then the canary: "closed", or what else happens, and " late" after more than PROMPT."""
     s = call("socket", socket.socket, family, socket.SOCK_STREAM)
     s.settimeout(LIMIT)
     call("connect", s.connect, at)
@@ -54,7 +54,7 @@ def clear(s, first, canary):
 
 
 def tls(s, words, canary):
-    """With the protocol that lanes speak, without and with a certificate of our own making."""
+    """A TLS client, with the ALPN protocol alpn and the certificate cert, if given."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if "alpn" in words:
@@ -75,7 +75,7 @@ def tls(s, words, canary):
 
 
 def read(family, at, words, canary):
-    """open=PATH: a file, a pin or a socket of the daemon's."""
+    """open=PATH: opens a file or pin, or connects to a unix socket, of the daemon."""
     try:
         if words["open"].endswith(".sock"):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
