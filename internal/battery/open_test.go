@@ -4,6 +4,7 @@ package battery
 
 import (
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -31,4 +32,10 @@ func listed(r row, p phase) bool {
 // matches reports whether a text is in a list of openRow.
 func matches(list, text string) bool {
 	return list == "" || slices.Contains(strings.Split(list, "|"), text)
+}
+
+// chosen reports whether TACIT_BATTERY_VECTOR, a regular expression, asks for a
+// vector; without it all are.
+func chosen(vector string) bool {
+	return regexp.MustCompile(os.Getenv("TACIT_BATTERY_VECTOR")).MatchString(vector)
 }

@@ -22,7 +22,7 @@ func (f *fixture) restarts(t *testing.T, rows []row) {
 			f.table.leave(r.vector, starting)
 			return true
 		}
-		return strings.Contains(r.with, "{daemon") // a daemon doesn't start while another process is in its cgroup
+		return !chosen(r.vector) || strings.Contains(r.with, "{daemon") // a daemon doesn't start while another process is in its cgroup
 	})
 	stop := f.tryAtRandom(rows)
 	for range 2 {
@@ -64,6 +64,9 @@ func (f *fixture) judgeMeanwhile(t *testing.T, o outcome, seen string) bool {
 // tryAtRandom makes attempts until stop is called, which returns their outcomes in the
 // order in which they ended.
 func (f *fixture) tryAtRandom(rows []row) (stop func() []outcome) {
+	if len(rows) == 0 {
+		return func() []outcome { return nil }
+	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var out []outcome
@@ -116,6 +119,9 @@ func (f *fixture) boot(t *testing.T, rows []row) {
 // start has closed them. After its first refusal a row must not succeed again.
 func (f *fixture) firstStart(t *testing.T) {
 	const vector = "first start of the daemon without tacitd guard"
+	if !chosen(vector) {
+		return
+	}
 	f.table.begin(vector)
 	f.reboot(t)
 	rows := cross(vector, refused, []string{"evil", "nobody", "outside", "stray2"}, []string{"{real4}", "[{real6}]"}, []string{""})

@@ -119,10 +119,14 @@ func verdict(c cell) string {
 	return "yes"
 }
 
-// print logs the table and appends it to the file that TACIT_BATTERY_TABLE names.
+// print logs the table and appends it to the file that TACIT_BATTERY_TABLE names. A
+// table without a line means that TACIT_BATTERY_VECTOR matches nothing.
 func (t *table) print(tb testing.TB) {
 	tb.Helper()
 	lines := t.lines()
+	if len(t.order) == 0 {
+		tb.Errorf("TACIT_BATTERY_VECTOR=%s matches no vector", os.Getenv("TACIT_BATTERY_VECTOR"))
+	}
 	tb.Logf("\n%s", strings.Join(lines, "\n"))
 	name := os.Getenv("TACIT_BATTERY_TABLE")
 	if name == "" {
