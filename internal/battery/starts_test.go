@@ -98,10 +98,24 @@ func (f *fixture) reboot(t *testing.T) {
 	t.Helper()
 	for _, h := range []*testhost.Host{f.host1, f.host2} {
 		h.Sh(t, "ss -KH dst 240.64.0.0/12; ss -KH dst fd7a:ac17::/32; ss -KH dst [::1]") // connections that still retransmit
+		noneWaits(t, h)
 		if out, exit := h.Tacitd(t, "cleanup"); exit != 0 {
 			t.Fatalf("cleanup on %s: %s", h.Name, out)
 		}
 	}
+}
+
+// noneWaits waits until no packet of a host waits for ARP or neighbour discovery.
+// After the routes have been removed, the ICMP error for a packet from a virtual
+// address would be sent to that address on the wire.
+func noneWaits(t *testing.T, h *testhost.Host) {
+	t.Helper()
+	testhost.Eventually(t, 10*time.Second, "no packet waits for a neighbour on "+h.Name, func() error {
+		if entries := h.Sh(t, "ip neigh show nud incomplete; ip -6 neigh show nud incomplete"); entries != "" {
+			return fmt.Errorf("%s", entries)
+		}
+		return nil
+	})
 }
 
 // boot tries rows after a reboot, when only `tacitd guard` has run.
