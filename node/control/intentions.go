@@ -9,7 +9,6 @@ import (
 
 	"tacit/identity"
 	"tacit/node/api"
-	"tacit/node/reconcile"
 	"tacit/node/records"
 	"tacit/policy"
 	"tacit/policy/ledger"
@@ -40,7 +39,7 @@ func (n intentions) Explain(_ context.Context, src, dst api.Name) (*api.Explanat
 	t := n.Loop.Policy()
 	d := t.Decide(src, dst)
 	out := &api.Explanation{Source: src, Destination: dst, Verdict: n.verdict(d), Why: d.Reason.Explain(),
-		Default: t.Default(), Digest: t.Digest, Nodes: n.inForce(t)}
+		Default: t.Default(), Digest: t.Digest(), Nodes: n.inForce(t)}
 	for i, rule := range t.Explain(src, dst) {
 		r := n.rule(rule)
 		if i == 0 {
@@ -68,12 +67,12 @@ func liveFlow(f tproxy.Flow) api.Flow {
 }
 
 // inForce says on which nodes a policy is in force.
-func (n intentions) inForce(want *reconcile.Policy) []api.NodePolicy {
+func (n intentions) inForce(want *policy.Table) []api.NodePolicy {
 	alive, digests := n.Alive(), n.digests()
 	var out []api.NodePolicy
 	for _, m := range n.Records.View().Members() {
 		out = append(out, api.NodePolicy{Name: m.Node, Digest: digests[m.Node], Alive: alive[m.Node],
-			InForce: digests[m.Node] == want.Digest})
+			InForce: digests[m.Node] == want.Digest()})
 	}
 	slices.SortFunc(out, func(a, c api.NodePolicy) int { return compareNames(a.Name, c.Name) })
 	return out
@@ -83,7 +82,7 @@ func (n intentions) inForce(want *reconcile.Policy) []api.NodePolicy {
 func (n intentions) Change(ctx context.Context, r api.IntentionChange) (*api.ChangeResult, error) {
 	began := time.Now()
 	before := n.Loop.Policy()
-	after, err := changed(before.Table, r)
+	after, err := changed(before, r)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +95,7 @@ func (n intentions) Change(ctx context.Context, r api.IntentionChange) (*api.Cha
 	if err := n.needsOperator("changing an intention"); err != nil {
 		return nil, err
 	}
-	news := before.Digest != after.Digest()
+	news := before.Digest() != after.Digest()
 	if news || r.Action != api.ChangeDelete {
 		if err := n.sign(r); err != nil {
 			return nil, err

@@ -15,7 +15,6 @@ import (
 	"tacit/node/inventory"
 	"tacit/node/membership"
 	"tacit/node/probe"
-	"tacit/node/reconcile"
 	"tacit/node/records"
 	"tacit/policy"
 	"tacit/policy/kernel"
@@ -69,7 +68,7 @@ type Inventory interface {
 // Loop brings changes in force.
 type Loop interface {
 	Catalog() *catalog.Catalog
-	Policy() *reconcile.Policy
+	Policy() *policy.Table
 	InForce() string
 	Settle()
 }

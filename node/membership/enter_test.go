@@ -126,7 +126,7 @@ func TestEnterRefuses(t *testing.T) {
 		}, false, "authority belongs to another mesh than node.crt beside it"},
 		{"the certificate of another key", func(t *testing.T) *config.Settled {
 			return stopped(t, func(s *config.Settled) { must(t, os.Rename(s.State("operator.key"), s.State("node.key"))) })
-		}, true, "it is for another key than the one beside it"},
+		}, true, "its public key is not that of the key beside it"},
 		{"join without a token", func(t *testing.T) *config.Settled {
 			s := settings(t, "n2")
 			s.Join = []string{"127.0.0.1"}

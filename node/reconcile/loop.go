@@ -90,7 +90,7 @@ type Config struct {
 type Loop struct {
 	conf     Config
 	catalog  atomic.Pointer[catalog.Catalog]
-	table    atomic.Pointer[Policy]
+	table    atomic.Pointer[policy.Table]
 	inForce  atomic.Pointer[string]
 	guests   atomic.Pointer[map[uint32]identity.Name] // by the interface that leads to them
 	wake     chan struct{}
@@ -106,17 +106,6 @@ type Loop struct {
 	failed   bool // something wasn't written: try again at the next look
 }
 
-// Policy is a table with its digest, which takes long to compute for a large one.
-type Policy struct {
-	*policy.Table
-	Digest string
-}
-
-func newPolicy(def policy.Action, rules []policy.Intention) *Policy {
-	t := policy.NewTable(def, rules)
-	return &Policy{t, t.Digest()}
-}
-
 type noRecords struct{}
 
 func (noRecords) Instances() []ledger.InstanceBody           { return nil }
@@ -127,7 +116,7 @@ func (noRecords) Node(identity.Name) (ledger.NodeBody, bool) { return ledger.Nod
 func New(c Config) *Loop {
 	l := &Loop{conf: c, wake: make(chan struct{}, 1)}
 	l.catalog.Store(catalog.New(c.Settings.Name, noRecords{}, nil))
-	l.table.Store(newPolicy(c.Settings.Action, nil))
+	l.table.Store(policy.NewTable(c.Settings.Action, nil))
 	return l
 }
 
@@ -135,7 +124,7 @@ func New(c Config) *Loop {
 func (l *Loop) Catalog() *catalog.Catalog { return l.catalog.Load() }
 
 // Policy is the table that is in force, or about to be.
-func (l *Loop) Policy() *Policy { return l.table.Load() }
+func (l *Loop) Policy() *policy.Table { return l.table.Load() }
 
 // InForce is the digest of the policy that the kernel's maps hold, "" before
 // the first.
@@ -235,7 +224,7 @@ func (l *Loop) apply(view *inventory.View) (ok bool) {
 	l.swept = digest
 	l.conf.Want(l.granted(view))
 	if err == nil {
-		now := l.table.Load().Digest
+		now := l.table.Load().Digest()
 		l.inForce.Store(&now)
 		l.conf.Announce(now, l.conf.Enforcer.Revision())
 	}
@@ -250,7 +239,7 @@ func (l *Loop) follow(digest [32]byte) {
 	}
 	l.up = up
 	if digest != l.judged {
-		l.table.Store(newPolicy(l.conf.Settings.Action, l.conf.Records.Intentions()))
+		l.table.Store(policy.NewTable(l.conf.Settings.Action, l.conf.Records.Intentions()))
 		l.judged = digest
 	}
 }
@@ -258,7 +247,7 @@ func (l *Loop) follow(digest [32]byte) {
 func (l *Loop) input(view *inventory.View, cat *catalog.Catalog) Input {
 	s := l.conf.Settings
 	low, high := inventory.EphemeralPorts()
-	return Input{View: view, Table: l.table.Load().Table, Catalog: cat, Granted: l.mayRun, Proven: l.conf.Peers.Of,
+	return Input{View: view, Table: l.table.Load(), Catalog: cat, Granted: l.mayRun, Proven: l.conf.Peers.Of,
 		Addresses: l.conf.Addresses(), Domains: s.Domains, Search: l.conf.Search(), Exclude: s.Exclude, Ephemeral: Ports{low, high}}
 }
 

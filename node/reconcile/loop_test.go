@@ -142,7 +142,7 @@ func TestSettle(t *testing.T) {
 	if h.streams != h.swept {
 		t.Errorf("the proxy's streams were judged %d times, the kernel's %d times", h.streams, h.swept)
 	}
-	if want := l.Policy().Digest; l.InForce() != want || h.announced[len(h.announced)-1] != want {
+	if want := l.Policy().Digest(); l.InForce() != want || h.announced[len(h.announced)-1] != want {
 		t.Errorf("in force %s, announced %v, want %s", l.InForce(), h.announced, want)
 	}
 	if len(h.wanted) != 1 || h.wanted[0] != "db" {
