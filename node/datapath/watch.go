@@ -17,7 +17,7 @@ import (
 // wrong costs well under a millisecond, but for the maps of a large mesh.
 const (
 	watchInterval = time.Second
-	slowInterval  = 2 * time.Second        // ports and settings of the host
+	slowInterval  = 2 * time.Second        // maps, ports and settings of the host
 	pollInterval  = 250 * time.Millisecond // rules whose loss the kernel doesn't announce
 	longestUnread = 3500 * time.Millisecond
 	readingAtMost = 50 // the maps rest for so many times as long as reading them takes
@@ -66,7 +66,7 @@ func (d *Datapath) lookAround(due *schedule) {
 	d.conf.Health.Set(health.OtherRoutes, "", d.shadowed())
 	if now := time.Now(); !now.Before(due.maps) {
 		d.watchMaps()
-		due.maps = now.Add(min(max(watchInterval, readingAtMost*time.Since(now)), longestUnread))
+		due.maps = now.Add(min(max(slowInterval-watchInterval/2, readingAtMost*time.Since(now)), longestUnread))
 	}
 	if now := time.Now(); !now.Before(due.slow) {
 		d.watchPorts()

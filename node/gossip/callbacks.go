@@ -88,8 +88,13 @@ func (c callbacks) note(n *memberlist.Node, alive bool) {
 		c.p.log.Warn("member not listed", "node", m.Name, "error", err)
 		return
 	}
+	wake(c.p.changed)
+	wake(c.p.healing)
+}
+
+func wake(c chan struct{}) {
 	select {
-	case c.p.changed <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

@@ -118,11 +118,18 @@ func (p *Pool) heal() {
 	defer tick.Stop()
 	busy := make(chan struct{}, healAtOnce)
 	for {
+		calls := p.calls()
+		for _, m := range calls {
+			p.call(m, busy)
+		}
+		if len(calls) == 0 {
+			tick.Stop() // nothing to do until a member's life changes
+		} else {
+			tick.Reset(healInterval)
+		}
 		select {
 		case <-tick.C:
-			for _, m := range p.calls() {
-				p.call(m, busy)
-			}
+		case <-p.healing:
 		case <-p.ctx.Done():
 			return
 		}

@@ -78,6 +78,7 @@ type Pool struct {
 	inbox   *inbox
 	spread  *spread
 	changed chan struct{} // capacity 1: a membership change to report
+	healing chan struct{} // capacity 1: somebody may have to be called
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -93,7 +94,7 @@ func Start(cfg Config) (*Pool, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	p := &Pool{cfg: cfg, log: cfg.Log, changed: make(chan struct{}, 1), table: newTable(), inbox: newInbox()}
+	p := &Pool{cfg: cfg, log: cfg.Log, changed: make(chan struct{}, 1), healing: make(chan struct{}, 1), table: newTable(), inbox: newInbox()}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -158,7 +159,7 @@ func (p *Pool) listConfig() *memberlist.Config {
 	c.Keyring, c.GossipVerifyIncoming, c.GossipVerifyOutgoing = p.keys, true, true
 	c.RequireNodeNames = true
 	c.EnableCompression = false // signatures don't compress; one parser less
-	c.GossipInterval, c.GossipNodes = 100*time.Millisecond, 4
+	c.GossipInterval, c.GossipNodes = 300*time.Millisecond, 4
 	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
 	c.PushPullInterval = 15 * time.Second

@@ -41,7 +41,7 @@ const (
 
 // interval, twice probe.Patience and the time of a round together stay below
 // 5 s: what fails twice in a row is shown in that time.
-const interval = 1500 * time.Millisecond
+const interval = 2400 * time.Millisecond
 
 // Numbers reserves numbers, and with them virtual addresses.
 type Numbers interface {
