@@ -18,11 +18,11 @@
 //  4. policy/kernel: its line in registry.go, and in compile.go the method that
 //     makes the contents.
 //
-// Reading at start, Apply, Verify, Room, pins and cleanup follow. The tests of
-// policy/kernel fail where a step is missing; the plan in
-// internal/endtoend/testdata/plan.golden lists the new pin. A map that only this
-// package or the programs write needs step 1, and a line with its reason in
-// policy/kernel/registry_test.go.
+// Reading at start, Apply, Verify, Room, pins and cleanup follow. Tests fail where
+// a step is missing, until everything() in policy/kernel/registry_test.go fills the
+// map, and until internal/endtoend/testdata/plan.golden lists its pin. A map that
+// only this package or the programs write needs step 1, a line that says who writes
+// it in registry_test.go, and the golden plan.
 //
 // # To add a constant that C and Go share
 //
