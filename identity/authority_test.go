@@ -65,7 +65,7 @@ func readAll(t *testing.T, dir string) []byte {
 	return all
 }
 
-// A creation that was cut off is not an authority, and the next one goes on with its keys.
+// An interrupted creation leaves no authority, and the next one uses its keys.
 func TestAuthorityCutOff(t *testing.T) {
 	for _, missing := range [][]string{
 		{"intermediate.crt"}, {"intermediate.crt", "root.crt"}, {"intermediate.crt", "root.crt", "intermediate.key"},
@@ -87,7 +87,7 @@ func TestAuthorityCutOff(t *testing.T) {
 	}
 }
 
-// Damage is an error that is not "no authority here".
+// A damaged or missing file is an error other than fs.ErrNotExist.
 func TestAuthorityDamaged(t *testing.T) {
 	other := t.TempDir()
 	_, err := identity.CreateAuthority("mesh.test", "alpha", other, time.Hour)
@@ -193,8 +193,8 @@ func past(t *testing.T, dir string, a *identity.Authority) *identity.Authority {
 	return b
 }
 
-// An ended intermediate signs nothing more, and says so; a node that slept
-// through its end still recovers at an authority that has a new one.
+// An intermediate that has ended signs nothing more, and the error says so; a
+// node that was off meanwhile recovers at an authority that has a new one.
 func TestIntermediateEnded(t *testing.T) {
 	dir := t.TempDir()
 	a, err := identity.CreateAuthority("mesh.test", "alpha", dir, time.Hour)

@@ -32,7 +32,7 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s with its root: %s, %v", s.ID, id, err)
 		}
 	}
-	// What the corpus below departs from is itself good.
+	// The leaf that badLeaves changes is itself good.
 	id, err := m.Bundle().Verify(m.forge(goodLeaf(t, "spiffe://mesh.test/svc/db"), newKey(t).Signer().Public()), time.Now())
 	if err != nil || id.Name() != "db" {
 		t.Errorf("forged but good: %s, %v", id, err)
@@ -99,7 +99,7 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
-// refused: by Go when it reads the certificate, or by us when we judge it.
+// refused expects Go to refuse to read the certificate, or Verify to refuse it.
 func refused(t *testing.T, m *mesh, name string, leaf *x509.Certificate) {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, leaf, m.Intermediate(), newKey(t).Signer().Public(), m.Key().Signer())

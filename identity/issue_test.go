@@ -27,7 +27,7 @@ func request(t testing.TB, template x509.CertificateRequest, key crypto.Signer) 
 	return der
 }
 
-// wishes are requests for more than a key: none of it comes true.
+// wishes are requests with more than a key: nothing but the key is used.
 func wishes(t testing.TB) map[string]x509.CertificateRequest {
 	other := &url.URL{Scheme: "spiffe", Host: "other.test", Path: "/node/root"}
 	ext := func(last int, value ...byte) pkix.Extension {

@@ -92,7 +92,8 @@ func TestSign(t *testing.T) {
 	}
 }
 
-// Go reads each of these as the same key, or as a key; one key has one ID.
+// Go reads each of these as a P-256 key; only one encoding is accepted, so that
+// one key has one ID.
 func TestPublicKeyEncodings(t *testing.T) {
 	k := newKey(t)
 	id, err := identity.KeyIDOf(k.Public())
@@ -149,7 +150,7 @@ func longer(t *testing.T, spki []byte) []byte {
 	return readable(t, form)
 }
 
-// readable shows that Go reads the form, so that our refusal is what counts.
+// readable shows that Go itself accepts the encoding.
 func readable(t *testing.T, form spkiForm) []byte {
 	t.Helper()
 	der, err := asn1.Marshal(form)
@@ -175,7 +176,7 @@ func TestKeyIDText(t *testing.T) {
 	}
 }
 
-// No way of printing a key shows its secret.
+// No way of printing a key shows the private key.
 func TestKeyPrintsNothing(t *testing.T) {
 	k := newKey(t)
 	secret := k.Signer().(*ecdsa.PrivateKey)

@@ -17,7 +17,7 @@ import (
 	"tacit/identity"
 )
 
-// mesh is an authority, and a shop for certificates that no authority would sign.
+// mesh is an authority, and makes certificates that no authority would sign.
 type mesh struct {
 	t testing.TB
 	*identity.Authority
@@ -114,7 +114,7 @@ func general(tag int, text string) asn1.RawValue {
 	return asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, Bytes: []byte(text)}
 }
 
-// otherName is a kind of name that Go's parser passes over.
+// otherName is a kind of name that Go's parser skips.
 func otherName(t testing.TB) asn1.RawValue {
 	t.Helper()
 	oid, err := asn1.Marshal(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2, 3})

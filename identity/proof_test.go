@@ -94,7 +94,8 @@ func TestProofReplay(t *testing.T) {
 	}
 }
 
-// A node proves itself only on its own lanes, and a stolen chain proves nothing.
+// A node can renew its proof only on its own lanes, and a chain without its key
+// proves nothing.
 func TestProofOfOthers(t *testing.T) {
 	e := newEnds(t)
 	ch, _ := lane(t, e)

@@ -217,7 +217,7 @@ func revoked(s *identity.SVID) identity.PeerCheck {
 	}
 }
 
-// speaking is a client that is right in all but the protocols it offers.
+// speaking is a client whose only fault is the protocols that it offers.
 func (e *ends) speaking(protocols ...string) *tls.Config {
 	conf := e.dial(identity.ALPNLane, "alpha")
 	conf.NextProtos, conf.VerifyConnection = protocols, nil
@@ -237,8 +237,8 @@ func (e *ends) showing(alpn string, s *identity.SVID) *tls.Config {
 	return conf
 }
 
-// A node that slept past its certificate's end gets through at tacit-issue, and
-// there only, with its own key; the handler sees that key.
+// A node whose certificate has expired is accepted for tacit-issue only, with its
+// own key; the handler sees that key.
 func TestExpiredNodeRecovers(t *testing.T) {
 	e := newEnds(t)
 	e.client.svid = e.nodeFor("beta", -4*time.Minute, -time.Minute)
@@ -252,20 +252,20 @@ func TestExpiredNodeRecovers(t *testing.T) {
 	if err != nil || id != e.client.svid.ID || key != e.client.svid.Key.ID() {
 		t.Errorf("the handler sees %s with key %s, %v", id, key, err)
 	}
-	// Offering the lane as well wins nothing: the lane it is, and that is refused.
+	// If the client offers the lane as well, the lane is negotiated and refused.
 	conf := e.showing(identity.ALPNIssue, e.client.svid)
 	conf.NextProtos = []string{identity.ALPNIssue, identity.ALPNLane}
 	if out := connect(t, identity.ServerTLS(e.server, nil), conf); out.serverErr == nil {
 		t.Error("an expired certificate was accepted for a lane")
 	}
-	// The chain without the key is worth nothing.
+	// The chain without its key is refused.
 	e.client.svid = &identity.SVID{ID: e.client.svid.ID, Chain: e.client.svid.Chain, Key: newKey(t)}
 	if out := connect(t, identity.ServerTLS(e.server, nil), e.dial(identity.ALPNIssue, "alpha")); out.serverErr == nil {
 		t.Error("a stolen chain was accepted")
 	}
 }
 
-// Certificates and roots are read anew for each handshake.
+// Each handshake uses the current certificates and roots.
 func TestSourceIsReadEachTime(t *testing.T) {
 	e := newEnds(t)
 	server, client := identity.ServerTLS(e.server, nil), e.dial(identity.ALPNLane, "alpha")

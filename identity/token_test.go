@@ -48,7 +48,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// Each way to be wrong has an error of its own that says what to do.
+// Each fault has its own error, which says what to do.
 func TestTokenRefused(t *testing.T) {
 	operator, stranger := newKey(t), newKey(t)
 	isOperator := func(k identity.KeyID) bool { return k == operator.ID() }

@@ -66,7 +66,7 @@ func (w *DriftWatcher) Close() error {
 
 // Watch sends on changed when a route, rule or chain of the plan may have been removed, replaced, or had another one put
 // before it, by this process too; at once after a quiet time, else within 250 ms. It never blocks on changed, so give it
-// room for one. It returns nil when ctx ends. Only one Watch may run at a time.
+// room for one. It returns nil when ctx ends. Call it once.
 func (w *DriftWatcher) Watch(ctx context.Context, changed chan<- struct{}) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.follow(ctx, w.routes, changed) })

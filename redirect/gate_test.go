@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestGate: steered is only what finds a transparent socket, which on a host with hooks their program finds, and here
-// one is at the very address; with both backends.
+// TestGate: a packet is steered only if a transparent socket is found for it, with both backends. On a host with hooks the
+// sk_lookup program finds one; here one is bound to the packet's destination.
 func TestGate(t *testing.T) {
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
@@ -51,7 +51,7 @@ func TestGate(t *testing.T) {
 			shut()
 			closed()
 
-			// Without the gate, what has no listener is dropped.
+			// Without the gate, a packet without a listener is dropped.
 			ungated := with(func(u *Config) { u.Port4, u.Port6 = c.Port4+1, c.Port6+1 })
 			must(t, Apply(NewPlan(ungated)))
 			var timeout net.Error
@@ -84,7 +84,7 @@ func TestKernelGolden(t *testing.T) {
 				if lines, err := Drift(plan); err != nil || len(lines) > 0 {
 					t.Errorf("drift = %q, %v", lines, err)
 				}
-				// Every rule is printed as we wrote it: no version-dependent question is needed.
+				// iptables prints every rule as we wrote it, so that no iptables -C is needed.
 				for _, c := range plan.chains {
 					table, err := kernelHost{}.tables(c.v6)
 					must(t, err)
@@ -101,7 +101,7 @@ func TestKernelGolden(t *testing.T) {
 	}
 }
 
-// openAt opens transparent sockets that never accept anything, and returns what closes them.
+// openAt opens transparent sockets that never accept, and returns the function that closes them.
 func openAt(t *testing.T, places ...string) (shut func()) {
 	t.Helper()
 	var all []io.Closer

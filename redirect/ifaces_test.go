@@ -12,8 +12,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// TestInterfaces: what leads to a namespace alone is found, and tells who a
-// connection comes from; a bridge's port doesn't.
+// TestInterfaces: an interface that leads to one namespace alone is found, and is
+// the ingress of its connections; a port of a bridge is refused.
 func TestInterfaces(t *testing.T) {
 	enter(t)
 	there := newElsewhere(t)

@@ -137,8 +137,8 @@ func useBackend(t *testing.T, backend string) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
-// TestGuardPlan shows that nothing addressed to the ranges leaves while only the guard is in force, not even into a VPN,
-// and that the local route wins beside it.
+// TestGuardPlan shows that no packet to the ranges leaves while only the guard is in force, not even into a VPN, and that a
+// local route takes precedence over it.
 func TestGuardPlan(t *testing.T) {
 	enter(t)
 	there := newElsewhere(t)
@@ -211,8 +211,8 @@ func captured(t *testing.T, there place, ln *net.TCPListener, addr string) {
 	}
 }
 
-// answered sends a datagram from there to addr and expects it at udp with that destination, and an answer, longer than a
-// packet, from that address: the client's socket is connected, so it takes no other.
+// answered sends a datagram from there to addr and expects it at udp with that destination, and an answer, longer than the
+// MTU, from that address: the client's socket is connected, so it accepts no other source.
 func answered(t *testing.T, there place, udp *TransparentUDP, addr string) {
 	t.Helper()
 	var client net.Conn

@@ -127,7 +127,7 @@ func setUp(name string, addrs ...string) error {
 	if err != nil {
 		return err
 	}
-	// No link-local address: it would come when it likes, between two snapshots.
+	// No link-local address: the kernel could add it between two snapshots.
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/addr_gen_mode", []byte("1"), 0); err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func shell(t *testing.T, command string) string {
 	return string(out)
 }
 
-// snapshot is all the state that this room could touch, as the tools print it.
+// snapshot is all state that this package could change, as the tools print it.
 func snapshot(t *testing.T) string {
 	t.Helper()
 	return shell(t, "ip -4 rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all; "+

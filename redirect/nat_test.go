@@ -21,7 +21,8 @@ var diversions = map[string]string{
 		for c in out pre; do nft add rule inet other $c tcp dport 5432 redirect to :9999; done`,
 }
 
-// TestNoDiversion makes captured connections beside others' NAT: without our chains they are diverted, with them not.
+// TestNoDiversion makes captured connections on a host with NAT rules of others, which divert them without our chains and
+// don't with them.
 func TestNoDiversion(t *testing.T) {
 	for name, rules := range diversions {
 		for _, backend := range []string{"nft", "legacy"} {

@@ -18,7 +18,7 @@ import (
 )
 
 // TestOwnTraffic captures what programs of the daemon's namespace send, without any hook, and finds the cgroup of each
-// caller; what the daemon sends goes where it is meant to.
+// caller; the daemon's own traffic is not captured.
 func TestOwnTraffic(t *testing.T) {
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestOwnTraffic(t *testing.T) {
 				}
 			}
 
-			// As the daemon, with its cgroup in the place of the caller's: nothing is captured.
+			// With this test's cgroup as the daemon's, nothing is captured.
 			must(t, Apply(NewPlan(with(func(o *Config) { *o = c; o.Daemon = strings.TrimPrefix(cgroupPath(t), cgroupTop(t)) + "/" }))))
 			must(t, dial(here{}, "127.0.0.1:5432", patience))
 			must(t, service.Close())
@@ -100,7 +100,7 @@ func bindTo(device string) func(string, string, syscall.RawConn) error {
 	}
 }
 
-// identified connects to addr and asks who did.
+// identified connects to addr and compares the client's cgroup with want; 0: it can't be found.
 func identified(t *testing.T, from place, ln *net.TCPListener, addr string, want uint64) {
 	t.Helper()
 	var client net.Conn
@@ -124,7 +124,7 @@ func identified(t *testing.T, from place, ln *net.TCPListener, addr string, want
 	within(t, "the reset to arrive", func() bool { _, err := ask(); return errors.Is(err, sockdiag.ErrNoSocket) })
 }
 
-// emptyCgroup is the path, below the tree's root, of a cgroup that nobody is in.
+// emptyCgroup makes an empty cgroup and returns its path below the tree's root.
 func emptyCgroup(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(cgroupPath(t), "redirect-test-")
@@ -133,7 +133,7 @@ func emptyCgroup(t *testing.T) string {
 	return filepath.Join("/", strings.TrimPrefix(dir, cgroupTop(t)))
 }
 
-// ownCgroup is the inode of this process's cgroup v2, which is its number in the kernel.
+// ownCgroup is the ID of this process's cgroup v2: the inode of its directory.
 func ownCgroup(t *testing.T) uint64 {
 	t.Helper()
 	info, err := os.Stat(cgroupPath(t))

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestTransparentUDPLeavesPort53 lets a DNS server that binds every address start beside us, and an answer with its port
-// go out all the same.
+// TestTransparentUDPLeavesPort53: a DNS server can bind port 53 on every address of this host, and an answer with the source
+// port 53 is sent all the same.
 func TestTransparentUDPLeavesPort53(t *testing.T) {
 	enter(t)
 	udp, err := ListenTransparentUDP(context.Background(), false)

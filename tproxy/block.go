@@ -5,7 +5,7 @@ package tproxy
 import "sync"
 
 const (
-	recordSize  = 16384 // most plaintext of a TLS record (RFC 8446, 5.1)
+	recordSize  = 16384 // the most plaintext in a TLS record (RFC 8446, 5.1)
 	headerSize  = 8
 	payloadSize = recordSize - headerSize
 )
@@ -16,8 +16,8 @@ type block [recordSize]byte
 
 func (b *block) payload() []byte { return b[headerSize:] }
 
-// blocks recycles blocks. One is held only while bytes are on their way: a
-// connection that waits costs none.
+// blocks recycles blocks. A stream holds one only while it passes bytes on, so
+// an idle connection holds none.
 type blocks struct{ pool sync.Pool }
 
 func (p *blocks) get() *block {

@@ -10,8 +10,8 @@ import (
 	"tacit/policy"
 )
 
-// captured carries one connection that was captured on this node. Until it is
-// known who made it and where it may go, nothing is read from it.
+// captured carries one connection that was captured on this node. Nothing is
+// read from it before its maker and its destination are known and allowed.
 func (p *Proxy) captured(conn *net.TCPConn) {
 	origin, err := p.cfg.Router.Identify(conn)
 	near, err2 := newProgramEnd(conn, &p.blocks)
@@ -41,7 +41,7 @@ func (p *Proxy) captured(conn *net.TCPConn) {
 	s.run()
 }
 
-// unknown resets a connection that nobody known made.
+// unknown resets a connection whose maker could not be identified.
 func (p *Proxy) unknown(conn *net.TCPConn, o Origin, err error) {
 	client, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
 	resetConn(conn)
@@ -50,7 +50,7 @@ func (p *Proxy) unknown(conn *net.TCPConn, o Origin, err error) {
 	p.report(s.flow())
 }
 
-// refused resets the program here and writes the one line about it.
+// refused resets the connection to the program here and logs one line.
 func (p *Proxy) refused(s *stream, err error, def policy.Reason) {
 	r := reasonOf(err, def)
 	s.stop(r)
@@ -59,8 +59,8 @@ func (p *Proxy) refused(s *stream, err error, def policy.Reason) {
 		"direction", f.Direction, "client", f.Client, "reason", f.End, "err", err)
 }
 
-// reach judges, picks an instance and opens the way to it. The stream is
-// registered by now, so that no change of policy slips between.
+// reach decides, picks an instance and opens the far end of the stream. The
+// stream has been registered before, so a sweep after a change of policy finds it.
 func (p *Proxy) reach(s *stream, o Origin) (endpoint, error) {
 	if err := p.cfg.Router.Decide(o.Source, o.Destination).Err(); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func (p *Proxy) reach(s *stream, o Origin) (endpoint, error) {
 	}
 	near := s.near.(*programEnd)
 	return p.far.carry(p.ctx, t, opening{source: o.Source, destination: o.Destination, instance: t.Instance,
-		port: t.Port, client: o.Client}, near.early)
+		port: t.Port, client: o.Client}, near.firstBytes)
 }
 
 // dialProgram connects a stream to a program of this node.

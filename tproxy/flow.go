@@ -12,22 +12,22 @@ import (
 
 // Directions of flows and lanes.
 const (
-	DirectionOut   = "out"   // captured here, carried to another node; a lane that this node dialled
-	DirectionIn    = "in"    // carried here from another node; a lane that this node accepted
-	DirectionLocal = "local" // both programs are here
+	DirectionOut   = "out"   // a flow carried to another node; a lane that this node dialled
+	DirectionIn    = "in"    // a flow carried here from another node; a lane that this node accepted
+	DirectionLocal = "local" // a flow between two programs of this node
 )
 
 // Flow is one connection, live or ended.
 type Flow struct {
 	Source, Destination identity.Name
-	Node                identity.Name // the other node; "": none
+	Node                identity.Name // the other node; "" for local flows
 	Direction           string
 	Client              netip.AddrPort
-	DialledFrom         netip.AddrPort // of the connection to a program of this node: the peer that the program sees
-	Port                uint16         // the instance's once one is picked, before that the one asked for
+	DialledFrom         netip.AddrPort // source address of the connection to the program here: what the program sees as its peer
+	Port                uint16         // of the instance; until one is picked, the one that the caller connected to
 	Start               time.Time
 	Duration            time.Duration
-	Sent, Received      uint64        // bytes from source to destination, and back, that this node handed on
+	Sent, Received      uint64        // bytes that this node passed on from source to destination, and back
 	End                 policy.Reason // why it ended or was refused; "" while it lives
 }
 
@@ -37,9 +37,9 @@ type LaneInfo struct {
 	Direction string        // out: dialled here
 	Proven    []identity.ID // services that the peer has proven on it
 	Since     time.Time
-	Streams   int // carried so far
+	Streams   int // carried so far, the current one included
 	Busy      bool
-	Ends      time.Time // when it is cut unless the peer proves its certificate anew
+	Ends      time.Time // when the lane is cut unless the peer renews its proof
 }
 
 // Flows returns the live streams.
@@ -72,7 +72,7 @@ func (p *Proxy) all() []*stream {
 	return out
 }
 
-// begin registers a stream; from now on a sweep sees it.
+// begin registers a stream, so that sweeps find it.
 func (p *Proxy) begin(s *stream) {
 	p.mu.Lock()
 	p.streams[s] = struct{}{}
@@ -86,7 +86,7 @@ func (p *Proxy) begin(s *stream) {
 	}
 }
 
-// finish takes a stream off the list and hands out its one flow record.
+// finish unregisters a stream and reports its one flow record.
 func (p *Proxy) finish(s *stream) {
 	p.mu.Lock()
 	delete(p.streams, s)
@@ -107,10 +107,10 @@ func (p *Proxy) report(f Flow) {
 	p.cfg.OnEnd(f)
 }
 
-// Sweep judges every live stream again, as the node of the source and of the
-// destination alike, and every lane's peer. What is no longer allowed is cut:
-// RST to the program here at once, RESET on the lane. It returns the number of
-// streams cut and waits for none of them.
+// Sweep decides again on every live stream, whether its source or its
+// destination is here, and on every lane's peer. It cuts what is no longer
+// allowed: RST to the program here at once, RESET on the lane. It returns the
+// number of streams cut, without waiting for their ends.
 func (p *Proxy) Sweep() (cut int) {
 	for _, l := range p.lanes.all() {
 		if err := l.recheck(); err != nil {
@@ -126,7 +126,7 @@ func (p *Proxy) Sweep() (cut int) {
 	return cut
 }
 
-// judge is the verdict on a registered stream by present policy and grants.
+// judge is the verdict on a registered stream by the current policy and grants.
 func (p *Proxy) judge(s *stream) error {
 	f := s.flow()
 	if err := p.cfg.Router.Decide(f.Source, f.Destination).Err(); err != nil {
@@ -145,5 +145,5 @@ func (p *Proxy) granted(node, service identity.Name) error {
 	if p.cfg.Router.Granted(node, service) {
 		return nil
 	}
-	return refuse(policy.ReasonGrant, "node %s, service %s", node, service)
+	return refuse(policy.ReasonGrant, "node %s has no grant for service %s", node, service)
 }

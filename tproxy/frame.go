@@ -11,15 +11,16 @@ import (
 // The lane protocol: frames inside TLS, each within one record. Header, 8
 // bytes, big endian: kind, 0, length of the payload (16 bit), stream (32 bit).
 //
-//	OPEN   dialer only; a new stream, numbered upwards from 1, once the one before is over
+//	OPEN   sent by the dialer only, when the stream before is over; begins a
+//	       stream, whose number is higher than all before
 //	DATA   1 byte at least
 //	FIN    no more DATA in this direction; the other goes on
 //	RESET  a reason; the other end answers with RESET unless it has sent one
-//	PROVE  stream 0; a service's proof (before the OPEN that names it, or in
-//	       answer to one that asks), or the sender's node certificate anew
+//	PROVE  stream 0; proves a service (before the OPEN that names it, or in
+//	       answer to one that asks), or renews the sender's node certificate
 //
-// A stream is over when FIN, or RESET, has gone both ways. Frames of streams
-// that are over may still arrive and mean nothing.
+// A stream is over when FIN, or RESET, has gone both ways. Frames of a stream
+// that is over may still arrive; they are skipped.
 type kind byte
 
 const (
@@ -41,8 +42,8 @@ type header struct {
 	stream uint32
 }
 
-// errFrame: the peer sent what no frame may be; the lane ends.
-var errFrame = errors.New("lane protocol broken by the peer; both nodes must run versions that fit")
+// errFrame says that the peer sent an invalid frame; the lane ends.
+var errFrame = errors.New("the peer broke the lane protocol; both nodes must run compatible versions")
 
 func (h header) put(b []byte) {
 	b[0], b[1] = byte(h.kind), 0
@@ -71,7 +72,7 @@ func parseHeader(b [headerSize]byte) (header, error) {
 
 const maxReason = 32 // bytes of a reason
 
-// appendFrame adds a whole frame to out.
+// appendFrame appends a complete frame to out.
 func appendFrame(out []byte, k kind, stream uint32, payload []byte) []byte {
 	var h [headerSize]byte
 	header{k, len(payload), stream}.put(h[:])

@@ -40,8 +40,8 @@ func TestPeerReason(t *testing.T) {
 	}
 }
 
-// FuzzFrame: no frame makes the parsers panic, and what they take they give
-// back byte for byte.
+// FuzzFrame: no frame makes the parsers panic, and what they accept encodes to the
+// same bytes.
 func FuzzFrame(f *testing.F) {
 	proof, err := encodeProof(identity.RoleClient, identity.Proof{Chain: [][]byte{{1, 2}, {3}}, Signature: []byte{4}})
 	if err != nil {

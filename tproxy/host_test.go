@@ -21,7 +21,7 @@ import (
 
 const td = "mesh.test"
 
-// mesh is an authority and what its nodes hold.
+// mesh is an authority, for the certificates of its nodes.
 type mesh struct {
 	t    testing.TB
 	dir  string
@@ -70,7 +70,7 @@ func (m *mesh) svid(id identity.ID) *identity.SVID {
 }
 
 // host is one node: a proxy, its lane port and its capture port, and a router
-// that answers what the test says.
+// whose answers the test sets.
 type host struct {
 	*Proxy
 	t      testing.TB

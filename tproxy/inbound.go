@@ -10,8 +10,8 @@ import (
 	"tacit/policy"
 )
 
-// serve takes one stream after another from a lane that a peer dialled, until
-// the lane ends.
+// serve serves one stream after another of a lane that a peer dialled, until the
+// lane ends.
 func (p *Proxy) serve(l *lane) error {
 	for !l.done() {
 		h, b, err := l.next()
@@ -59,14 +59,14 @@ func (p *Proxy) inbound(l *lane, o opening) {
 	}
 	if err != nil {
 		p.refused(s, err, policy.ReasonDial)
-		s.let(far)
+		s.refuseFar(far)
 		return
 	}
 	s.run()
 }
 
-// let ends a stream that was refused here.
-func (s *stream) let(far *laneEnd) {
+// refuseFar ends a stream that was refused here.
+func (s *stream) refuseFar(far *laneEnd) {
 	s.mu.Lock()
 	s.over = true
 	r := s.end
@@ -74,9 +74,9 @@ func (s *stream) let(far *laneEnd) {
 	far.refuse(r)
 }
 
-// admit decides where it counts: by the source that was proven on this lane,
-// the grants of the peer, and this node's own policy. Only then is the
-// destination proven, and the program dialled.
+// admit decides on a stream by the source that was proven on this lane, the
+// grants of the peer, and this node's own policy. Only then does it prove the
+// destination to the peer, and dial the program.
 func (p *Proxy) admit(s *stream, l *lane, o opening) (*programEnd, error) {
 	if ok, _ := l.proven(o.source, time.Now()); !ok {
 		return nil, refuse(policy.ReasonProof, "node %s hasn't proven %s on this lane", l.peer.Name(), o.source)

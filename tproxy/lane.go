@@ -20,7 +20,7 @@ import (
 
 // lane is one TLS connection between two nodes. It carries one stream at a
 // time; only the end that dialled it opens streams. One goroutine at a time
-// owns it: it reads, and opens or takes streams. Frames may be sent from any.
+// owns it: that one reads, and opens or accepts streams. Any may send frames.
 type lane struct {
 	conn    *tls.Conn
 	tcp     *net.TCPConn
@@ -31,27 +31,42 @@ type lane struct {
 	dialled bool
 	channel identity.Channel
 	since   time.Time
-	release func(*lane) // takes the lane back when a stream is over
+	release func(*lane) // called when a stream is over: the lane is free for the next one
 
-	// The owner's.
-	last  uint32 // newest stream
-	kept  header // a frame read too far, with kepts
-	kepts *block
+	// Used by the owner only.
+	last uint32 // number of the newest stream
+	kept frame  // read and put back for the next read; its block is nil if there is none
 
-	mu       sync.Mutex
-	busy     bool
-	retiring bool // no further streams
+	mu       sync.Mutex // guards what follows
+	retiring bool       // takes no further streams
 	broken   bool
-	why      policy.Reason // why it was aborted
-	streams  int
-	idleAt   time.Time
-	wrote    bool      // since everything was last found acknowledged
-	waiting  time.Time // since when something has been found unacknowledged
+	why      policy.Reason // for which it was aborted
+	use
+	delivery
 	trust
 }
 
-// newLane takes over a connection whose handshake is done. leaf is this node's
-// own certificate as the peer saw it.
+// frame is a frame that was read: a header, and a block that holds the payload.
+type frame struct {
+	header
+	block *block
+}
+
+// use says what a lane carries.
+type use struct {
+	busy    bool
+	streams int       // carried so far, the current one included
+	idleAt  time.Time // when the last stream ended
+}
+
+// delivery says what the peer's kernel has acknowledged: see silent.
+type delivery struct {
+	wrote   bool      // something was sent since everything was last found acknowledged
+	waiting time.Time // since when something has been unacknowledged; zero: nothing is
+}
+
+// newLane makes a lane of a connection whose handshake is done. leaf is this
+// node's certificate that the peer has seen.
 func newLane(cfg *Config, blocks *blocks, conn *tls.Conn, leaf *x509.Certificate) (*lane, error) {
 	tcp, ok := conn.NetConn().(*net.TCPConn)
 	if !ok {
@@ -67,12 +82,13 @@ func newLane(cfg *Config, blocks *blocks, conn *tls.Conn, leaf *x509.Certificate
 		return nil, err
 	}
 	now := time.Now()
-	l := &lane{conn: conn, tcp: tcp, raw: raw, cfg: cfg, blocks: blocks, peer: peer, since: now, idleAt: now,
+	l := &lane{conn: conn, tcp: tcp, raw: raw, cfg: cfg, blocks: blocks, peer: peer, since: now, use: use{idleAt: now},
 		trust: newTrust(leaf, cs.PeerCertificates, now, cfg.Identities.Bundle())}
 	return l, prepareLane(tcp)
 }
 
-// bind fixes which end dialled, and with it what proofs on this lane are over.
+// bind records which end dialled, and derives the channel that proofs on this
+// lane cover.
 func (l *lane) bind(dialled bool) (err error) {
 	l.dialled = dialled
 	dialer, acceptor := l.peer, l.cfg.Node
@@ -83,12 +99,11 @@ func (l *lane) bind(dialled bool) (err error) {
 	return err
 }
 
-// frame reads one frame of any kind. The block is the caller's to give back.
-func (l *lane) frame() (header, *block, error) {
-	if l.kepts != nil {
-		h, b := l.kept, l.kepts
-		l.kepts = nil
-		return h, b, nil
+// frame reads one frame of any kind. The caller returns the block to the pool.
+func (l *lane) readFrame() (header, *block, error) {
+	if f := l.kept; f.block != nil {
+		l.kept = frame{}
+		return f.header, f.block, nil
 	}
 	var raw [headerSize]byte
 	n, err := io.ReadFull(l.conn, raw[:])
@@ -107,8 +122,8 @@ func (l *lane) frame() (header, *block, error) {
 	return h, b, nil
 }
 
-// readError sorts out why reading stopped. Between frames a deadline only
-// wakes; within one it breaks the lane.
+// readError turns an error of a read into the lane's. A deadline between two
+// frames only wakes the reader; within a frame it breaks the lane.
 func (l *lane) readError(err error, taken int) error {
 	if taken == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		return errWoken
@@ -116,7 +131,7 @@ func (l *lane) readError(err error, taken int) error {
 	return l.fault(err)
 }
 
-// fault breaks the lane and returns the error for whoever used it.
+// fault aborts the lane and returns the error for its user.
 func (l *lane) fault(err error) error {
 	l.abort(policy.ReasonLane)
 	l.mu.Lock()
@@ -124,10 +139,10 @@ func (l *lane) fault(err error) error {
 	return &policy.Refusal{Reason: l.why, Detail: err.Error()}
 }
 
-// next reads the next frame of a stream and takes in proofs before it.
+// next reads the next frame of a stream, and handles the proofs before it.
 func (l *lane) next() (header, *block, error) {
 	for {
-		h, b, err := l.frame()
+		h, b, err := l.readFrame()
 		if err != nil || h.kind != kindProve {
 			return h, b, err
 		}
@@ -140,9 +155,9 @@ func (l *lane) next() (header, *block, error) {
 }
 
 // keep puts a frame back for the next read.
-func (l *lane) keep(h header, b *block) { l.kept, l.kepts = h, b }
+func (l *lane) keep(h header, b *block) { l.kept = frame{h, b} }
 
-// send writes whole frames in one piece.
+// send writes complete frames with one write.
 func (l *lane) send(frames []byte) error {
 	l.mu.Lock()
 	l.wrote = true
@@ -153,7 +168,7 @@ func (l *lane) send(frames []byte) error {
 	return nil
 }
 
-// abort ends the lane at once, whatever is under way. The first reason stays.
+// abort ends the lane at once, and its stream with it. The first reason stays.
 func (l *lane) abort(r policy.Reason) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -163,7 +178,8 @@ func (l *lane) abort(r policy.Reason) {
 	}
 }
 
-// broke says whether an error is the lane's rather than a refusal by the peer.
+// broke says whether an error means that the lane broke, rather than that the
+// peer refused.
 func (l *lane) broke(err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,7 +193,7 @@ func (l *lane) done() bool {
 	return l.broken || l.retiring
 }
 
-// retire lets the lane's stream end and takes no further one.
+// retire makes the lane end after its current stream.
 func (l *lane) retire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -195,7 +211,7 @@ func (l *lane) occupy() {
 	l.streams++
 }
 
-// free ends one, and says whether the lane may carry another.
+// free ends a stream, and says whether the lane may carry another.
 func (l *lane) free() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -203,7 +219,7 @@ func (l *lane) free() bool {
 	return !l.broken && !l.retiring && l.last < math.MaxUint32
 }
 
-// good says whether an idle lane may be taken for a new stream.
+// good says whether an idle lane may carry a new stream.
 func (l *lane) good(now time.Time) bool {
 	l.mu.Lock()
 	ok := !l.broken && !l.retiring && now.Before(l.staleAt()) && max(l.seen, l.shown) < maxProofs

@@ -21,7 +21,7 @@ type laneEnd struct {
 	timed bool // deadlines were set on the lane
 }
 
-// on takes one event in, and says what is to be done.
+// on moves to the next state and says what is to be done.
 func (c *laneEnd) on(e laneEndEvent) laneEndAction {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,8 +58,8 @@ func (c *laneEnd) read() (*block, int, error) {
 	}
 }
 
-// otherStream takes a frame that isn't of this stream. One of an earlier stream
-// is skipped; OPEN of the next stream is kept for when this one is let go of.
+// otherStream handles a frame that isn't of this stream. One of an earlier stream
+// is skipped; OPEN of the next stream is kept until this one is closed.
 func (c *laneEnd) otherStream(h header, b *block) error {
 	if h.stream < c.id {
 		c.l.blocks.put(b)
@@ -73,7 +73,7 @@ func (c *laneEnd) otherStream(h header, b *block) error {
 	return c.l.breach("a frame of stream %d within stream %d", h.stream, c.id)
 }
 
-// received takes one frame of this stream in. deliver: its payload is for the
+// received handles one frame of this stream. deliver: its payload is for the
 // program. Otherwise a nil error means that the frame is to be skipped.
 func (c *laneEnd) received(h header, payload []byte) (deliver bool, err error) {
 	var event laneEndEvent
@@ -152,7 +152,7 @@ func (c *laneEnd) drain() {
 	}
 }
 
-// refuse ends a stream that this end, the acceptor, doesn't take.
+// refuse ends a stream that this end, the acceptor, refuses.
 func (c *laneEnd) refuse(r policy.Reason) {
 	c.interrupt()
 	if c.on(refuseStream) == doSend {

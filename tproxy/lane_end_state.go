@@ -62,7 +62,7 @@ const (
 	doFail                  // the peer reset the stream
 	doBreach                // the peer broke the protocol: the lane ends
 	doSend                  // send the frame of the event; RESET for letGo
-	doAbort                 // end the lane: what was sent of the stream can't be told from the next one's
+	doAbort                 // end the lane: frames of this stream could arrive after the next one's opening
 )
 
 type laneEndStep struct {
@@ -98,7 +98,7 @@ var laneEndTable = [laneEndStates][laneEndEvents]laneEndStep{
 		sendFin: {stateClosed, doNothing}, sendReset: {stateClosed, doNothing}, refuseStream: {stateClosed, doNothing}, letGo: {stateClosed, doNothing}},
 }
 
-// on takes one event in, and says what is to be done.
+// on moves to the next state and says what is to be done.
 func (s *laneEndState) on(e laneEndEvent) laneEndAction {
 	step := laneEndTable[*s][e]
 	*s = step.to

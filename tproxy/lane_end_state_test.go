@@ -141,9 +141,9 @@ type twoEnds struct {
 	inbound [2]string // frames on their way to this end
 }
 
-// TestBothEnds: two ends that keep to the table, in every order in which they
-// can send, read and let go, with up to three frames on their way, never see the other break the protocol,
-// and from everywhere both can come to an end without giving up the lane.
+// TestBothEnds: two ends that follow the table, in every order in which they can
+// send, read and let go with up to three frames on their way, never see a breach
+// of the protocol, and can always come to an end without aborting the lane.
 func TestBothEnds(t *testing.T) {
 	next := map[twoEnds][]twoEnds{}
 	var explore func(twoEnds)

@@ -20,7 +20,7 @@ func netipLoopback(port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
 }
 
-// ask makes one echo connection and waits until both nodes have it behind them.
+// ask makes one echo connection and waits until its flow has ended.
 func ask(t *testing.T, a *host) {
 	t.Helper()
 	c := a.call()
@@ -30,8 +30,8 @@ func ask(t *testing.T, a *host) {
 	eventually(t, "the flow to end", func() bool { return len(a.Flows()) == 0 })
 }
 
-// TestReuse: a second connection makes no handshake and no proof; another
-// service makes a proof only.
+// TestReuse: a second connection needs no handshake and no proof; one to another
+// service needs a proof only.
 func TestReuse(t *testing.T) {
 	a, b := pair(t, echo)
 	b.with(func() {
@@ -67,7 +67,7 @@ func TestReuse(t *testing.T) {
 	}
 }
 
-// TestRestart: warm lanes to a peer that was restarted fail nobody.
+// TestRestart: no connection fails on a warm lane to a peer that was restarted.
 func TestRestart(t *testing.T) {
 	a, b := pair(t, echo)
 	ask(t, a)
@@ -81,7 +81,8 @@ func TestRestart(t *testing.T) {
 }
 
 // TestClose: live connections are cut with the reason "drain" at both ends;
-// after the end of ServeLane's context, live ones go on and no more are taken.
+// after the end of ServeLane's context, live ones go on and no new ones are
+// accepted.
 func TestClose(t *testing.T) {
 	a, b := pair(t, echo)
 	c := a.call()
@@ -104,8 +105,8 @@ func TestClose(t *testing.T) {
 }
 
 // TestCertificates: a busy lane proves renewed certificates and outlives the
-// old ones; one that isn't proven anew is cut; an idle one past half life isn't
-// taken; a revoked node's is cut by a sweep.
+// old ones; one without a renewed proof is cut; an idle one past half life isn't
+// used; a sweep cuts that of a revoked node.
 func TestCertificates(t *testing.T) {
 	a, b := pair(t, echo)
 	c := a.call()
@@ -161,7 +162,7 @@ func TestStale(t *testing.T) {
 	}
 }
 
-// dial makes a lane by hand, for what no honest node sends.
+// dial makes a lane on which a test can send what no honest node sends.
 func dial(t *testing.T, from, to *host) *lane {
 	t.Helper()
 	l, err := from.lanes.handshake(context.Background(), Target{Node: to.name, Lane: to.lane})
@@ -176,7 +177,7 @@ func dial(t *testing.T, from, to *host) *lane {
 	return l
 }
 
-// TestForged: what a node with a good certificate may try on a lane.
+// TestForged: what a malicious node with a valid certificate can try on a lane.
 func TestForged(t *testing.T) {
 	open := appendFrame(nil, kindOpen, 1, opening{source: "web", destination: "db", port: 5432, prove: true}.encode())
 	data := appendFrame(nil, kindData, 1, []byte("x"))
@@ -221,7 +222,7 @@ func TestForged(t *testing.T) {
 			var err error
 			for h.kind = kindProve; h.kind == kindProve && err == nil; {
 				var block *block
-				h, block, err = l.frame()
+				h, block, err = l.readFrame()
 				if tc.reset != "" && err == nil && policy.Reason(block.payload()[:h.length]) != tc.reset {
 					t.Errorf("answer %v %q", h, block.payload()[:h.length])
 				}
@@ -233,8 +234,8 @@ func TestForged(t *testing.T) {
 	}
 }
 
-// TestImpostor: a node with a good certificate that answers for a service
-// without proving it gets no byte of the client's, and gives none.
+// TestImpostor: a node with a valid certificate that answers for a service without
+// proving it gets none of the client's bytes, and its own reach no client.
 func TestImpostor(t *testing.T) {
 	a, b := pair(t, echo)
 	ln := b.listen("127.0.0.1:0")
@@ -250,7 +251,7 @@ func TestImpostor(t *testing.T) {
 		l := &lane{cfg: &b.cfg, blocks: &b.blocks, tcp: conn.(*net.TCPConn), conn: tls.Server(conn, identity.ServerTLS(b, nil))}
 		var bytes []byte
 		for {
-			h, block, err := l.frame()
+			h, block, err := l.readFrame()
 			if err != nil {
 				break
 			}

@@ -12,8 +12,9 @@ import (
 )
 
 // opening is what OPEN carries: flags (1: prove the destination), the names of
-// source and destination and the instance, each behind a length byte, the port
-// (16 bit), the client's address behind a length byte (0, 4 or 16), its port.
+// source and destination and the instance, each preceded by a length byte, the
+// port (16 bit), the client's address preceded by a length byte (0, 4 or 16), and
+// its port.
 type opening struct {
 	source, destination identity.Name
 	instance            string
@@ -60,7 +61,7 @@ func decodeOpening(payload []byte) (opening, error) {
 	return o, nil
 }
 
-// parseExact takes a name only in its one form.
+// parseExact accepts a name only in lower case.
 func parseExact(b []byte) (identity.Name, error) {
 	n, err := identity.ParseName(string(b))
 	if err == nil && string(n) != string(b) {
@@ -69,7 +70,7 @@ func parseExact(b []byte) (identity.Name, error) {
 	return n, err
 }
 
-// printable: a text of the peer's that may stand in a log.
+// printable says whether a text of the peer may go to a log.
 func printable(b []byte) bool {
 	for _, r := range string(b) {
 		if r < ' ' || r == 0x7f || r == utf8.RuneError {
@@ -79,8 +80,8 @@ func printable(b []byte) bool {
 	return true
 }
 
-// encodeProof: role, number of certificates, each DER behind 16 bit of length,
-// the signature likewise.
+// encodeProof writes role, number of certificates, the certificates in DER, each
+// preceded by its length (16 bit), and the signature likewise.
 func encodeProof(role identity.Role, p identity.Proof) ([]byte, error) {
 	out := []byte{byte(role), byte(len(p.Chain))}
 	for _, part := range append(p.Chain[:len(p.Chain):len(p.Chain)], p.Signature) {
@@ -107,7 +108,8 @@ func decodeProof(payload []byte) (identity.Role, identity.Proof, error) {
 	return role, p, nil
 }
 
-// reader takes fields off a payload; once one is missing, bad stays true.
+// reader takes fields from the front of a payload; once one is missing, bad stays
+// true.
 type reader struct {
 	rest []byte
 	bad  bool

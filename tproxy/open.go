@@ -10,17 +10,17 @@ import (
 	"tacit/policy"
 )
 
-// request is a stream to be opened: o, and bytes of the client's that were
-// read early. They are kept here, so that a second try has them as well.
+// request is a stream to be opened, and the client's first bytes. They are kept
+// here, so that a second attempt can send them as well.
 type request struct {
 	opening
-	early func(into []byte) int
-	first *block
-	n     int
+	firstBytes func(into []byte) int
+	first      *block
+	n          int
 }
 
-// open opens a stream. Where the destination is proven on this lane, no answer
-// is awaited and the client's first bytes go along; else they wait for the proof.
+// open opens a stream. If the destination is proven on this lane, the client's
+// first bytes go along and no answer is awaited; else they wait for the proof.
 func (l *lane) open(q *request) (*laneEnd, error) {
 	proven, soon := l.proven(q.destination, time.Now())
 	q.prove = !proven || soon
@@ -44,11 +44,11 @@ func (l *lane) open(q *request) (*laneEnd, error) {
 	return c, l.await(c, q)
 }
 
-// appendData adds the client's first bytes, if there are any yet and they fit
+// appendData appends the client's first bytes, if there are any yet and they fit
 // into the same record.
 func appendData(frames []byte, id uint32, q *request) []byte {
 	if room := recordSize - len(frames) - headerSize; q.n == 0 && room > 0 {
-		q.n = q.early(q.first.payload()[:min(room, payloadSize)])
+		q.n = q.firstBytes(q.first.payload()[:min(room, payloadSize)])
 	}
 	if q.n == 0 {
 		return frames
@@ -56,8 +56,8 @@ func appendData(frames []byte, id uint32, q *request) []byte {
 	return appendFrame(frames, kindData, id, q.first.payload()[:q.n])
 }
 
-// await waits for the destination's proof. Until it holds, no byte of the
-// client's leaves, and none of the destination's is taken.
+// await waits for the destination's proof. Until it is verified, none of the
+// client's bytes is sent, and none of the destination's is accepted.
 func (l *lane) await(c *laneEnd, q *request) error {
 	if err := l.conn.SetReadDeadline(time.Now().Add(dialTimeout)); err != nil {
 		return l.fault(err)
@@ -82,9 +82,9 @@ func (l *lane) await(c *laneEnd, q *request) error {
 	return l.send(appendFrame(nil, kindData, c.id, q.first.payload()[:q.n]))
 }
 
-// answer takes in one frame while the proof of want is awaited.
+// answer handles one frame while the proof of want is awaited.
 func (l *lane) answer(c *laneEnd, want identity.Name) error {
-	h, b, err := l.frame()
+	h, b, err := l.readFrame()
 	if err != nil {
 		return err
 	}
@@ -102,5 +102,5 @@ func (l *lane) answer(c *laneEnd, want identity.Name) error {
 		_, err := c.received(h, b.payload()[:h.length])
 		return err
 	}
-	return l.breach("bytes before the proof")
+	return l.breach("%s before the proof of %s", h.kind, want)
 }

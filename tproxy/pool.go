@@ -12,21 +12,21 @@ import (
 	"tacit/policy"
 )
 
-// pool is the lanes dialled to one peer that carry nothing at the moment.
-// The newest is taken first, so that those not needed get old and are let go.
+// pool holds the idle lanes that were dialled to one peer. The newest is taken
+// first, so that those which aren't needed grow old and are ended.
 type pool struct {
-	max   int         // of idle lanes
-	dials int         // at once
-	drop  func(*lane) // ends one
+	max   int         // idle lanes
+	dials int         // lanes being dialled at once
+	drop  func(*lane) // ends a lane
 
 	mu      sync.Mutex
 	idle    []*lane // oldest first
 	dialing int
-	waiting []chan *lane // first come first; each gets a lane, or nil: a place to dial
+	waiting []chan *lane // in order of arrival; each gets a lane, or nil: its turn to dial
 }
 
-// take returns a warm lane, or nil: the caller dials, and calls dialled after
-// it. It waits while enough others are dialling.
+// take returns a warm lane, or nil: then the caller dials a lane and calls
+// dialled afterwards. It waits while the allowed number of lanes are being dialled.
 func (q *pool) take(ctx context.Context, o *opening) (*lane, error) {
 	q.mu.Lock()
 	if l := q.pop(o); l != nil {
@@ -50,7 +50,8 @@ func (q *pool) take(ctx context.Context, o *opening) (*lane, error) {
 	}
 }
 
-// leave gives up waiting; what was handed over in this moment goes on.
+// leave stops waiting. If turn has been served meanwhile, it passes the lane or
+// the turn on.
 func (q *pool) leave(turn chan *lane) {
 	q.mu.Lock()
 	if i := slices.Index(q.waiting, turn); i >= 0 {
@@ -66,8 +67,8 @@ func (q *pool) leave(turn chan *lane) {
 	}
 }
 
-// pop takes the newest good lane, by preference one on which both services
-// are proven.
+// pop takes the newest good lane, preferably one on which both services are
+// proven.
 func (q *pool) pop(o *opening) *lane {
 	now := time.Now()
 	for len(q.idle) > 0 {
@@ -88,7 +89,7 @@ func (q *pool) pop(o *opening) *lane {
 	return nil
 }
 
-// put takes a lane back.
+// put takes an idle lane back.
 func (q *pool) put(l *lane) {
 	q.mu.Lock()
 	if len(q.waiting) > 0 {
@@ -110,7 +111,7 @@ func (q *pool) put(l *lane) {
 	}
 }
 
-// dialled gives the place to dial to the next who waits.
+// dialled passes the turn to dial to the next in the queue.
 func (q *pool) dialled() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -136,7 +137,7 @@ func (q *pool) prune(now time.Time, idle time.Duration) {
 	})
 }
 
-// knows: the stream needs no proof on this lane.
+// knows says whether the stream needs no new proof on this lane.
 func (l *lane) knows(o *opening, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"tacit/policy"
 )
 
-// pools holds all lanes, and is the carrier: one stream a lane at a time,
-// lanes kept warm for the next.
+// pools holds all lanes. It is the carrier: a lane carries one stream at a time
+// and is kept warm for the next.
 type pools struct {
 	cfg    *Config
 	blocks *blocks
@@ -32,12 +32,12 @@ func newPools(cfg *Config, blocks *blocks) *pools {
 		accepted: map[identity.Name]int{}}
 }
 
-// carry opens a stream. Where a warm lane breaks before the peer can have taken
-// anything from it, as when the peer was restarted, a fresh one is tried once.
-func (ps *pools) carry(ctx context.Context, t Target, o opening, early func([]byte) int) (endpoint, error) {
+// carry opens a stream. If a warm lane breaks before the peer can have accepted
+// the stream, as after a restart of the peer, it tries a new lane once.
+func (ps *pools) carry(ctx context.Context, t Target, o opening, firstBytes func([]byte) int) (endpoint, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	q := &request{opening: o, early: early, first: ps.blocks.get()}
+	q := &request{opening: o, firstBytes: firstBytes, first: ps.blocks.get()}
 	defer func() { ps.blocks.put(q.first) }()
 	l, err := ps.take(ctx, t, &q.opening)
 	if err != nil {
@@ -57,7 +57,8 @@ func (ps *pools) carry(ctx context.Context, t Target, o opening, early func([]by
 	return nil, ps.failed(l, c, err)
 }
 
-// failed lets go of a lane whose peer refused, or whose stream wasn't opened.
+// failed releases a lane whose peer refused the stream, or on which it wasn't
+// opened.
 func (ps *pools) failed(l *lane, c *laneEnd, err error) error {
 	switch {
 	case c == nil:
@@ -81,7 +82,7 @@ func (ps *pools) peer(node identity.Name) *pool {
 	return q
 }
 
-// take returns a lane that carries nothing, a warm one if there is any.
+// take returns an idle lane, a warm one if there is any.
 func (ps *pools) take(ctx context.Context, t Target, o *opening) (*lane, error) {
 	q := ps.peer(t.Node)
 	l, err := q.take(ctx, o)
@@ -92,7 +93,7 @@ func (ps *pools) take(ctx context.Context, t Target, o *opening) (*lane, error) 
 	return ps.dial(ctx, t)
 }
 
-// dial makes a lane: TCP, TLS with exactly that node.
+// dial makes a lane: TCP, then TLS with that very node.
 func (ps *pools) dial(ctx context.Context, t Target) (*lane, error) {
 	l, err := ps.handshake(ctx, t)
 	if err == nil {
@@ -116,7 +117,7 @@ func (ps *pools) handshake(ctx context.Context, t Target) (*lane, error) {
 		return nil, err
 	}
 	cfg := identity.ClientTLS(ps.cfg.Identities, identity.ALPNLane, identity.NodeID(ps.cfg.Node.TrustDomain(), t.Node), ps.cfg.Check)
-	cfg.DynamicRecordSizingDisabled = true // a frame is to stay one record
+	cfg.DynamicRecordSizingDisabled = true // every frame must be one record
 	leaf := ps.cfg.Identities.NodeSVID().Chain[0]
 	conn := tls.Client(tcp, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -130,7 +131,7 @@ func (ps *pools) handshake(ctx context.Context, t Target) (*lane, error) {
 	return l, err
 }
 
-// accept takes a lane that a peer dialled.
+// accept makes a lane of a connection that a peer dialled.
 func (ps *pools) accept(conn *tls.Conn) (*lane, error) {
 	l, err := newLane(ps.cfg, ps.blocks, conn, ps.cfg.Identities.NodeSVID().Chain[0])
 	if err != nil {
@@ -162,7 +163,7 @@ func (ps *pools) add(l *lane) error {
 	return nil
 }
 
-// drop ends a lane that carries nothing, and forgets it.
+// drop ends an idle lane and unregisters it.
 func (ps *pools) drop(l *lane) {
 	l.abort(policy.ReasonLane)
 	ps.mu.Lock()
@@ -178,7 +179,7 @@ func (ps *pools) drop(l *lane) {
 	}
 }
 
-// back takes a dialled lane whose stream is over.
+// back puts a dialled lane whose stream is over into its pool.
 func (ps *pools) back(l *lane) {
 	if l.free() && time.Now().Before(l.freshUntil()) {
 		ps.peer(l.peer.Name()).put(l)
@@ -203,7 +204,7 @@ func (ps *pools) all() []*lane {
 	return out
 }
 
-// shut ends every lane; none is made after it.
+// shut ends every lane; no further lane can be made.
 func (ps *pools) shut() {
 	ps.mu.Lock()
 	ps.closed = true

@@ -16,20 +16,21 @@ import (
 	"tacit/policy"
 )
 
-// programEnd is a program's socket as an endpoint.
+// programEnd is the end of a stream that is a program's socket.
 type programEnd struct {
 	conn   *net.TCPConn
 	raw    syscall.RawConn
 	blocks *blocks
-	gone   atomic.Bool // reset or closed by us
+	gone   atomic.Bool // closed or reset here
 
-	// The reader's own: what the last attempt found. attempt is tryRead, bound once.
+	// Used by the reader only: the result of the last attempt. attempt is the
+	// method value of tryRead, made once to save an allocation per read.
 	attempt func(fd uintptr) bool
 	eof     bool
 	got     *block
 	n       int
 	err     error
-	late    error // what early met
+	late    error // the error of firstBytes, for read to return
 }
 
 func newProgramEnd(conn *net.TCPConn, blocks *blocks) (*programEnd, error) {
@@ -42,8 +43,8 @@ func newProgramEnd(conn *net.TCPConn, blocks *blocks) (*programEnd, error) {
 	return e, nil
 }
 
-// read takes a block only when bytes are there, so that ten thousand quiet
-// connections hold none.
+// read takes a block from the pool only when there are bytes to read, so that
+// idle connections hold none.
 func (e *programEnd) read() (*block, int, error) {
 	e.got, e.n, e.err = nil, 0, nil
 	if e.late != nil {
@@ -58,8 +59,8 @@ func (e *programEnd) read() (*block, int, error) {
 	return e.got, e.n, e.err
 }
 
-// tryRead reads once without waiting; false: nothing yet. After FIN only a
-// reset is left to come, which the kernel reports as the socket's error.
+// tryRead reads once without waiting; false: there is nothing to read yet. After
+// FIN only a reset can come, which the kernel reports as the socket's error.
 func (e *programEnd) tryRead(fd uintptr) bool {
 	if e.eof {
 		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
@@ -96,9 +97,9 @@ func readNow(fd int, into []byte) (int, error) {
 	}
 }
 
-// early reads what is there already, without waiting. An error is kept for
+// firstBytes reads what has arrived so far, without waiting. It keeps an error for
 // read: the kernel reports a reset only once.
-func (e *programEnd) early(into []byte) int {
+func (e *programEnd) firstBytes(into []byte) int {
 	var n int
 	var err error
 	if e := e.raw.Control(func(fd uintptr) { n, err = readNow(int(fd), into) }); e != nil {

@@ -38,7 +38,7 @@ func serve(t testing.TB, program func(*net.TCPConn)) string {
 	return ln.Addr().String()
 }
 
-// call connects as the captured program does.
+// call connects like a captured program.
 func (h *host) call() *net.TCPConn {
 	h.t.Helper()
 	c, err := net.Dial("tcp", h.front)
@@ -82,8 +82,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-// leaks fails a test that leaves goroutines or descriptors behind. Call it
-// before anything else.
+// leaks fails a test that leaves goroutines or descriptors behind. Call it first.
 func leaks(t testing.TB) {
 	t.Helper()
 	if _, ok := t.(*testing.B); ok {

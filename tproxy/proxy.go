@@ -2,9 +2,9 @@
 
 // Package tproxy is the transparent proxy. It accepts captured connections,
 // carries each as a stream over a lane (mutual TLS 1.3 between two nodes) and
-// dials the program at the other end; bytes, FIN and RST arrive as TCP would
-// have brought them. It must not know how a connection was captured, how
-// policy is stored, or where instances come from: it asks its Router.
+// dials the program at the other end; bytes, FIN and RST arrive as over one TCP
+// connection. It must not know how a connection was captured, how policy is
+// stored, or where instances come from: it asks its Router.
 package tproxy
 
 import (
@@ -22,21 +22,21 @@ import (
 	"tacit/policy"
 )
 
-// Origin is what is known of a captured connection.
+// Origin says who made a captured connection, and to what.
 type Origin struct {
 	Source, Destination identity.Name
-	Port                uint16 // as the caller asked for it
+	Port                uint16 // that the caller connected to
 	Client              netip.AddrPort
 	OriginalDst         netip.AddrPort
 }
 
-// Target is the instance that a connection goes to.
+// Target is the instance that a connection is carried to.
 type Target struct {
 	Node     identity.Name
-	Lane     netip.AddrPort // where the node's lane port is
-	Port     uint16         // the instance's
+	Lane     netip.AddrPort // address of the node's lane port
+	Port     uint16         // of the instance
 	Instance string         // at most 255 bytes
-	Local    bool           // on this node: no lane
+	Local    bool           // on this node: no lane is used
 }
 
 // Inbound is a connection for a program of this node.
@@ -44,34 +44,34 @@ type Inbound struct {
 	Source, Destination identity.Name
 	Port                uint16
 	Instance            string
-	Node                identity.Name // the caller's; "" when the caller is here
+	Node                identity.Name // of the caller; "" for a caller on this node
 	Client              netip.AddrPort
 }
 
 // Router answers the proxy's questions. All methods are called from many
-// goroutines at once. An error that is a *policy.Refusal gives its reason to
-// log, flow record and the other node.
+// goroutines at once. If an error is a *policy.Refusal, its reason goes to the
+// log, the flow record and the other node.
 type Router interface {
 	// Identify says who made an accepted connection; it must not read from it.
 	Identify(*net.TCPConn) (Origin, error)
 	// Pick chooses an instance.
 	Pick(Origin) (Target, error)
-	// Decide is the verdict of this node's present policy.
+	// Decide is the verdict of this node's current policy.
 	Decide(source, destination identity.Name) policy.Decision
 	// Granted says whether a live grant lets node run service.
 	Granted(node, service identity.Name) bool
-	// Dial connects to the program of this node that in names.
+	// Dial connects to the program of this node that is to serve in.
 	Dial(ctx context.Context, in Inbound) (*net.TCPConn, error)
 }
 
-// Identities are the certificates in use; they change at any time.
+// Identities are the certificates in use; they can change at any time.
 type Identities interface {
 	identity.Source
 	// ServiceSVID is the certificate that proves a service of this node on lanes.
 	ServiceSVID(identity.Name) (*identity.SVID, error)
 }
 
-// Config is what a proxy needs. Zero limits mean their defaults.
+// Config is what a proxy needs. A limit of zero means its default.
 type Config struct {
 	Node       identity.ID // this node
 	Router     Router
@@ -81,16 +81,16 @@ type Config struct {
 	OnEnd      func(Flow) // called once for every connection, refused ones too; must not block; may be nil
 
 	IdleLanes   int           // warm lanes kept per peer; default 64
-	IdleTimeout time.Duration // how long one is kept; default 90 s. The peer keeps its end twice as long.
+	IdleTimeout time.Duration // how long a warm lane is kept; default 90 s. The peer keeps its end twice as long.
 	Dials       int           // lanes being dialled at once per peer; default 16
 	PeerLanes   int           // lanes accepted from one peer; default 12,000
 }
 
 const (
-	dialTimeout  = 5 * time.Second         // TCP and TLS of a lane, the answer to OPEN, the program's accept
-	resetTimeout = time.Second             // for a peer to answer RESET before the lane is given up
-	expiryGrace  = 5 * time.Second         // a lane outlives its last proven node certificate by this
-	silenceLimit = 3500 * time.Millisecond // without a sign of life: with the period of upkeep, under 5 s
+	dialTimeout  = 5 * time.Second         // for TCP and TLS of a lane, for the answer to OPEN, for the program to accept
+	resetTimeout = time.Second             // for a peer to answer RESET; then the lane is aborted
+	expiryGrace  = 5 * time.Second         // from the end of a lane's last proven node certificate to the lane's end
+	silenceLimit = 3500 * time.Millisecond // without an acknowledgement; together with upkeepPeriod under 5 s
 	upkeepPeriod = 500 * time.Millisecond
 )
 
@@ -100,9 +100,9 @@ type Proxy struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	lanes  *pools
-	far    carrier // the lanes, as captured connections see them
+	far    carrier // opens streams on the lanes, for captured connections
 	blocks blocks
-	tick   atomic.Uint64  // rounds of upkeep, from 1: a coarse clock
+	tick   atomic.Uint64  // counts rounds of upkeep from 1: a coarse clock
 	work   sync.WaitGroup // goroutines that call into the proxy or were started by it
 	live   sync.WaitGroup // streams
 
@@ -136,8 +136,8 @@ func orDefault[T int | time.Duration](v, def T) T {
 	return v
 }
 
-// Serve accepts captured connections until ctx or the proxy ends, and closes
-// ln. Live streams go on until they end or Close is called.
+// Serve accepts captured connections until ctx ends or the proxy is closed, and
+// closes ln. Live streams go on until they end or Close is called.
 func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	if !p.enter() {
 		return errors.Join(net.ErrClosed, ln.Close())
@@ -161,7 +161,8 @@ func (p *Proxy) accepted(conn net.Conn) {
 	}()
 }
 
-// enter counts a goroutine in; false once the proxy is closed.
+// enter counts a goroutine that Close has to wait for; false once the proxy is
+// closed.
 func (p *Proxy) enter() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,8 +173,8 @@ func (p *Proxy) enter() bool {
 	return true
 }
 
-// CloseLanes ends every lane with a node, and with them its streams, which
-// end with the reason "revoked".
+// CloseLanes aborts every lane with a node; their streams end with the reason
+// "revoked".
 func (p *Proxy) CloseLanes(node identity.Name) {
 	for _, l := range p.lanes.all() {
 		if l.peer.Name() == node {
@@ -201,8 +202,8 @@ func (p *Proxy) Close() error {
 }
 
 // ServeLane serves one accepted connection with ALPN tacit-lane/1 whose
-// handshake is done, until it ends. After ctx has ended, no further stream is
-// taken; the live one goes on until it ends or Close is called.
+// handshake is done, until it ends. When ctx ends, the lane takes no further
+// stream; the live one goes on until it ends or Close is called.
 func (p *Proxy) ServeLane(ctx context.Context, conn *tls.Conn) {
 	if !p.enter() {
 		_ = conn.Close()

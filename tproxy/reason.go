@@ -11,14 +11,14 @@ import (
 	"tacit/policy"
 )
 
-// errWoken: a read was woken because there is nothing more to wait for.
+// errWoken says that wake ended a read: there is nothing more to wait for.
 var errWoken = errors.New("nothing more to wait for")
 
 func refuse(r policy.Reason, format string, args ...any) error {
 	return &policy.Refusal{Reason: r, Detail: fmt.Sprintf(format, args...)}
 }
 
-// reasonOf is an error's reason; def where it has none of its own.
+// reasonOf is an error's reason, or def if it has none.
 func reasonOf(err error, def policy.Reason) policy.Reason {
 	var r *policy.Refusal
 	switch {
@@ -39,8 +39,8 @@ func asRefusal(err error, def policy.Reason) error {
 	return &policy.Refusal{Reason: reasonOf(err, def), Detail: err.Error()}
 }
 
-// peerReason is a reason that a peer sent; one that isn't on the list is a
-// fault of the peer's.
+// peerReason is the reason that a peer sent. One that policy doesn't know is a
+// breach of the protocol.
 func peerReason(text []byte) policy.Reason {
 	if r := policy.Reason(text); slices.Contains(policy.Reasons(), r) {
 		return r

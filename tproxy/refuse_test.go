@@ -15,8 +15,8 @@ import (
 
 var deny = policy.NewTable(policy.Deny, nil)
 
-// TestRefused: every way to be refused gives the client RST, the program no
-// byte, and each node that saw it one flow record with the same reason.
+// TestRefused: for every reason of a refusal the client gets RST, the program gets
+// no byte, and each node involved makes one flow record with that reason.
 func TestRefused(t *testing.T) {
 	web, db := [2]identity.Name{"a", "web"}, [2]identity.Name{"b", "db"}
 	other := func(h *host, m *mesh, as identity.Name) {
@@ -79,8 +79,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestSweep: what is no longer allowed is cut within a second, whoever learns
-// it first, and whatever the connection does.
+// TestSweep: what is no longer allowed is cut within a second, whichever node
+// learns it first, and whatever the connection does.
 func TestSweep(t *testing.T) {
 	web, db := [2]identity.Name{"a", "web"}, [2]identity.Name{"b", "db"}
 	cases := []struct {

@@ -16,9 +16,9 @@ import (
 
 const inNamespace = "TACIT_TPROXY_NAMESPACE"
 
-// TestSilentPeer: a peer from which nothing comes any more is noticed within
-// five seconds and a bit, whether bytes were under way or not. It needs root: a
-// packet filter in a network namespace of its own plays the broken path.
+// TestSilentPeer: a peer that has become unreachable is noticed within little more
+// than five seconds, whether bytes were under way or not. It needs root: a packet
+// filter in a network namespace of its own acts as the broken path.
 func TestSilentPeer(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestSilentPeer$", "-test.v")

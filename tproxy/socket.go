@@ -12,15 +12,15 @@ import (
 
 const tcpClose = 7 // TCP_CLOSE of the kernel's tcp_states.h
 
-// resetConn closes with RST, whatever is under way.
+// resetConn closes a connection with RST; unsent bytes are lost.
 func resetConn(conn *net.TCPConn) {
 	_ = conn.SetLinger(0)
 	_ = conn.Close()
 }
 
-// prepareLane lets the kernel notice a peer that is gone while nothing is sent.
-// TCP_USER_TIMEOUT would be simpler and is wrong here: it also ends a connection
-// whose reader merely stalls. What it would find otherwise, silent finds.
+// prepareLane sets keep-alive, by which the kernel notices a dead peer while
+// nothing is sent. For the time in which something is, TCP_USER_TIMEOUT would be
+// simpler than silent, but it also ends a connection whose reader is only slow.
 func prepareLane(conn *net.TCPConn) error {
 	return conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3})
 }
@@ -34,15 +34,16 @@ func tcpInfo(raw syscall.RawConn) (info *unix.TCPInfo, err error) {
 	return info, err
 }
 
-// closedByPeer: a reset came, or the kernel gave the connection up.
+// closedByPeer says whether the peer has reset a connection, or the kernel has
+// given it up.
 func closedByPeer(raw syscall.RawConn) bool {
 	info, err := tcpInfo(raw)
 	return err != nil || info.State == tcpClose
 }
 
-// silent: for silenceLimit bytes have been under way, the peer has had room for
-// them, and yet it has acknowledged none. A lane that has sent nothing new
-// isn't looked at.
+// silent says whether the peer has acknowledged nothing for silenceLimit although
+// bytes were under way and its window had room for them. It doesn't ask the
+// kernel about a lane that has sent nothing since everything was acknowledged.
 func (l *lane) silent(now time.Time) bool {
 	l.mu.Lock()
 	wrote := l.wrote
@@ -68,7 +69,8 @@ func (l *lane) silent(now time.Time) bool {
 		time.Duration(info.Last_ack_recv)*time.Millisecond >= silenceLimit
 }
 
-// quiet: open, and nothing waits to be read. Only then is an idle lane good.
+// quiet says whether a connection is open and nothing waits to be read. An idle
+// lane that isn't quiet must not carry a stream.
 func quiet(raw syscall.RawConn) bool {
 	var one [1]byte
 	var err error

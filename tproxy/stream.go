@@ -15,23 +15,24 @@ import (
 )
 
 // stream is one connection from its acceptance to its flow record. near is the
-// program's socket here, far what leads to the other program.
+// socket of the program here; far is a lane, or the socket of a second program
+// here.
 type stream struct {
 	p    *Proxy
 	out  direction // near to far
 	in   direction // far to near
 	ends atomic.Int32
 
-	counted bool // among those that Close waits for; begin and finish use it
+	counted bool // Close waits for this stream; used by begin and finish
 
 	mu        sync.Mutex
 	record    Flow
 	near, far endpoint
-	end       policy.Reason // why it broke; the first one stays
-	over      bool          // both sides are let go of
+	end       policy.Reason // why the stream was broken; the first one stays
+	over      bool          // both endpoints are closed, or about to be
 }
 
-// way is one direction.
+// direction is what is known of one direction of a stream.
 type direction struct {
 	bytes   atomic.Uint64
 	blocked atomic.Uint64 // the round of upkeep in which the current write began; 0: no write
@@ -42,7 +43,7 @@ func (p *Proxy) newStream(f Flow) *stream {
 	return &stream{p: p, record: f}
 }
 
-// flow is the record as it is now.
+// flow is the current flow record.
 func (s *stream) flow() Flow {
 	s.mu.Lock()
 	f := s.record
@@ -56,8 +57,8 @@ func (s *stream) flow() Flow {
 	return f
 }
 
-// stop breaks the stream unless it is over or broken already: RST to the
-// program here, and whatever blocks on the far endpoint ends soon. It doesn't block.
+// stop breaks the stream unless it is over or broken already: it resets the
+// program here and interrupts the far endpoint. It doesn't block.
 func (s *stream) stop(r policy.Reason) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,14 +81,14 @@ func (s *stream) reason() policy.Reason {
 	return s.end
 }
 
-// place says where the stream goes.
+// place records where the stream goes.
 func (s *stream) place(node identity.Name, port uint16, direction string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.record.Node, s.record.Port, s.record.Direction = node, port, direction
 }
 
-// dialled says from where a program of this node was called.
+// dialled records the source address of the connection to the program here.
 func (s *stream) dialled(from net.Addr) {
 	at, ok := from.(*net.TCPAddr)
 	if !ok {
@@ -98,7 +99,7 @@ func (s *stream) dialled(from net.Addr) {
 	s.record.DialledFrom = at.AddrPort()
 }
 
-// attach gives the stream an endpoint; a stream that was cut meanwhile takes none.
+// attach gives the stream an endpoint, unless it was cut meanwhile.
 func (s *stream) attach(place *endpoint, to endpoint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,8 +110,8 @@ func (s *stream) attach(place *endpoint, to endpoint) error {
 	return nil
 }
 
-// run copies until both directions have ended, and lets go of both sides. It
-// takes one goroutine besides the caller's.
+// run copies until both directions have ended, and closes both endpoints. It
+// starts one goroutine besides the caller's.
 func (s *stream) run() {
 	done := make(chan struct{})
 	go func() {
@@ -126,8 +127,8 @@ func (s *stream) run() {
 	s.far.close()
 }
 
-// pump copies one direction. Its read goes on after FIN, so that a reset that
-// comes later is passed on; the direction that ends second wakes the other.
+// pump copies one direction. It goes on reading after FIN, to pass on a later
+// reset; the direction that ends second wakes the other's read.
 func (s *stream) pump(from, to endpoint, d *direction) {
 	for {
 		b, n, err := from.read()
@@ -152,8 +153,8 @@ func (s *stream) pump(from, to endpoint, d *direction) {
 	}
 }
 
-// write hands a block on. After a failure pump reads on until its source, told
-// by fail, ends as well.
+// write passes a block on. After a failure, pump reads on until its source has
+// ended too, which fail has reset.
 func (s *stream) write(to endpoint, b *block, n int, d *direction) {
 	d.blocked.Store(s.p.tick.Load())
 	err := to.write(b, n)
@@ -165,21 +166,21 @@ func (s *stream) write(to endpoint, b *block, n int, d *direction) {
 	d.bytes.Add(uint64(n))
 }
 
-// fail breaks the stream and tells the other end.
+// fail breaks the stream and resets both ends.
 func (s *stream) fail(r policy.Reason) {
 	s.stop(r)
 	s.near.reset(s.reason())
 	s.far.reset(s.reason())
 }
 
-// stalled: a write has been blocked for a second or more.
+// stalled says whether a write has been blocked for a second or more.
 func (s *stream) stalled(d *direction) bool {
 	began := d.blocked.Load()
 	return began != 0 && s.p.tick.Load()-began >= uint64(time.Second/upkeepPeriod)
 }
 
-// reap ends a stream that waits for an endpoint which doesn't read although the
-// other endpoint is gone: nobody would notice before the wait is over.
+// cutStalled ends a stream whose write to one endpoint is blocked after the other
+// endpoint's connection has ended: no read would notice until the write is done.
 func (s *stream) cutStalled() {
 	if !s.stalled(&s.out) && !s.stalled(&s.in) {
 		return

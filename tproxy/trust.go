@@ -20,21 +20,21 @@ const (
 // trust is what the two ends of a lane have proven to each other. The lane's
 // mutex guards it.
 type trust struct {
-	own        *x509.Certificate   // this node's leaf, as last proven to the peer
-	ownStale   time.Time           // when own is past half life
-	chain      []*x509.Certificate // the peer's, as last proven to us
+	own        *x509.Certificate   // this node's leaf that was last proven to the peer
+	ownStale   time.Time           // when own passes its half life: see stale
+	chain      []*x509.Certificate // the peer's chain that was last proven to us
 	chainStale time.Time
-	renewed    time.Time                           // when the peer last proved it
-	bundle     *identity.Bundle                    // by which chain was verified
-	retired    time.Time                           // when chain's root was found to be gone; zero: it wasn't
+	renewed    time.Time                           // when the peer last renewed its proof
+	bundle     *identity.Bundle                    // that verified chain
+	retired    time.Time                           // when chain's root was found to be retired; zero: it is trusted
 	theirs     map[identity.ID]span                // services that the peer has proven
 	ours       map[identity.Name]*x509.Certificate // service leaves that we have proven to the peer
-	seen       int                                 // service proofs of the peer's
-	shown      int                                 // ours
+	seen       int                                 // service proofs received
+	shown      int                                 // service proofs sent
 }
 
-// span is a certificate's life: all that is kept of a service's, since parsed
-// certificates are large and lanes many.
+// span is a certificate's life. No more is kept of a service's certificate, since
+// parsed certificates are large and there are many lanes.
 type span struct{ from, to time.Time }
 
 func newTrust(own *x509.Certificate, chain []*x509.Certificate, now time.Time, bundle *identity.Bundle) trust {
@@ -42,10 +42,10 @@ func newTrust(own *x509.Certificate, chain []*x509.Certificate, now time.Time, b
 		theirs: map[identity.ID]span{}, ours: map[identity.Name]*x509.Certificate{}}
 }
 
-// stale is when a lane should give way to one with newer certificates: at the
-// certificate's half life or, where it was older than that already when it was
-// proven, at half of what was left, so that lanes are still reused while no
-// authority renews anything.
+// stale is when a lane should be replaced by one with newer certificates: at the
+// certificate's half life or, if it was older when it was proven, halfway between
+// then and its end, so that lanes are still reused while no authority is there to
+// renew certificates.
 func stale(leaf *x509.Certificate, proven time.Time) time.Time {
 	if half := between(leaf.NotBefore, leaf.NotAfter); proven.Before(half) {
 		return half
@@ -62,7 +62,7 @@ func (t *trust) staleAt() time.Time {
 	return t.chainStale
 }
 
-// endsAt is when the lane is cut unless the peer proves its certificate anew.
+// endsAt is when the lane is cut unless the peer renews its proof.
 func (t *trust) endsAt() time.Time {
 	end := t.chain[0].NotAfter
 	if !t.retired.IsZero() && t.retired.Before(end) {
@@ -71,7 +71,7 @@ func (t *trust) endsAt() time.Time {
 	return end.Add(expiryGrace)
 }
 
-// proof makes a frame that proves a certificate of ours on this lane.
+// proof makes the frame that proves a certificate of this node on this lane.
 func (l *lane) proof(role identity.Role, s *identity.SVID) ([]byte, error) {
 	p, err := identity.Prove(s, role, l.channel)
 	if err != nil {
@@ -84,8 +84,8 @@ func (l *lane) proof(role identity.Role, s *identity.SVID) ([]byte, error) {
 	return appendFrame(nil, kindProve, 0, payload), nil
 }
 
-// service makes the frame that proves a service of this node, or none where
-// the peer has seen this very certificate and doesn't ask again.
+// service makes the frame that proves a service of this node. It makes none if
+// this certificate is proven on the lane already, unless again is set.
 func (l *lane) service(role identity.Role, name identity.Name, again bool) ([]byte, error) {
 	s, err := l.cfg.Identities.ServiceSVID(name)
 	if err != nil {
@@ -112,8 +112,8 @@ func (l *lane) service(role identity.Role, name identity.Name, again bool) ([]by
 	return frame, nil
 }
 
-// learn takes in a proof of the peer's. A service's that doesn't hold is
-// refused with the reason "proof"; anything else wrong breaks the lane.
+// learn verifies a proof of the peer's. A service's proof that isn't valid is
+// logged and has no effect; any other fault breaks the lane.
 func (l *lane) learn(payload []byte) (identity.ID, error) {
 	role, p, err := decodeProof(payload)
 	if err != nil {
@@ -123,7 +123,7 @@ func (l *lane) learn(payload []byte) (identity.ID, error) {
 		return l.peer, l.renew(p)
 	}
 	if (role == identity.RoleServer) != l.dialled {
-		return identity.ID{}, l.breach("a proof in role %d from the wrong end", role)
+		return identity.ID{}, l.breach("a proof in role %d, which is this end's", role)
 	}
 	if !l.count() {
 		return identity.ID{}, l.breach("more than %d proofs on one lane", maxProofs)
@@ -151,7 +151,7 @@ func (l *lane) breach(format string, args ...any) error {
 	return refuse(policy.ReasonProtocol, format, args...)
 }
 
-// renew takes the peer's node certificate, proven anew.
+// renew verifies a new proof of the peer's node certificate.
 func (l *lane) renew(p identity.Proof) error {
 	now, bundle := time.Now(), l.cfg.Identities.Bundle()
 	l.mu.Lock()
@@ -191,8 +191,9 @@ func parseAll(ders [][]byte) (chain []*x509.Certificate, err error) {
 	return chain, err
 }
 
-// proven says whether the peer has proven the service by a certificate that
-// lasts. soon: for less than an eighth of its life, so better ask again.
+// proven says whether the peer has proven the service by a certificate that is
+// still valid. soon: less than an eighth of its life is left, so ask for a new
+// proof.
 func (l *lane) proven(name identity.Name, now time.Time) (ok, soon bool) {
 	l.mu.Lock()
 	life := l.theirs[identity.ServiceID(l.cfg.Node.TrustDomain(), name)]
@@ -203,8 +204,8 @@ func (l *lane) proven(name identity.Name, now time.Time) (ok, soon bool) {
 	return true, life.to.Sub(now) < life.to.Sub(life.from)/8
 }
 
-// outdated says whether this node's certificate was renewed since it was
-// proven on a lane that is busy. An idle one is replaced instead.
+// outdated says whether the lane is busy and this node's certificate was renewed
+// after it was proven on it. An idle lane is replaced instead.
 func (l *lane) outdated() bool {
 	s := l.cfg.Identities.NodeSVID()
 	l.mu.Lock()
@@ -212,7 +213,7 @@ func (l *lane) outdated() bool {
 	return l.busy && !l.broken && s.Chain[0] != l.own
 }
 
-// reprove proves this node's certificate anew.
+// reprove proves this node's renewed certificate to the peer.
 func (l *lane) reprove(now time.Time) {
 	s := l.cfg.Identities.NodeSVID()
 	l.mu.Lock()
@@ -227,11 +228,11 @@ func (l *lane) reprove(now time.Time) {
 		err = l.send(frame)
 	}
 	if err != nil {
-		l.cfg.Log.Warn("node certificate not proven anew", "peer", l.peer, "err", err)
+		l.cfg.Log.Warn("renewed node certificate not proven", "peer", l.peer, "err", err)
 	}
 }
 
-// recheck asks the further condition on the peer's certificate again.
+// recheck calls cfg.Check again for the peer's certificate.
 func (l *lane) recheck() error {
 	if l.cfg.Check == nil {
 		return nil
@@ -242,8 +243,8 @@ func (l *lane) recheck() error {
 	return l.cfg.Check(l.peer, leaf)
 }
 
-// expired says whether the peer's last proven node certificate, or its root,
-// has been gone for expiryGrace.
+// expired says whether expiryGrace has passed since the peer's last proven node
+// certificate ended or its root was retired.
 func (l *lane) expired(now time.Time) bool {
 	bundle := l.cfg.Identities.Bundle()
 	l.mu.Lock()

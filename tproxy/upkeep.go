@@ -8,8 +8,8 @@ import (
 	"tacit/policy"
 )
 
-// clean looks after what nobody waits for: certificates that end, peers that
-// fell silent, lanes that got old, streams that nobody reads.
+// upkeep finds what no goroutine waits for: certificates that ended, peers that
+// fell silent, lanes that got old, and streams whose reader is gone.
 func (p *Proxy) upkeep() {
 	t := time.NewTicker(upkeepPeriod)
 	defer t.Stop()
@@ -39,7 +39,7 @@ func (p *Proxy) checkLane(l *lane, now time.Time) {
 	case !l.dialled && l.idleFor(now) > 2*p.cfg.IdleTimeout:
 		l.abort(policy.ReasonIdle)
 	case l.outdated():
-		p.work.Go(func() { l.reprove(now) }) // a lane that is stalled may keep it waiting
+		p.work.Go(func() { l.reprove(now) }) // in a goroutine, since sending on a stalled lane blocks
 	}
 }
 
