@@ -45,6 +45,7 @@ func Guard(c Config) (closed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	b.inventory.Keep()
 	return b.guard(view)
 }
 

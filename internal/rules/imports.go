@@ -121,7 +121,7 @@ func thirdParties() []thirdParty {
 		{"go.etcd.io/bbolt", []string{"node/store"}, "only the store knows the file format"},
 		{"github.com/hashicorp/hcl", []string{"node/definition", "cmd/tacitd"}, "HCL is a syntax of files; its types stay where files are read"},
 		{"github.com/zclconf/go-cty", []string{"node/definition", "cmd/tacitd"}, "it comes with HCL"},
-		{"github.com/fsnotify/fsnotify", []string{"node/definition", "node/dns", "node/workload"}, "a file is watched by the package that reads it"},
+		{"github.com/fsnotify/fsnotify", []string{"node/definition", "node/dns"}, "a file is watched by the package that reads it"},
 		{"github.com/coreos/go-systemd", []string{"node"}, "only the daemon itself knows when it is ready"},
 		{"github.com/spf13", []string{"cmd"}, "flags become a Config in the command"},
 		{"github.com/rogpeppe/go-internal", []string{"cmd"}, "testscript sessions show how the commands are used"},

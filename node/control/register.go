@@ -6,12 +6,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"tacit/identity"
 	"tacit/node/api"
 	"tacit/node/definition"
 	"tacit/node/inventory"
+	"tacit/node/inventory/sessions"
 	"tacit/policy"
 	"tacit/redirect/sockdiag"
 )
@@ -88,7 +88,7 @@ func (s services) needsYes(r api.Registration, d definition.Definition, own []so
 	case s.Inventory.Held(d):
 		return api.Refused(hint, "%s is defined in a file and not in force yet, because people are logged in by port %d", d.ID, d.Port)
 	case len(own) > 0 && !r.Permissive:
-		return api.Refused(hint, "port %d carries the session in which you work, from %s; registering it closes the port to plain connections", d.Port, remoteEnds(own))
+		return api.Refused(hint, "port %d carries the session in which you work, from %s; registering it closes the port to plain connections", d.Port, sessions.Remotes(own))
 	}
 	return nil
 }
@@ -96,10 +96,10 @@ func (s services) needsYes(r api.Registration, d definition.Definition, own []so
 func (s services) registerWarnings(d definition.Definition, plain, own []sockdiag.Connection) []string {
 	var out []string
 	if len(plain) > 0 && !d.Permissive {
-		out = append(out, fmt.Sprintf("cuts %d plain connections: %s", len(plain), remoteEnds(plain)))
+		out = append(out, fmt.Sprintf("cuts %d plain connections: %s", len(plain), sessions.Remotes(plain)))
 	}
 	if len(own) > 0 && !d.Permissive {
-		out = append(out, fmt.Sprintf("leaves the session in which you work, from %s; new ones to port %d are refused", remoteEnds(own), d.Port))
+		out = append(out, fmt.Sprintf("leaves the session in which you work, from %s; new ones to port %d are refused", sessions.Remotes(own), d.Port))
 	}
 	here, ok := s.Inventory.View().Find(d.Name, d.Port, d.ID)
 	if ok && here.Listener.State == inventory.StateUnowned {
@@ -120,20 +120,6 @@ func (s services) callable(service identity.Name) bool {
 		}
 	}
 	return t.Default() == policy.Allow
-}
-
-// remoteEnds names up to five of the remote ends.
-func remoteEnds(conns []sockdiag.Connection) string {
-	const most = 5
-	var out []string
-	for _, c := range conns[:min(len(conns), most)] {
-		out = append(out, c.Remote.String())
-	}
-	text := strings.Join(out, ", ")
-	if more := len(conns) - most; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
 }
 
 func toDefinition(r api.Registration) (definition.Definition, error) {
