@@ -53,11 +53,7 @@ func (n intentions) Explain(_ context.Context, src, dst api.Name) (*api.Explanat
 			out.Live = append(out.Live, liveFlow(f))
 		}
 	}
-	for _, name := range []identity.Name{src, dst} {
-		if len(n.Loop.Catalog().Instances(name)) == 0 {
-			out.Unknown = append(out.Unknown, name)
-		}
-	}
+	out.Unknown = n.unknown(src, dst)
 	return out, nil
 }
 
@@ -86,9 +82,10 @@ func (n intentions) Change(ctx context.Context, r api.IntentionChange) (*api.Cha
 	if err != nil {
 		return nil, err
 	}
-	out := &api.ChangeResult{Before: n.verdict(before.Decide(r.Source, r.Destination)),
-		After: n.verdict(after.Decide(r.Source, r.Destination)), LiveAffected: n.affected(after)}
-	out.Warnings = n.unknownNames(r)
+	out := &api.ChangeResult{Before: n.verdict(decide(before, r)), After: n.verdict(decide(after, r)), LiveAffected: n.affected(after)}
+	for _, name := range n.unknown(r.Source, r.Destination) {
+		out.Warnings = append(out.Warnings, "no instance of "+string(name)+" is known yet")
+	}
 	if r.DryRun {
 		return out, nil
 	}
@@ -105,6 +102,19 @@ func (n intentions) Change(ctx context.Context, r api.IntentionChange) (*api.Cha
 	}
 	n.await(ctx, r, out, began)
 	return out, nil
+}
+
+// decide is the verdict on the pair of r. For "*" it is that on a service that
+// no rule names: one whose name isn't a DNS label.
+func decide(t *policy.Table, r api.IntentionChange) policy.Decision {
+	src, dst := r.Source, r.Destination
+	if src == policy.Any {
+		src = "any/source"
+	}
+	if dst == policy.Any {
+		dst = "any/destination"
+	}
+	return t.Decide(src, dst)
 }
 
 // changed is the policy as it would be after r.
@@ -147,15 +157,11 @@ func (n intentions) affected(after *policy.Table) int {
 	return count
 }
 
-// unknownNames warns of names without an instance, which are often misspelt.
-func (n intentions) unknownNames(r api.IntentionChange) []string {
-	var out []string
-	for _, name := range []identity.Name{r.Source, r.Destination} {
-		if name != policy.Any && len(n.Loop.Catalog().Instances(name)) == 0 {
-			out = append(out, "no instance of "+string(name)+" is known yet")
-		}
-	}
-	return out
+// unknown are those of the two that have no instance, and are often misspelt.
+func (n intentions) unknown(src, dst identity.Name) []identity.Name {
+	return slices.DeleteFunc(slices.Compact([]identity.Name{src, dst}), func(name identity.Name) bool {
+		return name == policy.Any || len(n.Loop.Catalog().Instances(name)) > 0
+	})
 }
 
 const awaitInterval = 2 * time.Millisecond
