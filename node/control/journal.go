@@ -3,6 +3,7 @@
 package control
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -38,7 +39,10 @@ func (j *Journal) add(r api.FlowRecord) {
 func (j *Journal) after(seq uint64) ([]api.FlowRecord, uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(j.ring, seq+1, func(r api.FlowRecord, want uint64) int { return int(int64(r.Seq) - int64(want)) })
+	i, found := slices.BinarySearchFunc(j.ring, seq, func(r api.FlowRecord, seq uint64) int { return cmp.Compare(r.Seq, seq) })
+	if found {
+		i++
+	}
 	return slices.Clone(j.ring[i:]), j.last
 }
 
