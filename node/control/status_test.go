@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tacit/bpf"
+	"tacit/identity"
+	"tacit/node/api"
+	"tacit/node/config"
+	"tacit/node/definition"
+	"tacit/node/health"
+	"tacit/node/inventory"
+	"tacit/node/probe"
+	"tacit/policy"
+	"tacit/policy/kernel"
+	"tacit/redirect"
+	"tacit/tproxy"
+)
+
+// checkLine is a check as one line: what is wrong and what to do, or what was
+// found where nothing is.
+func checkLine(c api.Check) string {
+	out := c.Name + ": ok"
+	if !c.OK {
+		out = c.Name + ": BAD"
+	}
+	if c.Reason != "" {
+		out += ", " + c.Reason
+	}
+	if c.Hint != "" {
+		out += " [" + c.Hint + "]"
+	}
+	return out
+}
+
+// status are the checks by name. The rp_filter settings of this machine may add
+// to the reason of a good check of sysctls.
+func status(t *testing.T, f *fixture) (*api.Status, map[string]string) {
+	t.Helper()
+	s, err := f.Host.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := map[string]string{}
+	for _, c := range s.Checks {
+		if _, twice := lines[c.Name]; twice {
+			t.Errorf("two checks are called %s", c.Name)
+		}
+		lines[c.Name] = checkLine(c)
+	}
+	return s, lines
+}
+
+// TestStatusOfHealthyNode has every check, each once, and each good.
+func TestStatusOfHealthyNode(t *testing.T) {
+	f := newFixture(t)
+	f.kernel.hooks = make([]bpf.Hook, 12)
+	f.kernel.results = []probe.Result{{Name: "probe connect4"}}
+	f.kernel.counters = map[policy.Reason]uint64{policy.ReasonDefault: 3, policy.ReasonName: 2}
+	since := time.Now().Add(-time.Minute)
+	f.proxy.lanes = []tproxy.LaneInfo{{Peer: identity.NodeID("mesh.test", "host2"), Direction: "out", Since: since, Streams: 4, Proven: []identity.ID{identity.ServiceID("mesh.test", "db")}}}
+	s, _ := status(t, f)
+	var names []string
+	for _, c := range s.Checks {
+		if !c.OK {
+			t.Error(checkLine(c))
+		}
+		names = append(names, c.Name)
+	}
+	differs(t, "checks", strings.Join(names, ", "),
+		"hooks, maps, routes and rules, ports, daemon's cgroup, sysctls, probe connect4, members, certificates, limits, counters")
+	if !s.Healthy || s.Node != "host1" || s.TrustDomain != "mesh.test" || s.Revision != 7 || s.Digest != f.loop.InForce() || s.Version != "test" || s.Unheld != nil {
+		t.Errorf("%+v", s)
+	}
+	if len(s.Counters) != 1 || s.Counters[policy.ReasonDefault] != 3 {
+		t.Errorf("counters %v, want those without the self-probe's", s.Counters)
+	}
+	if len(s.Certificates) != 1 || s.Certificates[0].ID != "spiffe://mesh.test/node/host1" {
+		t.Errorf("certificates %+v", s.Certificates)
+	}
+	l := s.Lanes[0]
+	if l.Peer != "spiffe://mesh.test/node/host2" || l.Streams != 4 || l.AgeSeconds < 60 || len(l.Proven) != 1 || l.Proven[0] != "spiffe://mesh.test/svc/db" {
+		t.Errorf("lane %+v", l)
+	}
+}
+
+// TestStatusChecks: one thing is wrong, or worth knowing, at a time.
+func TestStatusChecks(t *testing.T) {
+	broken := errors.New("broken")
+	for name, c := range map[string]struct {
+		make    func(*testing.T, *fixture)
+		healthy bool
+		check   string // the line of this check
+		also    string // of another one
+	}{
+		"a hook is off": {
+			make: func(_ *testing.T, f *fixture) {
+				f.kernel.hooks = []bpf.Hook{{Name: "connect4", Problem: "detached"}, {Name: "connect6"}, {Name: "sendmsg4", Problem: "unpinned"}}
+			},
+			check: "hooks: BAD, connect4: detached; sendmsg4: unpinned [tacitd attaches them again within a second; if not, restart it]"},
+		"other programs at a hook": {healthy: true,
+			make: func(_ *testing.T, f *fixture) {
+				f.kernel.hooks = []bpf.Hook{{Name: "connect4", Others: []string{"cil_sock4", "other"}}, {Name: "connect6"}}
+			},
+			check: "others on connect4: ok, cil_sock4, other", also: "hooks: ok, 2 programs attached"},
+		"other programs at a hook that is off": {
+			make: func(_ *testing.T, f *fixture) {
+				f.kernel.hooks = []bpf.Hook{{Name: "connect4", Problem: "detached", Others: []string{"other"}}}
+			},
+			check: "others on connect4: ok, other",
+			also:  "hooks: BAD, connect4: detached [tacitd attaches them again within a second; if not, restart it]"},
+		"hooks can't be examined": {make: func(_ *testing.T, f *fixture) { f.kernel.hooksErr = broken }, check: "hooks: BAD, broken [restart tacitd]"},
+		"maps":                    {make: func(_ *testing.T, f *fixture) { f.board.Set(health.Maps, "", broken) }, check: "maps: BAD, broken"},
+		"maps are right":          {healthy: true, make: func(*testing.T, *fixture) {}, check: "maps: ok, as they were written"},
+		"routes are missing": {make: func(_ *testing.T, f *fixture) { f.kernel.drift = []string{"missing: a", "left over: b"} },
+			check: "routes and rules: BAD, missing: a; left over: b [tacitd sets them again within a second; if not, its log says why]"},
+		"routes can't be set again": {
+			make: func(_ *testing.T, f *fixture) {
+				f.kernel.drift = []string{"missing: a"}
+				f.board.Set(health.Routes, "", broken)
+			},
+			check: "routes and rules: BAD, broken [tacitd sets them again within a second; if not, its log says why]"},
+		"routes can't be examined": {make: func(_ *testing.T, f *fixture) { f.kernel.driftErr = broken },
+			check: "routes and rules: BAD, broken [tacitd sets them again within a second; if not, its log says why]"},
+		"routes of others": {healthy: true,
+			make: func(_ *testing.T, f *fixture) {
+				f.kernel.shadows = []redirect.Shadow{{Route: "240.64.0.0/16 dev tun0"}, {Route: "240.65.0.0/16 dev tun0"}}
+			},
+			check: "routes and rules: ok, routes of others in the virtual range: 240.64.0.0/16 dev tun0, 240.65.0.0/16 dev tun0"},
+		"ports":           {make: func(_ *testing.T, f *fixture) { f.board.Set(health.Ports, "", broken) }, check: "ports: BAD, broken"},
+		"daemon's cgroup": {make: func(_ *testing.T, f *fixture) { f.board.Set(health.Place, "", broken) }, check: "daemon's cgroup: BAD, broken"},
+		"sysctls": {make: func(_ *testing.T, f *fixture) { f.board.Set(health.Host, "", api.Failed("sysctl -w it", "rp_filter")) },
+			check: "sysctls: BAD, rp_filter [sysctl -w it]"},
+		"the self-probe failed": {
+			make: func(_ *testing.T, f *fixture) {
+				f.kernel.results = []probe.Result{{Name: "probe connect4", Err: "connected"}, {Name: "probe names"}}
+			},
+			check: "probe connect4: BAD, connected [see the other checks; another program on the same hook (check hooks) may rewrite or refuse]",
+			also:  "probe names: ok"},
+		"the self-probe can't run": {make: func(_ *testing.T, f *fixture) { f.kernel.probeErr = broken }, check: "probe: BAD, broken [what programs do couldn't be tried]"},
+		"a silent member": {healthy: true,
+			make: func(t *testing.T, f *fixture) {
+				f.admit(t, "host2", "10.0.0.2")
+				f.admit(t, "host3", "")
+				f.admit(t, "host4", "")
+			},
+			check: "members: ok, 2 of 4 nodes answer; silent: host3, host4"},
+		"the node's certificate has ended": {
+			make: func(_ *testing.T, f *fixture) {
+				f.certs.from, f.certs.until = time.Unix(0, 0).UTC(), time.Unix(60, 0).UTC()
+			},
+			check: "certificates: BAD, the node's certificate is valid from 1970-01-01 00:00:00 +0000 UTC to 1970-01-01 00:01:00 +0000 UTC [is the clock right, and can an authority be reached?]"},
+		"a service's certificate is missing": {
+			make: func(t *testing.T, f *fixture) {
+				f.inventory.has(definition.Definition{Name: "db", Port: 5432}, inventory.StateVerified)
+				if err := f.Grant("host1", "db", false); err != nil {
+					t.Fatal(err)
+				}
+			},
+			check: "certificates: BAD, no certificate for service db yet [can an authority be reached?]"},
+		"a service without a grant needs none": {healthy: true,
+			make: func(_ *testing.T, f *fixture) {
+				f.inventory.has(definition.Definition{Name: "db", Port: 5432}, inventory.StateVerified)
+			},
+			check: "certificates: ok"},
+		"maps are full": {
+			make: func(_ *testing.T, f *fixture) {
+				f.kernel.rooms = []kernel.Room{{What: "intentions", Used: 9, Of: 9}, {What: "workloads", Used: 1, Of: 9}}
+			},
+			check: "limits: BAD, 9 of 9 intentions: new ones are refused [run tacitd cleanup, and start it with larger --max-intentions, --max-workloads or --max-connecting]"},
+		"maps can't be counted":     {make: func(_ *testing.T, f *fixture) { f.kernel.roomErr = broken }, check: "limits: BAD, broken [restart tacitd]"},
+		"counters can't be read":    {make: func(_ *testing.T, f *fixture) { f.kernel.countersErr = broken }, check: "counters: BAD, broken"},
+		"a start to confirm":        {healthy: true, make: func(_ *testing.T, f *fixture) { f.kernel.left = 41500 * time.Millisecond }, check: "confirm: ok, unconfirmed: undone in 41 s unless tacit confirm"},
+		"another problem, one only": {make: func(_ *testing.T, f *fixture) { f.board.Set(health.Grant, "db", api.Refused("grant it", "no grant")) }, check: "grant db: BAD, no grant [grant it]"},
+		"two of one family": {
+			make: func(_ *testing.T, f *fixture) {
+				f.board.Replace(health.Held, map[string]error{"a": broken, "b": errors.New("waits")})
+			},
+			check: "held a: BAD, broken", also: "held b: BAD, waits"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			c.make(t, f)
+			s, checks := status(t, f)
+			for _, want := range []string{c.check, c.also} {
+				if key, _, _ := strings.Cut(want, ":"); want != "" {
+					differs(t, key, checks[key], want)
+				}
+			}
+			if s.Healthy != c.healthy {
+				t.Errorf("healthy is %v, want %v; checks %q", s.Healthy, c.healthy, checks)
+			}
+		})
+	}
+}
+
+// TestStatusRepairs are shown for a minute, and nothing is wrong any more.
+func TestStatusRepairs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.board.Repaired("hook connect4", "unpinned")
+		<-time.After(10 * time.Second)
+		f.board.Repaired("hook connect4", "detached")
+		f.board.Repaired("map ports", "changed by others")
+		<-time.After(50 * time.Second)
+		s, checks := status(t, f)
+		differs(t, "twice", checks["repaired hook connect4"], "repaired hook connect4: ok, 50 s ago: detached (2 times since the start)")
+		differs(t, "once", checks["repaired map ports"], "repaired map ports: ok, 50 s ago: changed by others")
+		if !s.Healthy || s.UptimeSeconds != 60 {
+			t.Errorf("healthy %v after %v s", s.Healthy, s.UptimeSeconds)
+		}
+		<-time.After(10 * time.Second)
+		if _, checks := status(t, f); checks["repaired map ports"] != "" {
+			t.Error("shown after a minute")
+		}
+	})
+}
+
+// TestStatusWithoutHooks names the guarantees that TPROXY alone can't give.
+func TestStatusWithoutHooks(t *testing.T) {
+	f := newFixture(t)
+	f.Settings.Redirect = config.TPROXY
+	if s, _ := status(t, f); len(s.Unheld) != 3 {
+		t.Errorf("unheld %q", s.Unheld)
+	}
+}
+
+// TestStatusOfCallerWhoLeft: nothing is examined for nobody.
+func TestStatusOfCallerWhoLeft(t *testing.T) {
+	f := newFixture(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if s, err := f.Host.Status(ctx); s != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
