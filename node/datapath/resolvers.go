@@ -27,7 +27,7 @@ type resolvers struct {
 	direct  [2]*redirect.DNSListener // IPv4, IPv6: queries of other network namespaces
 	group   *errgroup.Group
 	ctx     context.Context // of the listeners
-	close   context.CancelFunc
+	cancel  context.CancelFunc
 
 	mu     sync.Mutex
 	list   []*resolver
@@ -41,12 +41,12 @@ type resolver struct {
 }
 
 func newResolvers(c Config, changed func() error) *resolvers {
-	return &resolvers{conf: c, changed: changed, close: func() {}}
+	return &resolvers{conf: c, changed: changed, group: &errgroup.Group{}, cancel: func() {}}
 }
 
 // open reads resolv.conf once, so that names are captured before routes are.
 func (r *resolvers) open(ctx context.Context) error {
-	ctx, r.close = context.WithCancel(ctx)
+	ctx, r.cancel = context.WithCancel(ctx)
 	r.group, r.ctx = errgroup.WithContext(ctx)
 	for i, v6 := range []bool{false, true} {
 		if v6 && !redirect.HasIPv6() {
@@ -61,9 +61,20 @@ func (r *resolvers) open(ctx context.Context) error {
 	return r.reload()
 }
 
+// close closes all listeners, and returns when nobody serves them any more.
+func (r *resolvers) close() {
+	r.cancel()
+	for _, ln := range r.direct {
+		if ln != nil {
+			_ = ln.Close() // run has closed it, where it ran
+		}
+	}
+	_ = r.group.Wait() // run returns its error
+}
+
 // run follows resolv.conf until ctx ends, or a listener fails.
 func (r *resolvers) run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, r.close)
+	stop := context.AfterFunc(ctx, r.cancel)
 	defer stop()
 	ctx = r.ctx
 	for _, ln := range r.direct {
