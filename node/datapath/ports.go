@@ -64,11 +64,12 @@ func (d *Datapath) watchPorts() {
 		}
 	}
 	for _, addr := range d.resolvers.lost(func(p port) bool { return holds(bound, p, d.place.made) != nil }) {
-		d.conf.Log.Warn("a listener for names was closed by others; opening it again", "resolver", addr)
-		d.conf.Health.Repaired("listener for the names of "+addr.String(), "closed by others")
 		if err := d.resolvers.renew(addr); err != nil {
 			bad = append(bad, err.Error())
+			continue
 		}
+		d.conf.Log.Warn("a listener for names was closed by others; it is open again", "resolver", addr)
+		d.conf.Health.Repaired("listener for the names of "+addr.String(), "closed by others")
 	}
 	if len(bad) > 0 {
 		err = errors.New(strings.Join(bad, "; "))

@@ -102,7 +102,6 @@ func (r *resolvers) reload() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.suffix = search
-	r.keep(func(one *resolver) bool { return slices.Contains(addrs, one.addr) })
 	for _, addr := range addrs {
 		if slices.ContainsFunc(r.list, func(one *resolver) bool { return one.addr == addr }) {
 			continue
@@ -111,6 +110,7 @@ func (r *resolvers) reload() error {
 			return err
 		}
 	}
+	r.keep(func(one *resolver) bool { return slices.Contains(addrs, one.addr) })
 	return r.tellHooks()
 }
 
@@ -125,14 +125,16 @@ func (r *resolvers) keep(stays func(*resolver) bool) {
 	})
 }
 
-// renew opens the listeners for one resolver again.
+// renew opens the listeners for one resolver again. Where that fails, the lost
+// ones stay on the list, so that they are found and opened later.
 func (r *resolvers) renew(addr netip.Addr) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.keep(func(one *resolver) bool { return one.addr != addr })
+	lost := slices.Clone(r.list)
 	if err := r.add(addr); err != nil {
 		return err
 	}
+	r.keep(func(one *resolver) bool { return one.addr != addr || !slices.Contains(lost, one) })
 	return r.tellHooks()
 }
 
