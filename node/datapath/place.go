@@ -33,13 +33,18 @@ func (p *place) current() uint64 {
 	return p.now
 }
 
-// move notes the present id and reports whether it is another one.
-func (p *place) move(id uint64) bool {
+// enter says that sockets of that cgroup are the daemon's, too.
+func (p *place) enter(id uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	old := p.now
-	p.now, p.been[id] = id, true
-	return old != id
+	p.been[id] = true
+}
+
+// settle makes it the present one, once everything has moved there.
+func (p *place) settle(id uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now = id
 }
 
 // watchPlace keeps the daemon in its own cgroup. Who moves the daemon out takes
@@ -62,14 +67,18 @@ func (d *Datapath) comeBack(was workload.Daemon) error {
 		return err
 	}
 	found := "the daemon was moved out of it"
-	if d.place.move(id) {
+	if id != d.place.current() {
 		found = "it was removed"
+		d.place.enter(id)
 		d.conf.Moved()
-		err = errors.Join(d.conf.Hooks.SetDaemonCgroup(id), d.moveListeners())
+		if err := errors.Join(d.conf.Hooks.SetDaemonCgroup(id), d.moveListeners()); err != nil {
+			return err // the next look tries again
+		}
+		d.place.settle(id)
 	}
 	d.conf.Log.Warn("the daemon was not in its own cgroup; it is back", "found", found, "was", was.ID)
 	d.conf.Health.Repaired(string(health.Place), found)
-	return err
+	return nil
 }
 
 // moveListeners opens new sockets for captured connections. An accepted socket
