@@ -233,7 +233,7 @@ func (k *fakeKernel) Drift() ([]string, error)                     { return k.dr
 func (k *fakeKernel) Shadows() ([]redirect.Shadow, error)          { return k.shadows, nil }
 func (k *fakeKernel) Revision() uint64                             { return 7 }
 func (k *fakeKernel) Counters() (map[policy.Reason]uint64, error)  { return k.counters, k.countersErr }
-func (k *fakeKernel) Last(context.Context) ([]probe.Result, error) { return k.results, k.probeErr }
+func (k *fakeKernel) Results(context.Context) ([]probe.Result, error) { return k.results, k.probeErr }
 func (k *fakeKernel) Discount(c map[policy.Reason]uint64)          { delete(c, policy.ReasonName) }
 func (k *fakeKernel) Left() (left time.Duration, open bool)        { return k.left, k.left > 0 }
 func (k *fakeKernel) Confirm() (had bool, err error)               { return k.left > 0, k.confirmErr }

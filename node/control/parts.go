@@ -90,7 +90,7 @@ type Enforcer interface {
 
 // SelfProbe tries what programs do.
 type SelfProbe interface {
-	Last(context.Context) ([]probe.Result, error)
+	Results(context.Context) ([]probe.Result, error)
 	Discount(map[policy.Reason]uint64)
 }
 

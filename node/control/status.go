@@ -21,7 +21,7 @@ const shownFor = time.Minute
 
 // Status is what the checks found, not what the daemon intended.
 func (h host) Status(ctx context.Context) (*api.Status, error) {
-	results, probing := h.SelfProbe.Last(ctx)
+	results, probing := h.SelfProbe.Results(ctx)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}

@@ -159,7 +159,7 @@ func (p *Pool) listConfig() *memberlist.Config {
 	c.Keyring, c.GossipVerifyIncoming, c.GossipVerifyOutgoing = p.keys, true, true
 	c.RequireNodeNames = true
 	c.EnableCompression = false // signatures don't compress; one parser less
-	c.GossipInterval, c.GossipNodes = 300*time.Millisecond, 4
+	c.GossipInterval, c.GossipNodes = 500*time.Millisecond, 4
 	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
 	c.PushPullInterval = 15 * time.Second

@@ -39,9 +39,10 @@ const (
 	port    = 7
 )
 
-// interval, twice probe.Patience and the time of a round together stay below
-// 5 s: what fails twice in a row is shown in that time.
-const interval = 2400 * time.Millisecond
+const (
+	freshFor = time.Second      // a round answers for so long, and then a new one is made for whoever asks
+	interval = 10 * time.Second // between rounds that nobody asked for: they keep the process ready
+)
 
 // Numbers reserves numbers, and with them virtual addresses.
 type Numbers interface {
@@ -67,8 +68,10 @@ type Config struct {
 type SelfProbe struct {
 	conf   Config
 	prober probe.Prober
-	first  chan struct{} // closed after the first round
 	fault  error         // the probe has no addresses: nothing can be tried
+
+	trying sync.Mutex // one round at a time; guards at
+	at     time.Time  // of the last round
 
 	mu      sync.Mutex
 	round   round
@@ -81,7 +84,7 @@ type SelfProbe struct {
 // New reserves the two highest numbers of the IPv4 range, and with them the
 // virtual addresses, and makes the probe's cgroup.
 func New(c Config) (*SelfProbe, error) {
-	p := &SelfProbe{conf: c, first: make(chan struct{}), counted: map[policy.Reason]uint64{}}
+	p := &SelfProbe{conf: c, counted: map[policy.Reason]uint64{}}
 	p.prober = probe.Prober{Command: []string{"/proc/self/exe", Command}, Cgroup: c.Cgroup}
 	last := uint32(1)<<(32-c.Range4.Bits()) - 1
 	if err := errors.Join(c.Numbers.Reserve(nobody, last), c.Numbers.Reserve(service, last-1)); err != nil {
@@ -94,19 +97,13 @@ func New(c Config) (*SelfProbe, error) {
 	return p, nil
 }
 
-// Run tries until ctx ends.
+// Run tries now and then until ctx ends.
 func (p *SelfProbe) Run(ctx context.Context) error {
 	defer p.prober.Close()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for first := true; ; first = false {
-		p.try(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if first {
-			close(p.first)
-		}
+	for {
+		p.refresh(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -115,17 +112,33 @@ func (p *SelfProbe) Run(ctx context.Context) error {
 	}
 }
 
+// refresh makes a round where the last one is too old.
+func (p *SelfProbe) refresh(ctx context.Context) {
+	p.trying.Lock()
+	defer p.trying.Unlock()
+	if time.Since(p.at) < freshFor {
+		return
+	}
+	if p.try(ctx) {
+		p.at = time.Now()
+	}
+}
+
 // try asks once and, where something failed, once more with a new process: the
 // old one may have been moved, and what has been repaired meanwhile is no alarm.
-func (p *SelfProbe) try(ctx context.Context) {
+func (p *SelfProbe) try(ctx context.Context) (done bool) {
 	results, err := p.ask(ctx)
 	if ctx.Err() == nil && (err != nil || failed(results)) {
 		p.prober.Moved()
 		results, err = p.ask(ctx)
 	}
+	if ctx.Err() != nil {
+		return false // the daemon ends
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.results, p.err = results, err
+	return true
 }
 
 func failed(results []probe.Result) bool {
@@ -203,13 +216,10 @@ func (p *SelfProbe) Discount(counters map[policy.Reason]uint64) {
 	}
 }
 
-// Last is what the last round found; it waits for the first one.
-func (p *SelfProbe) Last(ctx context.Context) ([]probe.Result, error) {
-	select {
-	case <-p.first:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+// Results are those of a round that is at most a second old; a new round takes
+// some milliseconds, or two seconds where something fails.
+func (p *SelfProbe) Results(ctx context.Context) ([]probe.Result, error) {
+	p.refresh(context.WithoutCancel(ctx)) // its results serve the next who asks, too
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.results, p.err
