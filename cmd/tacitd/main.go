@@ -23,6 +23,7 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	completePath()
 	if err := rootCommand(node.Run).ExecuteContext(ctx); err != nil {
 		if !errors.Is(err, errReported) {
 			fmt.Fprintln(os.Stderr, "tacitd:", err)
@@ -30,6 +31,12 @@ func main() {
 		stop()
 		os.Exit(1)
 	}
+}
+
+// completePath lets iptables be found from a shell whose PATH is a plain user's,
+// as su without - leaves it.
+func completePath() {
+	_ = os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 }
 
 // errReported: the command has said what is wrong; only the status is left.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // ProbePath is the cgroup of the daemon's own probe, which is treated like any
@@ -56,4 +57,21 @@ func childOf(pid, parent int) bool {
 	after := text[bytes.LastIndexByte(text, ')')+1:] // the name before it may contain anything
 	_, err = fmt.Sscanf(string(after), " %c %d", &state, &up)
 	return err == nil && up == parent
+}
+
+const (
+	probeEnds = time.Second // how long the kernel may take to end the probe
+	probeTick = 10 * time.Millisecond
+)
+
+// endProbe kills what is left in the probe's cgroup, and waits for its end.
+func (t Tree) endProbe() {
+	if os.WriteFile(filepath.Join(t.ProbePath(), "cgroup.kill"), []byte("1"), 0o600) != nil {
+		return // there is no such cgroup
+	}
+	for deadline := time.Now().Add(probeEnds); time.Now().Before(deadline); time.Sleep(probeTick) {
+		if left, err := procs(t.ProbePath()); err != nil || len(left) == 0 {
+			return
+		}
+	}
 }

@@ -58,6 +58,18 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// TestRemoveEndsTheProbe: a daemon that was killed leaves its probe for a moment.
+func TestRemoveEndsTheProbe(t *testing.T) {
+	tree, root := newRoot(t)
+	start(t, "wait", mkdir(t, root, "tacit", "probe"))
+	if err := tree.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if exists(tree.ProbePath()) {
+		t.Error("the probe's cgroup is still there")
+	}
+}
+
 func TestRemoveService(t *testing.T) {
 	tree, _ := newRoot(t)
 	if err := tree.RemoveService("never"); err != nil {

@@ -177,8 +177,11 @@ func (t Tree) RemoveService(name identity.Name) error {
 	return nil
 }
 
-// Remove removes the cgroups below tacit/ that have no process in them.
+// Remove removes the cgroups below tacit/ that have no process in them. The
+// self-probe's process, which outlives a daemon that was killed by a moment, is
+// ended first.
 func (t Tree) Remove() error {
+	t.endProbe()
 	var dirs []string
 	err := filepath.WalkDir(t.own(), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
@@ -189,7 +192,7 @@ func (t Tree) Remove() error {
 	if err != nil {
 		return err
 	}
-	for i := len(dirs) - 1; i >= 0; i-- {
+	for i := len(dirs) - 1; i >= 0; i-- { // children first
 		if err := os.Remove(dirs[i]); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove cgroup: %w", err)
 		}
