@@ -206,9 +206,12 @@ func TestStalled(t *testing.T) {
 	<-reset
 }
 
-// TestResets: 300 resets leave nothing behind, and most lanes are reused.
+// TestResets: 300 resets leave nothing behind, and end no lane.
 func TestResets(t *testing.T) {
 	a, b := pair(t, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
+	a.lanes.mu.Lock()
+	a.cfg.IdleLanes = 300 // a slow machine has many lanes at once, and a full pool ends some
+	a.lanes.mu.Unlock()
 	for range 300 {
 		c := a.call()
 		_, _ = c.Write([]byte("x"))
@@ -220,7 +223,7 @@ func TestResets(t *testing.T) {
 	for _, l := range a.Lanes() {
 		streams += l.Streams
 	}
-	if streams < 200 {
+	if streams != 300 {
 		t.Errorf("lanes that are still there carried %d of 300 streams: resets cost lanes", streams)
 	}
 }
