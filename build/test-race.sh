@@ -10,11 +10,6 @@ if [ "$(id -u)" != 0 ]; then
 	echo "the tests make namespaces, cgroups and eBPF programs: run them as root" >&2
 	exit 1
 fi
-# Left out, since the detector changes the time that they measure: TestResets
-# wants most lanes to outlive resets. In TestAStoppedDaemonIsUndone the
-# self-probe's process, whose environment is its own, ends a second late
-# (atexit_sleep_ms), so that its cgroup is still there when the test looks.
-skip='^(TestResets|TestAStoppedDaemonIsUndone)$'
 reports=$(mktemp -d)
 trap 'rm -rf "$reports"' EXIT
 export TACIT_BIN=$PWD/bin/race GORACE="log_path=$reports/race atexit_sleep_ms=0"
@@ -22,9 +17,9 @@ failed=0
 packages=$(go list ./... | grep -vxE 'tacit/internal/(battery|endtoend|soak)')
 echo "==== $(wc -l <<<"$packages") packages, several at a time"
 # shellcheck disable=SC2086 # one word each
-go test -race -count=1 -timeout 8m -skip "$skip" $packages || failed=1
+go test -race -count=1 -timeout 8m $packages || failed=1
 echo "==== daemons built with -race"
-go test -race -count=1 -timeout 9m -skip "$skip" ./internal/endtoend || failed=1
+go test -race -count=1 -timeout 9m ./internal/endtoend || failed=1
 for report in "$reports"/*; do
 	[ -e "$report" ] || break
 	printf '\n==== a race, in process %s\n' "${report##*.}" >&2

@@ -228,15 +228,15 @@ type fakeKernel struct {
 	confirmErr  error
 }
 
-func (k *fakeKernel) Hooks() ([]bpf.Hook, error)                   { return k.hooks, k.hooksErr }
-func (k *fakeKernel) Drift() ([]string, error)                     { return k.drift, k.driftErr }
-func (k *fakeKernel) Shadows() ([]redirect.Shadow, error)          { return k.shadows, nil }
-func (k *fakeKernel) Revision() uint64                             { return 7 }
-func (k *fakeKernel) Counters() (map[policy.Reason]uint64, error)  { return k.counters, k.countersErr }
+func (k *fakeKernel) Hooks() ([]bpf.Hook, error)                      { return k.hooks, k.hooksErr }
+func (k *fakeKernel) Drift() ([]string, error)                        { return k.drift, k.driftErr }
+func (k *fakeKernel) Shadows() ([]redirect.Shadow, error)             { return k.shadows, nil }
+func (k *fakeKernel) Revision() uint64                                { return 7 }
+func (k *fakeKernel) Counters() (map[policy.Reason]uint64, error)     { return k.counters, k.countersErr }
 func (k *fakeKernel) Results(context.Context) ([]probe.Result, error) { return k.results, k.probeErr }
-func (k *fakeKernel) Discount(c map[policy.Reason]uint64)          { delete(c, policy.ReasonName) }
-func (k *fakeKernel) Left() (left time.Duration, open bool)        { return k.left, k.left > 0 }
-func (k *fakeKernel) Confirm() (had bool, err error)               { return k.left > 0, k.confirmErr }
+func (k *fakeKernel) Discount(c map[policy.Reason]uint64)             { delete(c, policy.ReasonName) }
+func (k *fakeKernel) Left() (left time.Duration, open bool)           { return k.left, k.left > 0 }
+func (k *fakeKernel) Confirm() (had bool, err error)                  { return k.left > 0, k.confirmErr }
 func (k *fakeKernel) Room(s []identity.Name) ([]kernel.Room, error) {
 	k.asked = s
 	return k.rooms, k.roomErr

@@ -97,7 +97,7 @@ func (p *Prober) start() (*child, error) {
 	}
 	defer dir.Close()
 	cmd := exec.Command(p.Command[0], p.Command[1:]...)
-	cmd.Env = []string{"GOMAXPROCS=1"}                                                                // the daemon's environment is its own
+	cmd.Env = []string{"GOMAXPROCS=1", "GORACE=" + os.Getenv("GORACE")}                               // the daemon's environment is its own
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Setpgid: true} // a terminal's signals are for the daemon
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -68,7 +68,7 @@ type Config struct {
 type SelfProbe struct {
 	conf   Config
 	prober probe.Prober
-	fault  error         // the probe has no addresses: nothing can be tried
+	fault  error // the probe has no addresses: nothing can be tried
 
 	trying sync.Mutex // one round at a time; guards at
 	at     time.Time  // of the last round
