@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// addCompletion lets cobra make its own commands now, to give them examples.
+// addCompletion creates cobra's own commands early, to give them examples.
 func addCompletion(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -26,17 +26,16 @@ func addCompletion(root *cobra.Command) {
 	}
 }
 
-// required panics for a flag that the command doesn't have, which the first
-// test finds.
+// required marks a flag as required; it panics if the command has no such flag.
 func required(cmd *cobra.Command, flag string) {
 	if err := cmd.MarkFlagRequired(flag); err != nil {
 		panic(err)
 	}
 }
 
-const completionTime = time.Second // a shell waits no longer for names
+const completionTime = time.Second // how long a shell waits for names
 
-// completeServices offers services, as often as the command takes arguments.
+// completeServices completes every argument with the names of services.
 func (e *env) completeServices(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
 	defer cancel()

@@ -14,9 +14,9 @@ import (
 func (e *env) confirmCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "confirm",
-		Short: "keep what a start of tacitd --confirm has changed",
-		Long: "Keep what a start of tacitd --confirm has changed. Without it all is undone at\n" +
-			"the end of that time, so that whoever is locked out gets back in.",
+		Short: "keep the changes that a start with tacitd --confirm made",
+		Long: "Keep the changes that a start with tacitd --confirm made. Unconfirmed changes are\n" +
+			"undone after that time, so that an operator who is locked out gets back in.",
 		Example: "  tacit confirm",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

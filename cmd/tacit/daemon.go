@@ -11,14 +11,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// doctor and cleanup need what only tacitd links: they become tacitd.
+// doctor and cleanup need packages that only tacitd links, so they execute tacitd.
 
 func (e *env) doctorCommand() *cobra.Command {
 	return e.daemonCommand(&cobra.Command{
 		Use:   "doctor",
-		Short: "is this host fit: kernel, cgroup v2, bpffs, iptables, sysctls, ports, limits",
-		Long: "Is this host fit for tacit? Works before the daemon runs (tacitd doctor, and\n" +
-			"takes its flags).\n\nExit status: 0 fit, 1 not.",
+		Short: "check this host: kernel, cgroup v2, bpffs, iptables, sysctls, ports, limits",
+		Long: "Check whether this host is fit for tacit; the daemon needn't run. This is\n" +
+			"tacitd doctor, and takes its flags.\n\nExit status: 0 fit, 1 not fit.",
 		Example: "  tacit doctor\n" +
 			"  tacit doctor --json",
 	})
@@ -27,16 +27,16 @@ func (e *env) doctorCommand() *cobra.Command {
 func (e *env) cleanupCommand() *cobra.Command {
 	return e.daemonCommand(&cobra.Command{
 		Use:   "cleanup",
-		Short: "remove all kernel and firewall state, daemon stopped or dead",
+		Short: "remove all kernel and firewall state of a daemon that has ended",
 		Long: "Remove every program, map, link, rule and route of tacit from this host. The\n" +
-			"daemon must be stopped or dead (tacitd cleanup, and takes its flags).",
+			"daemon must have ended. This is tacitd cleanup, and takes its flags.",
 		Example: "  tacit cleanup\n" +
 			"  tacit cleanup --run-dir /run/tacit",
 	})
 }
 
 func (e *env) daemonCommand(cmd *cobra.Command) *cobra.Command {
-	cmd.DisableFlagParsing = true // they are tacitd's
+	cmd.DisableFlagParsing = true // the flags are tacitd's
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if slices.Contains(args, "--help") || slices.Contains(args, "-h") {
 			return cmd.Help()
@@ -54,7 +54,7 @@ func (e *env) daemonCommand(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// findDaemon prefers the tacitd beside this program, which is of its version.
+// findDaemon prefers the tacitd in this program's folder, which has its version.
 func (e *env) findDaemon() (string, error) {
 	if self, err := e.self(); err == nil {
 		beside := filepath.Join(filepath.Dir(self), "tacitd")
@@ -64,7 +64,7 @@ func (e *env) findDaemon() (string, error) {
 	}
 	path, err := e.lookPath("tacitd")
 	if err != nil {
-		return "", fmt.Errorf("tacitd is neither beside tacit nor in PATH; install it")
+		return "", fmt.Errorf("tacitd is neither in the folder of tacit nor in PATH; install it")
 	}
 	return path, nil
 }

@@ -17,8 +17,8 @@ import (
 
 const defaultSocket = "/run/tacit/tacit.sock"
 
-// env is everything outside that a command touches, so that tests can run
-// commands in their own process.
+// env is everything outside the program that a command uses, so that tests can
+// run commands in their own process.
 type env struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
@@ -36,12 +36,12 @@ type env struct {
 const (
 	exitNo          = 1 // the answer is no: not healthy, denied
 	exitError       = 2
-	exitCannotExec  = 126 // run: CMD is there and can't be executed
-	exitNotFound    = 127 // run: CMD isn't there
+	exitCannotExec  = 126 // run: CMD exists but can't be executed
+	exitNotFound    = 127 // run: CMD doesn't exist
 	exitInterrupted = 130
 )
 
-// exitStatus ends a command that has said all it has to say.
+// exitStatus ends a command that has already printed its result or error.
 type exitStatus int
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
@@ -66,7 +66,7 @@ func (e *env) run(ctx context.Context, args []string) int {
 	return e.report(err)
 }
 
-// report prints an error in one line, and what to do about it in the next.
+// report prints an error on one line and what to do about it on the next.
 func (e *env) report(err error) int {
 	fmt.Fprintln(e.stderr, "tacit:", oneLine(err.Error()))
 	answer, ok := errors.AsType[*api.Error](err)
@@ -85,8 +85,8 @@ func (e *env) report(err error) int {
 func (e *env) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tacit",
-		Short: "see and change a tacit mesh",
-		Long: "tacit talks to the tacitd of this host. Nouns read, verbs change.\n\n" +
+		Short: "inspect and change a tacit mesh",
+		Long: "tacit talks to this host's tacitd. Nouns read, verbs change.\n\n" +
 			"Exit status: 0 done, 1 refused or the answer is no, 2 error.",
 		Example: "  tacit status\n" +
 			"  tacit run web -- ./web\n" +
@@ -109,7 +109,7 @@ func (e *env) root() *cobra.Command {
 	return root
 }
 
-// needVerb is what a command does that only groups others.
+// needVerb is the error of a command that only groups others.
 func needVerb(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("%s has no command %.40q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
@@ -117,7 +117,7 @@ func needVerb(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("%s needs a command; see %s --help", cmd.CommandPath(), cmd.CommandPath())
 }
 
-// daemon is the client for the socket that flag or environment name.
+// daemon is the client for the socket named by the flag, else by the environment.
 func (e *env) daemon() *api.Client {
 	for _, socket := range []string{e.socket, e.getenv("TACIT_SOCKET")} {
 		if socket != "" {
@@ -127,7 +127,7 @@ func (e *env) daemon() *api.Client {
 	return e.client(defaultSocket)
 }
 
-// print writes v as JSON where that was asked for, else as text does.
+// print writes v as JSON with --json; without, it calls text.
 func (e *env) print(v any, text func(io.Writer)) error {
 	if !e.json {
 		text(e.stdout)
@@ -138,7 +138,7 @@ func (e *env) print(v any, text func(io.Writer)) error {
 	return enc.Encode(v)
 }
 
-// warn prints what deserves attention besides the result.
+// warn prints warnings on standard error.
 func (e *env) warn(lines []string) {
 	for _, line := range lines {
 		fmt.Fprintln(e.stderr, "warning:", oneLine(line))

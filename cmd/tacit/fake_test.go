@@ -14,11 +14,11 @@ import (
 	"tacit/node/api"
 )
 
-// fake is a daemon on host1 of a mesh of three nodes. What it is asked stands
-// in last, one JSON value, for scripts to look at.
+// fake is the daemon on host1 of a mesh of three nodes. It writes the last change
+// that it was asked for to file, as one JSON value that scripts compare.
 type fake struct {
 	mu   sync.Mutex
-	file string // gets the last change asked for
+	file string
 }
 
 // backend answers every noun with the fake.
@@ -76,7 +76,7 @@ func (f fakeHost) Status(context.Context) (*api.Status, error) {
 		s.Healthy = false
 		s.Checks[1] = api.Check{Name: "gossip", Reason: "2 of 3 nodes answer", Hint: "is port 7946 open on host3?"}
 	}
-	if _, err := os.Stat(f.file + ".hookless"); err == nil {
+	if _, err := os.Stat(f.file + ".tproxy"); err == nil {
 		s.Unheld = []string{"fail closed (1)", "deny is complete (2)"}
 	}
 	return s, nil
@@ -93,7 +93,7 @@ func (f fakeHost) Resolve(_ context.Context, name string) (*api.Resolution, erro
 	if service, _, _ := strings.Cut(strings.ToLower(name), "."); service == "db" {
 		return &api.Resolution{Name: name, Service: "db", Virtual4: v4, Virtual6: v6, Ports: []uint16{80, 443, 5432}, Why: "db is a service of the mesh"}, nil
 	}
-	return &api.Resolution{Name: name, Why: "no service has this name; the host's resolver is asked"}, nil
+	return &api.Resolution{Name: name, Why: "no service has this name; the query goes to the host's resolver"}, nil
 }
 
 func nodes() []api.Node {
@@ -203,7 +203,7 @@ func (f fakeIntentions) Change(ctx context.Context, r api.IntentionChange) (*api
 	switch {
 	case r.Destination == "vault":
 		return nil, &api.Error{Code: api.CodeRefused, Message: "changing an intention needs an operator key, and this node holds none", Nodes: []string{"host2", "host3"}}
-	case r.Destination == "cache": // one node never gets it
+	case r.Destination == "cache": // one node never applies it
 		out.InForce, out.Waiting, out.Elapsed = 2, []string{"host3"}, r.Timeout
 	case r.Destination == "slow":
 		timer := time.NewTimer(1200 * time.Millisecond)

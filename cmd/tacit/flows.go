@@ -18,10 +18,10 @@ func (e *env) flowsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "flows",
 		Short: "connections of this node: who, to whom, verdict and reason, bytes, duration",
-		Long: "Connections that this node refused, carries or carried, oldest first: the last\n" +
-			"four thousand. Allowed connections within one node go from program to program\n" +
-			"and aren't listed. With --json, dialled_from is the peer that a program of this\n" +
-			"node saw: it tells whose connection a line of that program's own log is.",
+		Long: "The last four thousand connections that this node refused, carries or carried,\n" +
+			"oldest first. Allowed connections within the node go directly from program to\n" +
+			"program and aren't listed. With --json, dialled_from is the peer address that\n" +
+			"the called program saw: it matches a flow with a line of that program's log.",
 		Example: "  tacit flows\n" +
 			"  tacit flows --follow",
 		Args: cobra.NoArgs,
@@ -36,20 +36,20 @@ func (e *env) flowsCommand() *cobra.Command {
 			return e.followFlows(cmd, list)
 		},
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what ends or is refused from now on")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep printing connections as they end or are refused")
 	return cmd
 }
 
 func printRecords(w io.Writer, flows []api.FlowRecord) {
-	t := newTable("TIME", "SOURCE", "DESTINATION", "PORT", "WAY", "REASON", "SENT", "RECEIVED", "LASTED")
+	t := newTable("TIME", "SOURCE", "DESTINATION", "PORT", "DIRECTION", "REASON", "SENT", "RECEIVED", "LASTED")
 	for _, f := range flows {
-		t.row(f.Time.Local().Format(time.TimeOnly), orNobody(f.Source), orDash(string(f.Destination)), f.Port, way(f), reason(f),
+		t.row(f.Time.Local().Format(time.TimeOnly), orNobody(f.Source), orDash(string(f.Destination)), f.Port, direction(f), reason(f),
 			f.Sent, f.Received, elapsed(f.Duration))
 	}
 	t.print(w)
 }
 
-// followFlows prints a line for each record that comes, until it is interrupted.
+// followFlows prints a line for each new record, until the command is interrupted.
 func (e *env) followFlows(cmd *cobra.Command, list *api.FlowList) error {
 	last := uint64(0)
 	for {
@@ -58,7 +58,7 @@ func (e *env) followFlows(cmd *cobra.Command, list *api.FlowList) error {
 		}
 		pause := 300 * time.Millisecond
 		if list.Last > last+busyFlows {
-			pause = 10 * time.Millisecond // the daemon remembers only so many
+			pause = 10 * time.Millisecond // the daemon keeps a limited number
 		}
 		last = list.Last
 		select {
@@ -73,18 +73,17 @@ func (e *env) followFlows(cmd *cobra.Command, list *api.FlowList) error {
 	}
 }
 
-// busyFlows records within one pause are many.
-const busyFlows = 50
+const busyFlows = 50 // records in one pause, above which the next pause is short
 
-// flowLines prints the records that came after one number, and says so on
-// standard error where the daemon has forgotten some of them.
+// flowLines prints the records numbered above after, and reports on standard
+// error how many of them the daemon no longer has.
 func (e *env) flowLines(list *api.FlowList, after uint64) error {
 	for _, f := range list.Flows {
 		if f.Live {
 			continue
 		}
 		if after != 0 && f.Seq > after+1 {
-			fmt.Fprintf(e.stderr, "%d connections are missing here: they came faster than they were read\n", f.Seq-after-1)
+			fmt.Fprintf(e.stderr, "%d connections are missing here: the daemon recorded them faster than tacit read them\n", f.Seq-after-1)
 		}
 		after = f.Seq
 		if err := e.flowLine(f); err != nil {
@@ -103,11 +102,11 @@ func (e *env) flowLine(f api.FlowRecord) error {
 		return err
 	}
 	_, err := fmt.Fprintf(e.stdout, "%s %s -> %s:%d %s %s, %d sent, %d received, %s\n", f.Time.Local().Format(time.TimeOnly),
-		oneLine(orNobody(f.Source)), oneLine(orDash(string(f.Destination))), f.Port, oneLine(way(f)), oneLine(reason(f)), f.Sent, f.Received, elapsed(f.Duration))
+		oneLine(orNobody(f.Source)), oneLine(orDash(string(f.Destination))), f.Port, oneLine(direction(f)), oneLine(reason(f)), f.Sent, f.Received, elapsed(f.Duration))
 	return err
 }
 
-func way(f api.FlowRecord) string {
+func direction(f api.FlowRecord) string {
 	switch {
 	case f.Program != "":
 		return "refused to " + f.Program

@@ -26,7 +26,7 @@ func (e *env) intentionCommand() *cobra.Command {
 	cmd.AddCommand(
 		e.intentionChange(api.ChangeAllow, "let SRC call DST"),
 		e.intentionChange(api.ChangeDeny, "forbid SRC to call DST; live connections are cut"),
-		e.intentionChange(api.ChangeDelete, "take an intention back; the next specific one decides"),
+		e.intentionChange(api.ChangeDelete, "delete an intention; the next most specific one decides"),
 		e.intentionList(), e.intentionCheck(), e.intentionExplain(),
 	)
 	return cmd
@@ -71,13 +71,13 @@ func (e *env) intentionCheck() *cobra.Command {
 		Short: "the verdict for one pair",
 		Long:  "The verdict for one pair of services, by this node's policy.\n\nExit status: 0 allowed, 1 denied, 2 error.",
 		Example: "  tacit intention check web db\n" +
-			"  tacit intention check web db > /dev/null && echo may",
+			"  tacit intention check web db > /dev/null && echo allowed",
 		Args: cobra.ExactArgs(2), ValidArgsFunction: e.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := e.daemon().CheckIntention(cmd.Context(), api.Name(args[0]), api.Name(args[1]))
 			if err != nil {
 				_ = e.report(err)
-				return exitStatus(exitError) // 1 would say denied
+				return exitStatus(exitError) // 1 would mean denied
 			}
 			if err := e.print(v, func(w io.Writer) { fmt.Fprintln(w, verdict(*v)) }); err != nil {
 				return err
@@ -90,7 +90,7 @@ func (e *env) intentionCheck() *cobra.Command {
 	}
 }
 
-// verdict says "denied (intention: deny web -> db)" or "denied (default)".
+// verdict returns "denied (intention: deny web -> db)" or "denied (default)".
 func verdict(v api.Verdict) string {
 	word := "denied"
 	if v.Allowed {

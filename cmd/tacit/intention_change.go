@@ -19,8 +19,8 @@ func (e *env) intentionChange(action api.Change, short string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   verb + " SRC DST",
 		Short: short,
-		Long: upperFirst(short) + ".\nOnly a node that holds an operator key may; elsewhere the answer names those.\n\n" +
-			"Exit status: 0 done, 1 refused, 2 error, also when --wait ran out.",
+		Long: upperFirst(short) + ".\nThis needs a node that holds an operator key; others refuse, and name those that do.\n\n" +
+			"Exit status: 0 done, 1 refused, 2 error or --timeout reached.",
 		Example: "  tacit intention " + verb + " web db\n" +
 			"  tacit intention " + verb + " web db --wait\n" +
 			"  tacit intention " + verb + " '*' db --dry-run",
@@ -28,17 +28,17 @@ func (e *env) intentionChange(action api.Change, short string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Source, r.Destination = api.Name(args[0]), api.Name(args[1])
 			if r.Timeout <= 0 || r.Timeout > api.MaxWait {
-				return fmt.Errorf("--timeout %s: must be longer than nothing and at most %s", r.Timeout, api.MaxWait)
+				return fmt.Errorf("--timeout %s: must be positive and at most %s", r.Timeout, api.MaxWait)
 			}
 			return e.change(cmd.Context(), r)
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&r.Wait, "wait", false, "return when it is in force on every live node")
-	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long to wait")
-	f.BoolVar(&r.DryRun, "dry-run", false, "only say what would change")
+	f.BoolVar(&r.Wait, "wait", false, "return when the change is in force on every live node")
+	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long --wait waits")
+	f.BoolVar(&r.DryRun, "dry-run", false, "only print what would change")
 	if action != api.ChangeDelete {
-		f.StringVar(&r.Description, "description", "", "why, in a line")
+		f.StringVar(&r.Description, "description", "", "why, in one line")
 	}
 	cmd.MarkFlagsMutuallyExclusive("wait", "dry-run")
 	return cmd
@@ -87,12 +87,12 @@ func printChange(w io.Writer, r api.IntentionChange, out *api.ChangeResult) {
 		fmt.Fprintf(w, "in force on %d of %s after %s\n", out.InForce, plural(out.Nodes, "node"), elapsed(out.Elapsed))
 	}
 	if r.Wait && len(out.Waiting) > 0 {
-		fmt.Fprintf(w, "not on: %s\n", oneLine(list(out.Waiting)))
+		fmt.Fprintf(w, "not in force on: %s\n", oneLine(list(out.Waiting)))
 	}
 }
 
-// progress names on standard error the nodes that a change waits for, every
-// second from the first on. The function that it returns ends it.
+// progress prints on standard error, every second until stop is called, which
+// nodes a change still waits for.
 func (e *env) progress(ctx context.Context, r api.IntentionChange) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -113,11 +113,12 @@ func (e *env) progress(ctx context.Context, r api.IntentionChange) (stop func())
 	return func() { cancel(); <-done }
 }
 
-// laggards says " for host3", as far as that can be learnt.
+// laggards returns " for host3, host4", the live nodes where the change isn't in
+// force; "" when they aren't known.
 func (e *env) laggards(ctx context.Context, r api.IntentionChange) string {
 	x, err := e.daemon().ExplainIntention(ctx, r.Source, r.Destination)
 	if err != nil {
-		return "" // a * can't be explained; the change itself reports what is wrong
+		return "" // explain takes no *; the change reports its own errors
 	}
 	var out []api.Name
 	for _, n := range x.Nodes {

@@ -16,8 +16,8 @@ func (e *env) intentionExplain() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain SRC DST",
 		Short: "winning and losing rules, what each node has in force, live connections",
-		Long: "Why SRC may or may not call DST: the rule that decides, those that lose, the\n" +
-			"policy that each node has in force, and the live connections it governs.",
+		Long: "Why SRC may or may not call DST: the rule that decides, the rules that it\n" +
+			"overrides, the policy that each node has in force, and the live connections.",
 		Example: "  tacit intention explain web db\n" +
 			"  tacit intention explain web db --json",
 		Args: cobra.ExactArgs(2), ValidArgsFunction: e.completeServices,
@@ -69,7 +69,7 @@ func inForce(n api.NodePolicy) string {
 	case n.InForce && n.Alive:
 		return "yes"
 	case !n.Alive:
-		return "not known: no answer"
+		return "unknown: no answer"
 	}
 	return "not yet"
 }

@@ -2,7 +2,7 @@
 
 // Command tacit is the CLI of a tacit node: a thin client of the daemon's unix
 // socket, one file for each noun. Nouns read, verbs write. It must not decide
-// anything, nor link BPF or gossip.
+// anything, and must not link BPF or gossip.
 package main
 
 import (

@@ -49,7 +49,7 @@ func (e *env) nodeCommand() *cobra.Command {
 func (e *env) nodeShow() *cobra.Command {
 	return &cobra.Command{
 		Use:     "show NODE",
-		Short:   "one member in full",
+		Short:   "one member with all its fields",
 		Example: "  tacit node show host2",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -68,7 +68,7 @@ func (e *env) nodeGrant() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "grant NODE",
 		Short: "let a node run services",
-		Long: "Let a node run services: a statement signed by this node's operator key.\n" +
+		Long: "Let a node run services. The grant is signed with this node's operator key.\n" +
 			"Withdrawing it cuts the node's streams of that service.",
 		Example: "  tacit node grant host2 --service db\n" +
 			"  tacit node grant host2 --service db --withdraw",
@@ -78,8 +78,8 @@ func (e *env) nodeGrant() *cobra.Command {
 			return e.nodeChanged(e.daemon().GrantNode(cmd.Context(), r))
 		},
 	}
-	cmd.Flags().StringSliceVar(&services, "service", nil, "a service; repeatable")
-	cmd.Flags().BoolVar(&r.Withdraw, "withdraw", false, "take the grant back")
+	cmd.Flags().StringSliceVar(&services, "service", nil, "service to grant; repeatable")
+	cmd.Flags().BoolVar(&r.Withdraw, "withdraw", false, "withdraw the grant")
 	required(cmd, "service")
 	return cmd
 }
@@ -99,7 +99,7 @@ func (e *env) nodeRevoke() *cobra.Command {
 			return e.nodeChanged(e.daemon().RevokeNode(cmd.Context(), r))
 		},
 	}
-	cmd.Flags().StringVar(&r.Reason, "reason", "", "why, for the others")
+	cmd.Flags().StringVar(&r.Reason, "reason", "", "why; recorded with the revocation")
 	return cmd
 }
 
@@ -142,7 +142,7 @@ func nodeState(n api.Node) string {
 	return "dead"
 }
 
-// nodeRole marks the nodes that the mesh's trust rests on.
+// nodeRole says which keys of the mesh a node holds.
 func nodeRole(n api.Node) string {
 	var roles []string
 	if n.Authority {

@@ -14,7 +14,7 @@ import (
 	"tacit/node/api"
 )
 
-// registration is a Registration as flags say it.
+// registration is an api.Registration and the flags that are parsed into it.
 type registration struct {
 	api.Registration
 	upstreams []string
@@ -26,17 +26,17 @@ func (e *env) serviceRegister() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "register NAME",
 		Short: "register an instance of a service on this node",
-		Long: "Register an instance of a service on this node; it stays until deregister.\n" +
-			"Without a workload the processes are those of `tacit run NAME` and of the unit\n" +
-			"NAME.service. From then on the port takes no plain connections; those that exist\n" +
-			"are cut, and listed. The session in which you work stays; where the port carries\n" +
-			"it, --yes is needed, since the next one is refused. --yes also puts in force what\n" +
-			"a file defines and what waits for it (tacit status).",
+		Long: "Register an instance of a service on this node; it stays until deregistered.\n" +
+			"Without a workload flag, the workload is the processes of `tacit run NAME` and of\n" +
+			"the unit NAME.service. The port then refuses plain connections; existing ones\n" +
+			"are cut and listed. Your own session is never cut. If it uses the port, --yes is\n" +
+			"needed, since your next session will be refused. --yes also puts a definition\n" +
+			"from a service file in force that waits for it (tacit status).",
 		Example: "  tacit service register db --port 5432 --systemd-unit postgresql.service\n" +
 			"  tacit service register web --port 8080 --upstream db=5432",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := r.settle(args[0], cmd.Flags().Changed("uid")); err != nil {
+			if err := r.parse(args[0], cmd.Flags().Changed("uid")); err != nil {
 				return err
 			}
 			out, err := e.daemon().Register(cmd.Context(), r.Registration)
@@ -53,7 +53,7 @@ func (e *env) serviceRegister() *cobra.Command {
 
 func (r *registration) bind(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Uint16Var(&r.Port, "port", 0, "port that the program listens on; none for one that only calls others")
+	f.Uint16Var(&r.Port, "port", 0, "port that the program listens on; none if it only calls others")
 	f.StringVar(&r.ID, "id", "", "id of the instance on this node (default the name)")
 	f.StringVar(&r.Address, "address", "", "IP address of the instance (default the node's)")
 	f.StringSliceVar(&r.Tags, "tag", nil, "a tag; repeatable")
@@ -62,18 +62,18 @@ func (r *registration) bind(cmd *cobra.Command) {
 	f.StringVar(&r.Workload.SystemdUnit, "systemd-unit", "", "workload: a systemd unit")
 	f.StringVar(&r.Workload.Container, "container", "", "workload: a container, by id")
 	f.StringVar(&r.Workload.NetNS, "netns", "", "workload: a network namespace, by name or path")
-	f.StringVar(&r.Workload.Interface, "interface", "", "workload: a guest, by the interface that leads to it alone")
+	f.StringVar(&r.Workload.Interface, "interface", "", "workload: a guest, by the host's interface that leads only to it")
 	f.Int64Var(&r.uid, "uid", 0, "workload: every process of a user, by number")
-	f.StringSliceVar(&r.upstreams, "upstream", nil, "NAME=PORT or NAME=ADDRESS:PORT: local port of a service; repeatable")
-	f.BoolVar(&r.Permissive, "permissive", false, "let plain connections to the port in, while moving to the mesh")
-	f.BoolVar(&r.Yes, "yes", false, "even if the port carries the session you work in")
+	f.StringSliceVar(&r.upstreams, "upstream", nil, "NAME=PORT or NAME=ADDRESS:PORT: local port for a service; repeatable")
+	f.BoolVar(&r.Permissive, "permissive", false, "accept plain connections to the port as well, during a migration")
+	f.BoolVar(&r.Yes, "yes", false, "register even if the port carries your own session")
 	cmd.MarkFlagsMutuallyExclusive("cgroup", "systemd-unit", "container", "netns", "interface", "uid")
 }
 
-func (r *registration) settle(name string, uidGiven bool) error {
+func (r *registration) parse(name string, uidGiven bool) error {
 	r.Name = api.Name(name)
 	if uidGiven {
-		if r.uid < 0 || r.uid >= 1<<32-1 { // 2^32-1 is no user
+		if r.uid < 0 || r.uid >= 1<<32-1 { // 2^32-1 is no valid user ID
 			return fmt.Errorf("--uid %d: must be 0 to %d", r.uid, uint32(1<<32-2))
 		}
 		uid := uint32(r.uid)
@@ -101,7 +101,7 @@ func parseUpstream(text string) (api.Upstream, error) {
 	}
 	var err error
 	if u.Bind, err = netip.ParseAddrPort(bind); err != nil || u.Bind.Port() == 0 || !u.Bind.Addr().IsLoopback() {
-		return u, fmt.Errorf("%q is neither a port from 1 to 65535 nor a loopback address with one", bind)
+		return u, fmt.Errorf("%q is neither a port from 1 to 65535 nor a loopback address with such a port", bind)
 	}
 	return u, nil
 }

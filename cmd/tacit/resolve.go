@@ -16,7 +16,7 @@ import (
 func (e *env) resolveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "resolve NAME",
-		Short: "what the mesh answers for a name, and why",
+		Short: "the mesh's answer for a name, and why",
 		Example: "  tacit resolve db\n" +
 			"  tacit resolve db.service.consul --json",
 		Args:              cobra.ExactArgs(1),

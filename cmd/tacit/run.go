@@ -17,12 +17,13 @@ func (e *env) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run SERVICE -- CMD...",
 		Short: "run a program as a workload of a service",
-		Long: "Run CMD as a workload of SERVICE. The daemon moves this very process into the\n" +
-			"workload's cgroup, and then it becomes CMD: same process, user and terminal.\n" +
-			"A service that this node doesn't know is registered without a port; the\n" +
-			"node must be granted it (tacit node grant), or hold an operator key.\n\n" +
-			"Exit status: CMD's; before CMD runs 1 refused, 2 error, 126 CMD can't be\n" +
-			"executed, 127 CMD isn't there.",
+		Long: "Run CMD as a workload of SERVICE. The daemon moves this process into the\n" +
+			"workload's cgroup; then the process executes CMD, so that process ID, user and\n" +
+			"terminal stay the same. A service that this node doesn't know is registered\n" +
+			"without a port. The node needs a grant for it (tacit node grant) or an operator\n" +
+			"key.\n\n" +
+			"Exit status: CMD's; if CMD didn't run 1 refused, 2 error, 126 CMD can't be\n" +
+			"executed, 127 CMD not found.",
 		Example: "  tacit run web -- ./web --listen 127.0.0.1:8080\n" +
 			"  tacit run shell -- bash",
 		Args:              cobra.MinimumNArgs(1),
@@ -42,8 +43,8 @@ func (e *env) runCommand() *cobra.Command {
 	return cmd
 }
 
-// become asks for the workload, then turns this process into the program. The
-// program is looked up first, so that a slip of the pen changes nothing.
+// become has this process moved into the workload's cgroup, then executes the
+// program. The program is looked up first, so that a typing error changes nothing.
 func (e *env) become(cmd *cobra.Command, service api.Name, argv []string) error {
 	path, err := e.lookPath(argv[0])
 	if err != nil {
@@ -63,10 +64,10 @@ func (e *env) become(cmd *cobra.Command, service api.Name, argv []string) error 
 	return e.notRun(argv[0], e.exec(path, argv, e.environ()))
 }
 
-// notRun reports in a shell's way why there is no program to run.
+// notRun reports why the program didn't run, with a shell's exit statuses.
 func (e *env) notRun(program string, err error) error {
 	if err == nil {
-		return nil // only tests come back from a successful exec
+		return nil // only in tests does a successful exec return
 	}
 	if execErr, ok := errors.AsType[*exec.Error](err); ok {
 		err = execErr.Err

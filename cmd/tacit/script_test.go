@@ -22,8 +22,8 @@ import (
 	"tacit/node/api"
 )
 
-// TestMain lets scripts call this test program by the name tacit, and as the
-// tacitd that doctor and cleanup look for.
+// TestMain lets scripts start this test program as tacit, and as the tacitd that
+// doctor and cleanup execute.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tacit": main, "tacitd": printArgs})
 }
@@ -67,7 +67,7 @@ func startFake(e *testscript.Env) error {
 	return nil
 }
 
-// exits runs a command and wants this exit status: exits 1 tacit status
+// exits runs a command and expects this exit status: exits 1 tacit status
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits STATUS CMD...")
@@ -87,7 +87,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// narrow wants that the last output fits in a terminal of 100 columns.
+// narrow checks that the last output fits in a terminal of 100 columns.
 func narrow(ts *testscript.TestScript, _ bool, _ []string) {
 	for line := range strings.Lines(ts.ReadFile("stdout")) {
 		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > columns {
@@ -97,7 +97,7 @@ func narrow(ts *testscript.TestScript, _ bool, _ []string) {
 }
 
 // TestHelp: every command has help with an example that starts with the
-// command itself, and takes no line beyond 100 columns.
+// command itself, and no line is longer than 100 columns.
 func TestHelp(t *testing.T) {
 	e := &env{stdout: io.Discard, stderr: io.Discard, getenv: os.Getenv}
 	var walk func(*cobra.Command)

@@ -67,7 +67,7 @@ func (e *env) serviceDeregister() *cobra.Command {
 	var r api.Deregistration
 	cmd := &cobra.Command{
 		Use:   "deregister NAME",
-		Short: "remove instances of a service from this node that were registered by command",
+		Short: "remove instances of a service that were registered on this node by command",
 		Example: "  tacit service deregister db\n" +
 			"  tacit service deregister db --id db-2",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeServices,

@@ -19,7 +19,7 @@ func (e *env) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "health of this node, each check with its reason",
-		Long:  "Health of this node, each check with its reason.\n\nExit status: 0 healthy, 1 not, 2 no answer.",
+		Long:  "Health of this node, each check with its reason.\n\nExit status: 0 healthy, 1 not healthy, 2 no answer.",
 		Example: "  tacit status\n" +
 			"  tacit status --json",
 		Args: cobra.NoArgs,
@@ -27,7 +27,7 @@ func (e *env) statusCommand() *cobra.Command {
 			s, err := e.daemon().Status(cmd.Context())
 			if err != nil {
 				_ = e.report(err)
-				return exitStatus(exitError) // also where the daemon refuses: that is no answer
+				return exitStatus(exitError) // a refusal is no answer either
 			}
 			if err := e.print(s, func(w io.Writer) { printStatus(w, s) }); err != nil {
 				return err
@@ -46,7 +46,7 @@ func printStatus(w io.Writer, s *api.Status) {
 		health = "NOT healthy"
 	}
 	if len(s.Unheld) > 0 {
-		fmt.Fprintf(w, "%s runs without socket hooks (--redirect tproxy), which does NOT hold: %s; see docs/redirect-tproxy.md\n",
+		fmt.Fprintf(w, "%s runs without socket hooks (--redirect tproxy), which does NOT guarantee: %s; see docs/redirect-tproxy.md\n",
 			oneLine(string(s.Node)), oneLine(strings.Join(s.Unheld, ", ")))
 	}
 	fmt.Fprintf(w, "%s is %s\n\n", oneLine(string(s.Node)), health)
@@ -103,20 +103,20 @@ func printChecks(w io.Writer, checks []api.Check) {
 	t.print(w)
 }
 
-// gathered makes one row of the probes that found nothing: there are a dozen.
+// gathered merges the dozen probes that passed into one row.
 func gathered(checks []api.Check) []api.Check {
 	var out []api.Check
-	at, fine := -1, 0
+	at, passed := -1, 0
 	for _, c := range checks {
 		if !c.OK || c.Reason != "" || !strings.HasPrefix(c.Name, "probe ") {
 			out = append(out, c)
 			continue
 		}
-		if fine++; at < 0 {
+		if passed++; at < 0 {
 			at = len(out)
 			out = append(out, api.Check{Name: "probes", OK: true})
 		}
-		out[at].Reason = fmt.Sprintf("%d ways tried by a program", fine)
+		out[at].Reason = fmt.Sprintf("%d kinds of connection tried by a program", passed)
 	}
 	return out
 }

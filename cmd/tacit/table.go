@@ -12,10 +12,10 @@ import (
 	"unicode"
 )
 
-const columns = 100 // a terminal's width that output fits in
+const columns = 100 // the width of a terminal that output fits in
 
-// table aligns cells in columns. Lines are cut at 100 columns: what is long
-// stands last, and is whole in --json.
+// table aligns cells in columns. Lines are cut at 100 columns: the longest cell
+// stands last, and --json has all of it.
 type table struct {
 	buf bytes.Buffer
 	tw  *tabwriter.Writer
@@ -46,7 +46,7 @@ func (t *table) field(name string, value any) {
 }
 
 func (t *table) print(w io.Writer) {
-	_ = t.tw.Flush() // into memory
+	_ = t.tw.Flush() // writes to memory, so it can't fail
 	for line := range strings.Lines(t.buf.String()) {
 		fmt.Fprintln(w, cut(strings.TrimRight(line, " \n")))
 	}
@@ -59,7 +59,8 @@ func cut(line string) string {
 	return line
 }
 
-// oneLine makes text from elsewhere harmless for a terminal and for tables.
+// oneLine replaces unprintable runes: text from elsewhere could control the
+// terminal or break a table.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -76,7 +77,7 @@ func orDash(s string) string {
 	return s
 }
 
-// list joins anything that is text.
+// list joins strings with commas.
 func list[S ~string](items []S) string {
 	out := make([]string, len(items))
 	for i, s := range items {
@@ -99,7 +100,7 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// elapsed writes a duration for people: "38 ms", "1.2 s", "3 min 20 s", "2 h 5 min".
+// elapsed formats a duration for people: "38 ms", "1.2 s", "3 min 20 s", "2 h 5 min".
 func elapsed(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -114,7 +115,7 @@ func elapsed(d time.Duration) string {
 	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
 }
 
-// amount writes bytes for people, in powers of 1024.
+// amount formats bytes for people, in powers of 1024.
 func amount(n uint64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%d B", n)

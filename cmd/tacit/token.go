@@ -15,7 +15,7 @@ import (
 func (e *env) tokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "token",
-		Short:   "make join tokens",
+		Short:   "create join tokens",
 		Example: "  tacit token create --node host2",
 		Args:    cobra.ArbitraryArgs,
 		RunE:    needVerb,
@@ -30,15 +30,15 @@ func (e *env) tokenCreate() *cobra.Command {
 	var services []string
 	cmd := &cobra.Command{
 		Use:   "create --node NAME",
-		Short: "a single-use join token on standard output",
-		Long: "A single-use join token on standard output, for one node by name. It is a\n" +
-			"secret until it is used: write it to a file that only root reads.",
+		Short: "print a single-use join token",
+		Long: "Print a single-use join token for the node with this name. The token is a secret\n" +
+			"until it is used: write it to a file that only root can read.",
 		Example: "  tacit token create --node host2 --service db > token\n" +
 			"  tacit token create --node host3 --service web --service api --ttl 1h",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("ttl") && r.TTL <= 0 {
-				return fmt.Errorf("--ttl %s: must be longer than nothing", r.TTL)
+				return fmt.Errorf("--ttl %s: must be positive", r.TTL)
 			}
 			r.Node, r.Services = api.Name(node), names(services)
 			t, err := e.daemon().CreateToken(cmd.Context(), r)
@@ -51,9 +51,9 @@ func (e *env) tokenCreate() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&node, "node", "", "name of the node that may join with it")
-	cmd.Flags().StringSliceVar(&services, "service", nil, "a service that the node may run; repeatable")
-	cmd.Flags().DurationVar(&r.TTL, "ttl", 0, "how long it can be used (default 15m)")
+	cmd.Flags().StringVar(&node, "node", "", "name of the node that may join with the token")
+	cmd.Flags().StringSliceVar(&services, "service", nil, "service that the node may run; repeatable")
+	cmd.Flags().DurationVar(&r.TTL, "ttl", 0, "how long the token is valid (default 15m)")
 	required(cmd, "node")
 	return cmd
 }
