@@ -1,17 +1,17 @@
 # Configuration of tacitd: install as /etc/tacit/tacitd.hcl and start tacitd
-# with --config /etc/tacit/tacitd.hcl. Every key is a flag of tacitd with _ for
-# -, and a flag on the command line wins. What is commented out shows the
-# default, except where an example is announced.
+# with --config /etc/tacit/tacitd.hcl. Every key is a flag of tacitd with _
+# instead of -, and a flag on the command line overrides it. Values that are
+# commented out are the defaults, unless they are marked as an example.
 
-# How this node becomes a member: it needs one of the two below, once. Both are
-# ignored by a node that is a member already, so that they may stay here.
+# How this node becomes a member: it needs one of the two below, once. A node
+# that is a member already ignores both, so they may stay here.
 
 # The first node creates the mesh, its authority and its operator key.
 # bootstrap = true
 
-# Every other node joins by any member. Make the token on a node with an
-# operator key (tacit token create --node NAME --service SERVICE): it is for
-# one name, works once and for 15 minutes. Keep the file readable by root only.
+# Every other node joins by any member. Create the token on a node with an
+# operator key (tacit token create --node NAME --service SERVICE). It is valid for
+# one name, once, for 15 minutes. Keep the file readable by root only.
 # Examples:
 # join       = ["host1"]
 # token_file = "/etc/tacit/token"
@@ -19,16 +19,16 @@
 # This node's name, one DNS label; default: the host's name. Example:
 # node = "host1"
 
-# The IP address by which the other nodes reach this one; default: the one that
-# routes out. Set it on a host with more than one. Example:
+# The IP address at which the other nodes reach this one; default: the source
+# address of the default route. Set it on a host with several. Example:
 # address = "192.0.2.1"
 
-# Ports that the other nodes must reach: gossip by UDP and TCP, lanes and
-# enrolment by TCP. Let them through the host's firewall.
+# Ports that the other nodes must reach, through the host's firewall: gossip by
+# UDP and TCP, lanes and enrolment by TCP.
 # gossip_port = 7946
 # lane_port   = 7947
 
-# What holds where no intention matches: deny or allow. Say the same on every
+# The verdict where no intention matches: deny or allow. Set the same on every
 # node.
 # default_intention = "deny"
 
@@ -36,17 +36,17 @@
 # (db.service.consul).
 # domain = ["mesh"]
 
-# SPIFFE trust domain; read by the node that creates the mesh.
+# SPIFFE trust domain; only the node that creates the mesh reads it.
 # trust_domain = "tacit.local"
 
-# Virtual addresses of services, each node's own. Take ranges that nothing else
-# uses.
+# Ranges of the services' virtual addresses, which are valid on this node only.
+# Nothing else may use these ranges.
 # virtual_range4 = "240.64.0.0/12"
 # virtual_range6 = "fd7a:ac17::/32"
 
 # How connections are captured: auto (socket hooks, and TPROXY for other network
 # namespaces), sockets (hooks alone), or tproxy, for hosts where no hook can be
-# attached, which does not hold all guarantees (docs/redirect-tproxy.md).
+# attached, with fewer guarantees (docs/redirect-tproxy.md).
 # redirect = "auto"
 
 # Folders: keys, certificates and records (0700); the socket of the command
@@ -56,20 +56,20 @@
 # services_dir = "/etc/tacit/services.d"
 # bpffs_dir    = "/sys/fs/bpf/tacit"
 
-# Root of the cgroup v2 tree to hook; default: from the mount table. Programs
-# outside it are not seen. Example:
+# Root of the cgroup v2 tree to hook; default: from the mount table. The hooks
+# don't see programs outside it. Example:
 # cgroup = "/sys/fs/cgroup"
 
-# The file that names the resolvers whose queries are answered for the mesh.
+# The file that names the host's resolvers; the mesh answers queries to them.
 # resolv_conf = "/etc/resolv.conf"
 
 # What this node leaves alone: connections to these ports and networks, and
-# connections and name look-ups of these users and of the programs in these
-# cgroups (paths below the root that is hooked). They are never judged, captured
-# or rewritten. It opens nothing of the mesh: the port of a strict service on
-# this node stays closed to plain connections from everybody, a program that is
-# a workload stays one, and virtual addresses are always the mesh's. A service
-# whose port is named here is reported, and its port is not excluded. Example:
+# connections and DNS queries of these users and of the programs in these
+# cgroups (paths below the hooked root). The mesh never decides about, captures
+# or rewrites them. An exclusion can't open a service: the port of a strict
+# service on this node stays closed to all plain connections, a workload stays a
+# workload, and virtual addresses always belong to the mesh. A service's port
+# that is listed here is reported, and isn't excluded. Example:
 # exclude {
 #   ports   = [9100]
 #   cidrs   = ["192.0.2.0/24", "2001:db8::/32"]
@@ -77,19 +77,19 @@
 #   cgroups = ["system.slice/sshd.service"]
 # }
 
-# Undo a start by itself after this time unless tacit confirm comes; 0s: it
-# stays. Meant for a start by hand, as the flag --confirm: here it holds for
-# every start, and systemd starts again what was undone (Restart=always).
+# Undo a start after this time unless tacit confirm is run; 0s: never. It is
+# meant for a start by hand, as the flag --confirm. Here it applies to every
+# start, and systemd restarts a tacitd that was undone (Restart=always).
 # confirm = "0s"
 
-# Life of the certificates that this node's authority issues; each is renewed
-# long before its end.
+# Lifetime of the certificates that this node's authority issues; each is renewed
+# long before it expires.
 # leaf_ttl = "1h0m0s"
 
-# Room in the kernel: intentions, workloads' cgroups, and captured connections
-# on their way to the daemon at once, of which one workload may have a quarter.
-# What doesn't fit is refused, and tacit status says so. Other numbers than
-# those of the last start need tacitd cleanup first.
+# Limits in the kernel: intentions, cgroups of workloads, and captured connections
+# on their way to the daemon, of which one workload may have a quarter. What is
+# beyond a limit is refused, and tacit status says so. Run tacitd cleanup before a
+# start with other numbers.
 # max_intentions = 262144
 # max_workloads  = 16384
 # max_connecting = 65536

@@ -23,14 +23,14 @@ var excludeKeys = map[string]string{
 }
 
 func bindExclude(f *pflag.FlagSet, e *node.Exclude) {
-	f.Var(list[uint16]{&e.Ports, parsePort}, "exclude-port", "connections to this `PORT` are left alone: never judged, captured or rewritten; repeatable."+
+	f.Var(list[uint16]{&e.Ports, parsePort}, "exclude-port", "leave connections to this `PORT` alone: never decide about, capture or rewrite them; repeatable."+
 		" (A service's port on this node and virtual addresses can't be excluded.)")
-	f.Var(list[netip.Prefix]{&e.CIDRs, parseCIDR}, "exclude-cidr", "connections to this `NETWORK` are left alone; repeatable")
-	f.Var(list[uint32]{&e.UIDs, parseUID}, "exclude-uid", "connections and name look-ups of this `USER`, by number or name, are left alone; repeatable")
-	f.Var(list[string]{&e.Cgroups, parseCgroup}, "exclude-cgroup", "connections and name look-ups from this cgroup, by its `PATH` below --cgroup, are left alone; repeatable")
+	f.Var(list[netip.Prefix]{&e.CIDRs, parseCIDR}, "exclude-cidr", "leave connections to this `NETWORK` alone; repeatable")
+	f.Var(list[uint32]{&e.UIDs, parseUID}, "exclude-uid", "leave connections and DNS queries of this `USER`, by number or name, alone; repeatable")
+	f.Var(list[string]{&e.Cgroups, parseCgroup}, "exclude-cgroup", "leave connections and DNS queries of the cgroup with this `PATH` below --cgroup alone; repeatable")
 }
 
-// list is a repeatable flag whose items are understood one by one.
+// list is a repeatable flag whose items are parsed one by one.
 type list[T any] struct {
 	items *[]T
 	parse func(string) (T, error)
@@ -42,7 +42,7 @@ func (l list[T]) String() string { return "" }
 // Type is what pflag calls the value; the usage texts have better names.
 func (l list[T]) Type() string { return "list" }
 
-// Set adds the items of one flag; commas part them.
+// Set adds the items of one flag, separated by commas.
 func (l list[T]) Set(text string) error {
 	for _, part := range strings.Split(text, ",") {
 		if err := l.Append(strings.TrimSpace(part)); err != nil {
@@ -52,7 +52,7 @@ func (l list[T]) Set(text string) error {
 	return nil
 }
 
-// Append adds one item. Given twice is given once.
+// Append adds one item, unless the list has it already.
 func (l list[T]) Append(text string) error {
 	item, err := l.parse(text)
 	if err != nil {
@@ -67,7 +67,7 @@ func (l list[T]) Append(text string) error {
 	return nil
 }
 
-// Replace is how a config file sets a list.
+// Replace sets the whole list, from a config file.
 func (l list[T]) Replace(texts []string) error {
 	*l.items = nil
 	for _, text := range texts {
@@ -106,7 +106,7 @@ func parseCIDR(text string) (netip.Prefix, error) {
 	case p.Addr().Is4In6():
 		return p, errors.New("write it as an IPv4 network")
 	case p != p.Masked():
-		return p, fmt.Errorf("has bits beyond its length; is %s meant?", p.Masked())
+		return p, fmt.Errorf("has bits set beyond its prefix length; is %s meant?", p.Masked())
 	}
 	return p, nil
 }
@@ -117,7 +117,7 @@ func parseUID(text string) (uint32, error) {
 	}
 	u, err := user.Lookup(text)
 	if err != nil {
-		return 0, errors.New("is neither a user's number nor the name of one in /etc/passwd; give the number (id -u NAME)")
+		return 0, errors.New("is neither a user ID nor a name in /etc/passwd; give the user ID (id -u NAME)")
 	}
 	n, err := strconv.ParseUint(u.Uid, 10, 32)
 	return uint32(n), err
@@ -130,15 +130,15 @@ func parseCgroup(text string) (string, error) {
 	return text, nil
 }
 
-// applyExclude reads the exclude block, and returns where each of its lists
-// stands.
+// applyExclude applies the exclude block, and returns the position of each of
+// its lists, for error messages.
 func applyExclude(path string, blocks hcl.Blocks, f *pflag.FlagSet) (map[string]string, error) {
 	at := map[string]string{}
 	if len(blocks) == 0 {
 		return at, nil
 	}
 	if len(blocks) > 1 {
-		return nil, fmt.Errorf("config: %s:%d: exclude: given twice, before in line %d", path, blocks[1].DefRange.Start.Line, blocks[0].DefRange.Start.Line)
+		return nil, fmt.Errorf("config: %s:%d: exclude: given twice, first in line %d", path, blocks[1].DefRange.Start.Line, blocks[0].DefRange.Start.Line)
 	}
 	attrs, diags := blocks[0].Body.JustAttributes()
 	if diags.HasErrors() {
@@ -158,7 +158,7 @@ func applyExclude(path string, blocks hcl.Blocks, f *pflag.FlagSet) (map[string]
 	return at, nil
 }
 
-// excludedAt adds the flags to the places that the file has.
+// excludedAt adds the flags given on the command line to the file's positions.
 func excludedAt(at map[string]string, f *pflag.FlagSet) map[string]string {
 	for key, name := range excludeKeys {
 		if f.Changed(name) {
@@ -168,5 +168,5 @@ func excludedAt(at map[string]string, f *pflag.FlagSet) map[string]string {
 	return at
 }
 
-// inExclude says whether a key belongs into the block.
+// inExclude reports whether a key belongs in the exclude block.
 func inExclude(name string) bool { return name == "exclude" || strings.HasPrefix(name, "exclude-") }

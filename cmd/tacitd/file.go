@@ -19,8 +19,8 @@ import (
 )
 
 // applyFile sets every flag that the config file names and the command line
-// doesn't, and returns where the lists of its exclude block stand. Errors name
-// file, line and key.
+// doesn't, and returns the positions of the lists in its exclude block. Errors
+// name file, line and key.
 func applyFile(path string, f *pflag.FlagSet) (excluded map[string]string, err error) {
 	p := hclparse.NewParser()
 	parse := p.ParseHCLFile
@@ -47,7 +47,7 @@ func applyFile(path string, f *pflag.FlagSet) (excluded map[string]string, err e
 		name, line := flagName(attr.Name), attr.Range.Start.Line
 		err := applyKey(f, name, attr.Expr)
 		if before := lines[name]; before > 0 && err == nil {
-			err = fmt.Errorf("set twice, before in line %d", before)
+			err = fmt.Errorf("set twice, first in line %d", before)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("config: %s:%d: %s: %w", path, line, attr.Name, err)
@@ -57,8 +57,8 @@ func applyFile(path string, f *pflag.FlagSet) (excluded map[string]string, err e
 	return excluded, nil
 }
 
-// withoutExclude hides the block that has been read: HCL's own body still
-// complains of it, JSON's doesn't.
+// withoutExclude removes the exclude block, which has been read: an HCL body still
+// reports it as unexpected, a JSON body doesn't.
 func withoutExclude(rest hcl.Body) hcl.Body {
 	body, ok := rest.(*hclsyntax.Body)
 	if !ok {
@@ -69,8 +69,8 @@ func withoutExclude(rest hcl.Body) hcl.Body {
 	return &others
 }
 
-// inOrder returns the attributes as the file has them, so that the first
-// mistake in it is the one reported.
+// inOrder returns the attributes in the file's order, so that the first mistake is
+// the one reported.
 func inOrder(attrs hcl.Attributes) []*hcl.Attribute {
 	return slices.SortedFunc(maps.Values(attrs), func(a, b *hcl.Attribute) int {
 		return cmp.Compare(a.Range.Start.Byte, b.Range.Start.Byte)
@@ -79,8 +79,8 @@ func inOrder(attrs hcl.Attributes) []*hcl.Attribute {
 
 func flagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
 
-// isSetting tells what a config file may hold from flags that are only for the
-// command line: config itself, help, version, and those of a subcommand.
+// isSetting reports whether a config file may hold a flag. Flags for the command
+// line alone are config, help, version and those of a subcommand.
 func isSetting(name string) bool {
 	var settings pflag.FlagSet
 	new(options).bind(&settings)
@@ -89,7 +89,7 @@ func isSetting(name string) bool {
 
 func applyKey(f *pflag.FlagSet, name string, expr hcl.Expression) error {
 	if inExclude(name) {
-		return errors.New("is a block: write exclude { ports = [22] }, with ports, cidrs, uids and cgroups")
+		return errors.New("is a block: write exclude { ports = [22] }; its keys are ports, cidrs, uids and cgroups")
 	}
 	flag := f.Lookup(name)
 	if flag == nil || !isSetting(name) {
@@ -108,13 +108,13 @@ func setFlag(flag *pflag.Flag, expr hcl.Expression) error {
 		return nil
 	}
 	if list, ok := flag.Value.(pflag.SliceValue); ok && value.CanIterateElements() {
-		parts, err := asTexts(value)
+		parts, err := asStrings(value)
 		if err != nil {
 			return err
 		}
 		return list.Replace(parts)
 	}
-	text, err := asText(value)
+	text, err := asString(value)
 	if err != nil {
 		return err
 	}
@@ -124,15 +124,15 @@ func setFlag(flag *pflag.Flag, expr hcl.Expression) error {
 	return nil
 }
 
-func asTexts(list cty.Value) ([]string, error) {
-	wrong := errors.New("want a text, or a list of texts")
+func asStrings(list cty.Value) ([]string, error) {
+	wrong := errors.New("want a string, or a list of strings")
 	if list.Type().IsObjectType() {
 		return nil, wrong
 	}
 	var parts []string
 	for it := list.ElementIterator(); it.Next(); {
 		_, element := it.Element()
-		text, err := asText(element)
+		text, err := asString(element)
 		if err != nil {
 			return nil, wrong
 		}
@@ -141,11 +141,11 @@ func asTexts(list cty.Value) ([]string, error) {
 	return parts, nil
 }
 
-// asText writes a value as its flag would be written.
-func asText(v cty.Value) (string, error) {
+// asString formats a value as its flag takes it.
+func asString(v cty.Value) (string, error) {
 	s, err := convert.Convert(v, cty.String)
 	if err != nil || s.IsNull() {
-		return "", errors.New("want one text, number, true or false")
+		return "", errors.New("want one string, number, true or false")
 	}
 	return s.AsString(), nil
 }

@@ -16,8 +16,8 @@ import (
 	"tacit/node"
 )
 
-// settings are a value for every setting, other than its default, as one
-// writes it on the command line, in HCL and in JSON.
+// settings is a value for every setting that isn't its default, as written on the
+// command line, and in HCL and JSON.
 func settings() map[string]struct{ flag, hcl string } {
 	same := func(s string) struct{ flag, hcl string } { return struct{ flag, hcl string }{s, s} }
 	text := func(s string) struct{ flag, hcl string } { return struct{ flag, hcl string }{s, fmt.Sprintf("%q", s)} }
@@ -35,7 +35,7 @@ func settings() map[string]struct{ flag, hcl string } {
 	}
 }
 
-// excludeKey is the key of the exclude block that a flag stands for.
+// excludeKey is a flag's key in the exclude block; "" for all other flags.
 func excludeKey(flag string) string {
 	for key, name := range excludeKeys {
 		if name == flag {
@@ -45,7 +45,7 @@ func excludeKey(flag string) string {
 	return ""
 }
 
-// parse is what tacitd makes of these arguments.
+// parse returns the config that tacitd gets from these arguments.
 func parse(args ...string) (node.Config, error) {
 	var o options
 	f := pflag.NewFlagSet("tacitd", pflag.ContinueOnError)
@@ -196,7 +196,7 @@ func TestLists(t *testing.T) {
 func TestBadFiles(t *testing.T) {
 	for name, c := range map[string]struct {
 		file, text string
-		want       []string // after the file's path
+		want       []string // the first follows the file's path
 	}{
 		"unknown":                 {"a.hcl", "node = \"x\"\nnods = \"y\"", []string{":2: nods: no such setting"}},
 		"unknown, JSON":           {"a.json", "{\n\"node\": \"x\",\n\"nods\": \"y\"}", []string{":3: nods: no such setting"}},
@@ -212,12 +212,12 @@ func TestBadFiles(t *testing.T) {
 		"port is true":            {"a.hcl", `gossip_port = true`, []string{":1: gossip_port: "}},
 		"duration without a unit": {"a.hcl", `leaf_ttl = 5`, []string{":1: leaf_ttl: ", "unit"}},
 		"bool is a word":          {"a.hcl", `bootstrap = "yes"`, []string{":1: bootstrap: ", `"yes"`}},
-		"text is a list":          {"a.hcl", `state_dir = ["/a", "/b"]`, []string{":1: state_dir: want one text"}},
-		"text is an object":       {"a.json", `{"node": {"a": 1}}`, []string{":1: node: want one text"}},
-		"text is null":            {"a.json", `{"node": null}`, []string{":1: node: want one text"}},
-		"list is an object":       {"a.json", `{"join": {"a": "b"}}`, []string{":1: join: want a text, or a list of texts"}},
-		"list is an empty object": {"a.hcl", `join = {}`, []string{":1: join: want a text, or a list of texts"}},
-		"list of lists":           {"a.hcl", `join = [["a"], "b"]`, []string{":1: join: want a text, or a list of texts"}},
+		"text is a list":          {"a.hcl", `state_dir = ["/a", "/b"]`, []string{":1: state_dir: want one string"}},
+		"text is an object":       {"a.json", `{"node": {"a": 1}}`, []string{":1: node: want one string"}},
+		"text is null":            {"a.json", `{"node": null}`, []string{":1: node: want one string"}},
+		"list is an object":       {"a.json", `{"join": {"a": "b"}}`, []string{":1: join: want a string, or a list of strings"}},
+		"list is an empty object": {"a.hcl", `join = {}`, []string{":1: join: want a string, or a list of strings"}},
+		"list of lists":           {"a.hcl", `join = [["a"], "b"]`, []string{":1: join: want a string, or a list of strings"}},
 		"list is null":            {"a.hcl", `join = null`, []string{":1: join: want "}},
 		"set twice":               {"a.hcl", "lane_port = 1\nlane-port = 2", []string{":2: lane-port: set twice", "line 1"}},
 		"set twice, same key":     {"a.hcl", "node = \"a\"\nnode = \"b\"", []string{":2: ", "node"}},
@@ -232,7 +232,7 @@ func TestBadFiles(t *testing.T) {
 		"exclude: nobody":         {"a.hcl", "exclude {\n  uids = [\"no-such-user\"]\n}", []string{":2: exclude.uids: \"no-such-user\": is neither"}},
 		"exclude: uid -1":         {"a.hcl", "exclude {\n  uids = [4294967295]\n}", []string{":2: exclude.uids: "}},
 		"exclude: empty path":     {"a.hcl", "exclude {\n  cgroups = [\"\"]\n}", []string{":2: exclude.cgroups: \"\": must be a path"}},
-		"exclude twice":           {"a.hcl", "exclude {\n}\nexclude {\n}", []string{":3: exclude: given twice, before in line 1"}},
+		"exclude twice":           {"a.hcl", "exclude {\n}\nexclude {\n}", []string{":3: exclude: given twice, first in line 1"}},
 		"exclude is a value":      {"a.hcl", "exclude = 22", []string{":1: ", "exclude"}},
 		"exclude is a text":       {"a.json", `{"exclude": "22"}`, []string{":1: "}},
 		"exclude, flat":           {"a.hcl", "exclude_port = 22", []string{":1: exclude_port: is a block: write exclude {"}},

@@ -39,10 +39,10 @@ func completePath() {
 	_ = os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 }
 
-// errReported: the command has said what is wrong; only the status is left.
+// errReported: the command has printed what is wrong; only the exit status is left.
 var errReported = errors.New("reported")
 
-// rootCommand hands a config that is understood to run.
+// rootCommand reads flags and config file, and calls run with the config.
 func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 	var o options
 	var planOnly bool
@@ -50,8 +50,8 @@ func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 		Use:   "tacitd",
 		Short: "the daemon of a tacit node",
 		Long: "tacitd captures the connections of this host's workloads, carries them to other\n" +
-			"nodes in mutual TLS, and lets only those exist that an intention permits.\n" +
-			"Every flag is also a key of the config file (HCL or JSON), with _ for -.",
+			"nodes in mutual TLS, and refuses those that no intention allows.\n" +
+			"Every flag is also a key of the config file (HCL or JSON), with _ instead of -.",
 		Example: "  tacitd --bootstrap\n" +
 			"  tacitd --join host1 --token-file token\n" +
 			"  tacitd --config /etc/tacit/tacitd.hcl\n" +
@@ -75,17 +75,17 @@ func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 			return run(cmd.Context(), cfg)
 		},
 	}
-	root.Flags().BoolVar(&planOnly, "plan", false, "print every change that a start would make to this host, and do nothing")
+	root.Flags().BoolVar(&planOnly, "plan", false, "print every change that a start would make to this host, and exit")
 	o.bind(root.PersistentFlags())
 	root.AddCommand(guardCommand(&o), cleanupCommand(&o), doctorCommand(&o), probeCommand(), watchdogCommand(&o))
 	return root
 }
 
-// probeCommand is what the daemon starts for itself.
+// probeCommand is the child process of the daemon's self-probe.
 func probeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    node.ProbeCommand,
-		Short:  "try the ways of programs, for the daemon that started this",
+		Short:  "connect as programs do, for the self-probe of the daemon that started this",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -97,10 +97,10 @@ func probeCommand() *cobra.Command {
 func guardCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "guard",
-		Short: "close the services' ports and the virtual addresses, from saved state, before the daemon is there",
-		Long: "Closes what a reboot has opened: the ports of the services defined on this node\n" +
-			"refuse plain connections, and nothing addressed to a virtual address leaves the\n" +
-			"host. Run it once before the network is up; the daemon takes over from it.",
+		Short: "close the services' ports and the virtual addresses, from saved state, before the daemon starts",
+		Long: "A reboot clears the kernel's rules. guard restores the closed state: the ports of\n" +
+			"this node's services refuse plain connections, and packets for virtual addresses\n" +
+			"don't leave the host. Run it once before the network is up; the daemon takes over.",
 		Example: "  tacitd guard",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -120,7 +120,7 @@ func guardCommand(o *options) *cobra.Command {
 func cleanupCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:     "cleanup",
-		Short:   "remove all kernel and firewall state of this node, daemon stopped or dead",
+		Short:   "remove all kernel and firewall state of this node, whose daemon has ended",
 		Example: "  tacitd cleanup",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -141,7 +141,7 @@ func doctorCommand(o *options) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "doctor",
-		Short:   "is this host fit for tacit: kernel, cgroup v2, bpffs, iptables, sysctls, ports, limits",
+		Short:   "check this host: kernel, cgroup v2, bpffs, iptables, sysctls, ports, limits",
 		Example: "  tacitd doctor",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -160,12 +160,12 @@ func doctorCommand(o *options) *cobra.Command {
 	return cmd
 }
 
-// watchdogCommand is what a daemon with --confirm starts beside itself; file
+// watchdogCommand is the process that tacitd --confirm starts beside itself; file
 // descriptor 3 is the daemon's pidfd.
 func watchdogCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:     node.WatchdogCommand + " MARK CGROUP",
-		Short:   "undo a start that nobody confirms; tacitd --confirm starts it",
+		Short:   "undo a start that isn't confirmed; tacitd --confirm starts this command",
 		Example: "  tacitd --confirm 60s",
 		Args:    cobra.ExactArgs(2),
 		Hidden:  true,
@@ -176,7 +176,7 @@ func watchdogCommand(o *options) *cobra.Command {
 			}
 			daemon := os.NewFile(3, "pidfd")
 			if daemon == nil {
-				return errors.New("is started by tacitd --confirm alone")
+				return errors.New("only tacitd --confirm may start this command")
 			}
 			undone, err := node.Watchdog(cfg, args[0], args[1], daemon)
 			if len(undone) > 0 && err == nil {

@@ -68,7 +68,7 @@ func TestHelpListsEveryFlag(t *testing.T) {
 	}
 }
 
-// execute runs tacitd with run for its daemon, and returns its output.
+// execute runs tacitd with run in place of the daemon, and returns the output.
 func execute(t *testing.T, run func(context.Context, node.Config) error, args ...string) string {
 	t.Helper()
 	out, err := try(t.Context(), run, args...)
@@ -97,7 +97,7 @@ func TestRunGetsTheConfig(t *testing.T) {
 	}
 }
 
-// TestBadOptionsNeverRun: what can't be understood ends before the daemon.
+// TestBadOptionsNeverRun: options that can't be parsed end tacitd before the daemon.
 func TestBadOptionsNeverRun(t *testing.T) {
 	bad := write(t, "bad.hcl", "nods = 1")
 	for want, args := range map[string][]string{
@@ -128,9 +128,9 @@ func TestBadOptionsNeverRun(t *testing.T) {
 	}
 }
 
-// TestBadConfigsEndAtOnce: what is understood and can't be meant is refused by
-// node.Run by the setting's name. No folder here exists on a host, so that a
-// daemon which starts all the same finds no tree to hook.
+// TestBadConfigsEndAtOnce: node.Run refuses options that parse but make no sense,
+// and names the setting. The folders are the test's own, so that a daemon which
+// starts all the same finds no tree to hook.
 func TestBadConfigsEndAtOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -17,7 +17,7 @@ import (
 	"tacit/node"
 )
 
-// options are the flags' texts; config turns them into a node.Config.
+// options are the flags' values; config turns them into a node.Config.
 type options struct {
 	file           string
 	cfg            node.Config
@@ -28,37 +28,37 @@ type options struct {
 
 func (o *options) bind(f *pflag.FlagSet) {
 	c := &o.cfg
-	f.StringVar(&o.file, "config", "", "config file, HCL or JSON; flags win over it")
+	f.StringVar(&o.file, "config", "", "config file, HCL or JSON; flags override it")
 	f.StringVar(&c.Node, "node", node.HostName(), "this node's name")
 	f.StringVar(&c.StateDir, "state-dir", "/var/lib/tacit", "keys, certificates, records")
 	f.StringVar(&c.RunDir, "run-dir", "/run/tacit", "the CLI's socket")
-	f.StringVar(&c.Address, "address", "", "this node's IP address as others reach it (default: the one that routes out)")
+	f.StringVar(&c.Address, "address", "", "IP address at which other nodes reach this one (default: the source address of the default route)")
 	f.StringVar(&c.Cgroup, "cgroup", "", "root of the cgroup v2 tree to hook (default: from the mount table)")
 	f.StringVar(&c.BPFDir, "bpffs-dir", "/sys/fs/bpf/tacit", "where programs and maps are pinned; bpffs is mounted when missing")
 	f.StringVar(&c.ServicesDir, "services-dir", "/etc/tacit/services.d", "service definitions")
-	f.BoolVar(&c.Bootstrap, "bootstrap", false, "create the mesh, its authority and its operator key; ignored by a member")
-	f.StringSliceVar(&c.Join, "join", nil, "address of a member; ignored by a member")
+	f.BoolVar(&c.Bootstrap, "bootstrap", false, "create the mesh, its authority and its operator key; ignored if this node is a member")
+	f.StringSliceVar(&c.Join, "join", nil, "address of a member to join by; ignored if this node is a member")
 	f.StringVar(&c.TokenFile, "token-file", "", "file with the join token (tacit token create, on a member)")
 	f.StringVar(&c.TrustDomain, "trust-domain", "tacit.local", "SPIFFE trust domain of a new mesh")
-	f.StringVar(&c.Default, "default-intention", "deny", "where no intention matches: allow or deny")
+	f.StringVar(&c.Default, "default-intention", "deny", "verdict where no intention matches: allow or deny")
 	f.StringSliceVar(&c.Domains, "domain", []string{"mesh"}, "DNS domains of the mesh; consul is always one")
-	f.StringVar(&c.Redirect, "redirect", "auto", "auto: socket hooks, and TPROXY for other network namespaces; sockets: hooks alone; tproxy: no hooks, for hosts where none can be attached, and fewer guarantees")
+	f.StringVar(&c.Redirect, "redirect", "auto", "auto: socket hooks, and TPROXY for other network namespaces; sockets: hooks alone; tproxy: no hooks, with fewer guarantees, for hosts where none can be attached")
 	f.Uint16Var(&c.GossipPort, "gossip-port", 7946, "port for gossip, UDP and TCP")
 	f.Uint16Var(&c.LanePort, "lane-port", 7947, "port for lanes and enrolment, TCP")
 	f.StringVar(&o.range4, "virtual-range4", "240.64.0.0/12", "virtual IPv4 addresses")
 	f.StringVar(&o.range6, "virtual-range6", "fd7a:ac17::/32", "virtual IPv6 addresses")
-	f.DurationVar(&c.LeafTTL, "leaf-ttl", time.Hour, "life of the certificates this node's authority issues")
-	f.Uint32Var(&c.Limits.MaxIntentions, "max-intentions", 1<<18, "intentions that the kernel has room for")
-	f.Uint32Var(&c.Limits.MaxWorkloads, "max-workloads", 1<<14, "cgroups of workloads that the kernel has room for")
-	f.Uint32Var(&c.Limits.MaxConnecting, "max-connecting", 1<<16, "captured connections on their way to the daemon at once; one workload may have a quarter")
+	f.DurationVar(&c.LeafTTL, "leaf-ttl", time.Hour, "lifetime of the certificates that this node's authority issues")
+	f.Uint32Var(&c.Limits.MaxIntentions, "max-intentions", 1<<18, "maximum number of intentions in the kernel")
+	f.Uint32Var(&c.Limits.MaxWorkloads, "max-workloads", 1<<14, "maximum number of workload cgroups in the kernel")
+	f.Uint32Var(&c.Limits.MaxConnecting, "max-connecting", 1<<16, "maximum number of captured connections on their way to the daemon; one workload may have a quarter")
 	f.StringVar(&c.ResolvConf, "resolv-conf", "/etc/resolv.conf", "the file that names the host's resolvers")
-	f.DurationVar(&c.Confirm, "confirm", 0, "undo the start by itself after this time unless tacit confirm comes; 0: it stays")
+	f.DurationVar(&c.Confirm, "confirm", 0, "undo the start after this time unless tacit confirm is run; 0: never")
 	bindExclude(f, &c.Exclude)
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 }
 
-// config merges the file below the flags and understands every text.
+// config merges flags and config file, flags first, and parses every value.
 func (o *options) config(f *pflag.FlagSet) (node.Config, error) {
 	at := map[string]string{}
 	if o.file != "" {
@@ -84,8 +84,8 @@ func (o *options) config(f *pflag.FlagSet) (node.Config, error) {
 	return c, err
 }
 
-// ownAddress is the address that packets to the world would carry; connecting
-// a UDP socket sends nothing. Empty when there is no route.
+// ownAddress is the source address of packets to the Internet, or "" without a
+// route. Connecting a UDP socket sends nothing.
 func ownAddress() string {
 	for _, probe := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} { // RFC 5737, RFC 3849
 		conn, err := net.Dial("udp", probe)

@@ -29,8 +29,8 @@ func packaged(t *testing.T, name string) string {
 	return string(text)
 }
 
-// TestExampleConfig: as it is, the example changes nothing; with its comments
-// taken away every line is understood, and what it calls a default is one.
+// TestExampleConfig: as it is, the example changes nothing; uncommented, every line
+// parses, and each value that it calls a default is one.
 func TestExampleConfig(t *testing.T) {
 	text := packaged(t, "tacitd.hcl")
 	want, err := parse()
@@ -73,7 +73,7 @@ func TestExampleConfig(t *testing.T) {
 	}
 }
 
-// TestExampleConfigIsComplete: every setting is shown, once.
+// TestExampleConfigIsComplete: the example shows every setting once.
 func TestExampleConfigIsComplete(t *testing.T) {
 	shown := map[string]int{}
 	for _, m := range exampleKey.FindAllStringSubmatch(packaged(t, "tacitd.hcl"), -1) {
@@ -92,8 +92,8 @@ func TestExampleConfigIsComplete(t *testing.T) {
 	}
 }
 
-// TestUnitsCallWhatThereIs: the units start tacitd with arguments that it takes.
-func TestUnitsCallWhatThereIs(t *testing.T) {
+// TestUnitsStartTacitd: the units start tacitd with arguments that it accepts.
+func TestUnitsStartTacitd(t *testing.T) {
 	for unit, want := range map[string]string{
 		"tacitd.service":       "/usr/local/bin/tacitd --config /etc/tacit/tacitd.hcl",
 		"tacitd-guard.service": "/usr/local/bin/tacitd guard --config /etc/tacit/tacitd.hcl",
