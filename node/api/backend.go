@@ -4,11 +4,11 @@ package api
 
 import "context"
 
-// Backend is the daemon behind the server, by noun. Names in requests are
-// folded and checked, and sizes are limited, before a method is called;
-// everything else is for the method to check. An error that is neither an
-// *Error nor a *policy.Refusal reaches the CLI as an error with exit status 2.
-// Methods are called concurrently, and ctx ends when the caller goes away.
+// Backend is the daemon behind the server, by noun. Before it calls a method, the
+// server checks names, puts them in lower case, and limits sizes; the method
+// checks everything else. An error that is neither an *Error nor a
+// *policy.Refusal reaches the CLI as an error with exit status 2. Methods are
+// called concurrently, and ctx ends when the client disconnects.
 type Backend struct {
 	Host       Host
 	Nodes      Nodes
@@ -22,7 +22,7 @@ type Host interface {
 	Resolve(ctx context.Context, name string) (*Resolution, error)
 	// Confirm makes a start with --confirm permanent.
 	Confirm(ctx context.Context, r ConfirmRequest) (*ConfirmResult, error)
-	// Flows lists the records after a number, and the live connections.
+	// Flows lists the records with a Seq above after, and the live connections.
 	Flows(ctx context.Context, after uint64) (*FlowList, error)
 }
 
@@ -35,7 +35,7 @@ type Nodes interface {
 	CreateToken(ctx context.Context, r TokenRequest) (*Token, error)
 }
 
-// Services are the catalog, and the instances of this node.
+// Services are the services of the mesh, and this node's instances.
 type Services interface {
 	List(ctx context.Context) ([]Service, error)
 	Show(ctx context.Context, name Name) (*Service, error)
@@ -45,7 +45,7 @@ type Services interface {
 	Run(ctx context.Context, r RunRequest) (*RunResult, error)
 }
 
-// Intentions are the policy. Check and Explain take exact names, never "*".
+// Intentions are the policy. Check and Explain take service names, never "*".
 type Intentions interface {
 	List(ctx context.Context) (*IntentionList, error)
 	Change(ctx context.Context, r IntentionChange) (*ChangeResult, error)

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// become changes groups and user of the calling thread alone, which the
-// kernel's calls do and the syscall package's don't.
+// become changes groups and user of the calling thread alone; the functions of
+// package syscall change those of all threads.
 func become(uid uint32, n int, groups *uint32) error {
 	keep := ^uintptr(0)
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(n), uintptr(unsafe.Pointer(groups)), 0); errno != 0 {

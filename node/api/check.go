@@ -12,7 +12,7 @@ import (
 
 const maxText = 512 // bytes of a description or a reason
 
-// fold checks a name that came from outside and puts it in lower case.
+// fold checks a name from a request and puts it in lower case.
 func fold(what string, name *Name) error {
 	n, err := identity.ParseName(string(*name))
 	if err != nil {
@@ -40,7 +40,7 @@ func foldEndpoint(what string, name *Name) error {
 	return nil
 }
 
-// first returns the first error of checks.
+// first returns the first error that isn't nil.
 func first(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -61,7 +61,7 @@ func (*ConfirmRequest) check() error { return nil }
 
 func (r *GrantRequest) check() error {
 	if len(r.Services) == 0 {
-		return Failed("", "no service named to grant")
+		return Failed("", "no service to grant was given")
 	}
 	return first(fold("node", &r.Node), foldAll("service", r.Services))
 }
@@ -98,7 +98,7 @@ func (r *IntentionChange) check() error {
 		r.Timeout = DefaultWait
 	}
 	if r.Timeout < 0 || r.Timeout > MaxWait {
-		return Failed("", "timeout %s: must be at most %s", r.Timeout, MaxWait)
+		return Failed("", "timeout %s: must be positive and at most %s", r.Timeout, MaxWait)
 	}
 	return first(foldEndpoint("source", &r.Source), foldEndpoint("destination", &r.Destination), text("description", r.Description))
 }

@@ -15,16 +15,17 @@ import (
 	"strconv"
 )
 
-// Client is the daemon's Backend as seen through its socket, one method per
+// Client calls the daemon's Backend through the socket, one method for each
 // command. Every error is an *Error.
 type Client struct {
 	socket string
 	http   *http.Client
 }
 
-const maxAnswer = 64 << 20
+const maxAnswer = 64 << 20 // bytes
 
-// NewClient talks to the daemon at socket, one connection for each request.
+// NewClient returns a client of the daemon at socket. Each request has a connection
+// of its own.
 func NewClient(socket string) *Client {
 	var d net.Dialer
 	return &Client{socket, &http.Client{Transport: &http.Transport{
@@ -35,109 +36,109 @@ func NewClient(socket string) *Client {
 	}}}
 }
 
-// Status asks for GET /v1/status.
+// Status is GET /v1/status.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
-	return ask[*Status](ctx, c, "status", nil)
+	return query[*Status](ctx, c, "status", nil)
 }
 
-// Confirm asks for POST /v1/confirm.
+// Confirm is POST /v1/confirm.
 func (c *Client) Confirm(ctx context.Context, r ConfirmRequest) (*ConfirmResult, error) {
-	return tell[*ConfirmResult](ctx, c, "confirm", r)
+	return send[*ConfirmResult](ctx, c, "confirm", r)
 }
 
-// Resolve asks for GET /v1/resolve.
+// Resolve is GET /v1/resolve.
 func (c *Client) Resolve(ctx context.Context, name string) (*Resolution, error) {
-	return ask[*Resolution](ctx, c, "resolve", url.Values{"name": {name}})
+	return query[*Resolution](ctx, c, "resolve", url.Values{"name": {name}})
 }
 
-// Flows asks for GET /v1/flows.
+// Flows is GET /v1/flows.
 func (c *Client) Flows(ctx context.Context, after uint64) (*FlowList, error) {
-	return ask[*FlowList](ctx, c, "flows", url.Values{"after": {strconv.FormatUint(after, 10)}})
+	return query[*FlowList](ctx, c, "flows", url.Values{"after": {strconv.FormatUint(after, 10)}})
 }
 
-// Nodes asks for GET /v1/nodes.
+// Nodes is GET /v1/nodes.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
-	return ask[[]Node](ctx, c, "nodes", nil)
+	return query[[]Node](ctx, c, "nodes", nil)
 }
 
-// Node asks for GET /v1/node.
+// Node is GET /v1/node.
 func (c *Client) Node(ctx context.Context, name Name) (*Node, error) {
-	return ask[*Node](ctx, c, "node", url.Values{"name": {string(name)}})
+	return query[*Node](ctx, c, "node", url.Values{"name": {string(name)}})
 }
 
-// GrantNode asks for POST /v1/node/grant.
+// GrantNode is POST /v1/node/grant.
 func (c *Client) GrantNode(ctx context.Context, r GrantRequest) (*NodeResult, error) {
-	return tell[*NodeResult](ctx, c, "node/grant", r)
+	return send[*NodeResult](ctx, c, "node/grant", r)
 }
 
-// RevokeNode asks for POST /v1/node/revoke.
+// RevokeNode is POST /v1/node/revoke.
 func (c *Client) RevokeNode(ctx context.Context, r RevokeRequest) (*NodeResult, error) {
-	return tell[*NodeResult](ctx, c, "node/revoke", r)
+	return send[*NodeResult](ctx, c, "node/revoke", r)
 }
 
-// CreateToken asks for POST /v1/tokens.
+// CreateToken is POST /v1/tokens.
 func (c *Client) CreateToken(ctx context.Context, r TokenRequest) (*Token, error) {
-	return tell[*Token](ctx, c, "tokens", r)
+	return send[*Token](ctx, c, "tokens", r)
 }
 
-// Services asks for GET /v1/services.
+// Services is GET /v1/services.
 func (c *Client) Services(ctx context.Context) ([]Service, error) {
-	return ask[[]Service](ctx, c, "services", nil)
+	return query[[]Service](ctx, c, "services", nil)
 }
 
-// Service asks for GET /v1/service.
+// Service is GET /v1/service.
 func (c *Client) Service(ctx context.Context, name Name) (*Service, error) {
-	return ask[*Service](ctx, c, "service", url.Values{"name": {string(name)}})
+	return query[*Service](ctx, c, "service", url.Values{"name": {string(name)}})
 }
 
-// Register asks for POST /v1/service/register.
+// Register is POST /v1/service/register.
 func (c *Client) Register(ctx context.Context, r Registration) (*RegisterResult, error) {
-	return tell[*RegisterResult](ctx, c, "service/register", r)
+	return send[*RegisterResult](ctx, c, "service/register", r)
 }
 
-// Deregister asks for POST /v1/service/deregister.
+// Deregister is POST /v1/service/deregister.
 func (c *Client) Deregister(ctx context.Context, r Deregistration) (*DeregisterResult, error) {
-	return tell[*DeregisterResult](ctx, c, "service/deregister", r)
+	return send[*DeregisterResult](ctx, c, "service/deregister", r)
 }
 
-// Run asks for POST /v1/run; it moves this process.
+// Run is POST /v1/run; it moves the calling process.
 func (c *Client) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
-	return tell[*RunResult](ctx, c, "run", r)
+	return send[*RunResult](ctx, c, "run", r)
 }
 
-// Intentions asks for GET /v1/intentions.
+// Intentions is GET /v1/intentions.
 func (c *Client) Intentions(ctx context.Context) (*IntentionList, error) {
-	return ask[*IntentionList](ctx, c, "intentions", nil)
+	return query[*IntentionList](ctx, c, "intentions", nil)
 }
 
-// ChangeIntention asks for POST /v1/intentions.
+// ChangeIntention is POST /v1/intentions.
 func (c *Client) ChangeIntention(ctx context.Context, r IntentionChange) (*ChangeResult, error) {
-	return tell[*ChangeResult](ctx, c, "intentions", r)
+	return send[*ChangeResult](ctx, c, "intentions", r)
 }
 
-// CheckIntention asks for GET /v1/intentions/check.
+// CheckIntention is GET /v1/intentions/check.
 func (c *Client) CheckIntention(ctx context.Context, source, destination Name) (*Verdict, error) {
-	return ask[*Verdict](ctx, c, "intentions/check", pairValues(source, destination))
+	return query[*Verdict](ctx, c, "intentions/check", pairValues(source, destination))
 }
 
-// ExplainIntention asks for GET /v1/intentions/explain.
+// ExplainIntention is GET /v1/intentions/explain.
 func (c *Client) ExplainIntention(ctx context.Context, source, destination Name) (*Explanation, error) {
-	return ask[*Explanation](ctx, c, "intentions/explain", pairValues(source, destination))
+	return query[*Explanation](ctx, c, "intentions/explain", pairValues(source, destination))
 }
 
 func pairValues(source, destination Name) url.Values {
 	return url.Values{"source": {string(source)}, "destination": {string(destination)}}
 }
 
-func ask[A any](ctx context.Context, c *Client, path string, query url.Values) (A, error) {
-	return do[A](ctx, c, http.MethodGet, path+"?"+query.Encode(), nil)
+func query[A any](ctx context.Context, c *Client, path string, values url.Values) (A, error) {
+	return do[A](ctx, c, http.MethodGet, path+"?"+values.Encode(), nil)
 }
 
-func tell[A any](ctx context.Context, c *Client, path string, request any) (A, error) {
+func send[A any](ctx context.Context, c *Client, path string, request any) (A, error) {
 	body, err := json.Marshal(request)
 	if err != nil {
 		var none A
-		return none, Failed("", "request can't be written: %v", err)
+		return none, Failed("", "can't encode the request: %v", err)
 	}
 	return do[A](ctx, c, http.MethodPost, path, body)
 }
@@ -160,7 +161,7 @@ func do[A any](ctx context.Context, c *Client, method, path string, body []byte)
 func decode[A any](res *http.Response) (answer A, err error) {
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return answer, Failed("", "tacitd broke off its answer: %v", err)
+		return answer, Failed("", "tacitd's answer ended early: %v", err)
 	}
 	if res.StatusCode != http.StatusOK {
 		var e Error
@@ -170,12 +171,12 @@ func decode[A any](res *http.Response) (answer A, err error) {
 		return answer, &e
 	}
 	if err := json.Unmarshal(text, &answer); err != nil {
-		return answer, Failed("are tacit and tacitd of the same version?", "tacitd's answer can't be read: %v", err)
+		return answer, Failed("are tacit and tacitd of the same version?", "can't decode tacitd's answer: %v", err)
 	}
 	return answer, nil
 }
 
-// unreachable says in one line what to do about a daemon that isn't there.
+// unreachable explains in one line why the daemon can't be reached, and what to do.
 func (c *Client) unreachable(err error) error {
 	where := "cannot reach tacitd at " + c.socket
 	switch op, isDial := errors.AsType[*net.OpError](err); {
@@ -188,7 +189,7 @@ func (c *Client) unreachable(err error) error {
 	case isDial && op.Op == "dial":
 		return Failed("", "%s: is it running? start it with: systemctl start tacitd", where)
 	}
-	return Failed("", "%s: it went away before it answered: %v", where, unwrapURL(err))
+	return Failed("", "%s: it closed the connection before it answered: %v", where, unwrapURL(err))
 }
 
 func unwrapURL(err error) error {

@@ -9,13 +9,13 @@ import (
 	"tacit/policy"
 )
 
-// Exit statuses of the CLI that errors carry.
+// Exit statuses of the CLI for errors.
 const (
-	CodeRefused = 1 // understood, and not done: no operator key here, a grant is missing
+	CodeRefused = 1 // valid, but refused: no operator key here, a grant is missing
 	CodeError   = 2 // bad input, or something failed
 )
 
-// Error is an answer that says no. Nodes are those that could do it.
+// Error is a negative answer. Nodes are the nodes that could do what was asked.
 type Error struct {
 	Message string   `json:"error"`
 	Hint    string   `json:"hint,omitempty"`
@@ -24,21 +24,21 @@ type Error struct {
 	Code    int      `json:"exit"` // CodeRefused or CodeError
 }
 
-// Error returns the message alone; the CLI prints hint and nodes below it.
+// Error returns the message alone; the CLI prints Hint and Nodes below it.
 func (e *Error) Error() string { return e.Message }
 
-// Refused says that a request was understood and isn't done here.
+// Refused returns the error of a valid request that is refused.
 func Refused(hint, format string, args ...any) *Error {
 	return &Error{Code: CodeRefused, Message: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// Failed says that a request is wrong or went wrong.
+// Failed returns the error of a request that is invalid or has failed.
 func Failed(hint, format string, args ...any) *Error {
 	return &Error{Code: CodeError, Message: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// AsError gives any error the shape that travels: a *policy.Refusal is a
-// refusal with its reason, everything unknown an error.
+// AsError converts any error to an *Error: a *policy.Refusal becomes a refusal with
+// its reason, every other error CodeError.
 func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e

@@ -18,12 +18,13 @@ import (
 // Group is the group whose members may use the socket besides root.
 const Group = "tacit"
 
-// ErrInUse: another daemon answers on the socket.
-var ErrInUse = errors.New("another tacitd answers there; stop it first")
+// ErrInUse means that another daemon answers on the socket.
+var ErrInUse = errors.New("another tacitd answers on it; stop that one first")
 
-// Listen makes the socket: mode 0660 for root and Group where that group
-// exists, else 0600. A socket that nobody answers on is replaced; closing the
-// listener removes it. Errors: ErrInUse, and when path is no socket.
+// Listen creates the socket, with mode 0660 for root and Group if that group exists,
+// else 0600. It replaces a socket on which no process listens. Closing the
+// listener removes the socket. It returns ErrInUse, or an error if path is not a
+// socket.
 func Listen(path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
@@ -31,7 +32,7 @@ func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
-	ln, err := listenClosed(path)
+	ln, err := listenPrivate(path)
 	if err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
@@ -43,24 +44,24 @@ func Listen(path string) (net.Listener, error) {
 	return ln, nil
 }
 
-// Remove removes the socket at path, and what a Listen that was killed left.
-// Nothing there is no error.
+// Remove removes the socket at path, and what a killed Listen left behind. A missing
+// socket is no error.
 func Remove(path string) error {
 	err := os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, os.RemoveAll(making(path)))
+	return errors.Join(err, os.RemoveAll(staging(path)))
 }
 
-// making is the folder in which the socket is made. It has one name, so that
-// what was left in it is found.
-func making(path string) string { return path + ".new" }
+// staging is the folder in which the socket is created. Its name is fixed, so that
+// leftovers are found.
+func staging(path string) string { return path + ".new" }
 
-// listenClosed binds under a name that appears only once its mode is 0600:
-// between bind and chmod anybody whom the umask permits could connect.
-func listenClosed(path string) (net.Listener, error) {
-	dir := making(path)
+// listenPrivate binds in a private folder and moves the socket to path when its mode
+// is 0600: between bind and chmod, every user whom the umask permits could connect.
+func listenPrivate(path string) (net.Listener, error) {
+	dir := staging(path)
 	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func removeStale(path string) error {
 		return err
 	}
 	if st.Mode().Type() != fs.ModeSocket {
-		return errors.New("is there and is no socket; remove it")
+		return errors.New("exists and is not a socket; remove it")
 	}
 	c, err := net.Dial("unix", path)
 	if err == nil {
@@ -99,7 +100,7 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// groupID is Group's number, -1 when there is none.
+// groupID returns the ID of Group, or -1 if there is no such group.
 func groupID() int {
 	g, err := user.LookupGroup(Group)
 	if err != nil {

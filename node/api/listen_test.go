@@ -21,13 +21,13 @@ func TestListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Listen(socket); !errors.Is(err, ErrInUse) {
-		t.Errorf("somebody answers there: %v", err)
+		t.Errorf("another listener on the socket: %v", err)
 	}
 	old.SetUnlinkOnClose(false)
 	if err := old.Close(); err != nil { // as after a crash
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Mkdir(making(socket), 0o700), os.WriteFile(filepath.Join(making(socket), "s"), nil, 0o600)); err != nil { // as after a crash while it was made
+	if err := errors.Join(os.Mkdir(staging(socket), 0o700), os.WriteFile(filepath.Join(staging(socket), "s"), nil, 0o600)); err != nil { // as after a crash during Listen
 		t.Fatal(err)
 	}
 	ln, err := Listen(socket)
@@ -54,17 +54,17 @@ func TestListen(t *testing.T) {
 	if err := os.WriteFile(socket, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(socket); err == nil || !strings.Contains(err.Error(), "is no socket; remove it") {
+	if _, err := Listen(socket); err == nil || !strings.Contains(err.Error(), "exists and is not a socket; remove it") {
 		t.Errorf("a file was taken for a socket: %v", err)
 	}
 }
 
-// TestRemove takes away what a daemon that was killed has left, and is content
-// with nothing.
+// TestRemove: it removes what a killed daemon left behind; a missing socket is no
+// error.
 func TestRemove(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "s")
-	for _, path := range []string{socket, filepath.Join(making(socket), "s")} {
+	for _, path := range []string{socket, filepath.Join(staging(socket), "s")} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
 			t.Fatal(err)
 		}

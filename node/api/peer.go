@@ -14,10 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peer is the process at the other end of a connection, as the kernel says: the
-// one that made it. PIDFD names the process even after its number has been
-// given away; it is closed with the connection, and nil on kernels without
-// SO_PEERPIDFD (before 6.5).
+// Peer is the process that connected, as the kernel reports it. PIDFD refers to
+// that process even after its PID has been reused; it is closed with the
+// connection, and nil on kernels without SO_PEERPIDFD (before 6.5).
 type Peer struct {
 	PID      int32
 	UID, GID uint32
@@ -26,18 +25,18 @@ type Peer struct {
 
 type peerKey struct{}
 
-// WithPeer puts a peer into a context; the server does, and tests may.
+// WithPeer puts a peer into a context, for the server and for tests.
 func WithPeer(ctx context.Context, p Peer) context.Context {
 	return context.WithValue(ctx, peerKey{}, p)
 }
 
-// PeerFrom returns the process that made the request of ctx.
+// PeerFrom returns the process that sent the request of ctx.
 func PeerFrom(ctx context.Context) (Peer, bool) {
 	p, ok := ctx.Value(peerKey{}).(Peer)
 	return p, ok
 }
 
-// listener asks the kernel about each caller as it is accepted.
+// listener asks the kernel for the peer of each accepted connection.
 type listener struct {
 	*net.UnixListener
 	path  string
@@ -51,8 +50,8 @@ type conn struct {
 	allowed bool
 }
 
-// Accept returns a connection that knows its peer; one whose peer can't be
-// told is closed.
+// Accept returns a connection with its peer. A connection whose peer can't be
+// determined is closed.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.AcceptUnix()
@@ -76,12 +75,12 @@ func (l *listener) Close() error {
 func (c *conn) Close() error {
 	err := c.Conn.Close()
 	if c.peer.PIDFD != nil {
-		_ = c.peer.PIDFD.Close() // a second Close says so, and means nothing
+		_ = c.peer.PIDFD.Close() // a second Close returns an error, which is harmless
 	}
 	return err
 }
 
-// allowed: root, the daemon's own user, and the members of the group gid.
+// allowed returns the test for root, the daemon's own user, and members of gid.
 func allowed(gid int) func(Peer, []uint32) bool {
 	self := uint32(os.Geteuid())
 	return func(p Peer, groups []uint32) bool {
@@ -111,9 +110,9 @@ func peerOf(u *net.UnixConn) (p Peer, groups []uint32, err error) {
 	return p, groups, errors.Join(ctl, err)
 }
 
-// peerGroups asks for the supplementary groups; none when the kernel won't say.
+// peerGroups returns the peer's supplementary groups; none on an error.
 func peerGroups(fd uintptr) []uint32 {
-	groups := make([]uint32, 1<<12) // more than that counts as none
+	groups := make([]uint32, 1<<12) // with more groups, none is returned
 	size := uint32(len(groups) * 4)
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
 		uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)

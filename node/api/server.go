@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Limits of a request. The time to answer is that of the longest wait.
+// Limits of a request. answerTime allows for the longest wait.
 const (
 	maxBody    = 256 << 10
 	maxHeader  = 16 << 10
@@ -23,14 +23,14 @@ const (
 	answerTime = MaxWait + time.Minute
 )
 
-// server answers the CLI.
+// server answers the CLI's requests.
 type server struct {
 	backend Backend
 	log     *slog.Logger
 }
 
-// NewServer makes a server for backend. Serve it on a listener from Listen:
-// callers on any other are refused, because nothing is known of them.
+// NewServer returns a server for backend. Serve it on a listener from Listen: on any
+// other, every caller is refused, because its peer is unknown.
 func NewServer(backend Backend, log *slog.Logger) *http.Server {
 	s := &server{backend: backend, log: log}
 	return &http.Server{
@@ -49,8 +49,8 @@ func NewServer(backend Backend, log *slog.Logger) *http.Server {
 
 type callerKey struct{}
 
-// guard lets only the permitted in, whatever the socket's mode says, and tells
-// the handlers who calls.
+// guard refuses callers that aren't allowed, whatever the socket's mode, and gives
+// the handlers the peer.
 func (s *server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := r.Context().Value(callerKey{}).(*conn)
@@ -111,7 +111,7 @@ func flows(r *http.Request, h Host) (any, error) {
 	}
 	seq, err := strconv.ParseUint(after, 10, 64)
 	if err != nil {
-		return nil, Failed("", "after %.40q: not a number", after)
+		return nil, Failed("", "after %.40q: must be a number", after)
 	}
 	return h.Flows(r.Context(), seq)
 }
@@ -136,7 +136,7 @@ func pair(do func(ctx context.Context, source, destination Name) (any, error)) h
 	})
 }
 
-// request is one that can check itself.
+// request is a request that can check itself.
 type request[Q any] interface {
 	*Q
 	check() error
@@ -158,7 +158,7 @@ func post[Q, A any, P request[Q]](do func(context.Context, Q) (A, error)) http.H
 	})
 }
 
-// readBody takes one JSON value with no field that it doesn't know.
+// readBody decodes exactly one JSON value without unknown fields.
 func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	dec.DisallowUnknownFields()
@@ -172,7 +172,7 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 		return Failed("", "request larger than %d KiB", maxBody>>10)
 	}
 	if err != nil {
-		return Failed("are tacit and tacitd of the same version?", "request can't be read: %v", err)
+		return Failed("are tacit and tacitd of the same version?", "can't decode the request: %v", err)
 	}
 	return nil
 }
@@ -194,12 +194,12 @@ func writeError(w http.ResponseWriter, err error) {
 	writeJSON(w, status, e)
 }
 
-// writeJSON fails only when the caller is gone, and then nobody wants to know.
+// writeJSON ignores write errors: the caller has disconnected.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		status = http.StatusInternalServerError
-		body, _ = json.Marshal(Failed("", "answer can't be written: %v", err))
+		body, _ = json.Marshal(Failed("", "can't encode the answer: %v", err))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -24,7 +24,8 @@ import (
 	"tacit/policy"
 )
 
-// backend answers what the tests ask; the embedded interfaces panic elsewhere.
+// backend implements the methods that the tests call; the embedded interfaces panic
+// for all others.
 type backend struct {
 	peer   chan Peer
 	change chan IntentionChange
@@ -53,7 +54,7 @@ type (
 
 func (b someServices) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
 	p, _ := PeerFrom(ctx)
-	// The number stays good while the connection lives.
+	// The pidfd stays valid while the connection lives.
 	if p.PIDFD != nil && unix.PidfdSendSignal(int(p.PIDFD.Fd()), 0, nil, 0) != nil {
 		return nil, errors.New("pidfd is no pidfd")
 	}
@@ -72,8 +73,8 @@ func (b someServices) List(context.Context) ([]Service, error) {
 	return []Service{{Name: "db", Virtual4: netip.MustParseAddr("240.64.0.2")}}, nil
 }
 
-// start serves b on a new socket that anybody may open, so that what refuses
-// is the server, and checks at the end that nothing is left.
+// start serves b on a new socket that every user may open, so that refusals are the
+// server's, and checks at the end that nothing is left.
 func start(t *testing.T, b *backend) (socket string) {
 	t.Helper()
 	fds, goroutines := openFiles(t), runtime.NumGoroutine()
@@ -141,7 +142,7 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// as runs f on a thread of another user, who is a member of groups.
+// as runs f on a thread of the user uid, a member of groups.
 func as(t *testing.T, uid uint32, groups []uint32, f func()) {
 	t.Helper()
 	done := make(chan error, 1)
@@ -162,8 +163,8 @@ func as(t *testing.T, uid uint32, groups []uint32, f func()) {
 	}
 }
 
-// TestForeignUser: whatever the socket's mode is, only root and the group get in.
-func TestForeignUser(t *testing.T) {
+// TestOtherUser: whatever the socket's mode, only root and the group are allowed.
+func TestOtherUser(t *testing.T) {
 	tests := []struct {
 		name   string
 		uid    uint32
@@ -178,7 +179,7 @@ func TestForeignUser(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: "", Net: "unix"}) // abstract: no mode at all
+			ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: "", Net: "unix"}) // abstract: has no mode
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -203,7 +204,7 @@ func TestForeignUser(t *testing.T) {
 	}
 }
 
-func TestForeignUserIsTold(t *testing.T) {
+func TestOtherUserIsRefused(t *testing.T) {
 	socket := start(t, &backend{})
 	var answer string
 	as(t, 65534, nil, func() { answer = raw(t, socket, "GET /v1/services HTTP/1.0\r\n\r\n") })
@@ -217,7 +218,7 @@ func TestForeignUserIsTold(t *testing.T) {
 	}
 }
 
-// raw sends a request as it stands and returns all of the answer.
+// raw sends a request unchanged and returns the whole answer.
 func raw(t *testing.T, socket, request string) string {
 	t.Helper()
 	c, err := net.Dial("unix", socket)
@@ -234,7 +235,7 @@ func raw(t *testing.T, socket, request string) string {
 	return string(answer)
 }
 
-// Each request beside what must stand in the answer.
+// TestRequests lists requests, each with a part of its answer.
 func TestRequests(t *testing.T) {
 	post := func(path, body string) string {
 		return "POST " + path + " HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
@@ -247,8 +248,8 @@ func TestRequests(t *testing.T) {
 		{"a GET never changes", "GET /v1/tokens HTTP/1.0\r\n\r\n", `tacitd doesn't know GET`},
 		{"an unknown field", post("/v1/intentions", `{"sauce":"web"}`), `unknown field \"sauce\"`},
 		{"two values", post("/v1/intentions", `{"source":"web"}{}`), `more than one JSON value`},
-		{"not JSON", post("/v1/run", `service=web`), `request can't be read`},
-		{"no body", post("/v1/run", ``), `request can't be read: EOF`},
+		{"not JSON", post("/v1/run", `service=web`), `can't decode the request`},
+		{"no body", post("/v1/run", ``), `can't decode the request: EOF`},
 		{"a large body", post("/v1/run", `{"service":"`+strings.Repeat("a", maxBody)+`"}`), `request larger than 256 KiB`},
 		{"large headers", "GET /v1/services HTTP/1.0\r\nX: " + strings.Repeat("a", 1<<20) + "\r\n\r\n", `HTTP/1.1 431 `},
 		{"a bad name", post("/v1/run", `{"service":"a/b"}`), `"exit":2`},
@@ -270,7 +271,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestErrors: what the Backend says reaches the caller whole.
+// TestErrors: the Backend's errors reach the caller with all fields.
 func TestErrors(t *testing.T) {
 	b := &backend{}
 	c := NewClient(start(t, b))

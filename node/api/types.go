@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package api is how the CLI and the daemon talk: the types, the Backend that
-// the daemon implements, the server on a unix socket, and the client. It must
-// not decide anything: it checks shapes and who is calling, and hands over.
+// Package api connects the CLI to the daemon: the types, the Backend that the
+// daemon implements, the server on a unix socket, and the client. It must not
+// decide anything: it checks the form of requests and who sends them.
 package api
 
 import (
@@ -13,9 +13,8 @@ import (
 	"tacit/policy"
 )
 
-// Name, Reason and Action are the rooms' own types, so that the CLI needs no
-// other import than this package. The server folds and checks every name
-// before the Backend sees it.
+// Name, Reason and Action are the types of identity and policy, under names that
+// spare the CLI those imports.
 type (
 	Name   = identity.Name
 	Reason = policy.Reason
@@ -28,7 +27,7 @@ type Status struct {
 	TrustDomain   string            `json:"trust_domain"`
 	Version       string            `json:"version"`
 	Healthy       bool              `json:"healthy"`          // every check is OK
-	Unheld        []string          `json:"unheld,omitempty"` // guarantees that this node's way of capture can't hold
+	Unheld        []string          `json:"unheld,omitempty"` // guarantees that this node's --redirect doesn't give
 	Checks        []Check           `json:"checks"`
 	Revision      uint64            `json:"revision"` // grows with every policy change in the kernel maps
 	Digest        string            `json:"digest"`   // of the policy that the kernel maps hold
@@ -38,16 +37,16 @@ type Status struct {
 	Lanes         []Lane            `json:"lanes,omitempty"`
 }
 
-// ConfirmRequest asks to make permanent what a start with --confirm changed.
+// ConfirmRequest makes the changes of a start with --confirm permanent.
 type ConfirmRequest struct{}
 
-// ConfirmResult says what stays. Confirmed is false when nothing waited for it.
+// ConfirmResult says what stays. Confirmed is false when no start was unconfirmed.
 type ConfirmResult struct {
 	Confirmed bool     `json:"confirmed"`
 	Permanent []string `json:"permanent,omitempty"` // one line each
 }
 
-// Lane is one live connection between two nodes, with what was proven on it.
+// Lane is one live connection between two nodes, with the services proven on it.
 type Lane struct {
 	Peer       string   `json:"peer"`      // SPIFFE ID of the other node
 	Direction  string   `json:"direction"` // out or in
@@ -56,15 +55,15 @@ type Lane struct {
 	Streams    int      `json:"streams"` // carried so far
 }
 
-// Check is one probe through the real path, or one thing that went wrong.
+// Check is one result of the self-probe or of a health check.
 type Check struct {
 	Name   string `json:"name"`
 	OK     bool   `json:"ok"`
-	Reason string `json:"reason,omitempty"` // what was found; may be set when OK, too
+	Reason string `json:"reason,omitempty"` // what was found; may also be set when OK
 	Hint   string `json:"hint,omitempty"`   // what to do
 }
 
-// Certificate is one that this node uses now.
+// Certificate is a certificate in use on this node.
 type Certificate struct {
 	ID        string    `json:"id"` // SPIFFE ID
 	NotBefore time.Time `json:"not_before"`
@@ -83,11 +82,11 @@ type Node struct {
 	Operator     bool   `json:"operator"` // holds an operator key
 	Revoked      bool   `json:"revoked,omitempty"`
 	Grants       []Name `json:"grants"`
-	PolicyDigest string `json:"policy_digest"` // of the policy in its kernel maps, as it last said
+	PolicyDigest string `json:"policy_digest"` // of the policy in its kernel maps, as it last announced
 	Version      string `json:"version"`
 }
 
-// GrantRequest lets a node run services, or no longer (Withdraw).
+// GrantRequest grants services to a node, or withdraws the grants.
 type GrantRequest struct {
 	Node     Name   `json:"node"`
 	Services []Name `json:"services"`
@@ -115,15 +114,15 @@ type Service struct {
 	Instances []Instance `json:"instances"`
 }
 
-// Listener says who holds an instance's port.
+// Listener says whose socket listens on an instance's port.
 type Listener string
 
-// The listeners. Only the instance's own node knows; elsewhere it is "".
+// The listeners. On other nodes than the instance's it is "".
 const (
 	ListenerVerified   Listener = "verified"   // the socket belongs to the workload
-	ListenerUnverified Listener = "unverified" // no workload to compare it with
-	ListenerForeign    Listener = "foreign"    // somebody else's socket: refused with the reason listener
-	ListenerNone       Listener = "none"       // nobody listens
+	ListenerUnverified Listener = "unverified" // the service has no workload to compare the socket with
+	ListenerForeign    Listener = "foreign"    // the socket isn't the workload's: refused with the reason listener
+	ListenerNone       Listener = "none"       // no socket listens
 )
 
 // Instance is one instance of a service.
@@ -131,18 +130,18 @@ type Instance struct {
 	ID         string            `json:"id"`
 	Node       Name              `json:"node"`
 	Address    string            `json:"address"`
-	Port       uint16            `json:"port"` // 0: it only calls others
+	Port       uint16            `json:"port"` // 0: the program only calls others
 	Tags       []string          `json:"tags,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
 	Local      bool              `json:"local"`
 	Healthy    bool              `json:"healthy"`
 	Listener   Listener          `json:"listener,omitempty"`
-	Permissive bool              `json:"permissive,omitempty"` // plain connections to its port are let in
-	Source     string            `json:"source,omitempty"`     // where a local one was defined: file:line, or "command"
+	Permissive bool              `json:"permissive,omitempty"` // its port accepts plain connections
+	Source     string            `json:"source,omitempty"`     // where a local instance was defined: file:line, or "command"
 }
 
-// Workload says which processes are an instance: at most one field is set;
-// none means `tacit run NAME` and the unit NAME.service.
+// Workload says which processes are the instance's. At most one field is set; if
+// none is, they are those of `tacit run NAME` and of the unit NAME.service.
 type Workload struct {
 	Cgroup      string  `json:"cgroup,omitempty"`
 	SystemdUnit string  `json:"systemd_unit,omitempty"`
@@ -152,7 +151,7 @@ type Workload struct {
 	Container   string  `json:"container,omitempty"`
 }
 
-// Upstream is an explicit local port for another service.
+// Upstream is a loopback port that leads to another service.
 type Upstream struct {
 	Destination Name           `json:"destination"`
 	Bind        netip.AddrPort `json:"bind"`
@@ -162,28 +161,28 @@ type Upstream struct {
 type Registration struct {
 	Name       Name              `json:"name"`
 	ID         string            `json:"id,omitempty"`      // default: the name
-	Port       uint16            `json:"port,omitempty"`    // 0: it only calls others
+	Port       uint16            `json:"port,omitempty"`    // 0: the program only calls others
 	Address    string            `json:"address,omitempty"` // IP; default: the node's
 	Tags       []string          `json:"tags,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
 	Workload   Workload          `json:"workload,omitzero"`
 	Permissive bool              `json:"permissive,omitempty"`
 	Upstreams  []Upstream        `json:"upstreams,omitempty"`
-	Yes        bool              `json:"yes,omitempty"` // even where the port carries the caller's own session: that one stays, the next is refused
+	Yes        bool              `json:"yes,omitempty"` // even if the port carries the caller's own session, whose successor will be refused
 }
 
-// RegisterResult is what registering did.
+// RegisterResult says what registering did.
 type RegisterResult struct {
 	Service     Service  `json:"service"`
-	Warnings    []string `json:"warnings,omitempty"` // one line each: plain clients that are cut, nobody may call it yet
-	GrantSigned bool     `json:"grant_signed"`       // this operator's node granted the service to itself
+	Warnings    []string `json:"warnings,omitempty"` // one line each: plain clients that are cut, no intention allows a caller yet
+	GrantSigned bool     `json:"grant_signed"`       // this node granted the service to itself with its operator key
 	Notes       []string `json:"notes,omitempty"`
 }
 
-// Deregistration removes instances that were registered by command on this node.
+// Deregistration removes instances that were registered on this node by command.
 type Deregistration struct {
 	Name Name   `json:"name"`
-	ID   string `json:"id,omitempty"` // default: every instance of the service here
+	ID   string `json:"id,omitempty"` // default: all of the service's instances on this node
 }
 
 // DeregisterResult names what was removed.
@@ -192,28 +191,28 @@ type DeregisterResult struct {
 	Notes   []string `json:"notes,omitempty"`
 }
 
-// RunRequest asks to make the calling process (PeerFrom) a workload of Service.
+// RunRequest makes the calling process (PeerFrom) a workload of Service.
 type RunRequest struct {
 	Service Name `json:"service"`
 }
 
-// RunResult says where the process is now.
+// RunResult says which cgroup the process was moved to.
 type RunResult struct {
 	Service     Name     `json:"service"`
 	Cgroup      string   `json:"cgroup"`
-	Registered  bool     `json:"registered"` // the service wasn't known here and is now
+	Registered  bool     `json:"registered"` // the service was unknown on this node, and was registered
 	GrantSigned bool     `json:"grant_signed"`
 	Warnings    []string `json:"warnings,omitempty"`
 }
 
-// TokenRequest asks for a single-use join token.
+// TokenRequest creates a single-use join token.
 type TokenRequest struct {
 	Node     Name          `json:"node"`
 	Services []Name        `json:"services,omitempty"`
 	TTL      time.Duration `json:"ttl_ns,omitempty"` // 0: 15 minutes
 }
 
-// Token is a secret until it is used.
+// Token is a join token; it is a secret until it is used.
 type Token struct {
 	Token    string    `json:"token"`
 	Node     Name      `json:"node"`
@@ -221,12 +220,12 @@ type Token struct {
 	Expires  time.Time `json:"expires"`
 }
 
-// Resolution is what the mesh answers for a name, and why.
+// Resolution is the mesh's answer for a name, and why.
 type Resolution struct {
 	Name     string     `json:"name"`              // as asked
-	Service  Name       `json:"service,omitempty"` // "": the name isn't the mesh's and goes to the host's resolver
+	Service  Name       `json:"service,omitempty"` // "": no service; Why says whether the query is forwarded
 	Virtual4 netip.Addr `json:"virtual4,omitzero"`
 	Virtual6 netip.Addr `json:"virtual6,omitzero"`
-	Ports    []uint16   `json:"ports,omitempty"` // those that can be dialled
+	Ports    []uint16   `json:"ports,omitempty"` // ports that can be dialled
 	Why      string     `json:"why"`             // one sentence
 }

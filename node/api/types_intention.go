@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Change is what is done to an intention.
+// Change is an operation on an intention.
 type Change string
 
 // The changes.
@@ -17,8 +17,8 @@ const (
 	ChangeDelete Change = "delete"
 )
 
-// IntentionChange asks for a change of policy. With Wait the answer comes when
-// the change is in force everywhere, or after Timeout.
+// IntentionChange changes the policy. With Wait the answer comes when the change
+// is in force on every live node, or after Timeout.
 type IntentionChange struct {
 	Source      Name          `json:"source"` // or "*"
 	Destination Name          `json:"destination"`
@@ -29,19 +29,19 @@ type IntentionChange struct {
 	DryRun      bool          `json:"dry_run,omitempty"`
 }
 
-// How long a change waits to be in force everywhere.
+// How long Wait waits.
 const (
 	DefaultWait = 30 * time.Second
 	MaxWait     = 10 * time.Minute
 )
 
-// ChangeResult is what a change did, or with a dry run would do.
+// ChangeResult says what a change did, or would do in a dry run.
 type ChangeResult struct {
-	Applied      bool          `json:"applied"`       // false: dry run, or it was so already
-	Before       Verdict       `json:"before"`        // of the pair; of "*" where an end is "*"
+	Applied      bool          `json:"applied"`       // false: dry run, or nothing to change
+	Before       Verdict       `json:"before"`        // for the pair, in which "*" stands for itself
 	After        Verdict       `json:"after"`         //
 	LiveAffected int           `json:"live_affected"` // live connections that are cut (after a dry run: would be)
-	InForce      int           `json:"in_force"`      // nodes whose kernel maps hold it
+	InForce      int           `json:"in_force"`      // nodes whose kernel maps hold the change
 	Nodes        int           `json:"nodes"`         // live nodes
 	Elapsed      time.Duration `json:"elapsed_ns"`    // until InForce was reached; only with Wait
 	Waiting      []string      `json:"waiting,omitempty"`
@@ -64,14 +64,14 @@ type IntentionList struct {
 	Rules   []Rule `json:"rules"`   // in order of precedence
 }
 
-// Verdict is the answer to one question, with its one reason.
+// Verdict is the decision for one pair, with its one reason.
 type Verdict struct {
 	Allowed bool   `json:"allowed"`
 	Reason  Reason `json:"reason"`
 	Rule    *Rule  `json:"rule,omitempty"` // nil: the default decided
 }
 
-// Explanation is everything that bears on one pair.
+// Explanation is everything that decides about one pair.
 type Explanation struct {
 	Source      Name         `json:"source"`
 	Destination Name         `json:"destination"`
@@ -83,14 +83,14 @@ type Explanation struct {
 	Digest      string       `json:"digest"`           // of the policy that should be in force
 	Nodes       []NodePolicy `json:"nodes"`
 	Live        []Flow       `json:"live,omitempty"`    // live connections on this node that the verdict governs
-	Unknown     []Name       `json:"unknown,omitempty"` // of the two, those without an instance
+	Unknown     []Name       `json:"unknown,omitempty"` // the services of the pair that have no instance
 }
 
 // NodePolicy is what one node's kernel maps hold.
 type NodePolicy struct {
 	Name    Name   `json:"name"`
 	Digest  string `json:"digest"`
-	InForce bool   `json:"in_force"` // equal to what should be
+	InForce bool   `json:"in_force"` // Digest equals Explanation.Digest
 	Alive   bool   `json:"alive"`
 }
 
