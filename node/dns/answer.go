@@ -9,19 +9,19 @@ import (
 	"github.com/miekg/dns"
 )
 
-// ednsSize is the largest UDP answer that we give and ask for (DNS flag day
-// 2020: fits every path).
+// ednsSize is the largest UDP message that we send and announce: it fits every path
+// (DNS flag day 2020).
 const ednsSize = 1232
 
-// Answer answers a query for a name of the mesh; false means that the name
-// isn't ours. Answers are authoritative and have TTL 0.
+// Answer answers a query for a name of the mesh; false means that the name isn't
+// the mesh's. Answers are authoritative and have TTL 0.
 func (s *Server) Answer(m *dns.Msg) (*dns.Msg, bool) {
 	if len(m.Question) != 1 || m.Response {
 		return nil, false
 	}
 	q := m.Question[0]
-	p := s.find(labelsOf(q.Name))
-	if p.kind == foreign {
+	p := s.classify(labelsOf(q.Name))
+	if p.kind == outside {
 		return nil, false
 	}
 	r := new(dns.Msg).SetReply(m)
@@ -38,8 +38,8 @@ func (s *Server) Answer(m *dns.Msg) (*dns.Msg, bool) {
 	return r, true
 }
 
-// edns copies what must be said about EDNS (RFC 6891); false means that the
-// version is none of ours, which is the whole answer.
+// edns adds the EDNS record that the query requires (RFC 6891); false means that
+// the version is unsupported, and the answer complete.
 func (s *Server) edns(m, r *dns.Msg) bool {
 	opt := m.IsEdns0()
 	if opt == nil {
@@ -53,10 +53,10 @@ func (s *Server) edns(m, r *dns.Msg) bool {
 	return true
 }
 
-// fill puts records in, or the SOA that says there are none.
-func (s *Server) fill(r *dns.Msg, q dns.Question, p place) {
+// fill adds the records, or the SOA of a negative answer.
+func (s *Server) fill(r *dns.Msg, q dns.Question, p meaning) {
 	switch p.kind {
-	case unknown:
+	case missing:
 		r.Rcode = dns.RcodeNameError
 	case service:
 		s.records(r, q, p)
@@ -70,9 +70,9 @@ func (s *Server) fill(r *dns.Msg, q dns.Question, p place) {
 	}
 }
 
-func (s *Server) records(r *dns.Msg, q dns.Question, p place) {
+func (s *Server) records(r *dns.Msg, q dns.Question, p meaning) {
 	v4, v6, port, ok := s.zone.Lookup(p.name)
-	if !ok { // gone since it was found
+	if !ok { // removed since it was classified
 		r.Rcode = dns.RcodeNameError
 		return
 	}
@@ -95,7 +95,7 @@ func (s *Server) records(r *dns.Msg, q dns.Question, p place) {
 	}
 }
 
-// addresses makes A and AAAA records of the valid ones.
+// addresses returns A and AAAA records of the valid addresses.
 func addresses(owner string, addrs ...netip.Addr) []dns.RR {
 	var out []dns.RR
 	for _, a := range addrs {
@@ -109,11 +109,12 @@ func addresses(owner string, addrs ...netip.Addr) []dns.RR {
 	return out
 }
 
-// soa is the zone's; its owner lies in the zone, or resolvers between drop the
-// answer. The minimum is 0: a service may exist in a moment.
-func soa(q dns.Question, p place) dns.RR {
+// soa returns the zone's SOA. Its owner must lie in the zone, or intermediate
+// resolvers drop the answer. The negative TTL is 0: a service may exist a moment
+// later.
+func soa(q dns.Question, p meaning) dns.RR {
 	owner, ns, mbox := p.soa, "ns."+p.soa, "hostmaster."+p.soa
-	if owner == "" { // the name may be too long for another label
+	if owner == "" { // the queried name may be too long for another label
 		owner, ns, mbox = q.Name, q.Name, "."
 	}
 	return &dns.SOA{
@@ -126,8 +127,8 @@ func header(owner string, rrtype uint16) dns.RR_Header {
 	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: 0}
 }
 
-// labelsOf cuts a name in presentation format; a label with an escape keeps it
-// and so is no service's.
+// labelsOf splits a name in presentation format. A label keeps its escapes, and
+// then is no service's name.
 func labelsOf(name string) []string {
 	labels := dns.SplitDomainName(name)
 	for i, l := range labels {
@@ -136,14 +137,14 @@ func labelsOf(name string) []string {
 	return labels
 }
 
-// answer answers raw, a query for a name of ours, in wire format.
+// answer answers raw, a query for a name of the mesh, in wire format.
 func (s *Server) answer(raw []byte, udp bool) ([]byte, error) {
 	var m dns.Msg
 	if err := m.Unpack(raw); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	r, ok := s.Answer(&m)
-	if !ok { // the service went away in between
+	if !ok { // the service was removed meanwhile
 		r = new(dns.Msg).SetRcode(&m, dns.RcodeServerFailure)
 	}
 	size := dns.MaxMsgSize

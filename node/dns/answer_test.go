@@ -13,7 +13,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// text is an answer in one line: rcode, answers, authority, additional.
+// text formats an answer as one line: rcode, answers, authority, additional.
 func text(m *dns.Msg) string {
 	out := []string{dns.RcodeToString[m.Rcode]}
 	for i, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
@@ -43,7 +43,7 @@ func TestAnswer(t *testing.T) {
 	tests := []struct {
 		name  string
 		qtype uint16
-		want  string // "" is not ours
+		want  string // "": not the mesh's
 	}{
 		{"db.", dns.TypeA, "NOERROR | 0:db. A " + v4},
 		{"db.", dns.TypeAAAA, "NOERROR | 0:db. AAAA " + v6},

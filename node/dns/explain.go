@@ -9,17 +9,17 @@ import (
 	"tacit/identity"
 )
 
-// Service says which service the mesh answers for a name, "" for none, and why
-// in one sentence.
+// Service returns the service that a name resolves to, "" for none, and the reason
+// as one sentence.
 func (s *Server) Service(name string) (identity.Name, string) {
-	p := s.find(splitName(strings.ToLower(name)))
+	p := s.classify(splitName(strings.ToLower(name)))
 	switch p.kind {
 	case service:
-		return p.name, fmt.Sprintf("%s is the service %s; it is answered with its virtual addresses on this node", name, p.name)
-	case unknown:
-		return "", fmt.Sprintf("%s lies in a domain of the mesh, and no service is called so: the answer is that it does not exist", name)
+		return p.name, fmt.Sprintf("%s is the service %s; the answer is its virtual addresses on this node", name, p.name)
+	case missing:
+		return "", fmt.Sprintf("%s is in a domain of the mesh, but no service has this name: the answer is NXDOMAIN", name)
 	case empty:
-		return "", fmt.Sprintf("%s is a domain of the mesh and has no address itself", name)
+		return "", fmt.Sprintf("%s is in a domain of the mesh and has no address: the answer is empty", name)
 	}
-	return "", fmt.Sprintf("%s is not the mesh's: the query goes to the host's resolver, untouched", name)
+	return "", fmt.Sprintf("%s is not a name of the mesh: the query goes unchanged to the host's resolver", name)
 }

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// Exchange answers one query, raw as it came: a mesh name from the zone, any
-// other by upstream, whose reply comes back as it is. network is "udp" or
-// "tcp" (raw and reply without the length in front). An upstream that can't be
-// reached or stays silent, and too many queries at a time, give SERVFAIL. The
-// error is ErrMalformed, where no reply is due, or ctx's.
+// Exchange answers one raw query: a mesh name from the zone, any other with the
+// unchanged reply of upstream. network is "udp" or "tcp"; raw and reply have no
+// length prefix. The reply is SERVFAIL if upstream can't be reached or doesn't
+// answer, or if too many queries are being forwarded. The error is ErrMalformed,
+// where no reply is due, or ctx's.
 func (s *Server) Exchange(ctx context.Context, raw []byte, network string, upstream netip.AddrPort) ([]byte, error) {
 	q, reply, err := s.local(raw, network)
 	if reply != nil || err != nil {
@@ -33,7 +33,7 @@ func (s *Server) Exchange(ctx context.Context, raw []byte, network string, upstr
 	return s.forward(ctx, raw, q, route{network, upstream})
 }
 
-// local replies where no upstream is needed: reply is nil for a foreign name.
+// local answers without an upstream; reply is nil for a name that must be forwarded.
 func (s *Server) local(raw []byte, network string) (q question, reply []byte, err error) {
 	if q, err = parseQuestion(raw); err != nil {
 		return q, nil, err
@@ -41,14 +41,14 @@ func (s *Server) local(raw []byte, network string) (q question, reply []byte, er
 	if q.count > 1 { // RFC 9619
 		return q, failure(raw, q, rcodeFormErr), nil
 	}
-	if s.find(q.labels).kind == foreign {
+	if s.classify(q.labels).kind == outside {
 		return q, nil, nil
 	}
 	reply, err = s.answer(raw, network == "udp")
 	return q, reply, err
 }
 
-// route is the way to an upstream.
+// route is the network and address of an upstream.
 type route struct {
 	network  string
 	upstream netip.AddrPort
@@ -76,7 +76,7 @@ func (s *Server) forward(ctx context.Context, raw []byte, q question, r route) (
 	return failure(raw, q, rcodeServFail), nil
 }
 
-// askUDP asks once, from a socket and port of its own.
+// askUDP sends the query once, from a new socket and port.
 func askUDP(ctx context.Context, raw []byte, q question, upstream netip.AddrPort) ([]byte, error) {
 	c, stop, err := dial(ctx, "udp", upstream)
 	if err != nil {
@@ -99,7 +99,7 @@ func askUDP(ctx context.Context, raw []byte, q question, upstream netip.AddrPort
 	}
 }
 
-// askTCP asks over a connection of its own.
+// askTCP sends the query over a new connection.
 func askTCP(ctx context.Context, raw []byte, q question, upstream netip.AddrPort) ([]byte, error) {
 	c, stop, err := dial(ctx, "tcp", upstream)
 	if err != nil {
@@ -120,7 +120,7 @@ func askTCP(ctx context.Context, raw []byte, q question, upstream netip.AddrPort
 	}
 }
 
-// dial connects within ctx, which also ends reads and writes.
+// dial connects; the end of ctx also ends reads and writes.
 func dial(ctx context.Context, network string, upstream netip.AddrPort) (c net.Conn, stop func(), err error) {
 	var d net.Dialer
 	d.SetMultipathTCP(false)
@@ -142,10 +142,10 @@ func readFrame(r io.Reader) ([]byte, error) {
 	return p, err
 }
 
-// writeFrame writes one message, length and all, at once (RFC 7766, section 8).
+// writeFrame writes one message with its length in one write (RFC 7766, section 8).
 func writeFrame(w io.Writer, p []byte) error {
 	if len(p) > 0xffff {
-		return fmt.Errorf("a DNS message of %d bytes doesn't fit a stream", len(p))
+		return fmt.Errorf("a DNS message of %d bytes is too long for TCP", len(p))
 	}
 	_, err := w.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(p)), uint16(len(p))), p...))
 	return err
@@ -153,5 +153,5 @@ func writeFrame(w io.Writer, p []byte) error {
 
 const packetBuffer = 1 << 16
 
-// packetBuffers saves an allocation of the largest packet for each query.
+// packetBuffers saves allocating a buffer for the largest packet with each query.
 var packetBuffers = sync.Pool{New: func() any { return new([packetBuffer]byte) }}

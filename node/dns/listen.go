@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-const receiveBuffer = 1 << 20 // bytes in the kernel, for bursts
+const receiveBuffer = 1 << 20 // bytes of the kernel's buffer, for bursts
 
-// serveUDP answers mesh names where it reads, so that a flood of foreign names
-// doesn't hold them up, and forwards in the background.
+// serveUDP answers mesh names in the reading goroutine, so that a flood of other
+// names doesn't delay them, and forwards in the background.
 func (s *Server) serveUDP(ctx context.Context, udp net.PacketConn, upstream netip.AddrPort) error {
 	var wait sync.WaitGroup
 	defer wait.Wait()
@@ -42,7 +42,7 @@ func (s *Server) serveUDP(ctx context.Context, udp net.PacketConn, upstream neti
 	}
 }
 
-// packet is a query and where its answer goes.
+// packet is a query and the address for its answer.
 type packet struct {
 	udp  net.PacketConn
 	from net.Addr
@@ -105,14 +105,14 @@ func (s *Server) serveTCP(ctx context.Context, tcp net.Listener, upstream netip.
 	}
 }
 
-// client answers the queries of one TCP connection, each as soon as its answer
-// is there (RFC 7766, section 6.2.1.1).
+// client answers the queries of one TCP connection, each as soon as its answer is
+// ready (RFC 7766, section 6.2.1.1).
 func (s *Server) client(ctx context.Context, c net.Conn, upstream netip.AddrPort) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	var wait sync.WaitGroup
 	defer func() {
-		wait.Wait() // a client may half-close and still wait for answers
+		wait.Wait() // a client may wait for answers after a half-close
 		cancel()
 		stop()
 		_ = c.Close()

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// ErrMalformed means that a packet is no DNS query; it deserves no answer.
+// ErrMalformed means that a packet is no DNS query; it gets no answer.
 var ErrMalformed = errors.New("not a DNS query")
 
 // Wire format (RFC 1035, section 4.1).
@@ -27,19 +27,19 @@ const (
 	rcodeServFail = 2
 )
 
-// question is what a forwarder needs to know of a query. It is read by hand so
-// that options and records unknown to the library pass through.
+// question is the part of a query that forwarding needs. It is parsed by hand, so
+// that options and records which the library doesn't know pass unchanged.
 type question struct {
 	id     uint16
 	opcode uint8
-	count  int      // questions; only the first is read
+	count  int      // number of questions; only the first is parsed
 	labels []string // lower case, as on the wire
 	qtype  uint16
 	class  uint16
-	end    int // of the first question in the packet
+	end    int // offset of the end of the first question
 }
 
-// parseQuestion reads header and first question of a query.
+// parseQuestion parses header and first question of a query.
 func parseQuestion(p []byte) (question, error) {
 	if len(p) < headerSize || p[2]&flagResponse != 0 {
 		return question{}, ErrMalformed
@@ -64,7 +64,7 @@ func parseQuestion(p []byte) (question, error) {
 	return q, nil
 }
 
-// parseName reads an uncompressed name; a first question can't be compressed.
+// parseName parses an uncompressed name; a first question can't be compressed.
 func parseName(p []byte, at int) (labels []string, end int, err error) {
 	for begin := at; at < len(p); {
 		n := int(p[at])
@@ -81,7 +81,7 @@ func parseName(p []byte, at int) (labels []string, end int, err error) {
 	return nil, 0, ErrMalformed
 }
 
-// lower folds ASCII only (RFC 4343), and leaves all other bytes as they are.
+// lower folds ASCII only (RFC 4343) and keeps all other bytes.
 func lower(s string) string {
 	b := []byte(s)
 	for i, c := range b {
@@ -92,7 +92,7 @@ func lower(s string) string {
 	return string(b)
 }
 
-// splitName cuts a configured name into lower-case labels; nil for a bad one.
+// splitName splits a configured name into lower-case labels; nil if it is invalid.
 func splitName(name string) []string {
 	name = strings.Trim(lower(strings.TrimSpace(name)), ".")
 	if name == "" || len(name) > maxName-2 {
@@ -107,10 +107,10 @@ func splitName(name string) []string {
 	return labels
 }
 
-// failure answers query, whose question ends at end, with nothing but rcode.
+// failure answers query with nothing but rcode.
 func failure(query []byte, q question, rcode byte) []byte {
 	if q.count > 1 {
-		q.end = headerSize // the others weren't read
+		q.end = headerSize // the other questions weren't parsed
 	}
 	r := make([]byte, q.end)
 	copy(r, query[:q.end])
@@ -123,8 +123,8 @@ func failure(query []byte, q question, rcode byte) []byte {
 	return r
 }
 
-// answers says whether reply answers query: same ID, same question (RFC 5452,
-// section 9.1). A refusal may come without the question.
+// answers reports whether reply answers query: same ID, same question (RFC 5452,
+// section 9.1). An error reply may omit the question.
 func answers(reply, query []byte, q question) bool {
 	if len(reply) < headerSize || reply[2]&flagResponse == 0 || reply[0] != query[0] || reply[1] != query[1] {
 		return false

@@ -20,14 +20,14 @@ import (
 
 const (
 	maxResolvConf = 1 << 20               // bytes read
-	maxLinks      = 16                    // of symbolic links from a resolv.conf to its file
+	maxLinks      = 16                    // symbolic links from a resolv.conf to its file
 	settle        = 50 * time.Millisecond // after the last event of a burst
 )
 
-// Resolvers reads a resolv.conf (resolv.conf(5)): the name servers in order,
-// without duplicates, 127.0.0.1 where none is named; and the search suffixes
-// in lower case without dots around them. Of several search or domain lines
-// the last counts. Lines that can't be read are passed over, as libc does.
+// Resolvers reads a resolv.conf (resolv.conf(5)): the name servers in order, without
+// duplicates, or 127.0.0.1 if there is none; and the search suffixes in lower case
+// without leading or trailing dots. Of several search or domain lines the last
+// counts. Lines that can't be parsed are ignored, as libc does.
 func Resolvers(path string) (addrs []netip.Addr, search []string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -70,10 +70,10 @@ func suffixes(words []string) []string {
 	return out
 }
 
-// Watch calls changed once at the start, when nothing can be missed any more,
-// and then whenever the content of path has changed, until ctx ends: written,
-// replaced by rename, or reached by another symbolic link. The file need not
-// exist, its folder must.
+// Watch calls changed once as soon as it watches path, and then each time that the
+// content of path has changed, until ctx ends: the file was written, replaced by
+// rename, or a symbolic link leads elsewhere. The file need not exist, its folder
+// must.
 func Watch(ctx context.Context, path string, changed func()) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -112,10 +112,10 @@ func Watch(ctx context.Context, path string, changed func()) error {
 	}
 }
 
-// follow watches the folder of every link on the way to the file.
+// follow watches the folder of every symbolic link between path and the file.
 func follow(w *fsnotify.Watcher, path string) {
 	for range maxLinks {
-		_ = w.Add(filepath.Dir(path)) // a missing folder appears with the next change of the link
+		_ = w.Add(filepath.Dir(path)) // a missing folder is added when the link changes
 		to, err := os.Readlink(path)
 		if err != nil {
 			return
@@ -127,7 +127,7 @@ func follow(w *fsnotify.Watcher, path string) {
 	}
 }
 
-// content is the file's text, or why there is none.
+// content returns the file's text, or the error as text.
 func content(path string) string {
 	f, err := os.Open(path)
 	if err != nil {

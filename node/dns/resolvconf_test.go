@@ -89,7 +89,7 @@ func TestWatch(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if len(changes) > 1 { // removing and linking may count as two
+	if len(changes) > 1 { // removing and linking may be two changes
 		t.Errorf("%d changes too many", len(changes))
 	}
 	if err := Watch(t.Context(), filepath.Join(etc, "none", "x"), func() {}); err == nil {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dns answers the mesh's names and passes every other query on, byte
-// for byte, to the resolver it was meant for. It is the only room that knows
-// the DNS library. It must not cache, must not touch the host's resolver
-// files, and must never send a mesh name to an upstream.
+// Package dns answers queries for the mesh's names and forwards every other query,
+// byte for byte, to the resolver that it was sent to. Only this room imports the
+// DNS library. It must not cache, must not touch the host's resolver files, and
+// must never send a mesh name to an upstream.
 package dns
 
 import (
@@ -21,31 +21,31 @@ import (
 )
 
 const (
-	maxInflight  = 512             // forwarded queries of one Server at a time
+	maxInflight  = 512             // concurrent forwarded queries of one Server
 	maxConns     = 256             // TCP clients of one Server
-	maxPipelined = 16              // queries of one TCP client at a time
-	tryTimeout   = 2 * time.Second // for each try at an upstream, and for a TCP exchange twice that
+	maxPipelined = 16              // concurrent queries of one TCP client
+	tryTimeout   = 2 * time.Second // for each UDP try at an upstream; twice that for a TCP exchange
 	udpTries     = 2
 	idleTimeout  = 10 * time.Second // between the queries of a TCP client
 )
 
-// Zone knows the services.
+// Zone looks services up.
 type Zone interface {
-	// Lookup returns a service's virtual addresses and its port (0: it has
-	// none); an invalid address means that the service has none of that
-	// family. It is called from many goroutines and must be quick.
+	// Lookup returns a service's virtual addresses, invalid where it has none
+	// of that family, and its port, or 0. It is called from many goroutines
+	// and must be quick.
 	Lookup(name identity.Name) (v4, v6 netip.Addr, port uint16, ok bool)
 }
 
 // Config of a Server.
 type Config struct {
 	Zone    Zone
-	Domains []string        // "mesh", "consul"; names below them are ours, known or not
-	Search  func() []string // the host's search suffixes now; nil: none
+	Domains []string        // "mesh", "consul"; all names below them are the mesh's
+	Search  func() []string // returns the host's current search suffixes; nil: none
 	Log     *slog.Logger    // nil: nothing is logged
 }
 
-// Server answers and forwards. It is safe for concurrent use; one serves any
+// Server answers and forwards queries. It is safe for concurrent use, with any
 // number of listeners.
 type Server struct {
 	zone     Zone
@@ -57,7 +57,7 @@ type Server struct {
 	timeout  time.Duration // tryTimeout, shorter in tests
 }
 
-// New makes a server; nothing runs until Serve or Exchange.
+// New returns a server; nothing runs until Serve or Exchange.
 func New(cfg Config) *Server {
 	s := &Server{
 		zone: cfg.Zone, search: cfg.Search, log: cfg.Log, timeout: tryTimeout,
@@ -77,13 +77,13 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Serve stands in for one resolver, upstream, on a UDP socket and a TCP
-// listener (either may be nil) until ctx ends; it closes both and waits for
-// what is under way. It returns nil when ctx ended it.
+// Serve takes the place of one resolver, upstream, on a UDP socket and a TCP
+// listener (either may be nil) until ctx ends. Then it closes both, waits for
+// running queries, and returns nil.
 func (s *Server) Serve(ctx context.Context, udp net.PacketConn, tcp net.Listener, upstream netip.AddrPort) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := loop(udp, tcp, upstream); err != nil {
+	if err := checkUpstream(udp, tcp, upstream); err != nil {
 		return errors.Join(err, closeBoth(udp, tcp))
 	}
 	stop := context.AfterFunc(ctx, func() { _ = closeBoth(udp, tcp) })
@@ -92,7 +92,7 @@ func (s *Server) Serve(ctx context.Context, udp net.PacketConn, tcp net.Listener
 	run := func(serve func() error) {
 		wait.Go(func() {
 			errs <- serve()
-			cancel() // one ended: so does the other
+			cancel() // when one ends, the other must, too
 		})
 	}
 	if udp != nil {
@@ -110,10 +110,10 @@ func (s *Server) Serve(ctx context.Context, udp net.PacketConn, tcp net.Listener
 	return errors.Join(<-errs, <-errs)
 }
 
-// loop refuses an upstream that is the server itself.
-func loop(udp net.PacketConn, tcp net.Listener, upstream netip.AddrPort) error {
+// checkUpstream refuses an upstream that is the server itself.
+func checkUpstream(udp net.PacketConn, tcp net.Listener, upstream netip.AddrPort) error {
 	if (udp != nil && udp.LocalAddr().String() == upstream.String()) || (tcp != nil && tcp.Addr().String() == upstream.String()) {
-		return fmt.Errorf("resolver %s is this DNS server itself: queries would go in circles", upstream)
+		return fmt.Errorf("resolver %s is this DNS server itself: forwarding would loop", upstream)
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func closeBoth(udp net.PacketConn, tcp net.Listener) error {
 	return errors.Join(errs[:]...)
 }
 
-// pause waits a little after an error of a socket; false means that ctx ended.
+// pause waits a little after a socket error; false means that ctx ended.
 func pause(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():

@@ -19,7 +19,7 @@ import (
 	"tacit/identity"
 )
 
-// zone is a Zone over a map.
+// zone is a Zone in a map.
 type zone map[identity.Name]struct {
 	v4, v6 netip.Addr
 	port   uint16
@@ -42,8 +42,8 @@ func testServer() *Server {
 	return s
 }
 
-// upstream is a resolver in this process; answer gets each query and returns
-// the packets to send back.
+// upstream is a resolver in this process; answer receives each query and returns the
+// packets to send back.
 type upstream struct {
 	addr netip.AddrPort
 	mu   sync.Mutex
@@ -93,7 +93,7 @@ func newUpstream(t testing.TB, answer func(raw []byte) [][]byte) *upstream {
 					_ = writeFrame(c, r)
 				}
 			}
-			_, _ = c.Read(make([]byte, 1)) // until the client is done
+			_, _ = c.Read(make([]byte, 1)) // until the client closes
 			_ = c.Close()
 		}
 	})
@@ -101,7 +101,7 @@ func newUpstream(t testing.TB, answer func(raw []byte) [][]byte) *upstream {
 	return u
 }
 
-// sockets are a UDP and a TCP socket on one port.
+// sockets returns a UDP and a TCP socket on one port.
 func sockets(t testing.TB) (net.PacketConn, net.Listener) {
 	t.Helper()
 	for range 20 {
@@ -118,7 +118,7 @@ func sockets(t testing.TB) (net.PacketConn, net.Listener) {
 	return nil, nil
 }
 
-// serve runs s before up and returns its address.
+// serve runs s in place of up and returns its address.
 func serve(t testing.TB, s *Server, up netip.AddrPort) string {
 	t.Helper()
 	udp, tcp := sockets(t)
@@ -152,8 +152,8 @@ func noLeak(t *testing.T) {
 	})
 }
 
-// query is a packet that no DNS library would write: odd case, an option that
-// nobody knows, bytes after the end.
+// query is a packet that no DNS library would write: mixed case, an unknown option,
+// bytes after the end.
 func query(name string, qtype uint16) []byte {
 	m := new(dns.Msg).SetQuestion(name, qtype)
 	m.SetEdns0(4096, true)
@@ -282,7 +282,7 @@ func TestBoundedForwarding(t *testing.T) {
 	raw := query("www.example.com.", dns.TypeA)
 	var wait sync.WaitGroup
 	full := make(chan struct{})
-	wait.Go(func() { // the kernel may drop some, so go on until one is refused
+	wait.Go(func() { // the kernel may drop some packets: send until one is refused
 		for {
 			select {
 			case <-full:
@@ -300,9 +300,9 @@ func TestBoundedForwarding(t *testing.T) {
 		t.Fatalf("over the limit: %x, %v", buf[:n], err)
 	}
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	mesh := query("db.", dns.TypeA) // mesh names are answered all the same
+	mesh := query("db.", dns.TypeA) // mesh names are still answered
 	for n = 0; !bytes.Equal(buf[:min(n, 2)], mesh[:2]); {
-		if _, err := c.Write(mesh); err != nil { // the flood's rest may cost some
+		if _, err := c.Write(mesh); err != nil { // the kernel may drop some in the flood
 			t.Fatal(err)
 		}
 		if n, err = c.Read(buf); err != nil {

@@ -15,48 +15,48 @@ type domain struct {
 	consul bool // Consul's grammar: NAME.service, NAME.virtual, NAME.connect
 }
 
-// kind says what a name is to us.
+// kind classifies a name.
 type kind uint8
 
 const (
-	foreign kind = iota // not ours: forward
-	unknown             // ours, and doesn't exist
-	empty               // ours, exists, has no records: the domain itself, or a step on the way to names
+	outside kind = iota // not the mesh's: forward
+	missing             // in a domain of the mesh, doesn't exist
+	empty               // in a domain of the mesh, has no records: the domain itself, or a name between it and a service
 	service             // a service's name
 )
 
-// place is a name, understood.
-type place struct {
+// meaning is what a name stands for in the mesh.
+type meaning struct {
 	kind    kind
 	name    identity.Name // of a service
-	soa     string        // owner of the SOA, with final dot; "" is the asked name itself
+	soa     string        // owner of the SOA, with final dot; "": the queried name itself
 	srv     bool          // has an SRV record
 	virtual string        // domain of the SRV target, with final dot
 }
 
-// find places a name of lower-case labels. Names under our domains are ours
-// whatever they are; a bare name or one below a search suffix only when a
-// service is called so.
-func (s *Server) find(labels []string) place {
+// classify classifies a name of lower-case labels. All names in the mesh's domains
+// are the mesh's; a bare name, or one below a search suffix, only if it is a
+// service's.
+func (s *Server) classify(labels []string) meaning {
 	for _, d := range s.domains {
 		if rest, ok := cutSuffix(labels, d.labels); ok {
-			p := s.below(d, rest)
+			p := s.inDomain(d, rest)
 			p.soa = strings.Join(d.labels, ".") + "."
 			p.virtual = "virtual." + p.soa
 			return p
 		}
 	}
 	if len(labels) == 0 || !s.bare(labels) {
-		return place{}
+		return meaning{}
 	}
 	name, ok := s.known(labels[0])
-	if !ok || name == "localhost" { // RFC 6761 gives that name away
-		return place{}
+	if !ok || name == "localhost" { // reserved by RFC 6761
+		return meaning{}
 	}
-	return place{kind: service, name: name}
+	return meaning{kind: service, name: name}
 }
 
-// bare says whether labels are one label, or one label below a search suffix.
+// bare reports whether labels are one label, or one label below a search suffix.
 func (s *Server) bare(labels []string) bool {
 	if len(labels) == 1 {
 		return true
@@ -69,44 +69,44 @@ func (s *Server) bare(labels []string) bool {
 	return false
 }
 
-// below places what stands before one of our domains.
-func (s *Server) below(d domain, rest []string) place {
+// inDomain classifies the labels before a domain of the mesh.
+func (s *Server) inDomain(d domain, rest []string) meaning {
 	switch {
 	case len(rest) == 0:
-		return place{kind: empty}
+		return meaning{kind: empty}
 	case d.consul:
-		return s.belowConsul(rest)
+		return s.inConsul(rest)
 	case len(rest) == 1:
 		return s.service(rest[0], false)
 	}
-	return place{kind: unknown}
+	return meaning{kind: missing}
 }
 
-// belowConsul follows Consul's names: NAME.service, NAME.virtual,
-// NAME.connect and _NAME._tcp.service (RFC 2782).
-func (s *Server) belowConsul(rest []string) place {
+// inConsul classifies Consul's names: NAME.service, NAME.virtual, NAME.connect and
+// _NAME._tcp.service (RFC 2782).
+func (s *Server) inConsul(rest []string) meaning {
 	group := rest[len(rest)-1]
 	if group != "service" && group != "virtual" && group != "connect" {
-		return place{kind: unknown}
+		return meaning{kind: missing}
 	}
 	rest = rest[:len(rest)-1]
 	switch {
 	case len(rest) == 0, len(rest) == 1 && group == "service" && rest[0] == "_tcp":
-		return place{kind: empty} // NXDOMAIN would deny all names below (RFC 8020)
+		return meaning{kind: empty} // NXDOMAIN would deny all names below it (RFC 8020)
 	case len(rest) == 1:
 		return s.service(rest[0], group == "service")
 	case len(rest) == 2 && group == "service" && rest[1] == "_tcp" && strings.HasPrefix(rest[0], "_"):
 		return s.service(rest[0][1:], true)
 	}
-	return place{kind: unknown}
+	return meaning{kind: missing}
 }
 
-func (s *Server) service(label string, srv bool) place {
+func (s *Server) service(label string, srv bool) meaning {
 	name, ok := s.known(label)
 	if !ok {
-		return place{kind: unknown}
+		return meaning{kind: missing}
 	}
-	return place{kind: service, name: name, srv: srv}
+	return meaning{kind: service, name: name, srv: srv}
 }
 
 func (s *Server) known(label string) (identity.Name, bool) {
