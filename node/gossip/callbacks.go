@@ -8,8 +8,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// callbacks is what memberlist calls, on its receive loop or with its lock
-// held: everything here only copies and hands over.
+// callbacks is called by memberlist in its receive loop or with its lock held, so
+// its methods only copy and queue.
 type callbacks struct{ p *Pool }
 
 var (
@@ -19,33 +19,33 @@ var (
 	_ memberlist.ConflictDelegate = callbacks{}
 )
 
-// NodeMeta is empty: what a node tells of itself travels in payloads.
+// NodeMeta is empty: nodes announce themselves in payloads.
 func (c callbacks) NodeMeta(int) []byte { return nil }
 
 // NotifyMsg takes a broadcast, by packet or stream.
 func (c callbacks) NotifyMsg(frame []byte) {
 	payload, fresh := c.p.spread.receive(frame)
 	if fresh && !c.p.inbox.put(payload) {
-		c.p.log.Warn("gossip payload dropped: merging is too slow; the next push/pull brings it again")
+		c.p.log.Warn("gossip payload dropped: merging is too slow; the next push/pull will carry it")
 	}
 }
 
-// GetBroadcasts is what rides along with memberlist's own packets.
+// GetBroadcasts returns frames to piggyback on memberlist's own packets.
 func (c callbacks) GetBroadcasts(overhead, limit int) [][]byte {
 	return c.p.spread.queue.GetBroadcasts(overhead, limit)
 }
 
-// LocalState is this node's half of a push/pull.
+// LocalState returns this node's half of a push/pull.
 func (c callbacks) LocalState(bool) []byte { return c.p.cfg.Delegate.State() }
 
-// MergeRemoteState is the other's half.
+// MergeRemoteState takes the other node's half.
 func (c callbacks) MergeRemoteState(state []byte, _ bool) {
 	if len(state) > 0 && !c.p.inbox.put(append([]byte(nil), state...)) {
-		c.p.log.Warn("gossip state dropped: merging is too slow; the next push/pull brings it again")
+		c.p.log.Warn("gossip state dropped: merging is too slow; the next push/pull will carry it")
 	}
 }
 
-// NotifyAlive judges every news of a live node before it counts.
+// NotifyAlive checks every announcement of a live node before memberlist accepts it.
 func (c callbacks) NotifyAlive(n *memberlist.Node) error {
 	m, err := memberOf(n)
 	if err != nil {
@@ -63,18 +63,18 @@ func (c callbacks) NotifyAlive(n *memberlist.Node) error {
 	return c.p.cfg.Delegate.Admit(m.Name, m.Addr)
 }
 
-// NotifyJoin hears that a node is alive, for the first time or again.
+// NotifyJoin is called when a node is alive, for the first time or again.
 func (c callbacks) NotifyJoin(n *memberlist.Node) { c.note(n, true) }
 
-// NotifyUpdate hears of another address.
+// NotifyUpdate is called when a node's address has changed.
 func (c callbacks) NotifyUpdate(n *memberlist.Node) { c.note(n, true) }
 
-// NotifyLeave hears that a node is dead or has left.
+// NotifyLeave is called when a node is dead or has left.
 func (c callbacks) NotifyLeave(n *memberlist.Node) { c.note(n, false) }
 
-// NotifyConflict hears of two nodes with one name.
+// NotifyConflict is called when two nodes use one name.
 func (c callbacks) NotifyConflict(existing, other *memberlist.Node) {
-	c.p.log.Warn("two nodes gossip under one name", "node", existing.Name,
+	c.p.log.Warn("two nodes use one name in gossip", "node", existing.Name,
 		"known", existing.Address(), "other", other.Address())
 }
 
@@ -99,7 +99,7 @@ func wake(c chan struct{}) {
 	}
 }
 
-// report passes membership changes on, outside memberlist's lock.
+// report reports membership changes to the delegate, outside memberlist's lock.
 func (p *Pool) report() {
 	for {
 		select {

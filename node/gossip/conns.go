@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	maxStreams        = 256      // accepted at a time
-	maxStreamsPerPeer = 16       // of one address
-	maxStrangers      = 64       // of addresses that no member has
-	strangerBytes     = 8 << 20  // one stranger's stream; a new node knows little
-	strangersBytes    = 16 << 20 // all strangers' streams together
+	maxStreams        = 256      // accepted and open
+	maxStreamsPerPeer = 16       // accepted from one address
+	maxStrangers      = 64       // accepted from strangers: addresses that no member has
+	strangerBytes     = 8 << 20  // of one stranger's stream; a new node has few records
+	strangersBytes    = 16 << 20 // of all strangers' streams together
 )
 
-var errStranger = errors.New("an address that no member has sent too much")
+var errStranger = errors.New("an address that belongs to no member has sent too much")
 
-// conns is the book of open streams. memberlist buffers up to 20 MB of a
-// stream before it can check the key, so what strangers send is bounded here.
+// conns lists the open streams. memberlist buffers up to 20 MB of a stream before
+// it can check the key, so the bytes from strangers are limited here.
 type conns struct {
 	knows func(netip.Addr) bool
 
@@ -33,104 +33,104 @@ type conns struct {
 	closed    bool
 }
 
-// conn is one stream in the book.
+// conn is one open stream.
 type conn struct {
 	net.Conn
-	book     *conns
+	list     *conns
 	peer     netip.Addr // of an accepted stream, else invalid
 	stranger bool
-	bytes    int // read, of a stranger
+	bytes    int // read from a stranger
 }
 
 func newConns(knows func(netip.Addr) bool) *conns {
 	return &conns{knows: knows, open: make(map[*conn]struct{}), perPeer: make(map[netip.Addr]int)}
 }
 
-// outbound enters a stream that this node opened.
-func (b *conns) outbound(c net.Conn) (net.Conn, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
+// outbound adds a stream that this node opened.
+func (l *conns) outbound(c net.Conn) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
 		return nil, errors.Join(ErrClosed, c.Close())
 	}
-	out := &conn{Conn: c, book: b}
-	b.open[out] = struct{}{}
+	out := &conn{Conn: c, list: l}
+	l.open[out] = struct{}{}
 	return out, nil
 }
 
-// inbound enters an accepted stream; false means that there are too many.
-func (b *conns) inbound(c net.Conn) (net.Conn, bool) {
+// inbound adds an accepted stream; false means that there are too many.
+func (l *conns) inbound(c net.Conn) (net.Conn, bool) {
 	from, ok := c.RemoteAddr().(*net.TCPAddr)
 	if !ok {
 		return nil, false
 	}
-	in := &conn{Conn: c, book: b, peer: from.AddrPort().Addr().Unmap()}
-	in.stranger = !b.knows(in.peer)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	full := b.accepted >= maxStreams || b.perPeer[in.peer] >= maxStreamsPerPeer
-	if b.closed || full || (in.stranger && b.strangers >= maxStrangers) {
+	in := &conn{Conn: c, list: l, peer: from.AddrPort().Addr().Unmap()}
+	in.stranger = !l.knows(in.peer)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	full := l.accepted >= maxStreams || l.perPeer[in.peer] >= maxStreamsPerPeer
+	if l.closed || full || (in.stranger && l.strangers >= maxStrangers) {
 		return nil, false
 	}
-	b.open[in] = struct{}{}
-	b.count(in, 1)
+	l.open[in] = struct{}{}
+	l.count(in, 1)
 	return in, true
 }
 
-// count adds or takes away an accepted stream; b.mu is held.
-func (b *conns) count(c *conn, n int) {
-	b.accepted += n
-	if b.perPeer[c.peer] += n; b.perPeer[c.peer] == 0 {
-		delete(b.perPeer, c.peer)
+// count adds n accepted streams like c, or subtracts them; l.mu is held.
+func (l *conns) count(c *conn, n int) {
+	l.accepted += n
+	if l.perPeer[c.peer] += n; l.perPeer[c.peer] == 0 {
+		delete(l.perPeer, c.peer)
 	}
 	if c.stranger {
-		b.strangers += n
+		l.strangers += n
 	}
 }
 
-func (b *conns) closeAll() {
-	b.mu.Lock()
-	b.closed = true
-	all := make([]*conn, 0, len(b.open))
-	for c := range b.open {
+func (l *conns) closeAll() {
+	l.mu.Lock()
+	l.closed = true
+	all := make([]*conn, 0, len(l.open))
+	for c := range l.open {
 		all = append(all, c)
 	}
-	b.mu.Unlock()
+	l.mu.Unlock()
 	for _, c := range all {
 		_ = c.Close()
 	}
 }
 
-// Read reads, and refuses to go on when a stranger sent too much.
+// Read fails when a stranger has sent too much.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if !c.stranger {
 		return n, err
 	}
-	c.book.mu.Lock()
-	defer c.book.mu.Unlock()
-	if _, ok := c.book.open[c]; !ok {
+	c.list.mu.Lock()
+	defer c.list.mu.Unlock()
+	if _, ok := c.list.open[c]; !ok {
 		return 0, net.ErrClosed
 	}
 	c.bytes += n
-	c.book.bytes += n
-	if c.bytes > strangerBytes || c.book.bytes > strangersBytes {
+	c.list.bytes += n
+	if c.bytes > strangerBytes || c.list.bytes > strangersBytes {
 		return 0, errStranger
 	}
 	return n, err
 }
 
-// Close closes the stream and strikes it from the book.
+// Close closes the stream and removes it from the list.
 func (c *conn) Close() error {
-	c.book.mu.Lock()
-	if _, ok := c.book.open[c]; ok {
-		delete(c.book.open, c)
+	c.list.mu.Lock()
+	if _, ok := c.list.open[c]; ok {
+		delete(c.list.open, c)
 		if c.peer.IsValid() {
-			c.book.count(c, -1)
-			c.book.bytes -= c.bytes
+			c.list.count(c, -1)
+			c.list.bytes -= c.bytes
 			c.bytes = 0
 		}
 	}
-	c.book.mu.Unlock()
+	c.list.mu.Unlock()
 	return c.Conn.Close()
 }

@@ -6,11 +6,11 @@ import "sync/atomic"
 
 const (
 	inboxLength = 1024
-	inboxBytes  = 64 << 20 // three push/pulls of memberlist's largest size
+	inboxBytes  = 64 << 20 // three push/pulls of the largest size in memberlist
 )
 
-// inbox holds payloads until the owner has merged them, so that a slow merge
-// never holds up the receive loop.
+// inbox queues payloads until the delegate has merged them, so that a slow merge
+// never blocks the receive loop.
 type inbox struct {
 	queue chan []byte
 	bytes atomic.Int64
@@ -20,7 +20,7 @@ func newInbox() *inbox {
 	return &inbox{queue: make(chan []byte, inboxLength)}
 }
 
-// put takes payload, which must be the inbox's own copy; false means full.
+// put queues payload and keeps the slice; false means that the inbox is full.
 func (b *inbox) put(payload []byte) bool {
 	n := int64(len(payload))
 	if b.bytes.Add(n) > inboxBytes {
@@ -36,7 +36,7 @@ func (b *inbox) put(payload []byte) bool {
 	}
 }
 
-// deliver merges what the inbox holds, one payload at a time.
+// deliver has the delegate merge the queued payloads, one at a time.
 func (p *Pool) deliver() {
 	for {
 		select {

@@ -15,16 +15,16 @@ import (
 
 const (
 	healInterval = time.Second
-	healAtOnce   = 4 // a stopped peer accepts and stays silent; others must not wait for it
-	callers      = 4 // who, of all, exchange state with one back from the dead
+	healAtOnce   = 4 // concurrent, since a stopped process accepts but doesn't answer
+	welcomers    = 4 // members, of all, that contact one that has come back
 )
 
-// errNoAddress means that Join had nothing to try.
+// errNoAddress means that Join got no address.
 var errNoAddress = errors.New("no address to join: give host or host:port")
 
-// Join exchanges state with each address in turn (host, host:port, IP, or
-// [IP]:port; this node's own gossip port where none is given). It succeeds
-// when one of them answers; else the error names what was wrong with each.
+// Join exchanges state with each address in turn: host, host:port, IP, or [IP]:port;
+// the default port is this node's gossip port. It succeeds when one of them answers;
+// else the error says what was wrong with each.
 func (p *Pool) Join(ctx context.Context, addrs []string) error {
 	if len(addrs) == 0 {
 		return errNoAddress
@@ -46,7 +46,7 @@ func (p *Pool) Join(ctx context.Context, addrs []string) error {
 		return failed
 	}
 	if failed != nil {
-		p.log.Warn("not every address answered", "error", failed)
+		p.log.Warn("joined, but some addresses did not answer", "error", failed)
 	}
 	return nil
 }
@@ -64,8 +64,8 @@ func (p *Pool) joinOne(ctx context.Context, addr string) error {
 	return err
 }
 
-// exchange does one push/pull; when ctx ends first, the attempt goes on in the
-// background until it fails by itself or the pool closes.
+// exchange does one push/pull. When ctx ends first, the attempt continues in the
+// background until it fails or the pool closes.
 func (p *Pool) exchange(ctx context.Context, shown string, target netip.AddrPort) error {
 	done := make(chan error, 1)
 	p.life.Lock()
@@ -74,7 +74,7 @@ func (p *Pool) exchange(ctx context.Context, shown string, target netip.AddrPort
 		return ErrClosed
 	}
 	p.wait.Go(func() {
-		// The name only satisfies RequireNodeNames; a seed's isn't known yet.
+		// RequireNodeNames needs a name; the seed's isn't known yet.
 		_, err := p.list.Join([]string{"seed/" + target.String()})
 		done <- err
 	})
@@ -110,20 +110,20 @@ func (p *Pool) resolve(ctx context.Context, addr string) ([]netip.AddrPort, erro
 	return out, nil
 }
 
-// heal exchanges state with the dead, so that the halves of a partition find
-// each other again (memberlist itself forgets the dead), and with those that
-// came back by themselves, which may know nobody.
+// heal exchanges state with dead members, so that the halves of a partition find
+// each other again (memberlist drops dead members), and with members that came
+// back by themselves, which may know no other node.
 func (p *Pool) heal() {
 	tick := time.NewTicker(healInterval)
 	defer tick.Stop()
 	busy := make(chan struct{}, healAtOnce)
 	for {
-		calls := p.calls()
-		for _, m := range calls {
-			p.call(m, busy)
+		members := p.toContact()
+		for _, m := range members {
+			p.contact(m, busy)
 		}
-		if len(calls) == 0 {
-			tick.Stop() // nothing to do until a member's life changes
+		if len(members) == 0 {
+			tick.Stop() // until a member's state changes
 		} else {
 			tick.Reset(healInterval)
 		}
@@ -136,15 +136,15 @@ func (p *Pool) heal() {
 	}
 }
 
-// calls picks whom to call now: some of the dead, and this node's share of
-// those that returned.
-func (p *Pool) calls() []Member {
+// toContact picks the members to contact now: some of the dead, and this node's share
+// of those that came back.
+func (p *Pool) toContact() []Member {
 	if p.left.Load() {
 		return nil
 	}
 	var out []Member
 	for _, m := range p.table.returned() {
-		if m.Name != p.cfg.Name && rand.IntN(max(1, p.table.alive())) < callers {
+		if m.Name != p.cfg.Name && rand.IntN(max(1, p.table.alive())) < welcomers {
 			out = append(out, m)
 		}
 	}
@@ -153,9 +153,8 @@ func (p *Pool) calls() []Member {
 	return append(out, dead[:min(len(dead), healAtOnce)]...)
 }
 
-// call does one push/pull with m in the background, unless too many are under
-// way.
-func (p *Pool) call(m Member, busy chan struct{}) {
+// contact does one push/pull with m in the background, unless too many are running.
+func (p *Pool) contact(m Member, busy chan struct{}) {
 	if p.cfg.Delegate.Admit(m.Name, m.Addr) != nil {
 		return
 	}

@@ -17,7 +17,7 @@ import (
 	"tacit/identity"
 )
 
-// fakeConn is a stream from an address with endless bytes.
+// fakeConn is an endless stream from an address.
 type fakeConn struct {
 	net.Conn
 	from *net.TCPAddr
@@ -64,11 +64,11 @@ func TestStreamLimits(t *testing.T) {
 		_ = c.Close()
 	}
 	if b.accepted != 0 || b.strangers != 0 || b.bytes != 0 || len(b.perPeer) != 0 || len(b.open) != 0 {
-		t.Errorf("the book isn't empty: %+v", b)
+		t.Errorf("streams left: %+v", b)
 	}
 }
 
-// TestJunk throws packets and streams without the key at a pool.
+// TestJunk sends packets and streams without the key to a pool.
 func TestJunk(t *testing.T) {
 	noLeak(t)
 	o := &owner{}

@@ -13,9 +13,9 @@ import (
 
 const warnsPerSecond = 5
 
-// newLogger adapts memberlist's logger. Its warnings and errors become
-// warnings, a few a second, because anybody on the network can cause them; the
-// rest is debug.
+// newLogger adapts memberlist's logger. Its warnings and errors become warnings,
+// at most a few a second because every host on the network can cause them; all
+// other lines become debug.
 func newLogger(to *slog.Logger) *log.Logger {
 	return log.New(&logWriter{to: to}, "", 0)
 }
@@ -47,7 +47,7 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// limit is warn for the first few lines of a second, then debug.
+// limit returns warn for the first few lines of a second, then debug.
 func (w *logWriter) limit() slog.Level {
 	w.mu.Lock()
 	defer w.mu.Unlock()

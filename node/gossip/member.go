@@ -16,22 +16,22 @@ import (
 	"tacit/identity"
 )
 
-// Member is what gossip believes about a node. It is a hint for routing only.
+// Member is a node as gossip sees it. It is a hint for routing only.
 type Member struct {
 	Name  identity.Name
 	Addr  netip.AddrPort // UDP and TCP of its gossip
-	Alive bool           // false: declared dead, or left
+	Alive bool           // false: declared dead, or has left
 }
 
 const (
-	maxMembers = 4096           // a key holder can invent names; memory stays bounded
-	forgetDead = 24 * time.Hour // how long a dead member is listed and called upon
+	maxMembers = 4096           // bounds the memory: a key holder can invent names
+	forgetDead = 24 * time.Hour // how long a dead member is listed and contacted
 )
 
 var errFull = fmt.Errorf("the pool already has %d members", maxMembers)
 
-// table is the list of members. memberlist's own hands out pointers that it
-// goes on writing to, and forgets the dead.
+// table is the list of members. memberlist's own list returns pointers that it
+// keeps writing to, and drops dead members.
 type table struct {
 	mu      sync.Mutex
 	members map[identity.Name]entry
@@ -40,7 +40,7 @@ type table struct {
 type entry struct {
 	Member
 	since    time.Time // of the last change of Alive
-	returned bool      // from the dead, and nobody asked yet what it missed
+	returned bool      // was dead and is alive; reset by table.returned
 }
 
 func newTable() *table {
@@ -63,7 +63,7 @@ func (t *table) set(m Member) error {
 	return nil
 }
 
-// room makes place for one more member by forgetting the dead; t.mu is held.
+// room drops dead members to make room for one more; t.mu is held.
 func (t *table) room() bool {
 	t.forget(forgetDead)
 	if len(t.members) >= maxMembers {
@@ -80,7 +80,7 @@ func (t *table) forget(after time.Duration) {
 	}
 }
 
-// admits says whether a node of that name finds a place.
+// admits returns an error if there is no room for a node of that name.
 func (t *table) admits(name identity.Name) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,7 +101,7 @@ func (t *table) list() []Member {
 	return out
 }
 
-// others lists the members in that state of life, without self.
+// others lists the live or the dead members, without self.
 func (t *table) others(self identity.Name, alive bool) []Member {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -115,7 +115,7 @@ func (t *table) others(self identity.Name, alive bool) []Member {
 	return out
 }
 
-// returned lists those back from the dead since it was last asked.
+// returned lists the members that have come back to life since its last call.
 func (t *table) returned() []Member {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -142,7 +142,7 @@ func (t *table) alive() int {
 	return n
 }
 
-// knows says whether a member, alive or dead, has that address.
+// knows reports whether a member, alive or dead, has that address.
 func (t *table) knows(addr netip.Addr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -154,7 +154,7 @@ func (t *table) knows(addr netip.Addr) bool {
 	return false
 }
 
-// memberOf reads memberlist's node, whose fields come from the network.
+// memberOf checks memberlist's node, whose fields come from the network.
 func memberOf(n *memberlist.Node) (Member, error) {
 	name, err := identity.ParseName(n.Name)
 	if err != nil {
@@ -171,7 +171,7 @@ func memberOf(n *memberlist.Node) (Member, error) {
 	return Member{Name: name, Addr: at}, nil
 }
 
-// node is m in memberlist's terms, as a target to send to.
+// node returns m as a memberlist target.
 func (m Member) node() *memberlist.Node {
 	return &memberlist.Node{
 		Name: string(m.Name), Addr: m.Addr.Addr().AsSlice(), Port: m.Addr.Port(),

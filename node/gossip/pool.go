@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package gossip keeps the pool of nodes: who is alive, and payloads carried to
-// all of them. It is the only room that knows memberlist. It must not read
-// payloads, and nothing that it reports may ever grant a permission: any holder
-// of the gossip key can lie here.
+// Package gossip maintains the pool of nodes: it detects which are alive and
+// carries payloads to all of them. Only this room imports memberlist. It must not
+// parse payloads, and nothing that it reports may grant a permission: every holder
+// of the gossip key can lie in it.
 package gossip
 
 import (
@@ -29,36 +29,35 @@ const KeySize = 32
 var (
 	// ErrClosed is returned by every call on a pool that has been closed.
 	ErrClosed = errors.New("the gossip pool is closed")
-	// ErrWrongKey means that the other side encrypts with another gossip key.
+	// ErrWrongKey means that the other node encrypts with another gossip key.
 	ErrWrongKey = errors.New("the gossip keys differ: fetch the current key over the lane port, or enrol this node again")
-	// ErrNotAdmitted means that the other side answered nothing: it belongs to
-	// another mesh, or is no tacit gossip port.
+	// ErrNotAdmitted means that the other side closed without an answer: it
+	// belongs to another mesh, or is no tacit gossip port.
 	ErrNotAdmitted = errors.New("the other side closed the connection: is it this mesh's gossip port?")
 )
 
-// Delegate is what the pool asks of its owner. Its methods are called from
-// several goroutines, some of them before Start returns, and must not call
-// the pool's Join, Leave or Close.
+// Delegate is the pool's owner. The pool calls its methods from several
+// goroutines, some of them before Start returns; they must not call the pool's
+// Join, Leave or Close.
 type Delegate interface {
-	// State returns everything, for a push/pull with another node.
+	// State returns the full state, for a push/pull with another node.
 	State() []byte
-	// Merge takes a broadcast or another node's State. The slice is the
-	// callee's. One call at a time, from a bounded queue: what doesn't fit is
-	// dropped and comes again with the next push/pull.
+	// Merge takes a broadcast or another node's State, and may keep the slice.
+	// Calls are serialised, from a bounded queue: payloads that don't fit are
+	// dropped, and arrive again with the next push/pull.
 	Merge(payload []byte)
-	// Admit says whether a node may be a member. It is called with
+	// Admit returns an error if a node may not be a member. It is called with
 	// memberlist's lock held and must neither block nor call the pool.
 	Admit(name identity.Name, addr netip.AddrPort) error
-	// Changed tells that Members would answer differently; calls are
-	// coalesced.
+	// Changed is called after Members has changed; calls are coalesced.
 	Changed()
 }
 
-// Config says who this node is and where it gossips.
+// Config is this node's name, address and key for gossip.
 type Config struct {
 	Name     identity.Name
-	Bind     netip.Addr // this node's own address, which is also advertised; never unspecified
-	Port     uint16     // UDP and TCP; 0 takes a free one (see Pool.Addr)
+	Bind     netip.Addr // this node's address, which is also advertised; never unspecified
+	Port     uint16     // UDP and TCP; 0: a free one (see Pool.Addr)
 	Key      []byte     // KeySize bytes, shared by the mesh
 	Label    string     // the mesh's name, authenticated in every packet; at most 255 bytes
 	Delegate Delegate
@@ -78,7 +77,7 @@ type Pool struct {
 	inbox   *inbox
 	spread  *spread
 	changed chan struct{} // capacity 1: a membership change to report
-	healing chan struct{} // capacity 1: somebody may have to be called
+	healing chan struct{} // capacity 1: a member may have to be contacted
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -88,8 +87,8 @@ type Pool struct {
 	closed atomic.Bool
 }
 
-// Start opens the sockets and begins to gossip, alone until Join succeeds or
-// another node joins this one.
+// Start opens the sockets and starts gossip. The node is alone until Join succeeds
+// or another node joins it.
 func Start(cfg Config) (*Pool, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -126,7 +125,7 @@ func (c Config) check() error {
 	return nil
 }
 
-// open makes the sockets and the member list on them.
+// open creates the sockets and the memberlist on them.
 func (p *Pool) open() error {
 	var err error
 	if p.keys, err = memberlist.NewKeyring(nil, slices.Clone(p.cfg.Key)); err != nil {
@@ -145,12 +144,12 @@ func (p *Pool) open() error {
 	return nil
 }
 
-// listConfig is the tuning. Payloads are sent at once, see spread; the gossip
-// interval only delays news of members and repeats of lost packets, and each
-// tick wakes an idle node. A node that falls silent is suspected after one
-// probe round and declared dead SuspicionMult * max(1, log10 n) * ProbeInterval
-// = 1.5 s later, or twice that while no second node confirms the suspicion, so
-// within 5 s; a live one has that long to refute.
+// listConfig returns memberlist's settings. Payloads are sent at once, see spread;
+// the gossip interval only delays membership changes and retransmissions, and each
+// tick wakes an idle node. A node that stops answering is suspected after one probe
+// round and declared dead SuspicionMult * max(1, log10 n) * ProbeInterval = 1.5 s
+// later, or twice that while no second node confirms the suspicion: within 5 s. A
+// live node has that long to refute.
 func (p *Pool) listConfig() *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.Name, c.Label, c.Transport = string(p.cfg.Name), p.cfg.Label, p.net
@@ -158,7 +157,7 @@ func (p *Pool) listConfig() *memberlist.Config {
 	c.AdvertiseAddr, c.AdvertisePort = c.BindAddr, c.BindPort
 	c.Keyring, c.GossipVerifyIncoming, c.GossipVerifyOutgoing = p.keys, true, true
 	c.RequireNodeNames = true
-	c.EnableCompression = false // signatures don't compress; one parser less
+	c.EnableCompression = false // signatures don't compress; one parser fewer
 	c.GossipInterval, c.GossipNodes = 500*time.Millisecond, 4
 	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
@@ -175,13 +174,12 @@ func (p *Pool) listConfig() *memberlist.Config {
 // Addr is the address and port that this node advertises.
 func (p *Pool) Addr() netip.AddrPort { return p.addr }
 
-// Members lists every node known, this one included and dead ones too (for a
-// day), by name.
+// Members lists the known nodes by name, with this one, and dead ones for a day.
 func (p *Pool) Members() []Member { return p.table.list() }
 
-// SetKeys makes primary the key that encrypts, and lets others still decrypt
-// (a rotation: everybody learns the new key as other, then as primary, then
-// the old one goes).
+// SetKeys encrypts with primary, and decrypts with primary and others. To rotate a
+// key, every node first gets the new key among others, then as primary; then the
+// old key is removed.
 func (p *Pool) SetKeys(primary []byte, others ...[]byte) error {
 	for _, k := range append([][]byte{primary}, others...) {
 		if len(k) != KeySize {
@@ -203,8 +201,8 @@ func (p *Pool) SetKeys(primary []byte, others ...[]byte) error {
 	return nil
 }
 
-// Leave tells the others that this node goes away on purpose, and waits until
-// the message is out or timeout has passed. Close comes next.
+// Leave announces that this node leaves, and waits until the message is sent or
+// timeout has passed. Call Close afterwards.
 func (p *Pool) Leave(timeout time.Duration) error {
 	p.life.Lock()
 	defer p.life.Unlock()
@@ -218,8 +216,8 @@ func (p *Pool) Leave(timeout time.Duration) error {
 	return nil
 }
 
-// Close ends gossip at once; without Leave the others notice within seconds.
-// It is safe to call twice.
+// Close ends gossip at once; without Leave, the other nodes detect it within
+// seconds. It is safe to call twice.
 func (p *Pool) Close() error {
 	p.life.Lock()
 	defer p.life.Unlock()
@@ -232,7 +230,7 @@ func (p *Pool) Close() error {
 	return err
 }
 
-// joinError says what went wrong in the operator's words.
+// joinError turns memberlist's error into one for the operator.
 func joinError(addr string, err error) error {
 	text := err.Error()
 	switch {

@@ -19,7 +19,7 @@ import (
 	"tacit/identity"
 )
 
-// owner is a delegate that remembers what it was given.
+// owner is a delegate that records what it receives.
 type owner struct {
 	mu      sync.Mutex
 	state   []byte
@@ -193,8 +193,8 @@ func TestLeaveAndDeath(t *testing.T) {
 		t.Error("a live node was declared dead")
 	}
 
-	// It comes back without joining anybody: the others call upon the dead,
-	// and the push/pull brings what it missed.
+	// It comes back without a join: the others contact dead members, and the
+	// push/pull carries what it missed.
 	owners[0].mu.Lock()
 	owners[0].state = []byte("what n2 missed")
 	owners[0].mu.Unlock()

@@ -12,8 +12,8 @@ const (
 	longestWait = 5 * time.Second
 )
 
-// JoinUntilAnswered calls addrs, which may change, until one of them answers or
-// ctx ends. Without any address there is nobody to call.
+// JoinUntilAnswered retries Join with the current addrs until one of them answers or
+// ctx ends. It returns at once if addrs is empty.
 func (p *Pool) JoinUntilAnswered(ctx context.Context, addrs func() []string) {
 	for wait := firstWait; ctx.Err() == nil; wait = min(2*wait, longestWait) {
 		known := addrs()
@@ -24,7 +24,7 @@ func (p *Pool) JoinUntilAnswered(ctx context.Context, addrs func() []string) {
 		if err == nil {
 			return
 		}
-		p.log.Warn("no member answers yet", "tried", known, "err", err)
+		p.log.Warn("no member answers yet; trying again", "tried", known, "err", err)
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():

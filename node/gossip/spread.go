@@ -12,20 +12,19 @@ import (
 )
 
 /*
-A payload travels in a frame: one byte of version, 16 random bytes that name
-this broadcast, then the payload. The sender hands the frame to up to
-directTargets members at once, by packet when it fits one, else by stream.
-Small frames also enter the queue that rides along with gossip, and whoever
-receives a frame for the first time does the same, so that loss and large
-meshes are covered. A large frame is passed on to relayTargets members when
-the mesh has more than the sender reaches by itself. Frames seen before are
-dropped.
+A payload travels in a frame: one byte of version, a random ID of 16 bytes, then
+the payload. The sender sends the frame to up to directTargets members at once, in
+a packet if it fits, else over a stream. A small frame also enters the queue that
+is piggybacked on gossip, at the sender and at every member that receives it for
+the first time: this covers packet loss and large meshes. In a mesh with more
+members than directTargets, every receiver relays a large frame to relayTargets
+members. Frames seen before are dropped.
 */
 
 const (
 	frameVersion  = 1
 	frameHeader   = 1 + 16
-	packetSize    = 1400 // memberlist's packets, below the MTU of common tunnels
+	packetSize    = 1400 // of memberlist, below the MTU of common tunnels
 	maxPayload    = 16 << 20
 	directTargets = 64
 	relayTargets  = 3
@@ -36,15 +35,15 @@ const (
 
 type frameID [16]byte
 
-// spread carries payloads to the others.
+// spread sends payloads to the other members.
 type spread struct {
 	table    *table
 	queue    *memberlist.TransmitLimitedQueue
 	seen     *seen
-	packet   int // largest frame that fits a packet
+	packet   int // the largest frame that fits in a packet
 	outgoing chan outgoing
 	streams  chan stream
-	relaying func() bool // whether a large frame must be passed on
+	relaying func() bool // whether large frames must be relayed
 }
 
 type outgoing struct {
@@ -60,7 +59,7 @@ type stream struct {
 func newSpread(t *table, label string) *spread {
 	s := &spread{table: t, seen: newSeen(), outgoing: make(chan outgoing, 256), streams: make(chan stream, 1024)}
 	s.queue = &memberlist.TransmitLimitedQueue{NumNodes: t.alive, RetransmitMult: 4}
-	// label 2+n, encryption 29, compound 4, checksum 5, type 1, and some air
+	// label 2+n, encryption 29, compound 4, checksum 5, type 1, and a margin
 	s.packet = packetSize - 64 - len(label)
 	s.relaying = func() bool { return t.alive() > directTargets+1 }
 	return s
@@ -74,11 +73,11 @@ func (s *spread) start(p *Pool) {
 	}
 }
 
-// Broadcast carries payload to every live member, without waiting and without
-// promise: what is lost comes with the next push/pull.
+// Broadcast sends payload to every live member. It doesn't wait, and delivery isn't
+// guaranteed: lost payloads arrive with the next push/pull.
 func (p *Pool) Broadcast(payload []byte) {
 	if len(payload) > maxPayload {
-		p.log.Warn("gossip payload too large, left to push/pull", "bytes", len(payload), "limit", maxPayload)
+		p.log.Warn("gossip payload too large to broadcast; push/pull will carry it", "bytes", len(payload), "limit", maxPayload)
 		return
 	}
 	frame := make([]byte, frameHeader, frameHeader+len(payload))
@@ -86,11 +85,11 @@ func (p *Pool) Broadcast(payload []byte) {
 	_, _ = rand.Read(frame[1:frameHeader]) // never fails (crypto/rand)
 	p.spread.seen.add(frameID(frame[1:frameHeader]))
 	if !p.spread.pass(append(frame, payload...), directTargets) {
-		p.log.Warn("gossip is behind: a large payload is left to push/pull", "bytes", len(payload))
+		p.log.Warn("gossip queue full: payload not broadcast; push/pull will carry it", "bytes", len(payload))
 	}
 }
 
-// pass hands a frame on; false means that nothing will carry it.
+// pass queues a frame; false means that it won't be sent.
 func (s *spread) pass(frame []byte, targets int) bool {
 	small := len(frame) <= s.packet
 	if small {
@@ -110,8 +109,8 @@ func (s *spread) pass(frame []byte, targets int) bool {
 	}
 }
 
-// receive opens a frame from the network and passes it on when it is new. The
-// payload is a copy.
+// receive unpacks a frame from the network and relays it if it is new. The payload
+// is a copy.
 func (s *spread) receive(frame []byte) (payload []byte, fresh bool) {
 	if len(frame) < frameHeader || frame[0] != frameVersion || !s.seen.add(frameID(frame[1:frameHeader])) {
 		return nil, false
@@ -125,7 +124,7 @@ func (s *spread) receive(frame []byte) (payload []byte, fresh bool) {
 	return slices.Clone(frame[frameHeader:]), true
 }
 
-// dispatch sends packets itself and leaves streams to the senders.
+// dispatch sends packets itself and queues streams for the senders.
 func (s *spread) dispatch(p *Pool) {
 	for {
 		select {
@@ -150,12 +149,12 @@ func (s *spread) direct(p *Pool, out outgoing) {
 		select {
 		case s.streams <- stream{out.frame, m}:
 		default:
-			p.log.Debug("gossip stream not sent: too many wait", "node", m.Name)
+			p.log.Debug("gossip stream not sent: queue full", "node", m.Name)
 		}
 	}
 }
 
-// send carries large frames, one stream at a time.
+// send sends large frames, one stream at a time.
 func (s *spread) send(p *Pool) {
 	for {
 		select {
@@ -174,19 +173,19 @@ type queued []byte
 
 var _ memberlist.UniqueBroadcast = queued(nil)
 
-// Invalidates is never asked of a unique broadcast.
+// Invalidates is never called for a unique broadcast.
 func (q queued) Invalidates(memberlist.Broadcast) bool { return false }
 
-// Message is the frame.
+// Message returns the frame.
 func (q queued) Message() []byte { return q }
 
-// Finished needs nothing.
+// Finished does nothing.
 func (q queued) Finished() {}
 
 // UniqueBroadcast marks the type.
 func (q queued) UniqueBroadcast() {}
 
-// seen remembers the last seenFrames broadcasts.
+// seen remembers the IDs of the last seenFrames frames.
 type seen struct {
 	mu   sync.Mutex
 	ids  map[frameID]struct{}

@@ -18,18 +18,18 @@ import (
 
 const (
 	dialTimeout   = 2 * time.Second
-	receiveBuffer = 2 << 20 // bytes in the kernel, for bursts
+	receiveBuffer = 2 << 20 // bytes of the kernel's buffer, for bursts
 	labelType     = 244     // memberlist's hasLabelMsg
-	bindTries     = 10      // port 0: TCP's free port may be taken in UDP
+	bindTries     = 10      // port 0: the free TCP port may be taken in UDP
 )
 
 // transport is memberlist's network: one UDP and one TCP socket on the node's
-// own address. Unlike memberlist's own it never makes MPTCP sockets, copies a
-// packet only when its label is ours, bounds what strangers may send by
-// streams, and ends every connection on Shutdown.
+// address. Unlike memberlist's own transport it never opens MPTCP sockets, copies
+// only packets with this mesh's label, limits the bytes from strangers' streams,
+// and closes every connection on Shutdown.
 type transport struct {
 	addr    netip.AddrPort
-	label   []byte // header that every packet of this mesh begins with
+	label   []byte // header of every packet of this mesh
 	udp     *net.UDPConn
 	tcp     net.Listener
 	packets chan *memberlist.Packet
@@ -42,7 +42,7 @@ type transport struct {
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
-// listen opens both sockets; knows tells members' addresses from strangers'.
+// listen opens both sockets; knows reports whether an address is a member's.
 func listen(addr netip.AddrPort, label string, knows func(netip.Addr) bool) (*transport, error) {
 	t := &transport{
 		packets: make(chan *memberlist.Packet),
@@ -86,7 +86,7 @@ func (t *transport) bind(addr netip.AddrPort) error {
 	return nil
 }
 
-// FinalAdvertiseAddr is the address that both sockets are bound to.
+// FinalAdvertiseAddr returns the address that both sockets are bound to.
 func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 	return t.addr.Addr().AsSlice(), int(t.addr.Port()), nil
 }
@@ -101,12 +101,12 @@ func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	return time.Now(), err
 }
 
-// WriteToAddress is WriteTo; names play no part.
+// WriteToAddress is WriteTo; the name is ignored.
 func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
 	return t.WriteTo(b, addr.Addr)
 }
 
-// DialTimeout opens a stream from the node's own address.
+// DialTimeout opens a stream from the node's address.
 func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	d := net.Dialer{
 		Timeout:   min(timeout, dialTimeout),
@@ -120,15 +120,15 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 	return t.conns.outbound(c)
 }
 
-// DialAddressTimeout is DialTimeout; names play no part.
+// DialAddressTimeout is DialTimeout; the name is ignored.
 func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
 	return t.DialTimeout(addr.Addr, timeout)
 }
 
-// PacketCh delivers packets.
+// PacketCh returns the channel of received packets.
 func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
 
-// StreamCh delivers accepted streams.
+// StreamCh returns the channel of accepted streams.
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
 // Shutdown closes everything and waits for both readers.
@@ -185,8 +185,8 @@ func (t *transport) acceptStreams() {
 	}
 }
 
-// pause waits a little after an error of a socket (no descriptors left, say)
-// and reports whether the transport is closed.
+// pause waits a little after a socket error, such as no free descriptors, and
+// reports whether the transport is closed.
 func (t *transport) pause() (closed bool) {
 	select {
 	case <-t.ctx.Done():
