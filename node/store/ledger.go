@@ -14,9 +14,9 @@ import (
 
 func dotKey(d ledger.Dot) []byte { return fmt.Appendf(nil, "%s/%020d", d.Signer, d.Seq) }
 
-// SaveRecords keeps changed records, drops those that they supersede for good
-// (their own signer's: another's counts again should the superseding signer be
-// revoked), and keeps the seen ranges, in one transaction.
+// SaveRecords stores changed records and the seen ranges, in one transaction. It
+// deletes the records that they supersede, but only those of the same signer: a
+// record of another signer counts again if the superseding signer is revoked.
 func (s *Store) SaveRecords(changed []ledger.Record, ranges map[identity.KeyID]ledger.Ranges) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		if err := saveAll(tx.Bucket([]byte(records)), changed); err != nil {
@@ -35,8 +35,8 @@ func (s *Store) SaveRecords(changed []ledger.Record, ranges map[identity.KeyID]l
 	})
 }
 
-// saveAll writes every record before it drops any, since a record may stand
-// before the one that it supersedes.
+// saveAll writes every record before it deletes any, since a record may precede the
+// one that it supersedes.
 func saveAll(b *bbolt.Bucket, changed []ledger.Record) error {
 	for _, r := range changed {
 		text, err := json.Marshal(r)
@@ -67,8 +67,8 @@ func dropSuperseded(b *bbolt.Bucket, r ledger.Record) error {
 	return nil
 }
 
-// DropRecords forgets all records and seen ranges: those of a mesh that this
-// node hasn't entered in the end.
+// DropRecords deletes all records and seen ranges, after a failed attempt to enter
+// a mesh.
 func (s *Store) DropRecords() error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range []string{records, seen} {
@@ -83,7 +83,7 @@ func (s *Store) DropRecords() error {
 	})
 }
 
-// LoadRecords returns what SaveRecords kept.
+// LoadRecords returns the records and seen ranges that SaveRecords stored.
 func (s *Store) LoadRecords() ([]ledger.Record, map[identity.KeyID]ledger.Ranges, error) {
 	var recs []ledger.Record
 	err := s.each(records, func(key string, v []byte) error {

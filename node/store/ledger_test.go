@@ -20,7 +20,7 @@ import (
 	"tacit/policy/ledger"
 )
 
-// signer returns a key's ID that is easy to tell in a failure.
+// signer returns a key ID that is easy to recognise in a failure.
 func signer(b byte) identity.KeyID { return identity.KeyID{b} }
 
 func record(by byte, seq uint64, supersedes ...ledger.Dot) ledger.Record {
@@ -68,7 +68,7 @@ func TestRecordsSurvive(t *testing.T) {
 	}
 }
 
-// TestDropRecords: other state stays, and new records can be kept.
+// TestDropRecords: other state stays, and new records can be stored.
 func TestDropRecords(t *testing.T) {
 	s := open(t, t.TempDir())
 	ranges := map[identity.KeyID]ledger.Ranges{signer(1): ledger.Ranges{}.Add(1)}
@@ -120,7 +120,7 @@ func TestSupersededRecords(t *testing.T) {
 	}
 }
 
-// TestSignaturesSurvive: what was signed must come back byte for byte.
+// TestSignaturesSurvive: signed records are loaded byte for byte.
 func TestSignaturesSurvive(t *testing.T) {
 	root, err := identity.CreateAuthority("mesh.test", "n1", t.TempDir(), time.Hour)
 	if err != nil {
@@ -152,7 +152,7 @@ func TestSignaturesSurvive(t *testing.T) {
 	}
 }
 
-// damage writes one row as a failing disk or a careless hand would.
+// damage overwrites one row.
 func damage(t *testing.T, dir, bucket, key, value string) {
 	t.Helper()
 	db, err := bbolt.Open(filepath.Join(dir, "state.db"), 0o600, nil)
@@ -208,7 +208,7 @@ func TestDamagedRowsAreNamed(t *testing.T) {
 	}
 }
 
-// TestNumbersEnd: after the last number nobody gets one, least of all 0.
+// TestNumbersEnd: after the last number, Number returns 0.
 func TestNumbersEnd(t *testing.T) {
 	dir := t.TempDir()
 	if err := open(t, dir).Close(); err != nil {

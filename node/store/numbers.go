@@ -11,8 +11,8 @@ import (
 	"tacit/identity"
 )
 
-// Numbers gives each service name a number, and so its virtual address. A
-// number is kept on disk and never given to another name.
+// Numbers assigns each service name a number, and so its virtual address. A number
+// is stored on disk and never assigned to another name.
 type Numbers struct {
 	store *Store
 	log   *slog.Logger
@@ -23,7 +23,7 @@ type Numbers struct {
 	last   uint32
 }
 
-// Numbers loads the table; numbers begin at 1, since 0 is nobody.
+// Numbers loads the table. Numbers begin at 1; 0 means no service.
 func (s *Store) Numbers(log *slog.Logger) (*Numbers, error) {
 	n := &Numbers{store: s, log: log, byName: map[identity.Name]uint32{}, byNum: map[uint32]identity.Name{}}
 	err := s.each(numbers, func(key string, v []byte) error {
@@ -37,22 +37,22 @@ func (s *Store) Numbers(log *slog.Logger) (*Numbers, error) {
 
 func (n *Numbers) restore(name identity.Name, number uint32) error {
 	if number == 0 {
-		return fmt.Errorf("state: number of %s: 0, which is nobody's", name)
+		return fmt.Errorf("state: number of %s: 0, which no service may have", name)
 	}
 	if other, taken := n.byNum[number]; taken {
-		return fmt.Errorf("state: number of %s: %d, which is %s's", name, number, other)
+		return fmt.Errorf("state: number of %s: %d, which belongs to %s", name, number, other)
 	}
 	n.keep(name, number)
 	return nil
 }
 
-// Reserve gives name a number until the process ends, on no disk, and keeps
-// the number from every other name.
+// Reserve assigns name a number until the process ends, without storing it, so that
+// no other name gets the number.
 func (n *Numbers) Reserve(name identity.Name, number uint32) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if other, taken := n.byNum[number]; taken && other != name {
-		return fmt.Errorf("number %d, which is for %s, is %s's", number, name, other)
+		return fmt.Errorf("number %d can't be reserved for %s: it belongs to %s", number, name, other)
 	}
 	n.byName[name], n.byNum[number] = number, name
 	return nil
@@ -63,8 +63,8 @@ func (n *Numbers) keep(name identity.Name, number uint32) {
 	n.last = max(n.last, number)
 }
 
-// Number returns the name's number, giving the next one to a new name. It
-// returns 0 (nobody, which nothing may reach) when the number can't be kept.
+// Number returns the name's number, and assigns the next one to a new name. It
+// returns 0, which no connection can reach, when the number can't be stored.
 func (n *Numbers) Number(name identity.Name) uint32 {
 	n.mu.RLock()
 	number, ok := n.byName[name]
@@ -82,11 +82,11 @@ func (n *Numbers) Number(name identity.Name) uint32 {
 		next++
 	}
 	if next == 0 {
-		n.log.Error("all numbers are given away: the service stays unreachable", "service", name)
+		n.log.Error("all numbers are assigned: the service stays unreachable", "service", name)
 		return 0
 	}
 	if err := n.store.put(numbers, string(name), binary.BigEndian.AppendUint32(nil, next)); err != nil {
-		n.log.Error("a service's number can't be kept: it stays unreachable", "service", name, "err", err)
+		n.log.Error("can't store a service's number: the service stays unreachable", "service", name, "err", err)
 		return 0
 	}
 	n.keep(name, next)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package store keeps what a node must not forget over a restart: the ledger's
-// records and seen dots, service numbers, spent tokens, services registered by
-// command, and small settings. It must not interpret any of it.
+// Package store is a node's database: the ledger's records and seen dots, service
+// numbers, spent tokens, services registered by command, and small settings. It
+// must not interpret any of them.
 package store
 
 import (
@@ -17,7 +17,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-// ErrLocked: another daemon has the state directory open.
+// ErrLocked means that another daemon has the state directory open.
 var ErrLocked = errors.New("the state directory is in use by another tacitd")
 
 const (
@@ -29,11 +29,11 @@ const (
 	settings = "settings" // name -> bytes
 )
 
-// Store is one bbolt file. Every method is one transaction: on disk or not at all.
+// Store is one bbolt file. Every method is one transaction.
 type Store struct{ db *bbolt.DB }
 
-// Open opens or makes dir/state.db; dir is made with mode 0700.
-// Errors: ErrLocked after a second's wait.
+// Open opens or creates dir/state.db, and dir with mode 0700. It returns ErrLocked
+// after waiting a second.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
@@ -67,10 +67,10 @@ func (s *Store) makeBuckets() error {
 // Close releases the file and its lock.
 func (s *Store) Close() error { return s.db.Close() }
 
-// Set keeps a small setting; Get returns nil for one that was never set.
+// Set stores a small setting.
 func (s *Store) Set(name string, value []byte) error { return s.put(settings, name, value) }
 
-// Get returns the setting, or nil.
+// Get returns a setting, or nil if it was never set.
 func (s *Store) Get(name string) ([]byte, error) {
 	var out []byte
 	err := s.db.View(func(tx *bbolt.Tx) error {
@@ -92,7 +92,7 @@ func (s *Store) each(bucket string, f func(key string, value []byte) error) erro
 	})
 }
 
-// PutService keeps the definition of one instance that was registered by command.
+// PutService stores the definition of one instance that was registered by command.
 func (s *Store) PutService(id string, definition any) error {
 	text, err := json.Marshal(definition)
 	if err != nil {
@@ -101,16 +101,16 @@ func (s *Store) PutService(id string, definition any) error {
 	return s.put(services, id, text)
 }
 
-// DeleteService forgets one instance.
+// DeleteService removes the definition of one instance.
 func (s *Store) DeleteService(id string) error {
 	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(services)).Delete([]byte(id)) })
 }
 
-// Services hands every kept definition's JSON to f.
+// Services calls f with the JSON of every stored definition.
 func (s *Store) Services(f func(id string, text []byte) error) error { return s.each(services, f) }
 
-// Spend marks a token as used, durably, before anything is issued for it.
-// It returns false when the token was spent before.
+// Spend marks a token as used, durably, before anything is issued for it. It returns
+// false if the token was already spent.
 func (s *Store) Spend(token string, now time.Time) (first bool, err error) {
 	err = s.db.Update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte(spent))
@@ -123,7 +123,7 @@ func (s *Store) Spend(token string, now time.Time) (first bool, err error) {
 	return first && err == nil, err
 }
 
-// Spent says whether a token was spent before.
+// Spent reports whether a token is spent.
 func (s *Store) Spent(token string) (bool, error) {
 	found := false
 	err := s.db.View(func(tx *bbolt.Tx) error {

@@ -27,7 +27,7 @@ func open(t *testing.T, dir string) *store.Store {
 	return s
 }
 
-// reopen is what a restart of the daemon does.
+// reopen closes and opens the store, as a restart of the daemon does.
 func reopen(t *testing.T, s *store.Store, dir string) *store.Store {
 	t.Helper()
 	if err := s.Close(); err != nil {
@@ -197,7 +197,7 @@ func TestNumbersAreNeverReused(t *testing.T) {
 	}
 }
 
-// TestReservedNumbers are nobody else's, and on no disk.
+// TestReservedNumbers: no other name gets a reserved number, and it isn't stored.
 func TestReservedNumbers(t *testing.T) {
 	s := open(t, t.TempDir())
 	n := numbersOf(t, s)
