@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package enrol is how a node gets its certificates: the enrolment of a new
-// node by token, and the renewal of node and service certificates, both one
-// request and one answer on a TLS connection to an authority's lane port. It
-// must not decide who may have what: an Issuer does.
+// Package enrol is the protocol by which a node gets certificates: the enrolment of
+// a new node by token, and the renewal of node and service certificates. Each is
+// one request and one answer on a TLS connection to an authority's lane port. It
+// must not decide who gets which certificate: the Issuer does.
 package enrol
 
 import (
@@ -27,13 +27,13 @@ const (
 	maxAnswer = 64 << 20  // bytes of an answer: all records of a large mesh
 )
 
-// Ask is what a new node sends.
+// Ask is the request of a new node.
 type Ask struct {
 	Token string `json:"token"`
 	CSR   []byte `json:"csr"` // PKCS#10, DER
 }
 
-// Admission is what an authority answers: all that a node needs to be a member.
+// Admission is the authority's answer: all that the node needs to be a member.
 type Admission struct {
 	Chain     []byte          `json:"chain"` // PEM, leaf first
 	Root      []byte          `json:"root"`  // DER
@@ -41,7 +41,7 @@ type Admission struct {
 	GossipKey []byte          `json:"gossip_key"` // 32 bytes
 }
 
-// Renewal asks for a certificate: the node's own (Service empty) or a service's.
+// Renewal requests a certificate: the node's (Service is empty) or a service's.
 type Renewal struct {
 	Service identity.Name `json:"service,omitempty"`
 	CSR     []byte        `json:"csr"`
@@ -52,13 +52,13 @@ type Issued struct {
 	Chain []byte `json:"chain"` // PEM, leaf first
 }
 
-// Issuer is the authority's side. Its errors' texts reach the asking node.
+// Issuer is the authority's side. The texts of its errors reach the requesting node.
 type Issuer interface {
 	Admit(ctx context.Context, ask Ask) (*Admission, error)
 	Issue(ctx context.Context, node identity.Name, spki []byte, r Renewal) (*Issued, error)
 }
 
-// ErrRefused: the authority answered, and said no.
+// ErrRefused means that the authority answered with a refusal.
 var ErrRefused = errors.New("the authority refused")
 
 type answer[T any] struct {
@@ -72,8 +72,8 @@ func ServeAdmission(ctx context.Context, conn net.Conn, issuer Issuer) error {
 }
 
 // ServeIssue answers one renewal on a connection with ALPN tacit-issue/1. The
-// node is the one that the client's certificate names; its key is handed on,
-// since the certificate may have expired.
+// client's certificate names the node. The issuer also gets the certificate's key,
+// because the certificate may have expired.
 func ServeIssue(ctx context.Context, conn *tls.Conn, issuer Issuer) error {
 	id, leaf, err := identity.PeerID(conn.ConnectionState())
 	if err != nil {
@@ -84,8 +84,8 @@ func ServeIssue(ctx context.Context, conn *tls.Conn, issuer Issuer) error {
 	})
 }
 
-// serve reads one request and writes one answer; it ends with ctx or after
-// the deadline, whatever the client does.
+// serve reads one request and writes one answer. It ends with ctx, or after the
+// deadline, whatever the client does.
 func serve[Q, A any](ctx context.Context, conn net.Conn, handle func(Q) (*A, error)) error {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, deadline)
@@ -98,7 +98,7 @@ func serve[Q, A any](ctx context.Context, conn net.Conn, handle func(Q) (*A, err
 	}
 	body, err := handle(ask)
 	if err == nil && body == nil {
-		err = errors.New("the issuer has no answer")
+		err = errors.New("the issuer returned no answer")
 	}
 	out := answer[A]{Body: body}
 	if err != nil {
@@ -107,8 +107,9 @@ func serve[Q, A any](ctx context.Context, conn net.Conn, handle func(Q) (*A, err
 	return errors.Join(err, json.NewEncoder(conn).Encode(out))
 }
 
-// refuseRequest answers what can't be read. It takes in some of what the client
-// may still be sending: closing on it would destroy the answer on its way.
+// refuseRequest answers an unreadable request. It reads some of the bytes that the
+// client may still send: closing with unread data sends a RST, and the client could
+// lose the answer.
 func refuseRequest(conn net.Conn, from *io.LimitedReader, err error) error {
 	err = fmt.Errorf("unreadable request: %w", err)
 	if from.N <= 0 {
@@ -120,16 +121,16 @@ func refuseRequest(conn net.Conn, from *io.LimitedReader, err error) error {
 	return fmt.Errorf("enrolment: %w", err)
 }
 
-// interrupt ends reading and writing when ctx ends, until stop is called.
+// interrupt ends reads and writes when ctx ends, until stop is called.
 func interrupt(ctx context.Context, conn net.Conn) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 }
 
-// Enrol redeems a token at one of the addresses, tried in order; only an
-// authority under the token's root is asked. Errors: ErrRefused.
+// Enrol redeems a token at the first of the addresses that answers; it sends the
+// token only to an authority under the token's root. Errors: ErrRefused.
 func Enrol(ctx context.Context, t *identity.Token, ask Ask, addrs []string) (*Admission, error) {
 	if len(addrs) == 0 {
-		return nil, errors.New("no address of an authority is known: give one (--join)")
+		return nil, errors.New("no address of an authority is known: give one with --join")
 	}
 	var errs []error
 	for _, addr := range addrs {
@@ -142,7 +143,7 @@ func Enrol(ctx context.Context, t *identity.Token, ask Ask, addrs []string) (*Ad
 	return nil, fmt.Errorf("no authority could be reached: %w", errors.Join(errs...))
 }
 
-// Renew asks the authority's node at addr for a certificate. Errors: ErrRefused.
+// Renew requests a certificate from the authority at addr. Errors: ErrRefused.
 func Renew(ctx context.Context, addr netip.AddrPort, conf *tls.Config, r Renewal) (*Issued, error) {
 	return call[Renewal, Issued](ctx, addr.String(), conf, r)
 }

@@ -21,7 +21,7 @@ import (
 
 const domain = "mesh.test"
 
-// source is a node's certificate and the roots it trusts.
+// source is a node's certificate and the roots that the node trusts.
 type source struct {
 	svid   *identity.SVID
 	bundle *identity.Bundle
@@ -81,7 +81,7 @@ func (m mesh) token(t *testing.T) (*identity.Token, string) {
 	return token, text
 }
 
-// issuer answers as the test says, and keeps what it was asked.
+// issuer answers as the test says, and records the requests.
 type issuer struct {
 	admit func(context.Context, enrol.Ask) (*enrol.Admission, error)
 	issue func(node identity.Name, spki []byte, r enrol.Renewal) (*enrol.Issued, error)
@@ -95,8 +95,8 @@ func (o issuer) Issue(_ context.Context, node identity.Name, spki []byte, r enro
 	return o.issue(node, spki, r)
 }
 
-// listen serves one connection as a lane port does, and returns its address
-// and what the server made of it.
+// listen serves one connection as a lane port does, and returns its address and the
+// server's result.
 func (m mesh) listen(t *testing.T, ctx context.Context, o issuer) (addr string, served <-chan error) {
 	t.Helper()
 	conf := identity.ServerTLS(m.node(t, "n1"), nil)
@@ -112,7 +112,7 @@ func (m mesh) listen(t *testing.T, ctx context.Context, o issuer) (addr string, 
 	})
 }
 
-// accept hands the first connection on a new loopback port to serve.
+// accept calls serve with the first connection on a new loopback port.
 func accept(t *testing.T, serve func(net.Conn) error) (addr string, served <-chan error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -130,7 +130,7 @@ func accept(t *testing.T, serve func(net.Conn) error) (addr string, served <-cha
 	}()
 	t.Cleanup(func() {
 		_ = l.Close()
-		for range end { // until the server is gone
+		for range end { // until the server has ended
 		}
 	})
 	return l.Addr().String(), end
@@ -199,7 +199,7 @@ func TestIssue(t *testing.T) {
 	}
 }
 
-// TestIssueNeedsACertificate: without one, nothing reaches the issuer.
+// TestIssueNeedsACertificate: a request without a certificate doesn't reach the issuer.
 func TestIssueNeedsACertificate(t *testing.T) {
 	m := newMesh(t)
 	addr, served := m.listen(t, t.Context(), issuer{issue: func(identity.Name, []byte, enrol.Renewal) (*enrol.Issued, error) {

@@ -17,7 +17,7 @@ import (
 	"tacit/node/enrol"
 )
 
-// unreachable is a loopback address where nobody listens.
+// unreachable is a loopback address on which no socket listens.
 func unreachable(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,7 +43,7 @@ func TestIssuerErrorsReachTheCaller(t *testing.T) {
 			addr, served := m.listen(t, t.Context(), issuer{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
 				return nil, c.issuer
 			}})
-			// a refusal is final: the second address isn't tried, or its error would be in the text
+			// a refusal is final: the error of a second address would be in the text
 			_, err := enrol.Enrol(t.Context(), token, enrol.Ask{Token: text}, []string{addr, unreachable(t)})
 			if !errors.Is(err, enrol.ErrRefused) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "connect") {
 				t.Errorf("the caller's error: %v", err)
@@ -65,7 +65,7 @@ func TestIssuerErrorsReachTheCaller(t *testing.T) {
 
 func TestAnotherMeshIsRefused(t *testing.T) {
 	m := newMesh(t)
-	token, text := newMesh(t).token(t) // the same names under another root
+	token, text := newMesh(t).token(t) // same names, another root
 	addr, _ := m.listen(t, t.Context(), issuer{admit: func(context.Context, enrol.Ask) (*enrol.Admission, error) {
 		t.Error("the token was shown to another mesh")
 		return nil, errors.New("unexpected")
@@ -111,8 +111,8 @@ func TestUnreadableRequests(t *testing.T) {
 	}
 }
 
-// TestRequestsThatAreNone speaks to the server without its client.
-func TestRequestsThatAreNone(t *testing.T) {
+// TestBadRequests sends bytes that no client would.
+func TestBadRequests(t *testing.T) {
 	for _, text := range []string{"GET / HTTP/1.1\r\n\r\n", `{"token":7}`, `[]`} {
 		client, server := net.Pipe()
 		served := make(chan error, 1)
@@ -132,8 +132,8 @@ func TestRequestsThatAreNone(t *testing.T) {
 	}
 }
 
-// TestServerDeadline: neither a client that says nothing nor one that takes no
-// answer holds the server for longer than ten seconds.
+// TestServerDeadline: a client that sends nothing, or doesn't read the answer, holds
+// the server for at most ten seconds.
 func TestServerDeadline(t *testing.T) {
 	for name, sends := range map[string]string{"silent": "", "half a request": `{"token":"x`, "takes no answer": `{}`} {
 		t.Run(name, func(t *testing.T) {
@@ -170,7 +170,7 @@ func TestServerEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestClientKeepsItsContext: an authority that accepts and never answers.
+// TestClientKeepsItsContext: an authority accepts and never answers.
 func TestClientKeepsItsContext(t *testing.T) {
 	m := newMesh(t)
 	token, text := m.token(t)
