@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Serve is the life of the process that tries: a line of tasks in, a line of
-// results out, until the other end goes. It needs no privilege.
+// Serve is the child process: it reads a line of tasks and writes a line of results,
+// until in ends. It needs no privilege.
 func Serve(in io.Reader, out io.Writer) error {
 	tasks, results := json.NewDecoder(in), json.NewEncoder(out)
 	for {
@@ -26,7 +26,7 @@ func Serve(in io.Reader, out io.Writer) error {
 		said := make([]Result, len(list))
 		var wait sync.WaitGroup
 		for i, t := range list {
-			wait.Go(func() { // one that gets no answer doesn't hold up the others
+			wait.Go(func() { // a task without an answer doesn't delay the others
 				said[i].Name = t.Name
 				if err := t.try(); err != nil {
 					said[i].Err = err.Error()
@@ -62,9 +62,9 @@ func (t Task) tryConnect() error {
 	defer s.close()
 	switch err := s.connect(); {
 	case err == nil:
-		return errors.New("connected to an address that is nobody's, which must be refused")
+		return errors.New("connected to a virtual address of no service, which must be refused")
 	case !errors.Is(err, unix.ECONNREFUSED):
-		return fmt.Errorf("an address that is nobody's must be refused: %w", err)
+		return fmt.Errorf("a virtual address of no service must be refused: %w", err)
 	}
 	return nil
 }
@@ -91,17 +91,17 @@ func (t Task) tryCaptured() error {
 	}
 	defer s.close()
 	if err := s.connect(); err != nil {
-		return fmt.Errorf("connect to the daemon by way of the mesh: %w", err)
+		return fmt.Errorf("connect to the daemon through the mesh: %w", err)
 	}
 	if err := s.expectPeer(); err != nil {
 		return err
 	}
 	got, err := s.readAll(len(t.Want) + 1)
 	if err != nil {
-		return fmt.Errorf("connected by way of the mesh, and the daemon didn't know who called: %w", err)
+		return fmt.Errorf("connected through the mesh, but the daemon didn't recognise the caller: %w", err)
 	}
 	if string(got) != t.Want {
-		return errors.New("connected by way of the mesh, and somebody else answered")
+		return errors.New("connected through the mesh, but another server answered")
 	}
 	return nil
 }

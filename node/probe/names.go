@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tryNames asks three ways, as the resolvers of different C libraries do.
+// tryNames sends the query in three ways, as resolvers of different C libraries do.
 func (t Task) tryNames() error {
 	for _, way := range []struct {
 		name string
@@ -37,8 +37,8 @@ func (t Task) tryNames() error {
 	return nil
 }
 
-// errNotOurs: a name server other than the daemon had the query.
-var errNotOurs = errors.New("the query didn't reach the daemon: somebody else answered")
+// errNotOurs means that another name server answered the query.
+var errNotOurs = errors.New("the query didn't reach the daemon: another server answered")
 
 const maxReply = 4096
 
@@ -108,7 +108,7 @@ const (
 	headerSize = 12
 )
 
-// newQuery asks for the address of the kind that is wanted.
+// newQuery returns a query for the address family of want.
 func newQuery(name, want string) ([]byte, error) {
 	addr, err := netip.ParseAddr(want)
 	if err != nil {
@@ -126,7 +126,8 @@ func newQuery(name, want string) ([]byte, error) {
 	return binary.BigEndian.AppendUint16(q, 1), nil // class IN
 }
 
-// expectAnswer wants one record, the address that only the daemon knows now.
+// expectAnswer checks that the reply has one record, the address that only the daemon
+// knows.
 func (t Task) expectAnswer(query, reply []byte) error {
 	want := netip.MustParseAddr(t.Want).AsSlice()
 	if len(reply) < headerSize || reply[0] != query[0] || reply[1] != query[1] || reply[2]&0x80 == 0 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package probe tries the way that programs go: a process in a cgroup like any
-// other's looks names up and connects, and says what happened to it. It must
-// not know the mesh: where to and what must come of it is its caller's.
+// Package probe tests the mesh as a program uses it: a process in a cgroup of its
+// own looks names up, connects, and reports the results. It must not know the mesh:
+// its caller gives addresses and expected results.
 package probe
 
 import (
@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// Kind is what a task does.
+// Kind is what a task tries.
 type Kind string
 
-// The kinds. Each but Names and Captured wants ECONNREFUSED, at once.
+// The kinds. Connect and Send expect ECONNREFUSED at once.
 const (
 	Connect  Kind = "connect"  // a TCP connection
-	Send     Kind = "send"     // a datagram from a socket that isn't connected
-	Names    Kind = "names"    // a name looked up, over UDP both ways and TCP
-	Captured Kind = "captured" // a TCP connection by which Want arrives
+	Send     Kind = "send"     // a datagram from an unconnected socket
+	Names    Kind = "names"    // a DNS query over unconnected UDP, connected UDP, and TCP
+	Captured Kind = "captured" // a TCP connection over which Want arrives
 )
 
 // Task is one thing to try.
@@ -26,17 +26,17 @@ type Task struct {
 	Name   string         `json:"name"`
 	Kind   Kind           `json:"kind"`
 	To     netip.AddrPort `json:"to"`
-	Mapped bool           `json:"mapped,omitempty"` // by an IPv6 socket, as ::ffff:a.b.c.d
+	Mapped bool           `json:"mapped,omitempty"` // from an IPv6 socket, as ::ffff:a.b.c.d
 	Ask    string         `json:"ask,omitempty"`    // the name, with a final dot
-	Want   string         `json:"want,omitempty"`   // Names: the address; Captured: the bytes
+	Want   string         `json:"want,omitempty"`   // Names: the expected address; Captured: the expected bytes
 }
 
-// Result is what came of a task; Err is "" where it is what must come.
+// Result is the outcome of a task; Err is "" if it is the expected one.
 type Result struct {
 	Name string `json:"name"`
 	Err  string `json:"err,omitempty"`
 }
 
-// Patience is how long one step of a task may take: all of it happens on this
-// host, in microseconds.
+// Patience is the timeout of one step of a task. Steps stay on this host and take
+// microseconds.
 const Patience = time.Second

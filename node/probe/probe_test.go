@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// serve takes connections; what does the talking.
+// serve accepts connections and calls what with each.
 func serve(t *testing.T, at string, talk func(net.Conn)) netip.AddrPort {
 	t.Helper()
 	ln, err := net.Listen("tcp", at)
@@ -55,10 +55,10 @@ func says(text string) func(net.Conn) {
 	return func(c net.Conn) { _, _ = io.WriteString(c, text) }
 }
 
-// waits talks to nobody until the other side goes.
+// waits sends nothing until the client closes.
 func waits(c net.Conn) { _, _ = c.Read(make([]byte, 1)) }
 
-// closed is an address where nobody listens.
+// closed is an address on which no socket listens.
 func closed(t *testing.T) netip.AddrPort {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -69,7 +69,7 @@ func closed(t *testing.T) netip.AddrPort {
 	return netip.MustParseAddrPort(ln.Addr().String())
 }
 
-// TestTasks: what each kind makes of what it meets.
+// TestTasks: the result of each kind with each behaviour of the other side.
 func TestTasks(t *testing.T) {
 	open, none := serve(t, "127.0.0.1:0", says("token")), closed(t)
 	for _, tt := range []struct {
@@ -79,15 +79,15 @@ func TestTasks(t *testing.T) {
 	}{
 		{"refused", Task{Kind: Connect, To: none}, ""},
 		{"refused by an IPv6 socket", Task{Kind: Connect, To: none, Mapped: true}, ""},
-		{"let in", Task{Kind: Connect, To: open}, "connected to an address that is nobody's"},
+		{"let in", Task{Kind: Connect, To: open}, "connected to a virtual address of no service"},
 		{"sent", Task{Kind: Send, To: none}, "sent a datagram to a virtual address"},
 		{"captured", Task{Kind: Captured, To: open, Want: "token"}, ""},
 		{"captured by an IPv6 socket", Task{Kind: Captured, To: open, Mapped: true, Want: "token"}, ""},
 		{"captured over IPv6", Task{Kind: Captured, To: serve(t, "[::1]:0", says("token")), Want: "token"}, ""},
-		{"captured by others", Task{Kind: Captured, To: open, Want: "other"}, "somebody else answered"},
-		{"captured by others who say more", Task{Kind: Captured, To: open, Want: "tok"}, "somebody else answered"},
-		{"not known", Task{Kind: Captured, To: serve(t, "127.0.0.1:0", waits), Want: "token"}, "didn't know who called"},
-		{"not captured", Task{Kind: Captured, To: none, Want: "token"}, "connect to the daemon by way of the mesh"},
+		{"captured by others", Task{Kind: Captured, To: open, Want: "other"}, "another server answered"},
+		{"captured by others who say more", Task{Kind: Captured, To: open, Want: "tok"}, "another server answered"},
+		{"not known", Task{Kind: Captured, To: serve(t, "127.0.0.1:0", waits), Want: "token"}, "didn't recognise the caller"},
+		{"not captured", Task{Kind: Captured, To: none, Want: "token"}, "connect to the daemon through the mesh"},
 		{"unheard of", Task{Kind: "dance"}, "unknown task"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -106,7 +106,7 @@ func expect(t *testing.T, err error, want string) {
 	}
 }
 
-// answer makes a reply with one record, as name servers do.
+// answer returns a reply with one record, as name servers do.
 func answer(query []byte, code byte, addr string) []byte {
 	out := append([]byte(nil), query...)
 	out[2], out[3] = 0x84, 0x80|code
@@ -115,7 +115,7 @@ func answer(query []byte, code byte, addr string) []byte {
 	}
 	out[7] = 1
 	a := netip.MustParseAddr(addr)
-	out = append(out, 0xc0, headerSize) // the name: as in the question
+	out = append(out, 0xc0, headerSize) // the name: a pointer to the question
 	out = append(out, query[len(query)-4:]...)
 	out = append(out, 0, 0, 0, 0, 0, byte(a.BitLen()/8))
 	return append(out, a.AsSlice()...)
@@ -151,7 +151,7 @@ func nameServer(t *testing.T, reply func(query []byte) []byte) netip.AddrPort {
 	return at
 }
 
-// TestNames: only the daemon's own answer counts.
+// TestNames: only the daemon's answer passes.
 func TestNames(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -159,11 +159,11 @@ func TestNames(t *testing.T) {
 		want  string
 	}{
 		{"the daemon's answer", func(q []byte) []byte { return answer(q, 0, "240.79.255.254") }, ""},
-		{"a wildcard's", func(q []byte) []byte { return answer(q, 0, "192.0.2.1") }, "somebody else answered"},
-		{"of another kind", func(q []byte) []byte { return answer(q, 0, "fd00::1") }, "somebody else answered"},
-		{"no such name", func(q []byte) []byte { return answer(q, 3, "") }, "somebody else answered"},
-		{"cut short", func(q []byte) []byte { return answer(q, 0, "240.79.255.254")[:len(q)+3] }, "somebody else answered"},
-		{"one byte", func([]byte) []byte { return []byte{0} }, "somebody else answered"},
+		{"a wildcard's", func(q []byte) []byte { return answer(q, 0, "192.0.2.1") }, "another server answered"},
+		{"of another kind", func(q []byte) []byte { return answer(q, 0, "fd00::1") }, "another server answered"},
+		{"no such name", func(q []byte) []byte { return answer(q, 3, "") }, "another server answered"},
+		{"cut short", func(q []byte) []byte { return answer(q, 0, "240.79.255.254")[:len(q)+3] }, "another server answered"},
+		{"one byte", func([]byte) []byte { return []byte{0} }, "another server answered"},
 		{"none", func([]byte) []byte { return nil }, "no answer within"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -175,8 +175,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestProber: one process for many rounds, in its own cgroup, and another when
-// it has ended.
+// TestProber: one process serves many rounds, in its own cgroup, and a new one is
+// started after it has ended.
 func TestProber(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host1")
 	p := &Prober{Command: []string{"/proc/self/exe", asChild}, Cgroup: host.CgroupPath("probe")}

@@ -15,11 +15,10 @@ import (
 	"time"
 )
 
-// Prober has a process that tries. It is started when it is needed, and again
-// when it has ended.
+// Prober runs tasks in a child process, which it starts when it needs one.
 type Prober struct {
 	Command []string // a program that calls Serve on its standard input and output
-	Cgroup  string   // a directory of the v2 tree, made when missing
+	Cgroup  string   // a directory of the v2 tree, created if missing
 
 	mu    sync.Mutex
 	child *child
@@ -33,10 +32,11 @@ type child struct {
 	done    chan struct{}
 }
 
-// limit is for a whole round: more than its parts can take.
+// limit is the timeout of a whole round, longer than its steps can take.
 const limit = 10 * time.Second
 
-// Ask has all tasks tried, in order. An error means that they weren't.
+// Ask runs all tasks, and returns their results in order. An error means that the
+// tasks weren't run.
 func (p *Prober) Ask(ctx context.Context, tasks []Task) ([]Result, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,10 +66,11 @@ func (p *Prober) Ask(ctx context.Context, tasks []Task) ([]Result, error) {
 	return said, nil
 }
 
-// Moved says that the process must begin anew, in another cgroup or namespace.
+// Moved ends the process, so that the next one starts in the current cgroup and
+// namespace.
 func (p *Prober) Moved() { _ = p.Close() }
 
-// Close ends the process, and waits for it.
+// Close kills the process and waits for its end.
 func (p *Prober) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,8 +86,7 @@ func (p *Prober) end() {
 	}
 }
 
-// start puts the process into its cgroup from its first instruction on: it is
-// never in the caller's.
+// start creates the process directly in its cgroup: it is never in the caller's.
 func (p *Prober) start() (*child, error) {
 	if err := os.MkdirAll(p.Cgroup, 0o755); err != nil {
 		return nil, err
@@ -97,8 +97,8 @@ func (p *Prober) start() (*child, error) {
 	}
 	defer dir.Close()
 	cmd := exec.Command(p.Command[0], p.Command[1:]...)
-	cmd.Env = []string{"GOMAXPROCS=1", "GORACE=" + os.Getenv("GORACE")}                               // the daemon's environment is its own
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Setpgid: true} // a terminal's signals are for the daemon
+	cmd.Env = []string{"GOMAXPROCS=1", "GORACE=" + os.Getenv("GORACE")}                               // the daemon's environment isn't inherited
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Setpgid: true} // a terminal's signals reach only the daemon
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (p *Prober) start() (*child, error) {
 	}
 	c := &child{cmd: cmd, in: in, tasks: json.NewEncoder(in), results: json.NewDecoder(out), done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // how it ended says nothing: it has no end of its own
+		_ = cmd.Wait() // the exit status doesn't matter: the process is killed
 		close(c.done)
 	}()
 	return c, nil

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a plain blocking one: nothing between the probe and the kernel.
+// socket is a blocking socket without Go's poller, as C programs use it.
 type socket struct {
 	fd int
 	to netip.AddrPort
@@ -43,7 +43,7 @@ func (t Task) open(kind int) (*socket, error) {
 
 func (s *socket) close() { _ = unix.Close(s.fd) }
 
-// errSilence: what the kernel says when the time is up.
+// errSilence replaces the kernel's errors for a timeout.
 var errSilence = errors.New("no answer within " + Patience.String())
 
 func silence(err error) error {
@@ -53,7 +53,7 @@ func silence(err error) error {
 	return err
 }
 
-// again repeats a call that a signal has interrupted: Go's run-time sends them.
+// again repeats a call that a signal has interrupted; Go's runtime sends signals.
 func again(f func() error) error {
 	for {
 		if err := f(); !errors.Is(err, unix.EINTR) {
@@ -64,7 +64,7 @@ func again(f func() error) error {
 
 func (s *socket) connect() error {
 	err := unix.Connect(s.fd, s.at)
-	if errors.Is(err, unix.EINTR) { // goes on by itself: ask for its end
+	if errors.Is(err, unix.EINTR) { // the kernel continues: wait for the result
 		err = again(func() error {
 			fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLOUT}}
 			if n, err := unix.Poll(fds, int(Patience.Milliseconds())); n == 0 && err == nil {
@@ -93,7 +93,7 @@ func (s *socket) send(b []byte) error {
 	})
 }
 
-// receive reads a datagram, and who it claims to be from.
+// receive reads a datagram and its source address.
 func (s *socket) receive(b []byte) (n int, from netip.AddrPort, err error) {
 	err = again(func() error {
 		var at unix.Sockaddr
@@ -104,7 +104,7 @@ func (s *socket) receive(b []byte) (n int, from netip.AddrPort, err error) {
 	return max(0, n), from, err // -1 with an error
 }
 
-// readAll reads to the end, or limit bytes.
+// readAll reads to the end, at most limit bytes.
 func (s *socket) readAll(limit int) ([]byte, error) {
 	buf := make([]byte, limit)
 	for have := 0; ; {
@@ -119,7 +119,7 @@ func (s *socket) readAll(limit int) ([]byte, error) {
 	}
 }
 
-// expectPeer wants getpeername to name what was dialled.
+// expectPeer checks that getpeername returns the dialled address.
 func (s *socket) expectPeer() error {
 	at, err := unix.Getpeername(s.fd)
 	if err != nil {
