@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package catalog is the picture of the mesh at one moment: which instances of
-// which service run where and which of their nodes are alive. From it come the
-// kernel's desired state, the choice of an instance, and the answers to names.
-// It must not talk to anything: a picture is made, read, and thrown away.
+// Package catalog is a snapshot of the mesh's services: which instances run on which
+// nodes, and which of the nodes are alive. The kernel's desired state, the choice of
+// an instance and the answers to DNS queries follow from it. It must not do I/O: a
+// catalog is made, read, and thrown away.
 package catalog
 
 import (
@@ -16,7 +16,7 @@ import (
 	"tacit/policy/ledger"
 )
 
-// Instance is one instance of a service, here or elsewhere.
+// Instance is one instance of a service, on any node.
 type Instance struct {
 	ledger.InstanceBody
 	Addr  netip.AddrPort // its real address
@@ -25,19 +25,19 @@ type Instance struct {
 	Alive bool           // its node answers
 }
 
-// Catalog is immutable; make a new one when something changes.
+// Catalog is immutable; make a new one after a change.
 type Catalog struct {
 	node     identity.Name
 	services map[identity.Name][]Instance
 }
 
-// Records is what a catalog reads of the ledger.
+// Records is the part of the ledger that a catalog reads.
 type Records interface {
 	Instances() []ledger.InstanceBody
 	Node(identity.Name) (ledger.NodeBody, bool)
 }
 
-// New makes the picture that node has; alive says which nodes answer.
+// New makes the catalog of node; alive reports whether another node answers.
 func New(node identity.Name, records Records, alive func(identity.Name) bool) *Catalog {
 	c := &Catalog{node: node, services: map[identity.Name][]Instance{}}
 	for _, body := range records.Instances() {
@@ -70,7 +70,7 @@ func instance(body ledger.InstanceBody, records Records) (Instance, bool) {
 	if body.Address != "" {
 		addr, err = netip.ParseAddr(body.Address)
 		if err != nil || addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() {
-			return Instance{}, false // elsewhere that is another host, or none
+			return Instance{}, false // not reachable from other nodes
 		}
 	}
 	return Instance{
@@ -86,7 +86,7 @@ func (c *Catalog) Services() []identity.Name { return slices.Sorted(maps.Keys(c.
 // Instances lists a service's instances in order of node and id.
 func (c *Catalog) Instances(service identity.Name) []Instance { return c.services[service] }
 
-// Known says whether the service has an instance that can be called.
+// Known reports whether the service has an instance that can be called.
 func (c *Catalog) Known(service identity.Name) bool {
 	return slices.ContainsFunc(c.services[service], func(i Instance) bool { return i.Port != 0 })
 }
@@ -110,8 +110,8 @@ func (c *Catalog) DefaultPort(service identity.Name) uint16 {
 	return 0
 }
 
-// Port says which registered port VIRTUAL:dialled means: the port itself, or
-// the only one where 80 or 443 was dialled; 0 is none.
+// Port returns the registered port for VIRTUAL:dialled: the dialled one, or, for 80
+// and 443, the only one; 0 for none.
 func (c *Catalog) Port(service identity.Name, dialled uint16) uint16 {
 	if slices.Contains(c.Ports(service), dialled) {
 		return dialled

@@ -39,7 +39,7 @@ func mesh(alive ...identity.Name) *Catalog {
 	})
 }
 
-// TestPick: here first, else where a node answers; else a reason.
+// TestPick: an instance on this node first, else on a live node, else a refusal.
 func TestPick(t *testing.T) {
 	for name, c := range map[string]struct {
 		service identity.Name

@@ -10,8 +10,8 @@ import (
 	"tacit/policy"
 )
 
-// Pick chooses an instance for a call of VIRTUAL:dialled: one on this node if
-// there is one, else any whose node is alive, by weight. Errors are
+// Pick chooses an instance for a connection to VIRTUAL:dialled: one on this node if
+// there is one, else one on a live node, at random by weight. Errors are
 // *policy.Refusal with the reasons port and instance.
 func (c *Catalog) Pick(service identity.Name, dialled uint16) (Instance, error) {
 	port := c.Port(service, dialled)
