@@ -10,7 +10,7 @@ import (
 	"tacit/policy"
 )
 
-// large signs 10,000 intentions, with a ledger that holds them all.
+// large returns 10,000 signed intentions and a ledger that holds them.
 func large(b *testing.B) (*Ledger, *identity.Key, []Record) {
 	b.Helper()
 	root, op := newKey(b), newKey(b)
@@ -43,7 +43,7 @@ func BenchmarkMergeHeld10k(b *testing.B) {
 	}
 }
 
-// BenchmarkRevoke10k derives everything anew each time.
+// BenchmarkRevoke10k rebuilds all views each time.
 func BenchmarkRevoke10k(b *testing.B) {
 	l, root, _ := large(b)
 	for b.Loop() {

@@ -24,7 +24,7 @@ type AuthorityBody struct {
 	Certificate []byte        `json:"certificate"` // DER
 }
 
-// OperatorBody makes a key an operator's. Node is where it is kept.
+// OperatorBody makes a key an operator's. Node is the node that holds the key.
 type OperatorBody struct {
 	Node   identity.Name `json:"node"`
 	Public []byte        `json:"public"` // SPKI, DER
@@ -36,7 +36,7 @@ type MemberBody struct {
 	Public []byte        `json:"public"` // SPKI, DER
 }
 
-// RevocationBody ends a key's power, whoever's it is.
+// RevocationBody revokes a key of any kind.
 type RevocationBody struct {
 	Public identity.KeyID `json:"public"`
 	Node   identity.Name  `json:"node,omitempty"` // for people
@@ -49,14 +49,14 @@ type GrantBody struct {
 	Service identity.Name `json:"service"`
 }
 
-// maxAddresses is how many a node may have besides its first.
+// maxAddresses is the maximum length of NodeBody.Also.
 const maxAddresses = 32
 
-// NodeBody is where a node is reached.
+// NodeBody is the address and ports of a node.
 type NodeBody struct {
 	Node       identity.Name `json:"node"`
 	Address    string        `json:"address"`        // IP, in netip's form
-	Also       []string      `json:"also,omitempty"` // more of them; the node answers on its lane port there, too
+	Also       []string      `json:"also,omitempty"` // more addresses; the node's lane port is open there, too
 	LanePort   uint16        `json:"lane_port"`
 	GossipPort uint16        `json:"gossip_port"`
 	Version    string        `json:"version,omitempty"`
@@ -67,7 +67,7 @@ type InstanceBody struct {
 	Node       identity.Name     `json:"node"`
 	Service    identity.Name     `json:"service"`
 	ID         string            `json:"id"`
-	Port       uint16            `json:"port,omitempty"`    // 0: a client only
+	Port       uint16            `json:"port,omitempty"`    // 0: the program only calls others
 	Address    string            `json:"address,omitempty"` // IP; "" is the node's
 	Tags       []string          `json:"tags,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
@@ -75,45 +75,45 @@ type InstanceBody struct {
 	Permissive bool              `json:"permissive,omitempty"`
 }
 
-// about is a body taken apart.
-type about struct {
+// bodyInfo is a parsed body.
+type bodyInfo struct {
 	value any
 	key   string         // the key that the record must have
 	sub   identity.KeyID // the public key that the body binds, if any
 }
 
-// parseBody reads the body of a kind. What gives rights is read strictly: the
-// bytes must be those that this version would write, so a field that it
-// doesn't know, and so can't honour, makes it refuse the record. Nodes and
-// instances may say more than this version knows.
-func parseBody(k Kind, raw json.RawMessage) (about, error) {
+// parseBody parses the body of a kind. Bodies that give rights are parsed strictly:
+// the bytes must be those that this version would write, so that a record with an
+// unknown field, which this version can't apply, is refused. Nodes and instances
+// may have unknown fields.
+func parseBody(k Kind, raw json.RawMessage) (bodyInfo, error) {
 	switch k {
 	case KindRoot:
-		return read(raw, true, RootBody.about)
+		return read(raw, true, RootBody.info)
 	case KindOperator:
-		return read(raw, true, OperatorBody.about)
+		return read(raw, true, OperatorBody.info)
 	case KindRevocation:
-		return read(raw, true, RevocationBody.about)
+		return read(raw, true, RevocationBody.info)
 	case KindAuthority:
-		return read(raw, true, AuthorityBody.about)
+		return read(raw, true, AuthorityBody.info)
 	case KindMember:
-		return read(raw, true, MemberBody.about)
+		return read(raw, true, MemberBody.info)
 	case KindGrant:
-		return read(raw, true, GrantBody.about)
+		return read(raw, true, GrantBody.info)
 	case KindNode:
-		return read(raw, false, NodeBody.about)
+		return read(raw, false, NodeBody.info)
 	case KindInstance:
-		return read(raw, false, InstanceBody.about)
+		return read(raw, false, InstanceBody.info)
 	case KindIntention:
-		return read(raw, true, aboutIntention)
+		return read(raw, true, intentionInfo)
 	}
-	return about{}, fmt.Errorf("no body is known for kind %q", k)
+	return bodyInfo{}, fmt.Errorf("no body is known for kind %q", k)
 }
 
-func read[T any](raw json.RawMessage, strict bool, check func(T) (about, error)) (about, error) {
+func read[T any](raw json.RawMessage, strict bool, check func(T) (bodyInfo, error)) (bodyInfo, error) {
 	var v T
 	if err := json.Unmarshal(raw, &v); err != nil {
-		return about{}, err
+		return bodyInfo{}, err
 	}
 	var again any = raw
 	if strict {
@@ -121,51 +121,51 @@ func read[T any](raw json.RawMessage, strict bool, check func(T) (about, error))
 	}
 	text, err := json.Marshal(again)
 	if err != nil {
-		return about{}, err
+		return bodyInfo{}, err
 	}
 	if !bytes.Equal(text, raw) {
-		return about{}, errors.New("not written as this version writes it")
+		return bodyInfo{}, errors.New("not in the form that this version writes: an unknown field, or another encoding")
 	}
 	a, err := check(v)
 	a.value = v
 	return a, err
 }
 
-func (b RootBody) about() (about, error) {
+func (b RootBody) info() (bodyInfo, error) {
 	sub, err := certificateKey(b.Certificate)
-	return about{sub: sub}, err
+	return bodyInfo{sub: sub}, err
 }
 
-func (b AuthorityBody) about() (about, error) {
+func (b AuthorityBody) info() (bodyInfo, error) {
 	sub, err := certificateKey(b.Certificate)
-	return about{key: string(b.Node), sub: sub}, errors.Join(err, checkNames(b.Node))
+	return bodyInfo{key: string(b.Node), sub: sub}, errors.Join(err, checkNames(b.Node))
 }
 
-func (b OperatorBody) about() (about, error) {
+func (b OperatorBody) info() (bodyInfo, error) {
 	id, err := publicKey(b.Public)
-	return about{key: id.String()}, errors.Join(err, checkNames(b.Node))
+	return bodyInfo{key: id.String()}, errors.Join(err, checkNames(b.Node))
 }
 
-func (b MemberBody) about() (about, error) {
+func (b MemberBody) info() (bodyInfo, error) {
 	sub, err := publicKey(b.Public)
-	return about{key: string(b.Node), sub: sub}, errors.Join(err, checkNames(b.Node))
+	return bodyInfo{key: string(b.Node), sub: sub}, errors.Join(err, checkNames(b.Node))
 }
 
-func (b RevocationBody) about() (about, error) {
+func (b RevocationBody) info() (bodyInfo, error) {
 	err := checkText("reason", b.Reason, 1024)
 	if b.Node != "" {
 		err = errors.Join(err, checkNames(b.Node))
 	}
-	return about{key: b.Public.String()}, err
+	return bodyInfo{key: b.Public.String()}, err
 }
 
-func (b GrantBody) about() (about, error) {
-	return about{key: b.key()}, checkNames(b.Node, b.Service)
+func (b GrantBody) info() (bodyInfo, error) {
+	return bodyInfo{key: b.key()}, checkNames(b.Node, b.Service)
 }
 
 func (b GrantBody) key() string { return string(b.Node) + "/" + string(b.Service) }
 
-func (b NodeBody) about() (about, error) {
+func (b NodeBody) info() (bodyInfo, error) {
 	err := errors.Join(checkNames(b.Node), checkAddress(b.Address), checkText("version", b.Version, 64))
 	for _, addr := range b.Also {
 		err = errors.Join(err, checkAddress(addr))
@@ -176,10 +176,10 @@ func (b NodeBody) about() (about, error) {
 	if b.LanePort == 0 {
 		err = errors.Join(err, errors.New("no lane port"))
 	}
-	return about{key: string(b.Node)}, err
+	return bodyInfo{key: string(b.Node)}, err
 }
 
-func (b InstanceBody) about() (about, error) {
+func (b InstanceBody) info() (bodyInfo, error) {
 	errs := []error{checkNames(b.Node, b.Service), checkID(b.ID), checkLists(b.Tags, b.Meta)}
 	if b.Address != "" {
 		errs = append(errs, checkAddress(b.Address))
@@ -187,14 +187,14 @@ func (b InstanceBody) about() (about, error) {
 	if b.Weight < 0 || b.Weight > 65535 {
 		errs = append(errs, fmt.Errorf("weight %d: use 0 to 65535", b.Weight))
 	}
-	return about{key: string(b.Node) + "/" + b.ID}, errors.Join(errs...)
+	return bodyInfo{key: string(b.Node) + "/" + b.ID}, errors.Join(errs...)
 }
 
-func aboutIntention(i policy.Intention) (about, error) {
-	return about{key: i.Key()}, errors.Join(i.Validate(), checkText("description", i.Description, 1024))
+func intentionInfo(i policy.Intention) (bodyInfo, error) {
+	return bodyInfo{key: i.Key()}, errors.Join(i.Validate(), checkText("description", i.Description, 1024))
 }
 
-// checkDelete checks the key of a delete, which no body repeats.
+// checkDelete checks the key of a delete, which has no body to compare it with.
 func checkDelete(k Kind, key string) error {
 	var err error
 	first, second, cut := strings.Cut(key, "/")

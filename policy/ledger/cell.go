@@ -9,13 +9,13 @@ import (
 	"tacit/policy"
 )
 
-// cell is all that is held about one kind and key.
+// cell is all records held for one kind and key.
 type cell struct {
 	slots map[slot]*entry
-	heads []*entry // of the entries that count, the unsuperseded ones
+	heads []*entry // the counting entries that no other supersedes
 }
 
-// at returns what a slot holds; a nil cell holds nothing.
+// at returns the entry of a slot, or nil; c may be nil.
 func (c *cell) at(s slot) *entry {
 	if c == nil {
 		return nil
@@ -23,8 +23,8 @@ func (c *cell) at(s slot) *entry {
 	return c.slots[s]
 }
 
-// headsOf returns the entries that none of the others supersedes one-sidedly,
-// in order of dots. If each is superseded, round a circle, all are heads.
+// headsOf returns the entries that no other entry supersedes one-sidedly, sorted. If
+// a cycle supersedes them all, all are heads.
 func headsOf(counting []*entry) []*entry {
 	heads := slices.Clone(counting)
 	if len(heads) > 1 {
@@ -39,9 +39,9 @@ func headsOf(counting []*entry) []*entry {
 	return heads
 }
 
-// supersedes reports whether o names e's dot or a later one of its signer. A
-// record that binds a key gives way only to a delete or to one that binds the
-// same key: nobody takes a name over by superseding.
+// supersedes reports whether o names e's dot or a later one of its signer. A record
+// that binds a key is superseded only by a delete or by a record that binds the same
+// key, so that superseding can't take over a name.
 func supersedes(o, e *entry) bool {
 	if o == e || o.sub != e.sub && !o.Delete && !e.Delete {
 		return false
@@ -51,8 +51,8 @@ func supersedes(o, e *entry) bool {
 	})
 }
 
-// winner returns what is in force: nil when the heads are none, hold a delete,
-// or bind different keys.
+// winner returns the entry in force: nil if there are no heads, one is a delete, or
+// they bind different keys.
 func winner(heads []*entry) *entry {
 	var win *entry
 	for _, e := range heads {
@@ -66,7 +66,7 @@ func winner(heads []*entry) *entry {
 	return win
 }
 
-// intentionOf decides the heads of an intention: deny, then delete, then allow.
+// intentionOf returns the intention in force: deny wins, then delete, then allow.
 func intentionOf(heads []*entry) (policy.Intention, bool) {
 	var denies []*entry
 	for _, e := range heads {
@@ -84,7 +84,7 @@ func intentionOf(heads []*entry) (policy.Intention, bool) {
 	return win.body.(policy.Intention), true
 }
 
-// keysOf returns the keys that the heads bind, none when one is a delete.
+// keysOf returns the keys that the heads bind, or none if one is a delete.
 func keysOf(heads []*entry) []identity.KeyID {
 	var subs []identity.KeyID
 	for _, e := range heads {

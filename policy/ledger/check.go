@@ -17,8 +17,8 @@ import (
 	"tacit/identity"
 )
 
-// publicKey returns the ID of a P-256 key. Only one encoding of a key is taken:
-// another would have another ID, and escape a revocation.
+// publicKey returns the ID of a P-256 key. Only one encoding is accepted: another
+// would have another ID, and escape a revocation.
 func publicKey(spki []byte) (identity.KeyID, error) {
 	key, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
@@ -29,7 +29,7 @@ func publicKey(spki []byte) (identity.KeyID, error) {
 	}
 	again, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil || !bytes.Equal(again, spki) {
-		return identity.KeyID{}, errors.New("public key: not in its usual encoding")
+		return identity.KeyID{}, errors.New("public key: not in canonical DER")
 	}
 	return sha256.Sum256(spki), nil
 }
@@ -41,7 +41,7 @@ func certificateKey(der []byte) (identity.KeyID, error) {
 		return identity.KeyID{}, fmt.Errorf("certificate: %w", err)
 	}
 	if !cert.IsCA || !cert.BasicConstraintsValid {
-		return identity.KeyID{}, errors.New("certificate: not an authority's")
+		return identity.KeyID{}, errors.New("certificate: not a CA certificate")
 	}
 	return publicKey(cert.RawSubjectPublicKeyInfo)
 }
@@ -65,12 +65,12 @@ func checkAddress(s string) error {
 		return fmt.Errorf("address: %w", err)
 	}
 	if a.String() != s || a.Is4In6() || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
-		return fmt.Errorf("address %.60q: use one unicast IP in its usual form", s)
+		return fmt.Errorf("address %.60q: use one unicast IP in canonical form", s)
 	}
 	return nil
 }
 
-// checkID takes what may stand in one word: visible ASCII.
+// checkID accepts visible ASCII without spaces.
 func checkID(id string) error {
 	if id == "" || len(id) > 128 {
 		return fmt.Errorf("id of %d bytes: use 1 to 128", len(id))
@@ -83,7 +83,7 @@ func checkID(id string) error {
 	return nil
 }
 
-// checkText takes what may be shown on a terminal.
+// checkText accepts text that can be shown on a terminal.
 func checkText(what, s string, limit int) error {
 	if len(s) > limit {
 		return fmt.Errorf("%s of %d bytes: at most %d", what, len(s), limit)

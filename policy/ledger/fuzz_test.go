@@ -10,8 +10,8 @@ import (
 	"tacit/policy"
 )
 
-// FuzzRecord feeds what gossip might bring: nothing unsigned is taken, nothing
-// crashes, and what has a good form keeps its bytes when encoded again.
+// FuzzRecord merges arbitrary bytes, as from gossip: no unsigned record is taken,
+// nothing panics, and a well-formed record keeps its bytes when encoded again.
 func FuzzRecord(f *testing.F) {
 	root := newKey(f)
 	l := New(td, root.ID())

@@ -1,45 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ledger holds the signed records that the nodes of a mesh share and
-// says what is in force: who is a member, what is granted, which intentions
-// apply. It must not know of networks, disks or clocks: the caller carries
-// records about and keeps them.
+// Package ledger holds the signed records that the nodes of a mesh share, and
+// derives what is in force: the members, the grants, the intentions. It must not
+// use networks, disks or clocks: its caller sends and stores the records.
 //
 // # Merge
 //
 // A record belongs to a cell, named by kind and key. In a cell every signer has
-// one slot (one per certificate or member key where a record binds one), and a
-// slot holds the signer's record of the highest sequence. So the state is a
-// join of maxima: the order, grouping and repetition of merges don't matter.
+// one slot (one per certificate or member key, if the record binds one), and a slot
+// holds the signer's record with the highest sequence number. The state is a join
+// of maxima: the order, grouping and repetition of merges don't matter.
 //
-// A record counts while its signer may sign it. Of those that count, the heads
-// are the ones that no other supersedes. Naming a dot in Supersedes supersedes
-// that dot and all earlier ones of its signer in the same cell, never another
-// cell. Two records that supersede each other are both heads. Several heads are
-// a conflict, decided deny, then delete, then allow.
+// A record counts while its signer may sign it. The heads are the counting records
+// that no other supersedes. A dot in Supersedes supersedes that record and all
+// earlier ones of its signer in the same cell. Two records that supersede each
+// other are both heads. Several heads are a conflict: deny wins over delete, and
+// delete over allow.
 //
 // # Trust
 //
 //	root ──► operator ──► operator, authority, grant, intention, revocation
 //	root ──► authority ──► member ──► node, instance (its own only)
 //
-// Revocation is by public key, final, and takes effect on everything the key
-// signed, earlier or later, as if it had never been signed; so it also takes
-// back what only that key vouched for, operators included. Let another
-// operator, or better the root, sign anew what should stay (SignedBy lists it)
-// before revoking an operator. Revocations by a revoked operator count all the
-// same, so two that revoke each other are both out, whichever came first;
-// only those by an operator whom the root revoked don't. The root can't be
-// revoked.
+// Revocation is by public key and final. It voids everything that the key signed,
+// earlier or later, and so also what rests on that alone, operators included.
+// Before an operator is revoked, another operator, or better the root, should sign
+// again what must stay (SignedBy lists it). Revocations by a revoked operator still
+// count, so two operators that revoke each other are both revoked, in either order;
+// only revocations by an operator that the root revoked don't count. The root can't
+// be revoked.
 //
-// Two different keys for one member name are a conflict in which neither is a
-// member, until one of the keys is revoked or the name deleted.
+// Two different keys for one member name are a conflict: neither is a member until
+// one of the keys is revoked or the name is deleted.
 //
 // # Refusals
 //
-// A record whose signer may not sign it, yet or any more, is refused without a
-// trace and may come again. A dot that was taken once and is no longer held is
-// stale and refused for ever.
+// A record whose signer may not sign it, yet or any more, is refused, and may be
+// merged later. A dot that was merged once and is no longer held is stale: it is
+// refused for ever.
 package ledger
 
 import (
@@ -60,20 +58,21 @@ var (
 	ErrNotAuthorized = errors.New("the key may not sign this")
 	ErrRevoked       = errors.New("the key is revoked")
 	ErrStale         = errors.New("the record is superseded")
-	ErrEquivocation  = errors.New("the signer gave this number to another record, which stays")
-	ErrLimit         = errors.New("too many records of one signer")
-	ErrNameTaken     = errors.New("the name is taken by a node with another key: choose another name, or revoke that node first")
+	ErrEquivocation  = errors.New("the signer has used this sequence number for another record, which is kept")
+	ErrLimit         = errors.New("too many records by one signer")
+	ErrNameTaken     = errors.New("a node with another key has this name: choose another name, or revoke that node first")
 )
 
-// Ledger is safe for concurrent use. Everything that reads is a method of View.
+// Ledger holds the records. It is safe for concurrent use. All reading methods are
+// View's.
 type Ledger struct {
 	*View
-	merging  sync.Mutex // serialises writers: only they change what View.mu guards
+	merging  sync.Mutex // serialises writers, which alone change what View.mu guards
 	reserved map[identity.KeyID]uint64
 }
 
-// View reads a ledger as it is at the moment of each call. Reads never wait for
-// a signature check. It is safe for concurrent use.
+// View reads a ledger in its state at each call. Reads never wait for a signature
+// check. It is safe for concurrent use.
 type View struct {
 	trustDomain string
 	root        identity.KeyID
@@ -82,9 +81,9 @@ type View struct {
 	cells  map[Kind]map[string]*cell
 	held   map[Dot]*entry
 	seen   map[identity.KeyID]Ranges
-	usage  map[identity.KeyID]int     // bytes held of node and instance records, per signer
+	usage  map[identity.KeyID]int     // bytes of the node and instance records held, per signer
 	byNode map[identity.Name][]string // keys of instance cells
-	dirty  []*entry                   // put or dropped since the views were last brought up to date
+	dirty  []*entry                   // put or dropped since the last update of the views
 	view   views
 	gen    uint64
 
@@ -93,8 +92,8 @@ type View struct {
 	digest    [32]byte
 }
 
-// New returns an empty ledger of one mesh. root is the key that everything
-// else is derived from: the KeyID of the root certificate's key.
+// New returns an empty ledger of one mesh. root is the KeyID of the root
+// certificate's key, on which all trust rests.
 func New(trustDomain string, root identity.KeyID) *Ledger {
 	l := &Ledger{reserved: map[identity.KeyID]uint64{}, View: &View{
 		trustDomain: trustDomain,
@@ -110,9 +109,9 @@ func New(trustDomain string, root identity.KeyID) *Ledger {
 	return l
 }
 
-// Restore loads what the caller kept: records that Merge or Sign returned, and
-// Seen. Every signature is checked again. What is sound is loaded even when an
-// error says that some wasn't.
+// Restore loads what the caller stored: records that Merge or Sign returned, and
+// Seen. It verifies every signature again. Valid records are loaded even when the
+// error reports damaged ones.
 func (l *Ledger) Restore(recs []Record, seen map[identity.KeyID]Ranges) error {
 	l.merging.Lock()
 	defer l.merging.Unlock()
@@ -125,7 +124,7 @@ func (l *Ledger) Restore(recs []Record, seen map[identity.KeyID]Ranges) error {
 	var errs []error
 	for id, rs := range seen {
 		if err := rs.validate(); err != nil {
-			errs = append(errs, fmt.Errorf("seen numbers of %s: %w", id.Short(), err))
+			errs = append(errs, fmt.Errorf("seen sequence numbers of %s: %w", id.Short(), err))
 			continue
 		}
 		l.seen[id] = l.seen[id].union(rs)
@@ -137,14 +136,14 @@ func (l *Ledger) Restore(recs []Record, seen map[identity.KeyID]Ranges) error {
 	}
 	l.rebuild()
 	if len(bad) > 0 {
-		errs = append(errs, fmt.Errorf("%d of %d kept records are damaged and left out, the first is %s %q: %w",
+		errs = append(errs, fmt.Errorf("%d of %d stored records are damaged and were left out, the first is %s %q: %w",
 			len(bad), len(recs), bad[0].Record.Kind, bad[0].Record.Key, bad[0].Err))
 	}
 	return errors.Join(errs...)
 }
 
-// newest reports whether e may take its slot: nothing there is newer, and of
-// two records under one dot it is the one with the lower hash.
+// newest reports whether e may take its slot: the slot holds no newer record, and of
+// two records with one dot, e has the lower hash.
 func (l *Ledger) newest(e *entry) bool {
 	if old, ok := l.held[e.Dot]; ok && slices.Compare(e.hash[:], old.hash[:]) >= 0 {
 		return false
@@ -153,10 +152,10 @@ func (l *Ledger) newest(e *entry) bool {
 	return old == nil || old.Dot.Seq <= e.Dot.Seq
 }
 
-// Records returns every record that counts, for the exchange of full state, in
-// the order of kinds in which one vouches for the next. Operators may stand
-// before those who vouch for them, so all belong in one Merge. The records are
-// not to be changed.
+// Records returns every record that counts, for the exchange of full state, sorted
+// by kind so that records which authorise others precede them. An operator may
+// still precede the operator that authorises it, so merge all in one call. The
+// caller must not change the records.
 func (l *View) Records() []Record {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -170,7 +169,7 @@ func (l *View) Records() []Record {
 	return records(found)
 }
 
-// SignedBy returns the heads that a key signed: what revoking it takes back.
+// SignedBy returns the heads that a key signed: revoking the key voids them.
 func (l *View) SignedBy(id identity.KeyID) []Record {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -192,7 +191,7 @@ func records(entries []*entry) []Record {
 	return out
 }
 
-// Seen returns, per signer, the numbers of all records ever taken.
+// Seen returns, per signer, the sequence numbers of all records ever merged.
 func (l *View) Seen() map[identity.KeyID]Ranges {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -203,8 +202,8 @@ func (l *View) Seen() map[identity.KeyID]Ranges {
 	return out
 }
 
-// Heads returns the unsuperseded records of one key; more than one is a
-// conflict, except that a node may be an authority under several certificates.
+// Heads returns the heads of one key. More than one is a conflict, except that a
+// node may be an authority under several certificates.
 func (l *View) Heads(k Kind, key string) []Record {
 	l.mu.RLock()
 	defer l.mu.RUnlock()

@@ -14,18 +14,18 @@ import (
 	"tacit/identity"
 )
 
-// maxUsage bounds what one node key may make others hold: the bodies of its
-// node and instance records, and recordCost for each, deletes included.
+// maxUsage limits the bytes that one node key may make other nodes hold: the bodies
+// of its node and instance records, and recordCost for each, deletes included.
 const (
 	maxUsage   = 4 << 20
-	recordCost = 512 // bytes: what a record takes besides its body
+	recordCost = 512 // bytes that a record takes besides its body
 )
 
-// maxSeenRanges bounds what a node key that leaves gaps may cost.
+// maxSeenRanges limits the ranges of a node key that leaves gaps.
 const maxSeenRanges = 4096
 
-// Rejection is a record that Merge didn't take. Err wraps one of the errors of
-// this package. A record that is held already is neither changed nor rejected.
+// Rejection is a record that Merge refused. Err wraps one of the errors of this
+// package. A record that is held already is neither changed nor rejected.
 type Rejection struct {
 	Record Record
 	Err    error
@@ -34,12 +34,11 @@ type Rejection struct {
 // errHeld marks a record that is held already.
 var errHeld = errors.New("held")
 
-// Merge takes the records whose signatures verify and whose signers may sign
-// them, by what is held and what else is in the batch, in whatever order it is.
-// changed is what the caller must keep and pass on. A record named by another's
-// Supersedes must be kept too, unless both have the same signer: it counts
-// again when the other signer is revoked. The records must not be changed
-// afterwards.
+// Merge takes the records whose signatures verify and whose signers may sign them,
+// according to the records held and the rest of the batch, in any order. The caller
+// must store and send changed. It must also keep the records that these supersede,
+// unless the signer is the same: they count again when the other signer is revoked.
+// The records must not be changed afterwards.
 func (l *Ledger) Merge(recs []Record) (changed []Record, rejected []Rejection) {
 	l.merging.Lock()
 	defer l.merging.Unlock()
@@ -60,8 +59,8 @@ func (l *Ledger) Merge(recs []Record) (changed []Record, rejected []Rejection) {
 	return changed, append(rejected, l.refused(pending)...)
 }
 
-// mergeOrder puts what vouches before what it vouches for, and a signer's newer
-// record before the older ones, which are then stale at once.
+// mergeOrder sorts records that authorise others before them, and a signer's newer
+// record before the older ones, which then are stale at once.
 func mergeOrder(a, b *entry) int {
 	return cmp.Or(cmp.Compare(ranks[a.Kind], ranks[b.Kind]), cmp.Compare(a.Key, b.Key), compareDots(b.Dot, a.Dot),
 		bytes.Compare(a.hash[:], b.hash[:]))
@@ -80,14 +79,14 @@ func byKind(sorted []*entry) [][]*entry {
 	return groups
 }
 
-// group is the outcome for records of one kind. Those waiting may become
-// acceptable through others of the batch.
+// group is the result for the records of one kind. Waiting records may become
+// acceptable through other records of the batch.
 type group struct {
 	taken, waiting []*entry
 	rejected       []Rejection
 }
 
-func (g *group) sort(e *entry, err error) {
+func (g *group) add(e *entry, err error) {
 	switch {
 	case err == nil:
 		g.taken = append(g.taken, e)
@@ -98,13 +97,13 @@ func (g *group) sort(e *entry, err error) {
 	}
 }
 
-// mergeGroup first sorts out, then verifies signatures without holding up any
-// reader, then takes what is left, newest first.
+// mergeGroup first drops what can't be admitted, then verifies signatures without
+// blocking readers, then takes the remaining records, newest first.
 func (l *Ledger) mergeGroup(entries []*entry) group {
 	var first, g group
 	l.mu.RLock()
 	for _, e := range entries {
-		first.sort(e, l.admit(e))
+		first.add(e, l.admit(e))
 	}
 	l.mu.RUnlock()
 	sound, forged := l.verify(first.taken)
@@ -117,13 +116,13 @@ func (l *Ledger) mergeGroup(entries []*entry) group {
 		if err == nil {
 			l.put(e)
 		}
-		g.sort(e, err)
+		g.add(e, err)
 	}
-	l.settle()
+	l.refreshDirty()
 	return g
 }
 
-// admit reports why a record can't be taken. It needs mu, for reading.
+// admit returns why a record can't be taken, or nil. The caller holds mu for reading.
 func (l *Ledger) admit(e *entry) error {
 	old, held := l.held[e.Dot]
 	if held && old.hash == e.hash {
@@ -134,7 +133,7 @@ func (l *Ledger) admit(e *entry) error {
 	}
 	switch at := l.cells[e.Kind][e.Key].at(e.slot()); {
 	case at != nil && at.Dot.Seq > e.Dot.Seq:
-		return fmt.Errorf("%w by its signer's number %d", ErrStale, at.Dot.Seq)
+		return fmt.Errorf("%w by its signer's record number %d", ErrStale, at.Dot.Seq)
 	case !held && l.seen[e.Dot.Signer].Has(e.Dot.Seq):
 		return fmt.Errorf("%w: number %d was seen before", ErrStale, e.Dot.Seq)
 	case held && bytes.Compare(e.hash[:], old.hash[:]) > 0:
@@ -171,7 +170,7 @@ func cost(e *entry) int {
 	return len(e.Body) + recordCost
 }
 
-// put takes a record into its slot. The views are stale until settle or rebuild.
+// put puts a record in its slot. The views are stale until refreshDirty or rebuild.
 func (l *Ledger) put(e *entry) {
 	if old := l.held[e.Dot]; old != nil {
 		l.drop(old)
@@ -191,7 +190,7 @@ func (l *Ledger) put(e *entry) {
 	l.dirty = append(l.dirty, e)
 }
 
-// cell returns a cell, made where there is none.
+// cell returns a cell, and creates it if it doesn't exist.
 func (l *Ledger) cell(k Kind, key string) *cell {
 	inner(l.cells, k)
 	c := l.cells[k][key]
@@ -205,7 +204,7 @@ func (l *Ledger) cell(k Kind, key string) *cell {
 	return c
 }
 
-// drop takes an entry out of its slot.
+// drop removes an entry from its slot.
 func (l *Ledger) drop(e *entry) {
 	delete(l.cells[e.Kind][e.Key].slots, e.slot())
 	delete(l.held, e.Dot)
@@ -215,8 +214,8 @@ func (l *Ledger) drop(e *entry) {
 	l.dirty = append(l.dirty, e)
 }
 
-// settle brings the views up to date with what put and drop did.
-func (l *Ledger) settle() {
+// refreshDirty updates the views after put and drop.
+func (l *Ledger) refreshDirty() {
 	if slices.ContainsFunc(l.dirty, func(e *entry) bool { return isTrust(e.Kind) }) {
 		l.rebuild()
 		return
@@ -227,7 +226,7 @@ func (l *Ledger) settle() {
 	l.dirty = nil
 }
 
-// openAll checks forms, without a lock.
+// openAll checks the records' form, without a lock.
 func (l *Ledger) openAll(recs []Record) (entries []*entry, rejected []Rejection) {
 	for _, r := range recs {
 		e, err := l.open(r)
@@ -240,7 +239,7 @@ func (l *Ledger) openAll(recs []Record) (entries []*entry, rejected []Rejection)
 	return entries, rejected
 }
 
-// verify checks signatures on all processors; the order is kept.
+// verify verifies signatures on all processors and keeps the order.
 func (l *Ledger) verify(entries []*entry) (sound []*entry, forged []Rejection) {
 	errs := make([]error, len(entries))
 	var work sync.WaitGroup

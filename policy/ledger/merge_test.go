@@ -14,8 +14,8 @@ import (
 	"tacit/policy"
 )
 
-// TestAnyOrder merges one history shuffled, cut into batches and with repeats:
-// a single batch, whatever its order, is enough.
+// TestAnyOrder merges one history shuffled, in batches and with repeats; a single
+// batch is enough in any order.
 func TestAnyOrder(t *testing.T) {
 	m := newMesh(t)
 	history(m)
@@ -33,7 +33,7 @@ func TestAnyOrder(t *testing.T) {
 		m.same(once, want)
 
 		pieces := m.empty()
-		for range 4 { // what wasn't authorised yet comes again
+		for range 4 { // refused records are merged again
 			for batch := range slices.Chunk(recs, 1+r.IntN(7)) {
 				pieces.Merge(batch)
 			}
@@ -45,7 +45,7 @@ func TestAnyOrder(t *testing.T) {
 	}
 }
 
-// history signs a bit of everything, with conflicts and revocations.
+// history signs records of all kinds, with conflicts and revocations.
 func history(m *mesh) {
 	other, auth2, n3, op3 := m.copyOf(m.l), newKey(m), newKey(m), newKey(m)
 	m.intend(m.l, m.op, policy.Allow, "web", "db")
@@ -68,8 +68,8 @@ func history(m *mesh) {
 	m.revoke(m.op, m.n2)
 }
 
-// TestConflict: deny, then delete, then allow; the heads stay visible, and one
-// record settles them.
+// TestConflict: deny wins, then delete, then allow; the heads stay visible, and one
+// record resolves the conflict.
 func TestConflict(t *testing.T) {
 	for _, c := range []struct {
 		name        string
@@ -98,17 +98,17 @@ func TestConflict(t *testing.T) {
 		if got := action(left, "web", "db"); got != c.want || len(left.Heads(KindIntention, "web>db")) != 2 {
 			t.Errorf("%s: %v with %d heads, want %v", c.name, got, len(left.Heads(KindIntention, "web>db")), c.want)
 		}
-		settled := m.intend(left, m.op, policy.Allow, "web", "db")
-		m.takes(right, settled)
+		resolved := m.intend(left, m.op, policy.Allow, "web", "db")
+		m.takes(right, resolved)
 		m.same(left, right)
 		if action(right, "web", "db") != policy.Allow || len(right.Heads(KindIntention, "web>db")) != 1 {
-			t.Errorf("%s: not settled", c.name)
+			t.Errorf("%s: not resolved", c.name)
 		}
 	}
 }
 
-// TestStale: what was superseded is refused for ever, from memory and from
-// what is kept, even where nothing is left that superseded it.
+// TestStale: a superseded record is refused for ever, also after a restart, even if
+// the record that superseded it is no longer held.
 func TestStale(t *testing.T) {
 	m := newMesh(t)
 	old := m.intend(m.l, m.op, policy.Allow, "web", "db")
@@ -139,7 +139,7 @@ func TestStale(t *testing.T) {
 	m.refuses(fresh, old, ErrStale)
 }
 
-// TestNotYetAuthorised: refused without a trace, and taken when its time comes.
+// TestNotYetAuthorised: a record is refused until its signer is authorised.
 func TestNotYetAuthorised(t *testing.T) {
 	m := newMesh(t)
 	op3 := newKey(t)
@@ -195,10 +195,10 @@ func TestByzantine(t *testing.T) {
 		}
 	}
 	m.takes(m.l, good)
-	m.takes(m.l, m.intend(m.copyOf(m.l), m.op, policy.Deny, "web", "db")) // the operator's numbers go on
+	m.takes(m.l, m.intend(m.copyOf(m.l), m.op, policy.Deny, "web", "db")) // the operator's sequence continues
 }
 
-// TestEquivocation: two bodies under one dot; everybody ends up with the same.
+// TestEquivocation: of two bodies with one dot, all ledgers keep the same.
 func TestEquivocation(t *testing.T) {
 	m := newMesh(t)
 	node := func(addr string) Record {
@@ -225,8 +225,8 @@ func TestEquivocation(t *testing.T) {
 	}
 }
 
-// TestSupersedeEachOther: an operator that names another's future loses no
-// more than the conflict: both are heads, deny wins.
+// TestSupersedeEachOther: an operator supersedes another's future record: both are
+// heads, and deny wins.
 func TestSupersedeEachOther(t *testing.T) {
 	m := newMesh(t)
 	grab := m.craft(m.op, Record{Kind: KindIntention, Key: "web>db", Supersedes: []Dot{{m.op2.ID(), 1 << 40}}},
@@ -239,7 +239,7 @@ func TestSupersedeEachOther(t *testing.T) {
 	}
 }
 
-// TestUsage: a node can't make others hold more than its share.
+// TestUsage: a node can't make other nodes hold more than maxUsage.
 func TestUsage(t *testing.T) {
 	m := newMesh(t)
 	tags := slices.Repeat([]string{string(bytes.Repeat([]byte("x"), 250))}, 60)
@@ -259,8 +259,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestGaps: a node that leaves gaps costs a bounded number of ranges, and an
-// operator's are all kept.
+// TestGaps: the ranges of a node that leaves gaps are limited; an operator's are all
+// kept.
 func TestGaps(t *testing.T) {
 	m := newMesh(t)
 	gaps := Ranges{}
@@ -277,8 +277,8 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// TestReadsDuringMerge is for the race detector, and checks that no reader
-// meets a half-made view: a grant is never seen without its member.
+// TestReadsDuringMerge is for the race detector, and checks that no reader sees a
+// partial update: a grant without its member.
 func TestReadsDuringMerge(t *testing.T) {
 	m := newMesh(t)
 	history(m)
@@ -311,8 +311,8 @@ func TestReadsDuringMerge(t *testing.T) {
 	m.same(l, m.l)
 }
 
-// TestOtherMesh: a record of a mesh with the same keys and another name is
-// worth nothing here.
+// TestOtherMesh: a record of a mesh with the same keys and another trust domain is
+// refused.
 func TestOtherMesh(t *testing.T) {
 	m := newMesh(t)
 	other := New("other.test", m.root.ID())

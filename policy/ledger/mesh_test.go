@@ -24,7 +24,7 @@ type mesh struct {
 	root, op, op2, auth, n1, n2 *identity.Key
 
 	l    *Ledger
-	made []Record // every record that was signed
+	made []Record // all records signed
 }
 
 func newKey(t testing.TB) *identity.Key {
@@ -48,7 +48,7 @@ func newMesh(t *testing.T) *mesh {
 	return m
 }
 
-// caCert makes a CA certificate of a key, signed by itself.
+// caCert returns a self-signed CA certificate of a key.
 func caCert(t testing.TB, k *identity.Key) []byte {
 	t.Helper()
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true,
@@ -62,7 +62,7 @@ func caCert(t testing.TB, k *identity.Key) []byte {
 
 func (m *mesh) empty() *Ledger { return New(td, m.root.ID()) }
 
-// copyOf returns a ledger that holds what l holds.
+// copyOf returns a ledger with the records of l.
 func (m *mesh) copyOf(l *Ledger) *Ledger {
 	m.Helper()
 	c := m.empty()
@@ -122,7 +122,7 @@ func (m *mesh) unintend(l *Ledger, k *identity.Key, src, dst identity.Name) Reco
 	return m.signOn(l, k, KindIntention, string(src+">"+dst), nil, true)
 }
 
-// craft signs any record, as somebody would who doesn't use Sign.
+// craft signs any record, without the checks of Sign.
 func (m *mesh) craft(k *identity.Key, r Record, body any) Record {
 	m.Helper()
 	if body != nil {
@@ -149,8 +149,8 @@ func (m *mesh) seal(k *identity.Key, r Record) Record {
 	return r
 }
 
-// refuses checks that the ledger rejects a record for a reason, and that
-// nothing comes of it.
+// refuses checks that the ledger rejects a record with this error, and doesn't
+// change.
 func (m *mesh) refuses(l *Ledger, r Record, want error) {
 	m.Helper()
 	before, seen := l.Digest(), l.Seen()[r.Dot.Signer]
@@ -192,7 +192,7 @@ func dump(l *Ledger) string {
 	return out
 }
 
-// action returns what the ledger's intentions say of a pair, 0 for nothing.
+// action returns the action of the intention for a pair, or 0.
 func action(l *Ledger, src, dst identity.Name) policy.Action {
 	for _, i := range l.Intentions() {
 		if i.Source == src && i.Destination == dst {

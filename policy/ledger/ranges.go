@@ -14,8 +14,8 @@ type Range struct {
 	Last  uint64 `json:"last"`
 }
 
-// Ranges is a set of numbers from 1 up: in order, none touching the next.
-// The zero value is empty. Exported methods never change the receiver.
+// Ranges is a set of numbers from 1 up: sorted ranges that are not adjacent. The zero
+// value is empty. Exported methods never change the receiver.
 type Ranges []Range
 
 // find returns the index of the first range that ends at or after n.
@@ -49,7 +49,7 @@ func (rs Ranges) Max() uint64 {
 // Add returns the set with n in it.
 func (rs Ranges) Add(n uint64) Ranges { return slices.Clone(rs).insert(Range{n, n}) }
 
-// union returns the numbers of both.
+// union returns the numbers of both sets.
 func (rs Ranges) union(more Ranges) Ranges {
 	out := slices.Clone(rs)
 	for _, r := range more {
@@ -58,7 +58,7 @@ func (rs Ranges) union(more Ranges) Ranges {
 	return out
 }
 
-// insert puts r in its place, in the receiver's memory.
+// insert adds r in place: it may overwrite the receiver.
 func (rs Ranges) insert(r Range) Ranges {
 	lo := rs.find(r.First)
 	if lo > 0 && rs[lo-1].Last == r.First-1 {
@@ -72,8 +72,8 @@ func (rs Ranges) insert(r Range) Ranges {
 	return slices.Replace(rs, lo, hi, r)
 }
 
-// fill closes the lowest gaps until at most n ranges are left: the numbers in
-// them count as seen from then on.
+// fill closes the lowest gaps until at most n ranges are left. The numbers in these
+// gaps then count as seen.
 func (rs Ranges) fill(n int) Ranges {
 	if len(rs) <= n {
 		return rs

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestRanges compares with a plain set, on random numbers.
+// TestRanges compares Ranges with a map, on random numbers.
 func TestRanges(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

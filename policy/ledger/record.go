@@ -14,7 +14,7 @@ import (
 	"tacit/identity"
 )
 
-// Kind says what a record is about, who may sign it and what its key is.
+// Kind is a record's subject. It determines the possible signers and the key.
 type Kind string
 
 // The kinds.
@@ -30,7 +30,7 @@ const (
 	KindIntention  Kind = "intention"  // key: source>destination; by an operator
 )
 
-// ranks orders kinds so that what vouches comes before what it vouches for.
+// ranks orders kinds so that records which authorise others precede them.
 var ranks = map[Kind]int{
 	KindRoot: 1, KindOperator: 2, KindRevocation: 3, KindAuthority: 4, KindMember: 5,
 	KindGrant: 6, KindNode: 7, KindInstance: 8, KindIntention: 9,
@@ -44,11 +44,11 @@ const (
 	maxEncoded    = 256      // bytes of a public key or a signature
 )
 
-// signContext begins every message that a ledger's keys sign.
+// signContext is the prefix of every signed message of a ledger.
 const signContext = "tacit record 1"
 
-// Dot numbers a record: the Seq-th that Signer made. Numbers begin at 1; gaps
-// are allowed.
+// Dot identifies a record by signer and sequence number. Numbers begin at 1 and may
+// have gaps.
 type Dot struct {
 	Signer identity.KeyID `json:"signer"`
 	Seq    uint64         `json:"seq"`
@@ -65,15 +65,14 @@ type Record struct {
 	Key        string          `json:"key"`
 	Dot        Dot             `json:"dot"`
 	Supersedes []Dot           `json:"supersedes,omitempty"`
-	Delete     bool            `json:"delete,omitempty"` // then there is no body
+	Delete     bool            `json:"delete,omitempty"` // a delete has no body
 	Body       json.RawMessage `json:"body,omitempty"`
 	Signer     []byte          `json:"signer"` // SPKI, DER
 	Signature  []byte          `json:"signature"`
 }
 
-// message returns what is signed: everything but the signature, each part with
-// its length before it, and the trust domain, so that a record is worth
-// nothing in another mesh.
+// message returns the signed bytes: all fields but the signature, each prefixed with
+// its length, and the trust domain, so that a record is invalid in another mesh.
 func (r *Record) message(trustDomain string) []byte {
 	var m []byte
 	part := func(b []byte) {
@@ -102,10 +101,10 @@ func (r *Record) message(trustDomain string) []byte {
 	return m
 }
 
-// entry is a record whose form has been checked, taken apart.
+// entry is a parsed record whose form has been checked.
 type entry struct {
 	Record
-	hash [32]byte       // of the message: a second signature doesn't change it
+	hash [32]byte       // of the message, which the signature isn't part of
 	body any            // one of the Body types or policy.Intention; nil for a delete
 	sub  identity.KeyID // the key that the body binds to the record's key, if any
 }
@@ -123,7 +122,7 @@ func compareEntries(a, b *entry) int {
 		bytes.Compare(a.hash[:], b.hash[:]))
 }
 
-// open checks a record's form and takes it apart. It checks no signature.
+// open checks a record's form and parses it. It doesn't verify the signature.
 func (l *Ledger) open(r Record) (*entry, error) {
 	if err := r.checkForm(); err != nil {
 		return nil, err
@@ -137,17 +136,17 @@ func (l *Ledger) open(r Record) (*entry, error) {
 		return nil, fmt.Errorf("%w: %w", ErrBody, err)
 	}
 	e.body, e.sub = b.value, b.sub
-	return e, l.checkAbout(e, b.key)
+	return e, l.checkKey(e, b.key)
 }
 
-// checkAbout compares the record's key with what the body is about. The body of
-// a root says no key: it is the trust domain's.
-func (l *Ledger) checkAbout(e *entry, key string) error {
+// checkKey compares the record's key with the body's. The body of a root has none:
+// its key is the trust domain.
+func (l *Ledger) checkKey(e *entry, key string) error {
 	switch {
 	case e.Kind == KindRoot && (e.Key != l.trustDomain || e.sub != l.root):
 		return fmt.Errorf("%w: not the root of %s", ErrBody, l.trustDomain)
 	case e.Kind != KindRoot && key != e.Key:
-		return fmt.Errorf("%w: it is about %.80q, the record's key is %.80q", ErrBody, key, e.Key)
+		return fmt.Errorf("%w: its key is %.80q, the record's is %.80q", ErrBody, key, e.Key)
 	case e.Kind == KindRevocation && key == l.root.String():
 		return fmt.Errorf("%w: the root can't be revoked", ErrBody)
 	}

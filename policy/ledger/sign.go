@@ -11,8 +11,8 @@ import (
 	"tacit/identity"
 )
 
-// Sign makes a record that supersedes all heads of its key, and merges it. The
-// body of a delete isn't used. The caller keeps the record and passes it on.
+// Sign makes a record that supersedes all heads of its key, and merges it. The body
+// of a delete is ignored. The caller stores and sends the record.
 // Errors: ErrNotAuthorized, ErrRevoked, ErrNameTaken, ErrBody, ErrMalformed,
 // ErrLimit.
 func (l *Ledger) Sign(key *identity.Key, kind Kind, recKey string, body any, del bool) (Record, error) {
@@ -25,14 +25,13 @@ func (l *Ledger) Sign(key *identity.Key, kind Kind, recKey string, body any, del
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.put(e)
-	l.settle()
+	l.refreshDirty()
 	return e.Record, nil
 }
 
-// Prepare is Sign without the merge: for records that must be on disk first,
-// and for grants in tokens. Its number is used up; a number whose record
-// outlives this process without being merged must be given to Reserve after a
-// restart.
+// Prepare is Sign without the merge, for records that must be on disk first and for
+// grants in tokens. The record's sequence number is used up. If the record isn't
+// merged before a restart, call Reserve with its dot afterwards.
 func (l *Ledger) Prepare(key *identity.Key, kind Kind, recKey string, body any) (Record, error) {
 	l.merging.Lock()
 	defer l.merging.Unlock()
@@ -43,7 +42,7 @@ func (l *Ledger) Prepare(key *identity.Key, kind Kind, recKey string, body any) 
 	return e.Record, nil
 }
 
-// PrepareDelete is Prepare for a delete; the body isn't used.
+// PrepareDelete is Prepare for a delete; the body is ignored.
 func (l *Ledger) PrepareDelete(key *identity.Key, kind Kind, recKey string, _ any) (Record, error) {
 	l.merging.Lock()
 	defer l.merging.Unlock()
@@ -54,15 +53,15 @@ func (l *Ledger) PrepareDelete(key *identity.Key, kind Kind, recKey string, _ an
 	return e.Record, nil
 }
 
-// Reserve makes sure that no number up to d.Seq is given to a record of d's
-// signer: for records that Prepare made and nobody has merged yet.
+// Reserve prevents that a new record of d's signer gets a sequence number up to
+// d.Seq, for records of Prepare that aren't merged yet.
 func (l *Ledger) Reserve(d Dot) {
 	l.merging.Lock()
 	defer l.merging.Unlock()
 	l.reserved[d.Signer] = max(l.reserved[d.Signer], d.Seq)
 }
 
-// prepare fills in and signs r, which has a kind, a key and the delete mark.
+// prepare completes and signs r, which has a kind, a key and the delete mark.
 func (l *Ledger) prepare(key *identity.Key, r Record, body any) (*entry, error) {
 	r.Signer = key.Public()
 	if !r.Delete {
@@ -76,7 +75,7 @@ func (l *Ledger) prepare(key *identity.Key, r Record, body any) (*entry, error) 
 	defer l.mu.RUnlock()
 	seq := max(l.seen[key.ID()].Max(), l.reserved[key.ID()]) + 1
 	if seq > math.MaxInt64 {
-		return nil, fmt.Errorf("%w: the key has no numbers left; use a new key", ErrLimit)
+		return nil, fmt.Errorf("%w: the key has no sequence numbers left; use a new key", ErrLimit)
 	}
 	r.Dot = Dot{key.ID(), seq}
 	r.Supersedes = l.toSupersede(r)
@@ -94,11 +93,10 @@ func (l *Ledger) prepare(key *identity.Key, r Record, body any) (*entry, error) 
 	return e, nil
 }
 
-// toSupersede returns the dots of all that a cell holds: the heads, and what
-// those supersede or a revocation voids, so that the new record stands by
-// itself. A node names its own only. Of more than the limit, those that count
-// come first; a key that over 64 operators in force have written stays in
-// conflict, where a deny still wins.
+// toSupersede returns the dots of all records in a cell: the heads, and those that
+// are superseded or void, so that the new record is the only head. A node may name
+// only its own records. Counting records come first; with more of them than the
+// limit, by over 64 operators, the key stays in conflict, where deny still wins.
 func (l *Ledger) toSupersede(r Record) []Dot {
 	var counting, void []Dot
 	if c := l.cells[r.Kind][r.Key]; c != nil {
@@ -118,15 +116,15 @@ func (l *Ledger) toSupersede(r Record) []Dot {
 	return dots[:min(len(dots), maxSupersedes)]
 }
 
-// maySign is admit, and stricter where a signer must not cause what Merge has
-// to put up with: operators that are none any more, and two keys for one name.
+// maySign is admit, and also refuses what Merge must tolerate from others: records
+// of former operators, and a second key for one name.
 func (l *Ledger) maySign(e *entry) error {
 	signer, t := e.Dot.Signer, &l.view.trust
 	if t.revoked[signer] {
 		return fmt.Errorf("%w: %s", ErrRevoked, signer.Short())
 	}
 	if t.vouched[signer] && !t.operators[signer] {
-		return fmt.Errorf("%w: who made %s an operator is revoked; have the root or an operator do it again", ErrNotAuthorized, signer.Short())
+		return fmt.Errorf("%w: the operator that authorised %s is revoked; let the root or another operator authorise it again", ErrNotAuthorized, signer.Short())
 	}
 	if err := l.admit(e); err != nil {
 		return err

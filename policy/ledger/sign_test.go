@@ -13,8 +13,8 @@ import (
 	"tacit/policy"
 )
 
-// TestPrepare: a grant in a token uses up its number, isn't in force before it
-// is merged, and loses against a later withdrawal.
+// TestPrepare: a grant in a token uses up its sequence number, isn't in force before
+// it is merged, and is superseded by a later withdrawal.
 func TestPrepare(t *testing.T) {
 	m := newMesh(t)
 	before := m.l.Digest()
@@ -50,8 +50,8 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
-// TestOwnNumbersReturn: a signer that lost its state goes on above its own
-// records that others bring back.
+// TestOwnNumbersReturn: a signer that lost its state continues its sequence above its
+// own records, which it gets from other nodes.
 func TestOwnNumbersReturn(t *testing.T) {
 	m := newMesh(t)
 	for range 3 {
@@ -62,8 +62,8 @@ func TestOwnNumbersReturn(t *testing.T) {
 	}
 }
 
-// TestManySigners: beyond 64 operators a key can't be settled, but it can be
-// denied, and revoking some makes room.
+// TestManySigners: a conflict of more than 64 operators can't be resolved, but deny
+// wins; after some of them are revoked, the conflict can be resolved.
 func TestManySigners(t *testing.T) {
 	m := newMesh(t)
 	ops := make([]*identity.Key, 70)
@@ -88,7 +88,7 @@ func TestManySigners(t *testing.T) {
 	}
 }
 
-// TestRevokedNodeReturns: a new key of a node may write where the old one did.
+// TestRevokedNodeReturns: a node's new key may sign the records of the old one.
 func TestRevokedNodeReturns(t *testing.T) {
 	m := newMesh(t)
 	m.grant("n1", "db")
@@ -134,8 +134,8 @@ func TestBadBodies(t *testing.T) {
 		{"no lane port", m.n1, KindNode, "n1", NodeBody{Node: "n1", Address: "10.0.0.1"}},
 		{"id with space", m.n1, KindInstance, "n1/a b", InstanceBody{Node: "n1", Service: "db", ID: "a b"}},
 		{"weight", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Weight: -1}},
-		{"not ours: root", m.root, KindRoot, td, RootBody{caCert(t, m.op)}},
-		{"not ours: domain", m.root, KindRoot, "other.test", RootBody{caCert(t, m.root)}},
+		{"another root", m.root, KindRoot, td, RootBody{caCert(t, m.op)}},
+		{"another trust domain", m.root, KindRoot, "other.test", RootBody{caCert(t, m.root)}},
 	} {
 		if _, err := m.l.Sign(c.key, c.kind, c.rkey, c.body, false); !errors.Is(err, ErrBody) {
 			t.Errorf("%s: %v", c.name, err)
@@ -152,7 +152,7 @@ func TestBadBodies(t *testing.T) {
 	}
 }
 
-// TestJSON: records survive encoding byte for byte, whatever their bodies hold.
+// TestJSON: records survive encoding byte for byte, with any body.
 func TestJSON(t *testing.T) {
 	m := newMesh(t)
 	m.sign(m.op, KindIntention, "web>db", policy.Intention{Source: "web", Destination: "db", Action: policy.Allow, Description: `<a> & "b" ü \u2028`})
@@ -174,7 +174,7 @@ func TestJSON(t *testing.T) {
 	m.same(l, m.l)
 }
 
-// TestRestore: what is kept comes back without the others, a damaged record is
+// TestRestore: a ledger is restored from stored records alone; a damaged record is
 // reported and left out, and a revoked signer's record stays void.
 func TestRestore(t *testing.T) {
 	m := newMesh(t)
@@ -205,8 +205,8 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// keeper keeps records as a store does: by dot, dropping what their own signer
-// supersedes.
+// keeper stores records as package store does: by dot, without those that their own
+// signer has superseded.
 type keeper map[Dot]Record
 
 func newKeeper(m *mesh) keeper {

@@ -19,15 +19,15 @@ import (
 type host struct {
 	name  identity.Name
 	key   *identity.Key
-	op    *identity.Key // nil where it holds none
+	op    *identity.Key // nil without an operator key
 	l     *Ledger
 	kept  keeper
 	inbox [][]Record
-	side  int // hosts of different sides don't hear each other
+	side  int // hosts on different sides of a partition don't reach each other
 }
 
-// sim is five hosts, of which two are operators', and a network that drops,
-// doubles and reorders.
+// sim is five hosts, two with operator keys, and a network that drops, duplicates
+// and reorders.
 type sim struct {
 	*mesh
 	r     *rand.Rand
@@ -53,7 +53,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 	return s
 }
 
-// receive merges and keeps; what changed goes on to others, as in gossip.
+// receive merges and stores records, and sends changed ones on, as gossip does.
 func (s *sim) receive(h *host, recs []Record) {
 	changed, _ := h.l.Merge(recs)
 	h.kept.keep(changed)
@@ -65,17 +65,17 @@ func (s *sim) spread(from *host, recs []Record) {
 		if h == from || h.side != from.side || len(recs) == 0 {
 			continue
 		}
-		for range []int{0, 1, 1, 2}[s.r.IntN(4)] { // lost, once, once, doubled
+		for range []int{0, 1, 1, 2}[s.r.IntN(4)] { // lost, once, once, twice
 			h.inbox = append(h.inbox, recs)
 		}
 	}
 }
 
-// step lets one host do one thing.
+// step performs one random action on one host.
 func (s *sim) step() {
 	h := s.hosts[s.r.IntN(len(s.hosts))]
 	switch n := s.r.IntN(20); {
-	case n < 8 && len(h.inbox) > 0: // not in order
+	case n < 8 && len(h.inbox) > 0: // in random order
 		i := s.r.IntN(len(h.inbox))
 		recs := h.inbox[i]
 		h.inbox = slices.Delete(h.inbox, i, i+1)
@@ -90,7 +90,7 @@ func (s *sim) step() {
 		h.side = s.r.IntN(2)
 	case n == 17:
 		s.restart(h)
-	case n == 18: // somebody replays the past
+	case n == 18: // replay an old record
 		s.receive(h, s.made[s.r.IntN(len(s.made)):])
 	}
 }
@@ -118,7 +118,7 @@ func (s *sim) instances(h *host) {
 		InstanceBody{Node: h.name, Service: "db", ID: id, Port: uint16(len(s.made))}, s.r.IntN(3) == 0)
 }
 
-// try signs where the host may.
+// try signs, if the host may.
 func (s *sim) try(h *host, k *identity.Key, kind Kind, key string, body any, del bool) {
 	r, err := h.l.Sign(k, kind, key, body, del)
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *sim) restart(h *host) {
 	h.l = fresh
 }
 
-// heal ends all partitions and lets everybody talk to everybody.
+// heal ends all partitions and exchanges all records.
 func (s *sim) heal() {
 	for _, h := range s.hosts {
 		h.side, h.inbox = 0, nil
@@ -174,8 +174,8 @@ func (s *sim) agree(when string) {
 	}
 }
 
-// TestSimulation: five hosts, partitions, loss, repeats, disorder, restarts,
-// an operator and a node revoked on the way. TACIT_SEED repeats a run.
+// TestSimulation: five hosts with partitions, loss, duplicates, reordering and
+// restarts, and a revoked operator and node. TACIT_SEED repeats a run.
 func TestSimulation(t *testing.T) {
 	seeds := []uint64{1, 2, 3, 4, 5, rand.Uint64(), rand.Uint64(), rand.Uint64()}
 	if text := os.Getenv("TACIT_SEED"); text != "" {
@@ -210,7 +210,7 @@ func simulate(s *sim) {
 	s.heal()
 	s.agree("after revocations")
 
-	// The stale node returns: nothing comes back, and it catches up.
+	// The stale node returns: no old record comes back, and the node catches up.
 	before := s.hosts[0].l.Digest()
 	for _, h := range s.hosts {
 		h.l.Merge(stale.Records())
@@ -221,7 +221,7 @@ func simulate(s *sim) {
 	s.same(stale, s.hosts[0].l)
 }
 
-// replay gives everybody every record ever signed, in disorder.
+// replay merges every record ever signed, in random order, on every host.
 func (s *sim) replay(want [32]byte) {
 	all := slices.Clone(s.made)
 	s.r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })

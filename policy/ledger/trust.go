@@ -6,18 +6,18 @@ import "tacit/identity"
 
 type keySet map[identity.KeyID]bool
 
-// trust is who may sign what. It is derived from the records of operators,
+// trust says which keys may sign what. It is derived from the records of operators,
 // revocations and authorities alone.
 type trust struct {
-	vouched     keySet // operators, revoked ones too, but for those whom the root revoked
+	vouched     keySet // operators that the root hasn't revoked, even if another operator has
 	revoked     keySet
 	operators   keySet
 	authorities keySet // keys of intermediates
 }
 
-// counts reports whether a record's signer may sign it. That is also what
-// admits a record. Operators and revocations count beyond the revocation of
-// their signer: if they didn't, who is revoked would depend on who came first.
+// counts reports whether a record's signer may sign it; a record is merged only if
+// it counts. Records of operators and revocations still count after their signer's
+// revocation: otherwise the order of revocations would matter.
 func (l *View) counts(e *entry) bool {
 	signer, t := e.Dot.Signer, &l.view.trust
 	switch e.Kind {
@@ -41,10 +41,9 @@ func (l *View) counts(e *entry) bool {
 // isTrust reports whether a change of this kind changes who may sign what.
 func isTrust(k Kind) bool { return ranks[k] <= ranks[KindAuthority] }
 
-// deriveTrust computes trust anew: who is vouched for follows from the root's
-// revocations, who is revoked from those vouched for, and who is an operator
-// from both, so there is no circle. Authorities need the heads of their cells
-// and are added by rebuild.
+// deriveTrust computes trust. The root's revocations determine the vouched keys, those
+// the revoked keys, and both the operators, so there is no cycle. Authorities need
+// the heads of their cells; rebuild adds them.
 func (l *Ledger) deriveTrust() trust {
 	t := trust{revoked: keySet{}, authorities: keySet{}}
 	byRoot := keySet{}
@@ -63,8 +62,8 @@ func (l *Ledger) deriveTrust() trust {
 	return t
 }
 
-// chain returns the operators that are reached from the root without passing
-// through an excluded key.
+// chain returns the operators that are reachable from the root without an excluded
+// key in between.
 func (l *Ledger) chain(excluded keySet) keySet {
 	made := map[identity.KeyID][]identity.KeyID{}
 	l.eachSigned(KindOperator, func(id, signer identity.KeyID) {

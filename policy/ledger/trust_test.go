@@ -10,8 +10,7 @@ import (
 	"tacit/policy"
 )
 
-// TestWhoMaySign is the table of signers: everybody else is refused, by Sign
-// and by Merge.
+// TestWhoMaySign is the table of permitted signers; Sign and Merge refuse all others.
 func TestWhoMaySign(t *testing.T) {
 	m := newMesh(t)
 	stranger, fresh := newKey(t), newKey(t)
@@ -98,10 +97,10 @@ func TestNameTaken(t *testing.T) {
 	if _, err := m.l.Sign(m.auth, KindMember, "n2", MemberBody{"n2", thief.Public()}, false); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("a taken name is given away: %v", err)
 	}
-	m.member(m.auth, "n2", m.n2) // the same key again is no change of hands
+	m.member(m.auth, "n2", m.n2) // the same key again is no conflict
 
-	// An authority that doesn't ask supersedes the record it knows: both keys
-	// are out, in whichever order they come.
+	// An authority that skips the check supersedes the record it knows: neither
+	// key is a member, in either order.
 	forced := m.craft(m.auth, Record{Kind: KindMember, Key: "n2", Supersedes: []Dot{m.l.Heads(KindMember, "n2")[0].Dot}}, MemberBody{"n2", thief.Public()})
 	m.takes(m.l, forced)
 	if _, ok := m.l.Member("n2"); ok || len(m.l.Heads(KindMember, "n2")) != 2 {
@@ -109,7 +108,7 @@ func TestNameTaken(t *testing.T) {
 	}
 	m.revoke(m.op, thief)
 	if got, ok := m.l.Member("n2"); !ok || identityOf(got.Public) != m.n2.ID() {
-		t.Error("revoking one of the keys doesn't settle the conflict")
+		t.Error("revoking one of the keys doesn't resolve the conflict")
 	}
 
 	m.grant("n2", "db")
@@ -144,8 +143,8 @@ func TestTwoAuthoritiesAddOneName(t *testing.T) {
 	}
 }
 
-// TestRevokedOperator: what the operator signed is void, what it superseded
-// counts again, and whom only it made operator is none.
+// TestRevokedOperator: the operator's records are void, those that it superseded count
+// again, and operators that only it authorised are no operators any more.
 func TestRevokedOperator(t *testing.T) {
 	m := newMesh(t)
 	q := newKey(t)
@@ -190,8 +189,8 @@ func TestRevokedOperator(t *testing.T) {
 	}
 }
 
-// TestOperatorsRevokeEachOther: both are out, whatever came first, and the root
-// settles it.
+// TestOperatorsRevokeEachOther: both are revoked, in either order, until the root
+// revokes one of them.
 func TestOperatorsRevokeEachOther(t *testing.T) {
 	m := newMesh(t)
 	left, right := m.copyOf(m.l), m.copyOf(m.l)
@@ -212,8 +211,8 @@ func TestOperatorsRevokeEachOther(t *testing.T) {
 	m.refuses(m.l, m.craft(m.op, Record{Kind: KindRevocation, Key: m.root.ID().String()}, RevocationBody{Public: m.root.ID()}), ErrBody)
 }
 
-// TestAuthorityKeys: whom only it admitted is no member; a renewed
-// certificate under another key leaves the members of the old one.
+// TestAuthorityKeys: without the authority's key, nodes that only it admitted are no
+// members; a renewed certificate with another key keeps the members of the old one.
 func TestAuthorityKeys(t *testing.T) {
 	m := newMesh(t)
 	renewed := newKey(t)

@@ -10,8 +10,8 @@ import (
 	"tacit/policy"
 )
 
-// views is what is in force, kept up to date by the writers so that reading is
-// a look-up.
+// views is what is in force. Writers keep it up to date, so that reading is a
+// look-up.
 type views struct {
 	trust
 	memberKeys map[identity.Name]identity.KeyID
@@ -22,7 +22,7 @@ type views struct {
 	intentions map[string]policy.Intention
 }
 
-// rebuild derives everything anew, each kind from the ones before it.
+// rebuild derives all views, each kind from the kinds before it.
 func (l *Ledger) rebuild() {
 	l.view = views{
 		trust:      l.deriveTrust(),
@@ -46,7 +46,7 @@ func kindsInOrder() []Kind {
 	return slices.SortedFunc(maps.Keys(ranks), func(a, b Kind) int { return ranks[a] - ranks[b] })
 }
 
-// refresh derives one cell's heads, and what is in force of it.
+// refresh derives one cell's heads and their views.
 func (l *Ledger) refresh(k Kind, key string, c *cell) {
 	var counting []*entry
 	for _, e := range c.slots {
@@ -81,7 +81,7 @@ func (l *Ledger) refresh(k Kind, key string, c *cell) {
 	}
 }
 
-// set puts what is in force under k, or takes away what was.
+// set sets m[k] to the winner's body, or deletes m[k] if there is no winner.
 func set[K comparable, V any](m map[K]V, k K, win *entry) {
 	if win == nil {
 		delete(m, k)
@@ -96,7 +96,7 @@ func inner[K, L comparable, V any](m map[K]map[L]V, k K) {
 	}
 }
 
-// refreshMember also derives what that node signs, if its key is another now.
+// refreshMember also refreshes the records that the node signs if its key changed.
 func (l *Ledger) refreshMember(node identity.Name, win *entry) {
 	old, had := l.view.memberKeys[node]
 	set(l.view.members, node, win)
@@ -146,7 +146,7 @@ func (l *View) Revoked(id identity.KeyID) bool {
 	return l.view.revoked[id]
 }
 
-// Member returns the node that holds a name: none while two keys claim it.
+// Member returns the member of that name; there is none while two keys claim it.
 func (l *View) Member(node identity.Name) (MemberBody, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -161,7 +161,7 @@ func (l *View) Members() []MemberBody {
 	return sorted(l.view.members)
 }
 
-// Node returns where a member is reached.
+// Node returns a member's address and ports.
 func (l *View) Node(node identity.Name) (NodeBody, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -189,8 +189,8 @@ func (l *View) Grants(node identity.Name) []identity.Name {
 	return slices.Sorted(maps.Keys(l.view.grants[node]))
 }
 
-// Instances returns the instances of members that are granted the service, by
-// key. Tags and meta are not to be changed.
+// Instances returns the instances on members with a grant for the service, by key.
+// The caller must not change Tags and Meta.
 func (l *View) Instances() []InstanceBody {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -205,8 +205,8 @@ func (l *View) Instances() []InstanceBody {
 	return out
 }
 
-// Published returns what a member says it runs, granted or not, by key: what
-// the node itself has to withdraw.
+// Published returns the instances that a member announces, granted or not, by key, for
+// the node itself to withdraw.
 func (l *View) Published(node identity.Name) []InstanceBody {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
