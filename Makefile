@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 SHELL := /bin/bash
-# A recipe begins as a script does: it finds Go, and names the command that ended it.
+# A recipe starts like a script: it finds Go, and reports the command that failed.
 .SHELLFLAGS := -euo pipefail -c '. build/prelude.sh; eval "$$1"' recipe
 .DEFAULT_GOAL := help
 
@@ -10,49 +10,49 @@ BENCH ?= ../shared/bench
 
 .PHONY: help build deps deps-generate deps-bench generate generate-check lint test soak test-race demo bench clean
 
-help: ## what there is
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
 
-build: ## bin/tacitd and bin/tacit
+build: ## build bin/tacitd and bin/tacit
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ ./cmd/tacitd ./cmd/tacit
 
-deps: ## install what tests and demo need, where it is missing
+deps: ## install missing packages for tests and demo
 	@build/deps.sh run
 
-deps-generate: ## install clang and the headers that `generate` needs
+deps-generate: ## install clang and headers for generate
 	@build/deps.sh generate
 
-deps-bench: ## install what `bench` needs
+deps-bench: ## install packages for bench
 	@build/deps.sh run bench
 
-generate: deps-generate ## compile the eBPF programs anew
+generate: deps-generate ## compile the eBPF programs again
 	go generate ./...
 
-generate-check: deps-generate ## are the committed objects what the sources give?
+generate-check: deps-generate ## check that the committed eBPF objects match their sources
 	build/generate-check.sh
 
-lint: ## formatter, vet, staticcheck
+lint: ## run gofmt, vet and staticcheck
 	build/lint.sh
 
-test: deps build ## every test, as root
+test: deps build ## run all tests, as root
 	@$(GOBUILD) -o bin/ ./internal/testhost/probe
 	build/test.sh
 
-soak: deps build ## the full counts: connections, crashes, flushed tables
+soak: deps build ## run the soak in full: connections, crashes, flushed tables
 	@$(GOBUILD) -o bin/ ./internal/testhost/probe
 	build/soak.sh
 
-test-race: deps ## tests and daemons under the race detector, as root
+test-race: deps ## run tests and daemons under the race detector, as root
 	@mkdir -p bin/race
 	CGO_ENABLED=1 go build -race -tags netgo,osusergo -buildvcs=false -o bin/race/ ./cmd/tacitd ./cmd/tacit
 	@$(GOBUILD) -o bin/race/ ./internal/testhost/probe
 	build/test-race.sh
 
-demo: deps build ## three hosts, one connection from name to proof
+demo: deps build ## run the demo: three hosts on this machine, one mesh
 	demo/run.sh bin
 
-bench: deps-bench build ## what the hooks cost; beside haproxy, by the harness in BENCH
+bench: deps-bench build ## measure the hooks, and compare with haproxy by the harness in BENCH
 	bench/hooks.sh
 	@if [ -x $(BENCH)/bench ]; then \
 		TACIT_BIN=$(CURDIR)/bin BENCH_SYSTEMS=$(CURDIR)/bench $(BENCH)/bench quick tacit haproxy; \
@@ -60,5 +60,5 @@ bench: deps-bench build ## what the hooks cost; beside haproxy, by the harness i
 		echo "no benchmark harness at $(BENCH): make bench BENCH=folder, where folder holds the program bench" >&2; exit 1; \
 	fi
 
-clean: ## remove what the build made
+clean: ## remove bin/
 	rm -rf bin

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# What the hooks cost a connect, by the kernel's own run-time statistics, for
+# Measures what the hooks cost a connect, with the kernel's run-time statistics, for
 # ten to a hundred thousand intentions. See bpf/cost_test.go.
 set -euo pipefail
 . "$(dirname "$0")/../build/prelude.sh"

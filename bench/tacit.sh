@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
-# An adapter for the benchmark harness (its README says what start must do and
-# what it may use). BENCH_SYSTEMS must name this folder. TACIT_BIN names the
-# folder with tacitd and tacit; without it they are built.
+# An adapter for the benchmark harness, whose README defines start and the variables
+# that it may use. BENCH_SYSTEMS must name this folder. TACIT_BIN names the folder
+# with tacitd and tacit; if it is unset, they are built.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../build/prelude.sh"
 
@@ -18,7 +18,7 @@ tacit_bin() {
 }
 
 check() {
-	# exit, since the harness runs check in a process of its own: a `no` is no failure to report
+	# exit, not return: the harness runs check in a process of its own, and the ERR trap must not report this
 	[ -n "$CG_A" ] || { echo "tacit needs a cgroup v2 tree"; exit 1; }
 	[ -z "${TACIT_BIN:-}" ] || [ -x "$TACIT_BIN/tacitd" ] || { echo "no tacitd in TACIT_BIN=$TACIT_BIN"; exit 1; }
 }
@@ -51,7 +51,7 @@ tacit() {
 	on "${!ns}" "$bin/tacit" --socket "$socket" "$@"
 }
 
-# settled waits until both nodes are alive in A's eyes, and A knows the three instances
+# settled waits until A sees both nodes alive and knows the service
 settled() {
 	local i
 	for i in $(seq 200); do
@@ -78,7 +78,7 @@ start() {
 	echo "$IP_B"
 }
 
-# stop takes off what the kernel keeps when the daemons end
+# stop ends the daemons and removes what the kernel keeps of them
 stop() {
 	local side pid
 	touch "$WORK/pids"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# What the demo is made of: three hosts, each a network namespace and a cgroup
-# of its own, joined by a bridge in a fourth namespace. Sourced by run.sh.
+# The demo's hosts: three, each a network namespace and a cgroup, joined by a bridge
+# in a fourth namespace. Sourced by run.sh.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../build/prelude.sh"
 
@@ -22,7 +22,7 @@ say() { printf '%s   %s%s\n' "$dim" "$*" "$plain"; }
 fail() { printf '\nDEMO FAILED: %s\n' "$*" >&2; exit 1; }
 
 # enter HOST CGROUP CMD... runs CMD on a host, in a child cgroup of that host.
-# CMD doesn't hold the demo's lock (descriptor 9): the next demo ends it.
+# CMD doesn't inherit the demo's lock (descriptor 9), so that the next demo can end it.
 enter() {
 	local host=$1 cgroup=$CGROOT/$1/$2
 	shift 2
@@ -57,7 +57,7 @@ words() {
 	printf '%s' "${out% }"
 }
 
-# expect OK|FAIL HOST CMD... shows the command and stops the demo if it went otherwise
+# expect OK|FAIL HOST CMD... shows the command and stops the demo on the other result
 expect() {
 	local want=$1 got=OK
 	shift
@@ -95,17 +95,17 @@ tacitd() {
 	wait_for "tacitd on $host" enter "$host" user "$BIN/tacit" status --json
 }
 
-# wait_for WHAT CMD... until CMD succeeds, 15 s at most
+# wait_for WHAT CMD... waits until CMD succeeds, at most 15 s
 wait_for() {
 	local what=$1 end=$((SECONDS + 15)) said
 	shift
 	until said=$("$@" 2>&1); do
-		[ "$SECONDS" -lt "$end" ] || fail "$what: not there after 15 s${said:+; the last answer was: $said}"
+		[ "$SECONDS" -lt "$end" ] || fail "waited 15 s for $what${said:+; the last output was: $said}"
 		sleep 0.1
 	done
 }
 
-# show_logs prints the end of every log of the hosts
+# show_logs prints the end of each log of each host
 show_logs() {
 	local log
 	for log in "$WORK"/*/*.log; do
@@ -113,7 +113,7 @@ show_logs() {
 	done
 }
 
-# kernel_state lists, one thing a line, what a mesh can leave behind
+# kernel_state lists the objects that a mesh could leave behind, one a line
 kernel_state() {
 	local kind
 	for kind in prog map link; do
@@ -123,12 +123,12 @@ kernel_state() {
 	ip -6 rule | sed 's/^/rule6 /'
 	ip route show table all | sed 's/^/route /'
 	iptables-save 2>/dev/null | grep '^-' | sed 's/^/iptables /' || true
-	ip netns list | sed -n "s/^$PREFIX-/namespace &/p" # no list on a machine that never had one
+	ip netns list | sed -n "s/^$PREFIX-/namespace &/p" # lists nothing if there was never a namespace
 	find "$CGROUPS" -maxdepth 1 -type d -name "$PREFIX*" | sed 's/^/cgroup /'
 }
 
-# left_behind BEFORE prints what is there now and was not before, and the
-# machine's rules and routes that are gone; sorted
+# left_behind BEFORE prints, sorted, the objects that are new since BEFORE, and the
+# machine's rules and routes that are gone
 left_behind() {
 	kernel_state | sort >"$1.now"
 	{
@@ -137,7 +137,7 @@ left_behind() {
 	} | sort
 }
 
-# host_state lists what is inside one host
+# host_state lists the rules, routes and pins of one host
 host_state() {
 	nsenter --net="/run/netns/$PREFIX-$1" sh -c 'ip rule; ip -6 rule; ip route show table all; iptables-save | grep "^-"; ip6tables-save | grep "^-"; true' | grep -v -e multicast -e 'ff00::' -e ' fe80::'
 	find "$BPF-$1" -mindepth 1
