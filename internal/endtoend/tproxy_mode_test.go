@@ -44,7 +44,7 @@ func TestTPROXYMode(t *testing.T) {
 	testhost.AwaitText(t, 5*time.Second, "tcpdump listens", "listening", wire.Output)
 
 	first, _, _ := strings.Cut(host1.Tacit(t, "status"), "\n")
-	for _, want := range []string{"NOT hold", "fail closed (1)", "deny is complete (2)", "netfilter never guards (7)", "docs/redirect-tproxy.md"} {
+	for _, want := range []string{"NOT guarantee", "fail closed (1)", "deny is complete (2)", "netfilter never guards (7)", "docs/redirect-tproxy.md"} {
 		if !strings.Contains(first, want) {
 			t.Errorf("the first line of status lacks %q: %s", want, first)
 		}
