@@ -22,6 +22,7 @@ const relist = 10 * time.Second
 type Addresses struct {
 	own    netip.Addr // --address, which counts in any case
 	health Health
+	find   func() ([]netip.Addr, error)
 
 	mu   sync.Mutex
 	list []netip.Addr
@@ -29,7 +30,7 @@ type Addresses struct {
 
 // NewAddresses lists them for the first time.
 func NewAddresses(own netip.Addr, h Health) *Addresses {
-	a := &Addresses{own: own, health: h, list: []netip.Addr{own}}
+	a := &Addresses{own: own, health: h, find: redirect.LocalAddrs, list: []netip.Addr{own}}
 	a.look()
 	return a
 }
@@ -64,7 +65,7 @@ func (a *Addresses) Run(ctx context.Context, changed func()) error {
 // look lists the addresses. While they can't be listed the last known ones
 // count: an address that is missing would leave its ports unjudged.
 func (a *Addresses) look() (changed bool) {
-	found, err := redirect.LocalAddrs()
+	found, err := a.find()
 	a.health.Set(health.Addresses, "", err)
 	if err != nil {
 		return false

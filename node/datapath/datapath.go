@@ -69,9 +69,6 @@ type Datapath struct {
 func New(c Config) *Datapath {
 	d := &Datapath{conf: c, place: newPlace(c.Daemon)}
 	d.resolvers = newResolvers(c, d.Restate)
-	if b, ok := c.Hooks.(*tproxyBackend); ok {
-		b.restate = d.Restate
-	}
 	return d
 }
 
@@ -88,6 +85,9 @@ func (d *Datapath) Open(ctx context.Context) error {
 	}
 	if err := d.resolvers.open(context.WithoutCancel(ctx)); err != nil {
 		return err
+	}
+	if b, ok := d.conf.Hooks.(*tproxyBackend); ok {
+		b.restate = d.Restate
 	}
 	return d.settle()
 }
