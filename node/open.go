@@ -26,7 +26,7 @@ import (
 	"tacit/node/store"
 	"tacit/node/workload"
 	"tacit/policy/kernel"
-	"tacit/redirect"
+	"tacit/redirect/listen"
 	"tacit/tproxy"
 )
 
@@ -80,7 +80,7 @@ func (n *Node) openPorts(ctx context.Context) error {
 }
 
 func tryGossipPort(ctx context.Context, s *config.Settled) error {
-	tcp, err := redirect.ListenPlain(ctx, netip.AddrPortFrom(s.Addr, s.GossipPort))
+	tcp, err := listen.Plain(ctx, netip.AddrPortFrom(s.Addr, s.GossipPort))
 	if err != nil {
 		return peers.PortError("--gossip-port", s.GossipPort, err)
 	}

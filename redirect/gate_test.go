@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -107,7 +108,7 @@ func openAt(t *testing.T, places ...string) (shut func()) {
 	var all []io.Closer
 	for _, place := range places {
 		network, addr, _ := strings.Cut(place, ":")
-		config := net.ListenConfig{Control: control([]option{transparent(netip.MustParseAddrPort(addr).Addr().Is6())})}
+		config := net.ListenConfig{Control: transparent(netip.MustParseAddrPort(addr).Addr().Is6())}
 		config.SetMultipathTCP(false)
 		var one io.Closer
 		var err error
@@ -123,5 +124,17 @@ func openAt(t *testing.T, places ...string) (shut func()) {
 		for _, one := range all {
 			must(t, one.Close())
 		}
+	}
+}
+
+// transparent lets a socket be bound to an address that isn't the host's.
+func transparent(v6 bool) func(string, string, syscall.RawConn) error {
+	level, name := unix.SOL_IP, unix.IP_TRANSPARENT
+	if v6 {
+		level, name = unix.SOL_IPV6, unix.IPV6_TRANSPARENT
+	}
+	return func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, name, 1) }), err)
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"tacit/redirect/listen"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -170,13 +172,13 @@ func TestRouteOfOthersIsNamed(t *testing.T) {
 	}
 }
 
-func listenAll(t *testing.T) (*Listeners, *DNSListener, *DNSListener) {
+func listenAll(t *testing.T) (*listen.Pair, *listen.DNSPair, *listen.DNSPair) {
 	t.Helper()
-	listeners, err := Listen(context.Background(), true)
+	listeners, err := listen.CapturedPair(context.Background(), true)
 	must(t, err)
-	dns4, err := ListenDNS(context.Background(), false)
+	dns4, err := listen.DNS(context.Background(), false)
 	must(t, err)
-	dns6, err := ListenDNS(context.Background(), true)
+	dns6, err := listen.DNS(context.Background(), true)
 	must(t, err)
 	t.Cleanup(func() {
 		for _, c := range []interface{ Close() error }{listeners, dns4, dns6} {
@@ -213,7 +215,7 @@ func captured(t *testing.T, there place, ln *net.TCPListener, addr string) {
 
 // answered sends a datagram from there to addr and expects it at udp with that destination, and an answer, longer than the
 // MTU, from that address: the client's socket is connected, so it accepts no other source.
-func answered(t *testing.T, there place, udp *TransparentUDP, addr string) {
+func answered(t *testing.T, there place, udp *listen.TransparentUDP, addr string) {
 	t.Helper()
 	var client net.Conn
 	must(t, there.do(func() (err error) { client, err = net.Dial("udp", addr); return err }))
@@ -223,7 +225,7 @@ func answered(t *testing.T, there place, udp *TransparentUDP, addr string) {
 		t.Fatal(err)
 	}
 	b := make([]byte, 8192)
-	must(t, udp.conn.SetReadDeadline(time.Now().Add(patience)))
+	defer time.AfterFunc(patience, func() { udp.Close() }).Stop() // ends a read of what never comes
 	n, from, orig, err := udp.ReadFrom(b)
 	if err != nil || string(b[:n]) != "question" || orig != netip.MustParseAddrPort(addr) || from.String() != client.LocalAddr().String() {
 		t.Errorf("read %q from %s for %s, %v; want from %s for %s", b[:n], from, orig, err, client.LocalAddr(), addr)
@@ -259,29 +261,4 @@ func difflines(a, b string) string {
 		}
 	}
 	return out.String()
-}
-
-func TestListenOptions(t *testing.T) {
-	enter(t)
-	shell(t, "echo 1027 > /proc/sys/net/ipv4/tcp_fastopen") // servers without the option, too
-	listeners, err := Listen(context.Background(), true)
-	must(t, err)
-	for v6, ln := range map[bool]*net.TCPListener{false: listeners.TCP4, true: listeners.TCP6} {
-		raw, err := ln.SyscallConn()
-		must(t, err)
-		var protocol, fastOpen, deferAccept, seen int
-		must(t, raw.Control(func(fd uintptr) {
-			protocol, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PROTOCOL)
-			fastOpen, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN)
-			deferAccept, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT)
-			seen, _ = unix.GetsockoptInt(int(fd), transparent(v6).level, transparent(v6).name)
-		}))
-		if protocol != unix.IPPROTO_TCP || fastOpen != 0 || deferAccept != 0 || seen != 1 {
-			t.Errorf("%s: protocol %d, fast open %d, defer accept %d, transparent %d", ln.Addr(), protocol, fastOpen, deferAccept, seen)
-		}
-		if !ln.Addr().(*net.TCPAddr).IP.IsLoopback() {
-			t.Errorf("listens on %s", ln.Addr())
-		}
-	}
-	must(t, listeners.Close())
 }

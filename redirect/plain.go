@@ -3,8 +3,6 @@
 package redirect
 
 import (
-	"context"
-	"net"
 	"net/netip"
 	"os"
 )
@@ -17,15 +15,3 @@ func HasIPv6() bool {
 
 // Loopbacks are 127.0.0.1 and ::1.
 func Loopbacks() [2]netip.Addr { return [2]netip.Addr{loopback(false), loopback(true)} }
-
-// ListenPlain opens a TCP listener that is neither MPTCP, which Go's net.Listen would make and sk_lookup can't assign
-// to, nor transparent.
-func ListenPlain(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error) {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false)
-	ln, err := lc.Listen(ctx, "tcp", at.String())
-	if err != nil {
-		return nil, err
-	}
-	return ln.(*net.TCPListener), nil
-}

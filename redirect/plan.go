@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package redirect puts capture on a host and takes it off: routes, policy routing rules and TPROXY chains, the
-// transparent listeners that receive what they steer, and the host's addresses. A [Plan] says what the host shall hold,
+// Package redirect puts capture on a host and takes it off: routes, policy routing rules and TPROXY chains, and the host's
+// addresses. Package listen opens the sockets that receive what they steer. A [Plan] says what the host shall hold,
 // [Apply] puts it in force, and a [DriftWatcher] finds what others have changed.
 //
 // It steers and never guards: who may talk to whom is decided elsewhere, and flushing everything installed here must not

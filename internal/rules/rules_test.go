@@ -27,6 +27,7 @@ func TestRulesFind(t *testing.T) {
 		{imports("redirect/ifaces/x.go", "tacit/redirect/sockdiag"), ""},
 		{imports("redirect/ifaces/x.go", "tacit/redirect"), "one kind of kernel state"},
 		{imports("redirect/sockdiag/x.go", "tacit/bpf"), "sockdiag asks"},
+		{imports("redirect/listen/x.go", "tacit/redirect"), "listen opens sockets"},
 		{imports("node/node.go", "tacit/policy/kernel"), ""},
 		{imports("node/node.go", "tacit/node/inventory/sessions"), ""},
 		{imports("node/dns/x.go", "tacit/node/catalog"), "a Zone"},

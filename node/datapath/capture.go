@@ -10,11 +10,11 @@ import (
 
 	"tacit/bpf"
 	"tacit/node/health"
-	"tacit/redirect"
+	"tacit/redirect/listen"
 )
 
 // capturedListener is where captured connections of one address family arrive.
-type capturedListener = redirect.Reopening
+type capturedListener = listen.Reopening
 
 // family names an address family in status and log.
 func family(v6 bool) string {
@@ -45,7 +45,7 @@ func (d *Datapath) reopenWhenClosed() {
 		}
 		v6 := i == 1
 		name := "captured connections, " + family(v6)
-		d.captured[i] = redirect.NewReopening(ln, func() (net.Listener, error) { return d.reopen(v6) }, func(err error) {
+		d.captured[i] = listen.NewReopening(ln, func() (net.Listener, error) { return d.reopen(v6) }, func(err error) {
 			d.conf.Health.Set(health.Listener, name, err)
 			if err == nil {
 				d.conf.Log.Warn("a listener was closed by others; it is open again", "listener", name)
@@ -58,7 +58,7 @@ func (d *Datapath) reopenWhenClosed() {
 // reopen opens a listener in place of one that others have closed, or whose
 // cgroup is gone, and tells programs and rules where it is.
 func (d *Datapath) reopen(v6 bool) (net.Listener, error) {
-	fresh, err := redirect.ListenCaptured(context.Background(), v6)
+	fresh, err := listen.Captured(context.Background(), v6)
 	if err != nil {
 		return nil, err
 	}

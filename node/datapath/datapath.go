@@ -17,6 +17,7 @@ import (
 	"tacit/node/health"
 	"tacit/node/workload"
 	"tacit/redirect"
+	"tacit/redirect/listen"
 )
 
 // Names answers captured DNS queries; see package dns.
@@ -61,7 +62,7 @@ type Datapath struct {
 	captured  [2]*capturedListener // IPv4, IPv6; nil without IPv6
 
 	mu        sync.Mutex // one change of listeners, routes and rules at a time; guards what follows
-	listeners *redirect.Listeners
+	listeners *listen.Pair
 	plan      redirect.Plan
 }
 
@@ -76,7 +77,7 @@ func New(c Config) *Datapath {
 // From then on everything that is addressed to the mesh is captured.
 func (d *Datapath) Open(ctx context.Context) error {
 	var err error
-	if d.listeners, err = redirect.Listen(ctx, redirect.HasIPv6()); err != nil {
+	if d.listeners, err = listen.CapturedPair(ctx, redirect.HasIPv6()); err != nil {
 		return err
 	}
 	d.reopenWhenClosed()

@@ -11,7 +11,7 @@ import (
 	"net/netip"
 	"time"
 
-	"tacit/redirect"
+	"tacit/redirect/listen"
 	"tacit/tproxy"
 )
 
@@ -23,7 +23,7 @@ const (
 
 // answerUDP answers queries that were captured from other network namespaces,
 // each from the address that it was sent to.
-func (r *resolvers) answerUDP(ctx context.Context, udp *redirect.TransparentUDP) error {
+func (r *resolvers) answerUDP(ctx context.Context, udp *listen.TransparentUDP) error {
 	stop := context.AfterFunc(ctx, func() { _ = udp.Close() })
 	defer stop()
 	gate := make(chan struct{}, maxQueries)

@@ -17,14 +17,15 @@ import (
 	"tacit/node/dns"
 	"tacit/node/health"
 	"tacit/redirect"
+	"tacit/redirect/listen"
 )
 
 // resolvers are the host's name servers. For each of them the daemon has
 // listeners of its own, to which the hooks send the resolver's queries.
 type resolvers struct {
 	conf    Config
-	changed func() error             // rules follow the resolvers
-	direct  [2]*redirect.DNSListener // IPv4, IPv6: queries of other network namespaces
+	changed func() error       // rules follow the resolvers
+	direct  [2]*listen.DNSPair // IPv4, IPv6: queries of other network namespaces
 	group   *errgroup.Group
 	ctx     context.Context // of the listeners
 	cancel  context.CancelFunc
@@ -52,7 +53,7 @@ func (r *resolvers) open(ctx context.Context) error {
 		if v6 && !redirect.HasIPv6() {
 			break
 		}
-		ln, err := redirect.ListenDNS(ctx, v6)
+		ln, err := listen.DNS(ctx, v6)
 		if err != nil {
 			return err
 		}
@@ -214,7 +215,7 @@ func (r *resolvers) lost(gone func(port) bool) []netip.Addr {
 func listenBoth(ctx context.Context, host netip.Addr) (net.PacketConn, net.Listener, error) {
 	var last error
 	for range 20 { // the port may be taken for UDP
-		tcp, err := redirect.ListenPlain(ctx, netip.AddrPortFrom(host, 0))
+		tcp, err := listen.Plain(ctx, netip.AddrPortFrom(host, 0))
 		if err != nil {
 			return nil, nil, err
 		}

@@ -13,6 +13,7 @@ import (
 	"tacit/node/config"
 	"tacit/node/workload"
 	"tacit/redirect"
+	"tacit/redirect/listen"
 )
 
 // probes are what doctor asks a host. None of them leaves anything changed.
@@ -67,7 +68,7 @@ func descriptorLimit() (uint64, error) {
 
 // tryListen binds an address for a moment.
 func tryListen(at netip.AddrPort) error {
-	ln, err := redirect.ListenPlain(context.Background(), at)
+	ln, err := listen.Plain(context.Background(), at)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"tacit/node/health"
 	"tacit/redirect"
+	"tacit/redirect/listen"
 )
 
 // maxFurther is how many addresses a node announces besides its first: the
@@ -31,7 +32,7 @@ type further struct {
 }
 
 type listener struct {
-	*redirect.Reopening
+	*listen.Reopening
 	name string // in health
 	addr netip.Addr
 }
@@ -73,7 +74,7 @@ func (p *Peers) closeOthers(now []netip.Addr) {
 // openAt opens the lane port at one more address. The caller holds further.mu.
 func (p *Peers) openAt(addr netip.Addr) {
 	at := netip.AddrPortFrom(addr, p.port.Port())
-	raw, err := redirect.ListenPlain(context.Background(), at)
+	raw, err := listen.Plain(context.Background(), at)
 	if err != nil {
 		p.conf.Log.Warn("the lane port can't be opened at a further address: other nodes won't capture calls to it", "address", addr, "err", err)
 		return

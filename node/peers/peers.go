@@ -21,7 +21,7 @@ import (
 	"tacit/node/enrol"
 	"tacit/node/health"
 	"tacit/policy/ledger"
-	"tacit/redirect"
+	"tacit/redirect/listen"
 )
 
 // Lanes serve a lane from after its handshake to its end: a *tproxy.Proxy.
@@ -72,7 +72,7 @@ type Config struct {
 type Peers struct {
 	conf    Config
 	port    netip.AddrPort
-	lanes   *redirect.Reopening
+	lanes   *listen.Reopening
 	tls     *tls.Config
 	gate    gate
 	work    sync.WaitGroup // handshakes and requests to the issuer
@@ -105,9 +105,9 @@ func (p *Peers) Run(ctx context.Context) error {
 const lanePort = "lane port"
 
 // reopening keeps a listener of the lane port open, and reports when it was closed.
-func (p *Peers) reopening(name string, ln net.Listener, at netip.AddrPort) *redirect.Reopening {
-	open := func() (net.Listener, error) { return redirect.ListenPlain(context.Background(), at) }
-	return redirect.NewReopening(ln, open, func(err error) {
+func (p *Peers) reopening(name string, ln net.Listener, at netip.AddrPort) *listen.Reopening {
+	open := func() (net.Listener, error) { return listen.Plain(context.Background(), at) }
+	return listen.NewReopening(ln, open, func(err error) {
 		p.conf.Health.Set(health.Listener, name, err)
 		if err == nil {
 			p.conf.Log.Warn("a listener was closed by another program and is open again", "listener", name)

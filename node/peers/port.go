@@ -11,7 +11,7 @@ import (
 	"syscall"
 
 	"tacit/node/config"
-	"tacit/redirect"
+	"tacit/redirect/listen"
 )
 
 // Port is the lane port, taken and not served yet.
@@ -19,7 +19,7 @@ type Port struct{ ln *net.TCPListener }
 
 // Open takes the lane port before a start changes anything on the host.
 func Open(ctx context.Context, s *config.Settled) (*Port, error) {
-	ln, err := redirect.ListenPlain(ctx, netip.AddrPortFrom(s.Addr, s.LanePort))
+	ln, err := listen.Plain(ctx, netip.AddrPortFrom(s.Addr, s.LanePort))
 	if err != nil {
 		return nil, PortError("--lane-port", s.LanePort, err)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package redirect_test
+package listen_test
 
 import (
 	"errors"
@@ -10,21 +10,21 @@ import (
 	"time"
 
 	"tacit/internal/testhost"
-	"tacit/redirect"
+	"tacit/redirect/listen"
 )
 
 func listenLoopback() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
 
 // reopeningTest is a reopening listener in use: what it accepts, how it ended.
 type reopeningTest struct {
-	*redirect.Reopening
+	*listen.Reopening
 	accepted chan net.Conn
 	ended    chan error
 }
 
 func startReopening(t *testing.T, first net.Listener, open func() (net.Listener, error), report func(error)) reopeningTest {
 	t.Helper()
-	l := reopeningTest{redirect.NewReopening(first, open, report), make(chan net.Conn, 1), make(chan error, 1)}
+	l := reopeningTest{listen.NewReopening(first, open, report), make(chan net.Conn, 1), make(chan error, 1)}
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package redirect
+package listen
 
 import (
 	"context"
@@ -30,12 +30,12 @@ type TransparentUDP struct {
 	v6   bool
 }
 
-// ListenTransparentUDP opens a socket on 127.0.0.1, or on ::1 with v6, on a free port.
+// NewTransparentUDP opens a socket on 127.0.0.1, or on ::1 with v6, on a free port.
 //
 // A raw socket sends the answers, so that their source can be set. A UDP socket bound to the original destination would do
 // the same with two faults: a DNS server that binds all addresses of this host couldn't bind port 53, and on an address of
 // this host the socket would receive that server's queries. Needs CAP_NET_ADMIN and CAP_NET_RAW.
-func ListenTransparentUDP(ctx context.Context, v6 bool) (*TransparentUDP, error) {
+func NewTransparentUDP(ctx context.Context, v6 bool) (*TransparentUDP, error) {
 	config := net.ListenConfig{Control: control(udpOptions(v6))}
 	local := netip.AddrPortFrom(loopback(v6), 0)
 	conn, err := config.ListenPacket(ctx, "udp", local.String())
