@@ -16,6 +16,7 @@ import (
 	"tacit/policy"
 	"tacit/policy/kernel"
 	"tacit/redirect"
+	"tacit/redirect/links"
 )
 
 // Guard closes, from saved state and before the daemon runs, what a reboot has
@@ -30,7 +31,7 @@ func Guard(c Config) (closed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &base{cfg: s, ipv6: redirect.HasIPv6(), log: s.Log, board: health.NewBoard()}
+	b := &base{cfg: s, ipv6: links.HasIPv6(), log: s.Log, board: health.NewBoard()}
 	if b.tree, err = workload.NewTree(s.Cgroup); err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ import (
 	"tacit/node/selfprobe"
 	"tacit/node/store"
 	"tacit/node/workload"
-	"tacit/redirect"
+	"tacit/redirect/links"
 	"tacit/tproxy"
 )
 
@@ -78,7 +78,7 @@ func Run(ctx context.Context, c Config) error {
 	limiter := health.NewLimiter(s.Log.Handler())
 	defer limiter.Flush()
 	s.Log = slog.New(limiter)
-	n := &Node{base: base{cfg: s, ipv6: redirect.HasIPv6(), log: s.Log, board: health.NewBoard()}, started: time.Now()}
+	n := &Node{base: base{cfg: s, ipv6: links.HasIPv6(), log: s.Log, board: health.NewBoard()}, started: time.Now()}
 	if err := n.open(ctx); err != nil {
 		return errors.Join(err, n.undo())
 	}

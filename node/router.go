@@ -14,7 +14,7 @@ import (
 	"tacit/identity"
 	"tacit/node/inventory"
 	"tacit/policy"
-	"tacit/redirect"
+	"tacit/redirect/links"
 	"tacit/tproxy"
 )
 
@@ -68,7 +68,7 @@ func (r router) source(conn *net.TCPConn) (identity.Name, error) {
 // came in by; "" is nobody.
 func (r router) guest(conn *net.TCPConn, v6 bool) (name identity.Name, err error) {
 	err = onFD(conn, func(fd int) error {
-		index, err := redirect.Ingress(fd, v6)
+		index, err := links.Ingress(fd, v6)
 		name = r.n.loop.Guest(index)
 		return err
 	})

@@ -146,3 +146,11 @@ func driftOfRoutes(h host, p Plan) ([]string, error) {
 	}
 	return d.lines(), nil
 }
+
+// notify sends unless one send is waiting to be received.
+func notify(changed chan<- struct{}) {
+	select {
+	case changed <- struct{}{}:
+	default:
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +155,11 @@ func shell(t *testing.T, command string) string {
 	return string(out)
 }
 
+func shellIn(t *testing.T, e *elsewhere, command string) {
+	t.Helper()
+	shell(t, "nsenter --net=/proc/"+strconv.Itoa(os.Getpid())+"/fd/"+strconv.Itoa(int(e.file.Fd()))+" "+command)
+}
+
 // snapshot is all state that this package could change, as the tools print it.
 func snapshot(t *testing.T) string {
 	t.Helper()
@@ -188,4 +194,25 @@ func tablesHeld(t *testing.T) string {
 		out.WriteString(strings.Join(held, ""))
 	}
 	return out.String()
+}
+
+func expect(t *testing.T, changed <-chan struct{}, when string) {
+	t.Helper()
+	select {
+	case <-changed:
+	case <-time.After(patience):
+		t.Fatalf("nothing was said %s", when)
+	}
+}
+
+// within polls until ok, or fails.
+func within(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package redirect puts capture on a host and takes it off: routes, policy routing rules and TPROXY chains, and the host's
-// addresses. Package listen opens the sockets that receive what they steer. A [Plan] says what the host shall hold,
-// [Apply] puts it in force, and a [DriftWatcher] finds what others have changed.
+// Package redirect puts capture on a host and takes it off: routes, policy routing rules and TPROXY chains. A [Plan]
+// says what the host shall hold, [Apply] puts it in force, and a [DriftWatcher] finds what others have changed. The sockets
+// that receive what is steered come from package listen.
 //
 // It steers and never guards: who may talk to whom is decided elsewhere, and flushing everything installed here must not
 // open a connection that policy denies. It must not change sysctls, set route_localnet, or touch a route, rule or chain
@@ -127,9 +127,9 @@ type family struct {
 // families splits a Config into its families, IPv4 first.
 func (c Config) families() []family {
 	v4 := family{virtual: c.Range4.Masked(), everything: netip.PrefixFrom(netip.IPv4Unspecified(), 0),
-		loopback: loopback(false), port: c.Port4, dnsPort: c.DNSPort4, exclude: c.Exclude, gate: c.Gate, daemon: c.Daemon}
+		loopback: netip.AddrFrom4([4]byte{127, 0, 0, 1}), port: c.Port4, dnsPort: c.DNSPort4, exclude: c.Exclude, gate: c.Gate, daemon: c.Daemon}
 	v6 := family{v6: true, virtual: c.Range6.Masked(), everything: netip.PrefixFrom(netip.IPv6Unspecified(), 0),
-		loopback: loopback(true), port: c.Port6, dnsPort: c.DNSPort6, exclude: c.Exclude, gate: c.Gate, daemon: c.Daemon}
+		loopback: netip.IPv6Loopback(), port: c.Port6, dnsPort: c.DNSPort6, exclude: c.Exclude, gate: c.Gate, daemon: c.Daemon}
 	for _, a := range c.Resolvers {
 		f := &v4
 		if a = a.Unmap(); a.Is6() {
@@ -156,12 +156,4 @@ func localRoute(dst netip.Prefix, table int, src netip.Addr) route {
 		r.metric = metric6
 	}
 	return r
-}
-
-// loopback is the address that our listeners of one family are bound to.
-func loopback(v6 bool) netip.Addr {
-	if v6 {
-		return netip.IPv6Loopback()
-	}
-	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }

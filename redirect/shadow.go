@@ -45,11 +45,7 @@ func shadows(c Config) ([]Shadow, error) {
 		if r.Protocol == routeProtocol || !inside(at, c.Range4) && !inside(at, c.Range6) {
 			continue
 		}
-		ours, err := Ours(at.Addr())
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, Shadow{Route: fmt.Sprintf("%s%s table %s", at, device(r), tableName(r.Table)), Taken: !ours})
+		out = append(out, Shadow{Route: fmt.Sprintf("%s%s table %s", at, device(r), tableName(r.Table)), Taken: !isLocal(at.Addr())})
 	}
 	return out, nil
 }
@@ -65,17 +61,17 @@ func device(r netlink.Route) string {
 	return ""
 }
 
-// Ours asks the kernel for the route to an address, and says whether it is a local one by the loopback interface.
-func Ours(addr netip.Addr) (bool, error) {
+// isLocal asks the kernel for the route to an address, and says whether it is a local one by the loopback interface.
+func isLocal(addr netip.Addr) bool {
 	ways, err := netlink.RouteGet(addr.AsSlice())
 	if err != nil {
-		return false, nil // no route: unreachable, blackhole
+		return false // no route: unreachable, blackhole
 	}
 	for _, w := range ways {
 		link, err := net.InterfaceByIndex(w.LinkIndex)
 		if err != nil || w.Type != unix.RTN_LOCAL || link.Flags&net.FlagLoopback == 0 {
-			return false, nil
+			return false
 		}
 	}
-	return len(ways) > 0, nil
+	return len(ways) > 0
 }

@@ -83,7 +83,7 @@ func TestEveryPackage(t *testing.T) {
 // with the reason: a package by its folder, a type by folder and name.
 func tooLarge() map[string]string {
 	const same = "taken apart in the same change"
-	return map[string]string{"redirect": same, "tproxy": same}
+	return map[string]string{"tproxy": same}
 }
 
 func TestSizes(t *testing.T) { report(t, rules.SizeProblems(read(t).pkgs, tooLarge())...) }

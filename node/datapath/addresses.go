@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"tacit/node/health"
-	"tacit/redirect"
+	"tacit/redirect/links"
 )
 
 // relist is how often a host's addresses are listed again in case a notice of
@@ -30,7 +30,7 @@ type Addresses struct {
 
 // NewAddresses lists them for the first time.
 func NewAddresses(own netip.Addr, h Health) *Addresses {
-	a := &Addresses{own: own, health: h, find: redirect.LocalAddrs, list: []netip.Addr{own}}
+	a := &Addresses{own: own, health: h, find: links.LocalAddrs, list: []netip.Addr{own}}
 	a.look()
 	return a
 }
@@ -46,7 +46,7 @@ func (a *Addresses) List() []netip.Addr {
 // kernel's notices can't be received.
 func (a *Addresses) Run(ctx context.Context, changed func()) error {
 	noticed, ended := make(chan struct{}, 1), make(chan error, 1)
-	go func() { ended <- redirect.WatchAddrs(ctx, noticed) }()
+	go func() { ended <- links.WatchAddrs(ctx, noticed) }()
 	tick := time.NewTicker(relist)
 	defer tick.Stop()
 	for {

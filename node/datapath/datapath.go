@@ -17,6 +17,7 @@ import (
 	"tacit/node/health"
 	"tacit/node/workload"
 	"tacit/redirect"
+	"tacit/redirect/links"
 	"tacit/redirect/listen"
 )
 
@@ -77,7 +78,7 @@ func New(c Config) *Datapath {
 // From then on everything that is addressed to the mesh is captured.
 func (d *Datapath) Open(ctx context.Context) error {
 	var err error
-	if d.listeners, err = listen.CapturedPair(ctx, redirect.HasIPv6()); err != nil {
+	if d.listeners, err = listen.CapturedPair(ctx, links.HasIPv6()); err != nil {
 		return err
 	}
 	d.reopenWhenClosed()

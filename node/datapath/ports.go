@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"tacit/node/health"
-	"tacit/redirect"
+	"tacit/redirect/links"
 	"tacit/redirect/sockdiag"
 )
 
@@ -37,7 +37,7 @@ func (d *Datapath) ports() []port {
 	captured4, captured6 := d.listeners.Ports()
 	d.mu.Unlock()
 	direct4, direct6 := d.resolvers.directPorts()
-	for i, loopback := range redirect.Loopbacks() {
+	for i, loopback := range links.Loopbacks() {
 		if p := [2]uint16{captured4, captured6}[i]; p != 0 {
 			out = append(out, port{"captured connections", false, netip.AddrPortFrom(loopback, p)})
 		}

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"tacit/internal/testhost"
-	"tacit/redirect"
+	"tacit/redirect/listen"
 )
 
 // at is a connection whose own address is that of the resolver that was asked.
@@ -93,7 +93,7 @@ func TestAnswerTCP(t *testing.T) {
 		return
 	}
 	testhost.VerifyNone(t)
-	ln, err := redirect.ListenPlain(t.Context(), netip.MustParseAddrPort("127.0.0.53:53"))
+	ln, err := listen.Plain(t.Context(), netip.MustParseAddrPort("127.0.0.53:53"))
 	testhost.Must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -133,7 +133,7 @@ func TestAnswerUDP(t *testing.T) {
 		return
 	}
 	testhost.VerifyNone(t)
-	udp, err := redirect.ListenTransparentUDP(t.Context(), false)
+	udp, err := listen.NewTransparentUDP(t.Context(), false)
 	testhost.Must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

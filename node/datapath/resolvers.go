@@ -16,7 +16,7 @@ import (
 	"tacit/bpf"
 	"tacit/node/dns"
 	"tacit/node/health"
-	"tacit/redirect"
+	"tacit/redirect/links"
 	"tacit/redirect/listen"
 )
 
@@ -50,7 +50,7 @@ func (r *resolvers) open(ctx context.Context) error {
 	ctx, r.cancel = context.WithCancel(ctx)
 	r.group, r.ctx = errgroup.WithContext(ctx)
 	for i, v6 := range []bool{false, true} {
-		if v6 && !redirect.HasIPv6() {
+		if v6 && !links.HasIPv6() {
 			break
 		}
 		ln, err := listen.DNS(ctx, v6)
@@ -144,8 +144,8 @@ func (r *resolvers) renew(addr netip.Addr) error {
 func (r *resolvers) add(addr netip.Addr) error {
 	ctx, cancel := context.WithCancel(r.ctx)
 	one := &resolver{addr: addr, cancel: cancel}
-	for i, host := range redirect.Loopbacks() {
-		if i == 1 && !redirect.HasIPv6() {
+	for i, host := range links.Loopbacks() {
+		if i == 1 && !links.HasIPv6() {
 			break
 		}
 		udp, tcp, err := listenBoth(ctx, host)
@@ -201,7 +201,7 @@ func (r *resolvers) lost(gone func(port) bool) []netip.Addr {
 	var out []netip.Addr
 	for _, one := range r.list {
 		for i, p := range one.ports {
-			at := netip.AddrPortFrom(redirect.Loopbacks()[i], p)
+			at := netip.AddrPortFrom(links.Loopbacks()[i], p)
 			if p != 0 && (gone(port{"names", false, at}) || gone(port{"names", true, at})) {
 				out = append(out, one.addr)
 				break

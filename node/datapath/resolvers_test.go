@@ -13,7 +13,7 @@ import (
 
 	"tacit/bpf"
 	"tacit/internal/testhost"
-	"tacit/redirect"
+	"tacit/redirect/links"
 )
 
 // newBareResolvers are open, with real listeners and fake programs.
@@ -33,7 +33,7 @@ func captured(t *testing.T, list []bpf.Resolver) string {
 	var out []string
 	for _, one := range list {
 		for i, p := range []uint16{one.Port4, one.Port6} {
-			at := netip.AddrPortFrom(redirect.Loopbacks()[i], p).String()
+			at := netip.AddrPortFrom(links.Loopbacks()[i], p).String()
 			conn, err := net.Dial("tcp", at)
 			testhost.Must(t, err)
 			_ = conn.Close()

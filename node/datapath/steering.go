@@ -12,6 +12,7 @@ import (
 
 	"tacit/node/config"
 	"tacit/redirect"
+	"tacit/redirect/links"
 )
 
 // AdviceIptables is what to say when Steering returns noIptables.
@@ -20,7 +21,7 @@ const AdviceIptables = "iptables is not installed: programs in other network nam
 // Steering returns the part of redirect.Config that is known before any
 // listener is open. noIptables: TPROXY is wanted, and the host has no iptables.
 func Steering(s *config.Settled, resolvers []netip.Addr) (c redirect.Config, noIptables bool) {
-	c = redirect.Config{Range4: s.Range4, Range6: s.Range6, IPv6: redirect.HasIPv6(), TPROXY: s.Redirect != config.Sockets, Resolvers: resolvers,
+	c = redirect.Config{Range4: s.Range4, Range6: s.Range6, IPv6: links.HasIPv6(), TPROXY: s.Redirect != config.Sockets, Resolvers: resolvers,
 		Exclude: redirect.Exclude{Ports: s.Exclude.Ports, CIDRs: s.Exclude.CIDRs}}
 	c.Gate = c.TPROXY && s.Redirect != config.TPROXY
 	if _, err := exec.LookPath("iptables"); err != nil && c.TPROXY {

@@ -20,6 +20,7 @@ import (
 	"tacit/policy"
 	"tacit/policy/kernel"
 	"tacit/redirect"
+	"tacit/redirect/links"
 	"tacit/redirect/sockdiag"
 )
 
@@ -55,7 +56,7 @@ func startTPROXY(c LoadConfig) (*tproxyBackend, error) {
 // atRest is the host's plan without a daemon: guarded ports are closed, calls
 // to virtual addresses are refused at once, and DNS goes to the resolvers.
 func (b *tproxyBackend) atRest() redirect.Config {
-	return redirect.Config{Range4: b.settings.Range4, Range6: b.settings.Range6, IPv6: redirect.HasIPv6(), Guards: b.guards}
+	return redirect.Config{Range4: b.settings.Range4, Range6: b.settings.Range6, IPv6: links.HasIPv6(), Guards: b.guards}
 }
 
 // Close removes what only a running daemon can serve.

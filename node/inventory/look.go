@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"tacit/node/workload"
-	"tacit/redirect"
+	"tacit/redirect/links"
 )
 
 // slowInterval is how often everything is examined again although nothing is
@@ -126,14 +126,14 @@ func (s *Service) findNetwork() {
 	s.Namespace, s.Interfaces, s.Unfound = 0, nil, nil
 	if name := s.Workload.NetNS; name != "" {
 		s.Namespace, _ = workload.Namespace(name) // 0 where there is none
-		links, err := redirect.InterfacesTo(workload.NamespacePath(name))
+		interfaces, err := links.InterfacesTo(workload.NamespacePath(name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.Unfound = map[string]error{"network namespace " + name: err}
 		}
-		s.Interfaces = links
+		s.Interfaces = interfaces
 		return
 	}
-	index, err := redirect.Interface(s.Workload.Interface)
+	index, err := links.Interface(s.Workload.Interface)
 	if err != nil {
 		s.Unfound = map[string]error{"interface " + s.Workload.Interface: err}
 		return

@@ -14,6 +14,7 @@ import (
 	"tacit/node/dns"
 	"tacit/node/workload"
 	"tacit/redirect"
+	"tacit/redirect/links"
 )
 
 // facts are the settings and all that a plan depends on; the groups of steps
@@ -42,7 +43,7 @@ type steering struct {
 
 // look reads what a start reads before it changes anything.
 func look(s *config.Settled, m Member) (facts, error) {
-	f := facts{Settled: s, exists: exists, ipv6: redirect.HasIPv6(), mount: bpf.MissingFS(s.BPFDir)}
+	f := facts{Settled: s, exists: exists, ipv6: links.HasIPv6(), mount: bpf.MissingFS(s.BPFDir)}
 	tree, err := workload.NewTree(s.Cgroup)
 	if err != nil {
 		return f, err

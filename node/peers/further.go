@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tacit/node/health"
-	"tacit/redirect"
+	"tacit/redirect/links"
 	"tacit/redirect/listen"
 )
 
@@ -38,7 +38,7 @@ type listener struct {
 }
 
 func newFurther() further {
-	return further{siblings: redirect.Siblings, opened: make(chan listener, maxFurther), at: map[netip.Addr]listener{}}
+	return further{siblings: links.Siblings, opened: make(chan listener, maxFurther), at: map[netip.Addr]listener{}}
 }
 
 // Addresses are the further addresses of this node where its lane port listens:

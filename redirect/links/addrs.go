@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package redirect
+// Package links reads the network interfaces and addresses of this host: which addresses it has and when they change, which
+// interface leads to a guest, and on which interface a connection arrived.
+//
+// It must not change an interface, an address or a route, and must not know what is captured. Everything is read in the
+// network namespace of the calling thread.
+package links
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -14,9 +20,9 @@ import (
 
 // LocalAddrs returns this host's addresses, sorted, each once, without zones and without loopback ones.
 func LocalAddrs() ([]netip.Addr, error) {
-	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	list, err := readAddrs()
 	if err != nil {
-		return nil, fmt.Errorf("read this host's addresses: %w", err)
+		return nil, err
 	}
 	var out []netip.Addr
 	for _, a := range list {
@@ -31,9 +37,9 @@ func LocalAddrs() ([]netip.Addr, error) {
 // Siblings returns the other global addresses of the interface that has addr, sorted: the addresses at which the same
 // network reaches this host. Link-local ones are left out, since they mean another host on another link.
 func Siblings(addr netip.Addr) ([]netip.Addr, error) {
-	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	list, err := readAddrs()
 	if err != nil {
-		return nil, fmt.Errorf("read this host's addresses: %w", err)
+		return nil, err
 	}
 	byLink, own := map[int][]netip.Addr{}, 0
 	for _, a := range list {
@@ -46,6 +52,25 @@ func Siblings(addr netip.Addr) ([]netip.Addr, error) {
 	}
 	slices.SortFunc(byLink[own], netip.Addr.Compare)
 	return slices.Compact(byLink[own]), nil
+}
+
+func readAddrs() ([]netlink.Addr, error) {
+	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("read this host's addresses: %w", err)
+	}
+	return list, nil
+}
+
+// HasIPv6 reports whether this host's kernel has IPv6.
+func HasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
+}
+
+// Loopbacks are 127.0.0.1 and ::1.
+func Loopbacks() [2]netip.Addr {
+	return [2]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 }
 
 // WatchAddrs sends on changed when the result of [LocalAddrs] may have changed, and once at the start, when the
@@ -98,4 +123,14 @@ func notify(changed chan<- struct{}) {
 	case changed <- struct{}{}:
 	default:
 	}
+}
+
+// dump repeats a read that was interrupted because the list changed meanwhile, up to four times.
+func dump[T any](read func() ([]T, error)) ([]T, error) {
+	for range 4 {
+		if out, err := read(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+	return read()
 }
