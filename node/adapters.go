@@ -20,6 +20,12 @@ import (
 // nudge has the loop look at what has changed.
 func (n *Node) nudge() { n.loop.Nudge() }
 
+// settle has the loop write the kernel's maps again, now.
+func (n *Node) settle() {
+	n.loop.Nudge()
+	n.loop.Settle()
+}
+
 // changed is told by the datapath.
 func (n *Node) changed(sweep bool) {
 	if sweep {

@@ -158,7 +158,7 @@ func (n *Node) build(context.Context) error {
 	n.datapath = datapath.New(datapath.Config{Settings: n.cfg, Tree: n.tree, Daemon: daemon, Hooks: n.hooks, Enforcer: n.enforcer,
 		Names: n.names, Health: n.board, Log: n.log, Changed: n.changed, Moved: n.moved})
 	n.probe, err = selfprobe.New(selfprobe.Config{Range4: n.cfg.Range4, Domains: n.cfg.Domains, Hooks: n.cfg.Redirect != config.TPROXY,
-		Cgroup: n.tree.ProbePath(), Numbers: n.numbers, Virtual: n.virtual, Resolvers: n.datapath.Resolvers, Source: router{n}.source})
+		Cgroup: n.tree.ProbePath(), Numbers: n.numbers, Virtual: n.virtual, Resolvers: n.datapath.Resolvers, Source: router{n}.source, Settle: n.settle})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tacit/identity"
@@ -62,13 +63,17 @@ type Config struct {
 	Resolvers func() []netip.Addr
 	// Source asks the kernel who made an accepted connection.
 	Source func(*net.TCPConn) (identity.Name, error)
+	// Settle has the kernel's maps written again, with what Enrol adds, and
+	// returns when they are.
+	Settle func()
 }
 
 // SelfProbe is safe for concurrent use.
 type SelfProbe struct {
 	conf   Config
 	prober probe.Prober
-	fault  error // the probe has no addresses: nothing can be tried
+	fault  error         // the probe has no addresses: nothing can be tried
+	known  atomic.Uint64 // id of the cgroup that Enrol added last
 
 	trying sync.Mutex // one round at a time; guards at
 	at     time.Time  // of the last round
@@ -154,6 +159,9 @@ func (p *SelfProbe) ask(ctx context.Context) ([]probe.Result, error) {
 	if p.fault != nil {
 		return nil, p.fault
 	}
+	if err := p.settle(); err != nil {
+		return nil, err
+	}
 	v4, v6 := p.conf.Virtual(service)
 	none4, none6 := p.conf.Virtual(nobody)
 	next := newRound(p.conf, addresses{self: [2]netip.Addr{v4, v6}, nobody: [2]netip.Addr{none4, none6}, resolvers: firstOf(p.conf.Resolvers())})
@@ -161,6 +169,19 @@ func (p *SelfProbe) ask(ctx context.Context) ([]probe.Result, error) {
 	p.before, p.round = p.round.targets, next
 	p.mu.Unlock()
 	return p.prober.Ask(ctx, next.tasks)
+}
+
+// settle makes sure that the probe's cgroup exists and is enrolled: somebody may
+// have removed it.
+func (p *SelfProbe) settle() error {
+	if err := os.MkdirAll(p.conf.Cgroup, 0o755); err != nil {
+		return fmt.Errorf("the probe's cgroup: %w", err)
+	}
+	if id, err := workload.ID(p.conf.Cgroup); err != nil || id == p.known.Load() {
+		return err
+	}
+	p.conf.Settle()
+	return nil
 }
 
 // Moved is told when the daemon's cgroup was made anew, and the probe's with it.
@@ -173,6 +194,7 @@ func (p *SelfProbe) Enrol(s *kernel.State) {
 	}
 	if id, err := workload.ID(p.conf.Cgroup); err == nil {
 		s.Workloads.Cgroups[id] = service
+		p.known.Store(id)
 	}
 	s.Endpoints = append(s.Endpoints, kernel.Endpoint{Service: service, Port: port, Remote: true})
 	s.Own = []policy.Intention{{Source: service, Destination: service, Action: policy.Allow}}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -45,7 +46,7 @@ func newProbe(t *testing.T, n *numbers) *SelfProbe {
 	t.Helper()
 	p, err := New(Config{Range4: netip.MustParsePrefix("240.64.0.0/12"), Domains: []string{"mesh"}, Hooks: true, Cgroup: t.TempDir() + "/probe",
 		Numbers: n, Virtual: virtual, Resolvers: func() []netip.Addr { return nil },
-		Source: func(*net.TCPConn) (identity.Name, error) { return service, nil }})
+		Source: func(*net.TCPConn) (identity.Name, error) { return service, nil }, Settle: func() {}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +122,29 @@ func TestNew(t *testing.T) {
 	}
 	if _, err := full.ask(t.Context()); err == nil || !strings.Contains(err.Error(), "is used up") {
 		t.Errorf("asked without addresses: %v", err)
+	}
+}
+
+// TestSettle: a cgroup that was made anew is enrolled before anything is tried.
+func TestSettle(t *testing.T) {
+	p := newProbe(t, &numbers{given: map[identity.Name]uint32{}})
+	settled := 0
+	p.conf.Settle = func() {
+		settled++
+		p.Enrol(&kernel.State{Workloads: kernel.Workloads{Cgroups: map[uint64]identity.Name{}}})
+	}
+	for step, c := range []struct {
+		remove bool
+		want   int
+	}{{false, 1}, {false, 1}, {true, 2}, {false, 2}} {
+		if c.remove {
+			if err := os.Rename(p.conf.Cgroup, p.conf.Cgroup+"-removed"); err != nil { // so that its inode isn't reused
+				t.Fatal(err)
+			}
+		}
+		if err := p.settle(); err != nil || settled != c.want {
+			t.Errorf("step %d: enrolled %d times, want %d; %v", step, settled, c.want, err)
+		}
 	}
 }
 

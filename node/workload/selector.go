@@ -3,7 +3,6 @@
 package workload
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -40,8 +39,3 @@ func containerID(path string) string {
 
 // inside reports whether path is dir or lies below it; both are clean.
 func inside(dir, path string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
-
-func isDir(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.IsDir()
-}
