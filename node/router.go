@@ -36,11 +36,11 @@ func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 	}
 	number, ok := r.n.enforcer.NumberOf(local.Addr().Unmap())
 	if !ok {
-		return tproxy.Origin{}, refuse(policy.ReasonIdentity, "%s is no virtual address", local)
+		return tproxy.Origin{}, policy.Refuse(policy.ReasonIdentity, "%s is no virtual address", local)
 	}
 	destination, ok := r.n.numbers.Name(number)
 	if !ok {
-		return tproxy.Origin{}, refuse(policy.ReasonInstance, "%s belongs to no service", local)
+		return tproxy.Origin{}, policy.Refuse(policy.ReasonInstance, "%s belongs to no service", local)
 	}
 	source, err := r.source(conn)
 	if err != nil {
@@ -99,14 +99,14 @@ func (r router) Granted(node, service identity.Name) bool {
 func (r router) Dial(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, error) {
 	s, ok := r.n.inventory.View().Find(in.Destination, in.Port, in.Instance)
 	if !ok {
-		return nil, refuse(policy.ReasonInstance, "%s port %d doesn't run on this node", in.Destination, in.Port)
+		return nil, policy.Refuse(policy.ReasonInstance, "%s port %d doesn't run on this node", in.Destination, in.Port)
 	}
 	l := r.n.inventory.Listener(s)
 	switch l.State {
 	case inventory.StateUnowned:
-		return nil, refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.Owner)
+		return nil, policy.Refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.Owner)
 	case inventory.StateNone:
-		return nil, refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
+		return nil, policy.Refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
 	}
 	return r.dial(ctx, l.Addr, in)
 }
@@ -119,13 +119,9 @@ func (r router) dial(ctx context.Context, to netip.AddrPort, in tproxy.Inbound) 
 	d.SetMultipathTCP(false)
 	conn, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
-		return nil, refuse(policy.ReasonDial, "%s on port %d: %v", in.Destination, in.Port, err)
+		return nil, policy.Refuse(policy.ReasonDial, "%s on port %d: %v", in.Destination, in.Port, err)
 	}
 	return conn.(*net.TCPConn), nil
-}
-
-func refuse(reason policy.Reason, format string, args ...any) error {
-	return &policy.Refusal{Reason: reason, Detail: fmt.Sprintf(format, args...)}
 }
 
 func onFD(conn *net.TCPConn, f func(fd int) error) error {

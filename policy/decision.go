@@ -2,6 +2,12 @@
 
 package policy
 
+import (
+	"errors"
+	"fmt"
+	"syscall"
+)
+
 // Decision is a verdict with its reason. The zero value refuses.
 type Decision struct {
 	Allowed bool       `json:"allowed"`
@@ -38,4 +44,21 @@ func (r *Refusal) Error() string {
 func (r *Refusal) Is(target error) bool {
 	t, ok := target.(*Refusal)
 	return ok && t.Reason == r.Reason && (t.Detail == "" || t.Detail == r.Detail)
+}
+
+// Refuse makes a Refusal whose detail is formatted as by fmt.Sprintf.
+func Refuse(r Reason, format string, args ...any) error {
+	return &Refusal{Reason: r, Detail: fmt.Sprintf(format, args...)}
+}
+
+// ReasonOf is the reason of a Refusal, ReasonLimit where no descriptor was left,
+// and otherwise def.
+func ReasonOf(err error, def Reason) Reason {
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		return r.Reason
+	}
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return ReasonLimit
+	}
+	return def
 }

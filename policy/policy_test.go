@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"tacit/identity"
@@ -214,6 +217,27 @@ func TestReasons(t *testing.T) {
 	}
 	if !errors.Is(err, &policy.Refusal{Reason: policy.ReasonPort}) || errors.Is(err, &policy.Refusal{Reason: policy.ReasonUDP}) {
 		t.Error("errors.Is doesn't compare reasons")
+	}
+}
+
+func TestReasonOf(t *testing.T) {
+	refused := policy.Refuse(policy.ReasonPort, "%s has no port %d", "db", 81)
+	if refused.Error() != "refused: port: db has no port 81" {
+		t.Error(refused)
+	}
+	for _, tc := range []struct {
+		err  error
+		want policy.Reason
+	}{
+		{refused, policy.ReasonPort},
+		{fmt.Errorf("on a lane: %w", refused), policy.ReasonPort},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, policy.ReasonLimit},
+		{syscall.ENFILE, policy.ReasonLimit},
+		{syscall.ECONNREFUSED, policy.ReasonDial},
+	} {
+		if got := policy.ReasonOf(tc.err, policy.ReasonDial); got != tc.want {
+			t.Errorf("%v: reason %q, want %q", tc.err, got, tc.want)
+		}
 	}
 }
 

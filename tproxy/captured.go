@@ -30,7 +30,7 @@ func (p *Proxy) captured(conn *net.TCPConn) {
 	far, err := p.reach(s, origin)
 	if err == nil {
 		if err = s.attach(&s.far, far); err != nil {
-			far.reset(reasonOf(err, policy.ReasonDaemon))
+			far.reset(policy.ReasonOf(err, policy.ReasonDaemon))
 			far.close()
 		}
 	}
@@ -52,7 +52,7 @@ func (p *Proxy) unknown(conn *net.TCPConn, o Origin, err error) {
 
 // refused resets the connection to the program here and logs one line.
 func (p *Proxy) refused(s *stream, err error, def policy.Reason) {
-	r := reasonOf(err, def)
+	r := policy.ReasonOf(err, def)
 	s.stop(r)
 	f := s.flow()
 	p.cfg.Log.Info("connection refused", "source", f.Source, "destination", f.Destination, "node", f.Node,

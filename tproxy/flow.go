@@ -145,5 +145,5 @@ func (p *Proxy) granted(node, service identity.Name) error {
 	if p.cfg.Router.Granted(node, service) {
 		return nil
 	}
-	return refuse(policy.ReasonGrant, "node %s has no grant for service %s", node, service)
+	return policy.Refuse(policy.ReasonGrant, "node %s has no grant for service %s", node, service)
 }

@@ -79,7 +79,7 @@ func (s *stream) refuseFar(far *laneEnd) {
 // destination to the peer, and dial the program.
 func (p *Proxy) admit(s *stream, l *lane, o opening) (*programEnd, error) {
 	if ok, _ := l.proven(o.source, time.Now()); !ok {
-		return nil, refuse(policy.ReasonProof, "node %s hasn't proven %s on this lane", l.peer.Name(), o.source)
+		return nil, policy.Refuse(policy.ReasonProof, "node %s hasn't proven %s on this lane", l.peer.Name(), o.source)
 	}
 	if err := p.granted(l.peer.Name(), o.source); err != nil {
 		return nil, err

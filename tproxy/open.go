@@ -93,7 +93,7 @@ func (l *lane) answer(c *laneEnd, want identity.Name) error {
 	case h.kind == kindProve:
 		id, err := l.learn(b.payload()[:h.length])
 		if err == nil && id.Name() != want && id != l.peer {
-			return refuse(policy.ReasonProof, "node %s didn't prove %s", l.peer.Name(), want)
+			return policy.Refuse(policy.ReasonProof, "node %s didn't prove %s", l.peer.Name(), want)
 		}
 		return err
 	case h.stream < c.id:

@@ -46,7 +46,7 @@ func (q *pool) take(ctx context.Context, o *opening) (*lane, error) {
 		return l, nil
 	case <-ctx.Done():
 		q.leave(turn)
-		return nil, refuse(policy.ReasonLane, "%d lanes were being dialled already", q.dials)
+		return nil, policy.Refuse(policy.ReasonLane, "%d lanes were being dialled already", q.dials)
 	}
 }
 

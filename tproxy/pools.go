@@ -64,7 +64,7 @@ func (ps *pools) failed(l *lane, c *laneEnd, err error) error {
 	case c == nil:
 		ps.back(l)
 	default:
-		c.reset(reasonOf(err, policy.ReasonLane))
+		c.reset(policy.ReasonOf(err, policy.ReasonLane))
 		c.drain()
 		c.close()
 	}
@@ -104,7 +104,7 @@ func (ps *pools) dial(ctx context.Context, t Target) (*lane, error) {
 		err = ps.add(l)
 	}
 	if err != nil {
-		return nil, refuse(reasonOf(err, policy.ReasonLane), "node %s at %s: %v", t.Node, t.Lane, err)
+		return nil, policy.Refuse(policy.ReasonOf(err, policy.ReasonLane), "node %s at %s: %v", t.Node, t.Lane, err)
 	}
 	return l, nil
 }

@@ -104,7 +104,7 @@ func (s *stream) attach(place *endpoint, to endpoint) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.end != "" {
-		return refuse(s.end, "cut while it was being opened")
+		return policy.Refuse(s.end, "cut while it was being opened")
 	}
 	*place = to
 	return nil
@@ -138,7 +138,7 @@ func (s *stream) pump(from, to endpoint, d *direction) {
 			s.p.blocks.put(b)
 		case errors.Is(err, io.EOF):
 			if err := to.closeWrite(); err != nil {
-				s.fail(reasonOf(err, policy.ReasonReset))
+				s.fail(policy.ReasonOf(err, policy.ReasonReset))
 			}
 			if s.ends.Add(1) == 2 {
 				to.wake()
@@ -147,7 +147,7 @@ func (s *stream) pump(from, to endpoint, d *direction) {
 		case errors.Is(err, errWoken) && s.ends.Load() == 2:
 			return
 		default:
-			s.fail(reasonOf(err, policy.ReasonReset))
+			s.fail(policy.ReasonOf(err, policy.ReasonReset))
 			return
 		}
 	}
@@ -160,7 +160,7 @@ func (s *stream) write(to endpoint, b *block, n int, d *direction) {
 	err := to.write(b, n)
 	d.blocked.Store(0)
 	if err != nil {
-		s.fail(reasonOf(err, policy.ReasonReset))
+		s.fail(policy.ReasonOf(err, policy.ReasonReset))
 		return
 	}
 	d.bytes.Add(uint64(n))

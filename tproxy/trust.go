@@ -89,7 +89,7 @@ func (l *lane) proof(role identity.Role, s *identity.SVID) ([]byte, error) {
 func (l *lane) service(role identity.Role, name identity.Name, again bool) ([]byte, error) {
 	s, err := l.cfg.Identities.ServiceSVID(name)
 	if err != nil {
-		return nil, refuse(policy.ReasonProof, "service %s: %v", name, err)
+		return nil, policy.Refuse(policy.ReasonProof, "service %s: %v", name, err)
 	}
 	l.mu.Lock()
 	known := l.ours[name] == s.Chain[0] && !again
@@ -103,11 +103,11 @@ func (l *lane) service(role identity.Role, name identity.Name, again bool) ([]by
 		return nil, nil
 	}
 	if full {
-		return nil, refuse(policy.ReasonLimit, "more than %d proofs on one lane", maxProofs)
+		return nil, policy.Refuse(policy.ReasonLimit, "more than %d proofs on one lane", maxProofs)
 	}
 	frame, err := l.proof(role, s)
 	if err != nil {
-		return nil, refuse(policy.ReasonProof, "service %s: %v", name, err)
+		return nil, policy.Refuse(policy.ReasonProof, "service %s: %v", name, err)
 	}
 	return frame, nil
 }
@@ -148,7 +148,7 @@ func (l *lane) count() bool {
 
 func (l *lane) breach(format string, args ...any) error {
 	l.abort(policy.ReasonProtocol)
-	return refuse(policy.ReasonProtocol, format, args...)
+	return policy.Refuse(policy.ReasonProtocol, format, args...)
 }
 
 // renew verifies a new proof of the peer's node certificate.
@@ -170,7 +170,7 @@ func (l *lane) renew(p identity.Proof) error {
 	}
 	if err != nil {
 		l.abort(policy.ReasonProof)
-		return refuse(policy.ReasonProof, "%s: %v", l.peer, err)
+		return policy.Refuse(policy.ReasonProof, "%s: %v", l.peer, err)
 	}
 	chain, err := parseAll(p.Chain)
 	if err != nil {
