@@ -20,6 +20,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/accept"
 )
 
 // Origin says who made a captured connection, and to what.
@@ -146,7 +147,7 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
-	return AcceptLoop(ctx, ln, p.accepted)
+	return accept.Loop(ctx, ln, p.accepted)
 }
 
 func (p *Proxy) accepted(conn net.Conn) {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"tacit/redirect/listen"
-	"tacit/tproxy"
+	"tacit/tproxy/accept"
 )
 
 const (
@@ -57,7 +57,7 @@ func (r *resolvers) answerUDP(ctx context.Context, udp *listen.TransparentUDP) e
 // answerTCP does the same over TCP.
 func (r *resolvers) answerTCP(ctx context.Context, ln *net.TCPListener) error {
 	gate := make(chan struct{}, maxQueries)
-	return tproxy.AcceptLoop(ctx, ln, func(conn net.Conn) {
+	return accept.Loop(ctx, ln, func(conn net.Conn) {
 		select {
 		case gate <- struct{}{}:
 		default:

@@ -11,7 +11,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/enrol"
-	"tacit/tproxy"
+	"tacit/tproxy/accept"
 )
 
 const (
@@ -37,7 +37,7 @@ func (g gate) enter(_ net.Addr) (leave func(), ok bool) {
 
 // serve accepts the connections of one listener.
 func (p *Peers) serve(ctx context.Context, ln net.Listener) error {
-	return tproxy.AcceptLoop(ctx, ln, func(conn net.Conn) {
+	return accept.Loop(ctx, ln, func(conn net.Conn) {
 		leave, ok := p.gate.enter(conn.RemoteAddr())
 		if !ok {
 			_ = conn.Close()

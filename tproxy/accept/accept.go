@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tproxy
+// Package accept has the loop by which every part of the daemon accepts
+// connections. It must not know what they are for.
+package accept
 
 import (
 	"context"
@@ -18,11 +20,11 @@ const (
 	longestPause = 16 * time.Millisecond
 )
 
-// AcceptLoop calls handle for each connection that ln accepts; handle must not
-// block. It returns nil when ctx ends, and closes ln in any case. An error that
+// Loop calls handle for each connection that ln accepts, and accepts the next
+// when handle has returned. It returns nil when ctx ends, and closes ln in any case. An error that
 // concerns a single connection or a passing shortage of resources ([passing])
 // is retried after a pause; any other error is returned with ln's address.
-func AcceptLoop(ctx context.Context, ln net.Listener, handle func(net.Conn)) error {
+func Loop(ctx context.Context, ln net.Listener, handle func(net.Conn)) error {
 	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
 	wait := firstPause

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tproxy
+package accept
 
 import (
 	"context"
@@ -52,8 +52,8 @@ func (f *fakeListener) Close() error {
 
 func (*fakeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7947} }
 
-// TestAcceptLoopSurvives: three failures, then a connection, which is handled.
-func TestAcceptLoopSurvives(t *testing.T) {
+// TestLoopSurvives: three failures, then a connection, which is handled.
+func TestLoopSurvives(t *testing.T) {
 	for _, errno := range []syscall.Errno{
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR, syscall.ECONNABORTED,
 		syscall.EPROTO, syscall.ENETDOWN, syscall.ENOPROTOOPT, syscall.EHOSTDOWN, syscall.ENONET,
@@ -64,7 +64,7 @@ func TestAcceptLoopSurvives(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				ln := newFakeListener(errno, 3)
 				handled := 0
-				err := AcceptLoop(ctx, ln, func(conn net.Conn) {
+				err := Loop(ctx, ln, func(conn net.Conn) {
 					handled++
 					_ = conn.Close()
 					cancel()
@@ -77,11 +77,11 @@ func TestAcceptLoopSurvives(t *testing.T) {
 	}
 }
 
-// TestAcceptLoopReturnsOtherErrors: with the listener's address, and closed.
-func TestAcceptLoopReturnsOtherErrors(t *testing.T) {
+// TestLoopReturnsOtherErrors: with the listener's address, and closed.
+func TestLoopReturnsOtherErrors(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EBADF, syscall.EINVAL, syscall.EFAULT, syscall.ENOTSOCK, syscall.EPERM} {
 		ln := newFakeListener(errno, -1)
-		err := AcceptLoop(t.Context(), ln, func(net.Conn) { t.Error("a connection came from nowhere") })
+		err := Loop(t.Context(), ln, func(net.Conn) { t.Error("a connection came from nowhere") })
 		if !errors.Is(err, errno) || !strings.Contains(err.Error(), "127.0.0.1:7947") {
 			t.Errorf("%v: ended with %v, want the error and the address", errno, err)
 		}
@@ -93,15 +93,15 @@ func TestAcceptLoopReturnsOtherErrors(t *testing.T) {
 	}
 }
 
-// TestAcceptLoopPauses: a shortage that lasts costs at most a thousand calls in
+// TestLoopPauses: a shortage that lasts costs at most a thousand calls in
 // ten seconds, and doesn't delay the end of ctx. Time is synctest's.
-func TestAcceptLoopPauses(t *testing.T) {
+func TestLoopPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		ln := newFakeListener(syscall.EMFILE, -1)
 		begin := time.Now()
-		if err := AcceptLoop(ctx, ln, func(net.Conn) {}); err != nil {
+		if err := Loop(ctx, ln, func(net.Conn) {}); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(begin); took != 10*time.Second {
@@ -113,15 +113,15 @@ func TestAcceptLoopPauses(t *testing.T) {
 	})
 }
 
-// TestAcceptLoopEndsWithContext, while accept blocks.
-func TestAcceptLoopEndsWithContext(t *testing.T) {
+// TestLoopEndsWithContext, while accept blocks.
+func TestLoopEndsWithContext(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- AcceptLoop(ctx, ln, func(net.Conn) {}) }()
+	go func() { ended <- Loop(ctx, ln, func(net.Conn) {}) }()
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("ended with %v", err)
