@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"tacit/tproxy/accept"
 )
 
 const receiveBuffer = 1 << 20 // bytes of the kernel's buffer, for bursts
@@ -79,20 +81,7 @@ func (s *Server) packet(ctx context.Context, wait *sync.WaitGroup, p packet, ups
 func (s *Server) serveTCP(ctx context.Context, tcp net.Listener, upstream netip.AddrPort) error {
 	var wait sync.WaitGroup
 	defer wait.Wait()
-	for {
-		c, err := tcp.Accept()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			if errors.Is(err, net.ErrClosed) {
-				return fmt.Errorf("DNS over TCP on %s: %w", tcp.Addr(), err)
-			}
-			if !pause(ctx) {
-				return nil
-			}
-			continue
-		}
+	err := accept.Loop(ctx, tcp, func(c net.Conn) {
 		select {
 		case s.conns <- struct{}{}:
 			wait.Go(func() {
@@ -102,7 +91,11 @@ func (s *Server) serveTCP(ctx context.Context, tcp net.Listener, upstream netip.
 		default:
 			_ = c.Close()
 		}
+	})
+	if err != nil {
+		return fmt.Errorf("DNS over TCP: %w", err)
 	}
+	return nil
 }
 
 // client answers the queries of one TCP connection, each as soon as its answer is
