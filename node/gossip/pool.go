@@ -131,7 +131,7 @@ func (p *Pool) open() error {
 	if p.keys, err = memberlist.NewKeyring(nil, slices.Clone(p.cfg.Key)); err != nil {
 		return fmt.Errorf("gossip key: %w", err)
 	}
-	p.net, err = listen(netip.AddrPortFrom(p.cfg.Bind.Unmap(), p.cfg.Port), p.cfg.Label, p.table.knows)
+	p.net, err = listen(netip.AddrPortFrom(p.cfg.Bind.Unmap(), p.cfg.Port), p.cfg.Label, p.table.knows, p.log)
 	if err != nil {
 		return fmt.Errorf("gossip on %s: %w", netip.AddrPortFrom(p.cfg.Bind, p.cfg.Port), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"tacit/tproxy/accept"
 )
 
 const (
@@ -35,6 +38,7 @@ type transport struct {
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 	conns   *conns
+	log     *slog.Logger
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wait    sync.WaitGroup
@@ -43,11 +47,12 @@ type transport struct {
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
 // listen opens both sockets; knows reports whether an address is a member's.
-func listen(addr netip.AddrPort, label string, knows func(netip.Addr) bool) (*transport, error) {
+func listen(addr netip.AddrPort, label string, knows func(netip.Addr) bool, log *slog.Logger) (*transport, error) {
 	t := &transport{
 		packets: make(chan *memberlist.Packet),
 		streams: make(chan net.Conn),
 		conns:   newConns(knows),
+		log:     log,
 	}
 	if label != "" {
 		t.label = append([]byte{labelType, byte(len(label))}, label...)
@@ -131,10 +136,11 @@ func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
 // StreamCh returns the channel of accepted streams.
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
-// Shutdown closes everything and waits for both readers.
+// Shutdown closes everything and waits for both readers, of which acceptStreams
+// closes its listener itself.
 func (t *transport) Shutdown() error {
 	t.cancel()
-	err := errors.Join(t.tcp.Close(), t.udp.Close())
+	err := t.udp.Close()
 	t.conns.closeAll()
 	t.wait.Wait()
 	return err
@@ -163,25 +169,20 @@ func (t *transport) readPackets() {
 }
 
 func (t *transport) acceptStreams() {
-	for {
-		c, err := t.tcp.Accept()
-		if err != nil {
-			if t.pause() {
-				return
-			}
-			continue
-		}
+	err := accept.Loop(t.ctx, t.tcp, func(c net.Conn) {
 		in, ok := t.conns.inbound(c)
 		if !ok {
 			_ = c.Close()
-			continue
+			return
 		}
 		select {
 		case t.streams <- in:
 		case <-t.ctx.Done():
 			_ = in.Close()
-			return
 		}
+	})
+	if err != nil {
+		t.log.Error("gossip takes no more streams from other nodes; restart tacitd", "err", err)
 	}
 }
 
