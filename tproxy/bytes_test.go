@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"tacit/policy"
+	"tacit/tproxy/socket"
 )
 
 // TestBytes: bytes, FIN and RST pass as over TCP, over a lane and on one node.
@@ -63,11 +64,11 @@ func TestBytes(t *testing.T) {
 			wantReset(t, c)
 		}, func(_ *testing.T, c *net.TCPConn) {
 			_, _ = io.ReadFull(c, make([]byte, 1))
-			resetConn(c)
+			socket.Reset(c)
 		}, policy.ReasonReset},
 		{"program resets", func(_ *testing.T, c *net.TCPConn) {
 			_, _ = io.ReadFull(c, make([]byte, 1))
-			resetConn(c)
+			socket.Reset(c)
 		}, func(t *testing.T, c *net.TCPConn) {
 			_, _ = c.Write([]byte("x"))
 			wantReset(t, c)
@@ -79,12 +80,12 @@ func TestBytes(t *testing.T) {
 		}, func(_ *testing.T, c *net.TCPConn) {
 			_ = c.CloseWrite()
 			_, _ = io.ReadFull(c, make([]byte, 1))
-			resetConn(c)
+			socket.Reset(c)
 		}, policy.ReasonReset},
 		{"program resets after its FIN", func(_ *testing.T, c *net.TCPConn) {
 			_ = c.CloseWrite()
 			_, _ = io.ReadFull(c, make([]byte, 1))
-			resetConn(c)
+			socket.Reset(c)
 		}, func(t *testing.T, c *net.TCPConn) {
 			wantBytes(t, c, nil)
 			_, _ = c.Write([]byte("x"))
@@ -198,7 +199,7 @@ func TestStalled(t *testing.T) {
 		wantBytes(t, c, []byte("0123456789"))
 	}
 	<-stuck
-	resetConn(stalled)
+	socket.Reset(stalled)
 	if f := a.lastFlow(51); f.End != policy.ReasonReset {
 		t.Errorf("the stalled flow ended with %q", f.End)
 	}
@@ -208,14 +209,12 @@ func TestStalled(t *testing.T) {
 
 // TestResets: 300 resets leave nothing behind, and end no lane.
 func TestResets(t *testing.T) {
-	a, b := pair(t, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
-	a.lanes.mu.Lock()
-	a.cfg.IdleLanes = 300 // a slow machine has many lanes at once, and a full pool ends some
-	a.lanes.mu.Unlock()
+	const room = 300 // a slow machine has many lanes at once, and a full pool ends some
+	a, b := pairOf(t, room, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
 	for range 300 {
 		c := a.call()
 		_, _ = c.Write([]byte("x"))
-		resetConn(c)
+		socket.Reset(c)
 	}
 	eventually(t, "all flows to end", func() bool { return len(a.Flows())+len(b.Flows()) == 0 })
 	a.lastFlow(300)

@@ -4,10 +4,13 @@ package tproxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 
 	"tacit/policy"
+	"tacit/tproxy/lane"
+	"tacit/tproxy/socket"
 )
 
 // captured carries one connection that was captured on this node. Nothing is
@@ -30,8 +33,8 @@ func (p *Proxy) captured(conn *net.TCPConn) {
 	far, err := p.reach(s, origin)
 	if err == nil {
 		if err = s.attach(&s.far, far); err != nil {
-			far.reset(policy.ReasonOf(err, policy.ReasonDaemon))
-			far.close()
+			far.Reset(policy.ReasonOf(err, policy.ReasonDaemon))
+			far.Close()
 		}
 	}
 	if err != nil {
@@ -44,7 +47,7 @@ func (p *Proxy) captured(conn *net.TCPConn) {
 // unknown resets a connection whose maker could not be identified.
 func (p *Proxy) unknown(conn *net.TCPConn, o Origin, err error) {
 	client, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	resetConn(conn)
+	socket.Reset(conn)
 	s := p.newStream(Flow{Source: o.Source, Destination: o.Destination, Direction: DirectionOut, Client: client, Port: o.Port})
 	p.refused(s, err, policy.ReasonIdentity)
 	p.report(s.flow())
@@ -78,8 +81,8 @@ func (p *Proxy) reach(s *stream, o Origin) (endpoint, error) {
 		return nil, err
 	}
 	near := s.near.(*programEnd)
-	return p.far.carry(p.ctx, t, opening{source: o.Source, destination: o.Destination, instance: t.Instance,
-		port: t.Port, client: o.Client}, near.firstBytes)
+	return p.lanes.Open(p.ctx, lane.Peer{Node: t.Node, Addr: t.Lane}, lane.Opening{Source: o.Source, Destination: o.Destination,
+		Instance: t.Instance, Port: t.Port, Client: o.Client}, near.firstBytes)
 }
 
 // dialProgram connects a stream to a program of this node.
@@ -96,4 +99,12 @@ func (p *Proxy) dialProgram(s *stream, in Inbound) (*programEnd, error) {
 		_ = conn.Close()
 	}
 	return e, err
+}
+
+// asRefusal gives an error a reason if it has none.
+func asRefusal(err error, def policy.Reason) error {
+	if _, ok := errors.AsType[*policy.Refusal](err); ok {
+		return err
+	}
+	return policy.Refuse(policy.ReasonOf(err, def), "%v", err)
 }

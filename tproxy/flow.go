@@ -8,13 +8,14 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/lane"
 )
 
-// Directions of flows and lanes.
+// Directions of flows.
 const (
-	DirectionOut   = "out"   // a flow carried to another node; a lane that this node dialled
-	DirectionIn    = "in"    // a flow carried here from another node; a lane that this node accepted
-	DirectionLocal = "local" // a flow between two programs of this node
+	DirectionOut   = "out"   // carried to another node
+	DirectionIn    = "in"    // carried here from another node
+	DirectionLocal = "local" // between two programs of this node
 )
 
 // Flow is one connection, live or ended.
@@ -31,17 +32,6 @@ type Flow struct {
 	End                 policy.Reason // why it ended or was refused; "" while it lives
 }
 
-// LaneInfo is one lane.
-type LaneInfo struct {
-	Peer      identity.ID
-	Direction string        // out: dialled here
-	Proven    []identity.ID // services that the peer has proven on it
-	Since     time.Time
-	Streams   int // carried so far, the current one included
-	Busy      bool
-	Ends      time.Time // when the lane is cut unless the peer renews its proof
-}
-
 // Flows returns the live streams.
 func (p *Proxy) Flows() []Flow {
 	all := p.all()
@@ -53,14 +43,7 @@ func (p *Proxy) Flows() []Flow {
 }
 
 // Lanes returns the lanes, idle ones too.
-func (p *Proxy) Lanes() []LaneInfo {
-	all := p.lanes.all()
-	out := make([]LaneInfo, 0, len(all))
-	for _, l := range all {
-		out = append(out, l.info())
-	}
-	return out
-}
+func (p *Proxy) Lanes() []lane.Info { return p.lanes.List() }
 
 func (p *Proxy) all() []*stream {
 	p.mu.Lock()
@@ -112,12 +95,7 @@ func (p *Proxy) report(f Flow) {
 // allowed: RST to the program here at once, RESET on the lane. It returns the
 // number of streams cut, without waiting for their ends.
 func (p *Proxy) Sweep() (cut int) {
-	for _, l := range p.lanes.all() {
-		if err := l.recheck(); err != nil {
-			p.cfg.Log.Warn("lane cut", "peer", l.peer, "err", err)
-			l.abort(policy.ReasonRevoked)
-		}
-	}
+	p.lanes.Recheck()
 	for _, s := range p.all() {
 		if p.judge(s) != nil && s.stop(policy.ReasonChanged) {
 			cut++

@@ -17,15 +17,17 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/lane"
 )
 
 const td = "mesh.test"
 
 // mesh is an authority, for the certificates of its nodes.
 type mesh struct {
-	t    testing.TB
-	dir  string
-	auth *identity.Authority
+	idleLanes int
+	t         testing.TB
+	dir       string
+	auth      *identity.Authority
 }
 
 func newMesh(t testing.TB) *mesh {
@@ -35,7 +37,7 @@ func newMesh(t testing.TB) *mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &mesh{t, dir, auth}
+	return &mesh{64, t, dir, auth}
 }
 
 // longer is the same authority, whose certificates live two hours.
@@ -45,7 +47,7 @@ func (m *mesh) longer() *mesh {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return &mesh{m.t, m.dir, auth}
+	return &mesh{m.idleLanes, m.t, m.dir, auth}
 }
 
 func (m *mesh) svid(id identity.ID) *identity.SVID {
@@ -108,7 +110,8 @@ func (m *mesh) host(name identity.Name, laneAddr string, services ...identity.Na
 		h.services[s] = m.svid(identity.ServiceID(td, s))
 	}
 	h.Proxy = New(Config{Node: identity.NodeID(td, name), Router: h, Identities: h, Check: h.check,
-		Log: slog.New(slog.DiscardHandler), OnEnd: h.end})
+		Log: slog.New(slog.DiscardHandler), OnEnd: h.end,
+		Limits: lane.Limits{IdleLanes: m.idleLanes, IdleTimeout: 90 * time.Second}})
 	var ctx context.Context
 	ctx, h.cancel = context.WithCancel(context.Background())
 	h.serveLanes(ctx, laneAddr)
@@ -241,8 +244,15 @@ func (h *host) lastFlow(n int) Flow {
 // pair is web on node a, calling db on node b.
 func pair(t testing.TB, program func(*net.TCPConn)) (a, b *host) {
 	t.Helper()
+	return pairOf(t, 64, program)
+}
+
+// pairOf keeps so many idle lanes.
+func pairOf(t testing.TB, idleLanes int, program func(*net.TCPConn)) (a, b *host) {
+	t.Helper()
 	leaks(t)
 	m := newMesh(t)
+	m.idleLanes = idleLanes
 	a, b = m.host("a", "127.0.0.1:0", "web"), m.host("b", "127.0.0.1:0", "db")
 	addr := serve(t, program)
 	a.with(func() {

@@ -3,58 +3,36 @@
 package tproxy
 
 import (
-	"errors"
-	"time"
+	"context"
+	"crypto/tls"
 
-	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/lane"
 )
 
-// serve serves one stream after another of a lane that a peer dialled, until the
-// lane ends.
-func (p *Proxy) serve(l *lane) error {
-	for !l.done() {
-		h, b, err := l.next()
-		if errors.Is(err, errWoken) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		var o opening
-		switch {
-		case h.kind == kindOpen && h.stream > l.last:
-			if o, err = decodeOpening(b.payload()[:h.length]); err != nil {
-				err = l.breach("%v", err)
-			}
-		case h.kind == kindOpen || h.stream > l.last:
-			err = l.breach("stream %d after stream %d", h.stream, l.last)
-		}
-		l.blocks.put(b)
-		if err != nil {
-			return err
-		}
-		if h.kind == kindOpen {
-			l.last = h.stream
-			p.inbound(l, o)
-		}
+// ServeLane serves one accepted connection with ALPN tacit-lane/1 whose
+// handshake is done, until it ends. When ctx ends, the lane takes no further
+// stream; the live one goes on until it ends or Close is called.
+func (p *Proxy) ServeLane(ctx context.Context, conn *tls.Conn) {
+	if !p.enter() {
+		_ = conn.Close()
+		return
 	}
-	return nil
+	defer p.work.Done()
+	p.lanes.Serve(ctx, conn)
 }
 
-// inbound carries one stream to a program of this node.
-func (p *Proxy) inbound(l *lane, o opening) {
-	l.occupy()
-	far := &laneEnd{l: l, id: l.last}
-	s := p.newStream(Flow{Source: o.source, Destination: o.destination, Node: l.peer.Name(), Direction: DirectionIn,
-		Client: o.client, Port: o.port})
-	s.far = far
+// inbound carries one stream of a lane to a program of this node.
+func (p *Proxy) inbound(far *lane.Arrival) {
+	s := p.newStream(Flow{Source: far.Source, Destination: far.Destination, Node: far.Node, Direction: DirectionIn,
+		Client: far.Client, Port: far.Port})
+	s.far = far.End
 	p.begin(s)
 	defer p.finish(s)
-	near, err := p.admit(s, l, o)
+	near, err := p.admit(s, far)
 	if err == nil {
 		if err = s.attach(&s.near, near); err != nil {
-			near.interrupt()
+			near.Interrupt()
 		}
 	}
 	if err != nil {
@@ -66,36 +44,30 @@ func (p *Proxy) inbound(l *lane, o opening) {
 }
 
 // refuseFar ends a stream that was refused here.
-func (s *stream) refuseFar(far *laneEnd) {
+func (s *stream) refuseFar(far *lane.Arrival) {
 	s.mu.Lock()
 	s.over = true
 	r := s.end
 	s.mu.Unlock()
-	far.refuse(r)
+	far.Refuse(r)
 }
 
-// admit decides on a stream by the source that was proven on this lane, the
+// admit decides on a stream by the source that was proven on its lane, the
 // grants of the peer, and this node's own policy. Only then does it prove the
 // destination to the peer, and dial the program.
-func (p *Proxy) admit(s *stream, l *lane, o opening) (*programEnd, error) {
-	if ok, _ := l.proven(o.source, time.Now()); !ok {
-		return nil, policy.Refuse(policy.ReasonProof, "node %s hasn't proven %s on this lane", l.peer.Name(), o.source)
-	}
-	if err := p.granted(l.peer.Name(), o.source); err != nil {
+func (p *Proxy) admit(s *stream, far *lane.Arrival) (*programEnd, error) {
+	if err := far.Proven(); err != nil {
 		return nil, err
 	}
-	if err := p.cfg.Router.Decide(o.source, o.destination).Err(); err != nil {
+	if err := p.granted(far.Node, far.Source); err != nil {
 		return nil, err
 	}
-	if o.prove {
-		frame, err := l.service(identity.RoleServer, o.destination, true)
-		if err != nil {
-			return nil, err
-		}
-		if err := l.send(frame); err != nil {
-			return nil, err
-		}
+	if err := p.cfg.Router.Decide(far.Source, far.Destination).Err(); err != nil {
+		return nil, err
 	}
-	return p.dialProgram(s, Inbound{Source: o.source, Destination: o.destination, Port: o.port, Instance: o.instance,
-		Node: l.peer.Name(), Client: o.client})
+	if err := far.Prove(); err != nil {
+		return nil, err
+	}
+	return p.dialProgram(s, Inbound{Source: far.Source, Destination: far.Destination, Port: far.Port, Instance: far.Instance,
+		Node: far.Node, Client: far.Client})
 }

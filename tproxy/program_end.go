@@ -14,26 +14,28 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tacit/policy"
+	"tacit/tproxy/lane"
+	"tacit/tproxy/socket"
 )
 
 // programEnd is the end of a stream that is a program's socket.
 type programEnd struct {
 	conn   *net.TCPConn
 	raw    syscall.RawConn
-	blocks *blocks
+	blocks *lane.Blocks
 	gone   atomic.Bool // closed or reset here
 
 	// Used by the reader only: the result of the last attempt. attempt is the
 	// method value of tryRead, made once to save an allocation per read.
 	attempt func(fd uintptr) bool
 	eof     bool
-	got     *block
+	got     *lane.Block
 	n       int
 	err     error
-	late    error // the error of firstBytes, for read to return
+	late    error // the error of firstBytes, for Read to return
 }
 
-func newProgramEnd(conn *net.TCPConn, blocks *blocks) (*programEnd, error) {
+func newProgramEnd(conn *net.TCPConn, blocks *lane.Blocks) (*programEnd, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -43,9 +45,9 @@ func newProgramEnd(conn *net.TCPConn, blocks *blocks) (*programEnd, error) {
 	return e, nil
 }
 
-// read takes a block from the pool only when there are bytes to read, so that
+// Read takes a block from the pool only when there are bytes to read, so that
 // idle connections hold none.
-func (e *programEnd) read() (*block, int, error) {
+func (e *programEnd) Read() (*lane.Block, int, error) {
 	e.got, e.n, e.err = nil, 0, nil
 	if e.late != nil {
 		return nil, 0, e.late
@@ -54,7 +56,7 @@ func (e *programEnd) read() (*block, int, error) {
 		e.err = err
 	}
 	if errors.Is(e.err, os.ErrDeadlineExceeded) {
-		e.err = errWoken
+		e.err = lane.ErrWoken
 	}
 	return e.got, e.n, e.err
 }
@@ -70,13 +72,13 @@ func (e *programEnd) tryRead(fd uintptr) bool {
 		e.err = err
 		return err != nil
 	}
-	b := e.blocks.get()
-	n, err := readNow(int(fd), b.payload())
+	b := e.blocks.Get()
+	n, err := readNow(int(fd), b.Payload())
 	if err == nil && n > 0 {
 		e.got, e.n = b, n
 		return true
 	}
-	e.blocks.put(b)
+	e.blocks.Put(b)
 	if err == nil {
 		e.eof, err = true, io.EOF
 	}
@@ -98,7 +100,7 @@ func readNow(fd int, into []byte) (int, error) {
 }
 
 // firstBytes reads what has arrived so far, without waiting. It keeps an error for
-// read: the kernel reports a reset only once.
+// Read: the kernel reports a reset only once.
 func (e *programEnd) firstBytes(into []byte) int {
 	var n int
 	var err error
@@ -111,26 +113,26 @@ func (e *programEnd) firstBytes(into []byte) int {
 	return max(n, 0)
 }
 
-func (e *programEnd) write(b *block, n int) error {
-	_, err := e.conn.Write(b.payload()[:n])
+func (e *programEnd) Write(b *lane.Block, n int) error {
+	_, err := e.conn.Write(b.Payload()[:n])
 	return err
 }
 
-func (e *programEnd) closeWrite() error { return e.conn.CloseWrite() }
+func (e *programEnd) CloseWrite() error { return e.conn.CloseWrite() }
 
-func (e *programEnd) wake() { _ = e.conn.SetReadDeadline(time.Unix(1, 0)) }
+func (e *programEnd) Wake() { _ = e.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-func (e *programEnd) interrupt() {
+func (e *programEnd) Interrupt() {
 	if e.gone.CompareAndSwap(false, true) {
-		resetConn(e.conn)
+		socket.Reset(e.conn)
 	}
 }
 
-func (e *programEnd) reset(policy.Reason) { e.interrupt() }
+func (e *programEnd) Reset(policy.Reason) { e.Interrupt() }
 
-func (e *programEnd) dead() bool { return closedByPeer(e.raw) }
+func (e *programEnd) Dead() bool { return socket.Closed(e.raw) }
 
-func (e *programEnd) close() {
+func (e *programEnd) Close() {
 	if e.gone.CompareAndSwap(false, true) {
 		_ = e.conn.Close()
 	}

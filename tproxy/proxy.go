@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package tproxy is the transparent proxy. It accepts captured connections,
-// carries each as a stream over a lane (mutual TLS 1.3 between two nodes) and
-// dials the program at the other end; bytes, FIN and RST arrive as over one TCP
-// connection. It must not know how a connection was captured, how policy is
-// stored, or where instances come from: it asks its Router.
+// carries each as a stream to another node (package lane) and dials the program
+// at the other end; bytes, FIN and RST arrive as over one TCP connection. It must
+// not know how a connection was captured, how policy is stored, or where
+// instances come from, but asks its Router; nor what goes over a lane.
 package tproxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -21,6 +20,7 @@ import (
 	"tacit/identity"
 	"tacit/policy"
 	"tacit/tproxy/accept"
+	"tacit/tproxy/lane"
 )
 
 // Origin says who made a captured connection, and to what.
@@ -65,44 +65,28 @@ type Router interface {
 	Dial(ctx context.Context, in Inbound) (*net.TCPConn, error)
 }
 
-// Identities are the certificates in use; they can change at any time.
-type Identities interface {
-	identity.Source
-	// ServiceSVID is the certificate that proves a service of this node on lanes.
-	ServiceSVID(identity.Name) (*identity.SVID, error)
-}
-
-// Config is what a proxy needs. A limit of zero means its default.
+// Config is what a proxy needs.
 type Config struct {
 	Node       identity.ID // this node
 	Router     Router
-	Identities Identities
+	Identities lane.Identities
 	Check      identity.PeerCheck // further condition on a peer's node certificate; may be nil
 	Log        *slog.Logger
 	OnEnd      func(Flow) // called once for every connection, refused ones too; must not block; may be nil
 
-	IdleLanes   int           // warm lanes kept per peer; default 64
-	IdleTimeout time.Duration // how long a warm lane is kept; default 90 s. The peer keeps its end twice as long.
-	Dials       int           // lanes being dialled at once per peer; default 16
-	PeerLanes   int           // lanes accepted from one peer; default 12,000
+	lane.Limits
 }
 
-const (
-	dialTimeout  = 5 * time.Second         // for TCP and TLS of a lane, for the answer to OPEN, for the program to accept
-	resetTimeout = time.Second             // for a peer to answer RESET; then the lane is aborted
-	expiryGrace  = 5 * time.Second         // from the end of a lane's last proven node certificate to the lane's end
-	silenceLimit = 3500 * time.Millisecond // without an acknowledgement; together with upkeepPeriod under 5 s
-	upkeepPeriod = 500 * time.Millisecond
-)
+// dialTimeout is for the program to accept.
+const dialTimeout = 5 * time.Second
 
 // Proxy carries connections. Make it with New, end it with Close.
 type Proxy struct {
 	cfg    Config
 	ctx    context.Context
 	cancel context.CancelFunc
-	lanes  *pools
-	far    carrier // opens streams on the lanes, for captured connections
-	blocks blocks
+	lanes  *lane.Set
+	blocks lane.Blocks
 	tick   atomic.Uint64  // counts rounds of upkeep from 1: a coarse clock
 	work   sync.WaitGroup // goroutines that call into the proxy or were started by it
 	live   sync.WaitGroup // streams
@@ -114,27 +98,34 @@ type Proxy struct {
 
 // New starts a proxy. It accepts nothing before Serve or ServeLane is called.
 func New(cfg Config) *Proxy {
-	cfg.IdleLanes = orDefault(cfg.IdleLanes, 64)
-	cfg.IdleTimeout = orDefault(cfg.IdleTimeout, 90*time.Second)
-	cfg.Dials = orDefault(cfg.Dials, 16)
-	cfg.PeerLanes = orDefault(cfg.PeerLanes, 12_000)
 	if cfg.OnEnd == nil {
 		cfg.OnEnd = func(Flow) {}
 	}
 	p := &Proxy{cfg: cfg, streams: map[*stream]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.lanes = newPools(&p.cfg, &p.blocks)
-	p.far = p.lanes
+	p.lanes = lane.New(lane.Config{Node: cfg.Node, Identities: cfg.Identities, Check: cfg.Check, Log: cfg.Log,
+		Blocks: &p.blocks, Accept: p.inbound, Limits: cfg.Limits})
 	p.tick.Store(1)
 	p.work.Go(p.upkeep)
 	return p
 }
 
-func orDefault[T int | time.Duration](v, def T) T {
-	if v == 0 {
-		return def
+// upkeep ticks, keeps the lanes in order, and ends streams whose reader is gone.
+func (p *Proxy) upkeep() {
+	t := time.NewTicker(lane.UpkeepPeriod)
+	defer t.Stop()
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case now := <-t.C:
+			p.tick.Add(1)
+			p.lanes.Upkeep(now)
+			for _, s := range p.all() {
+				s.cutStalled()
+			}
+		}
 	}
-	return v
 }
 
 // Serve accepts captured connections until ctx ends or the proxy is closed, and
@@ -176,13 +167,7 @@ func (p *Proxy) enter() bool {
 
 // CloseLanes aborts every lane with a node; their streams end with the reason
 // "revoked".
-func (p *Proxy) CloseLanes(node identity.Name) {
-	for _, l := range p.lanes.all() {
-		if l.peer.Name() == node {
-			l.abort(policy.ReasonRevoked)
-		}
-	}
-}
+func (p *Proxy) CloseLanes(node identity.Name) { p.lanes.Revoke(node) }
 
 // Close cuts every stream (reason "drain"), closes lanes and listeners, and
 // returns when all goroutines have ended.
@@ -194,31 +179,11 @@ func (p *Proxy) Close() error {
 	for _, s := range p.all() {
 		s.stop(policy.ReasonDrain)
 	}
-	timer := time.AfterFunc(2*resetTimeout, p.lanes.shut)
+	timer := time.AfterFunc(2*lane.ResetTimeout, p.lanes.Abort)
 	p.live.Wait()
 	timer.Stop()
-	p.lanes.shut()
+	p.lanes.Abort()
 	p.work.Wait()
+	p.lanes.Wait()
 	return nil
-}
-
-// ServeLane serves one accepted connection with ALPN tacit-lane/1 whose
-// handshake is done, until it ends. When ctx ends, the lane takes no further
-// stream; the live one goes on until it ends or Close is called.
-func (p *Proxy) ServeLane(ctx context.Context, conn *tls.Conn) {
-	if !p.enter() {
-		_ = conn.Close()
-		return
-	}
-	defer p.work.Done()
-	l, err := p.lanes.accept(conn)
-	if err != nil {
-		p.cfg.Log.Warn("lane refused", "peer", conn.RemoteAddr(), "err", err)
-		_ = conn.Close()
-		return
-	}
-	defer context.AfterFunc(ctx, l.retire)()
-	err = p.serve(l)
-	p.lanes.drop(l)
-	p.cfg.Log.Debug("lane ended", "peer", l.peer, "err", err)
 }

@@ -12,6 +12,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/lane"
 )
 
 // stream is one connection from its acceptance to its flow record. near is the
@@ -67,10 +68,10 @@ func (s *stream) stop(r policy.Reason) bool {
 	}
 	s.end = r
 	if s.near != nil {
-		s.near.interrupt()
+		s.near.Interrupt()
 	}
 	if s.far != nil {
-		s.far.interrupt()
+		s.far.Interrupt()
 	}
 	return true
 }
@@ -123,28 +124,28 @@ func (s *stream) run() {
 	s.mu.Lock()
 	s.over = true
 	s.mu.Unlock()
-	s.near.close()
-	s.far.close()
+	s.near.Close()
+	s.far.Close()
 }
 
 // pump copies one direction. It goes on reading after FIN, to pass on a later
 // reset; the direction that ends second wakes the other's read.
 func (s *stream) pump(from, to endpoint, d *direction) {
 	for {
-		b, n, err := from.read()
+		b, n, err := from.Read()
 		switch {
 		case err == nil:
 			s.write(to, b, n, d)
-			s.p.blocks.put(b)
+			s.p.blocks.Put(b)
 		case errors.Is(err, io.EOF):
-			if err := to.closeWrite(); err != nil {
+			if err := to.CloseWrite(); err != nil {
 				s.fail(policy.ReasonOf(err, policy.ReasonReset))
 			}
 			if s.ends.Add(1) == 2 {
-				to.wake()
+				to.Wake()
 				return
 			}
-		case errors.Is(err, errWoken) && s.ends.Load() == 2:
+		case errors.Is(err, lane.ErrWoken) && s.ends.Load() == 2:
 			return
 		default:
 			s.fail(policy.ReasonOf(err, policy.ReasonReset))
@@ -155,9 +156,9 @@ func (s *stream) pump(from, to endpoint, d *direction) {
 
 // write passes a block on. After a failure, pump reads on until its source has
 // ended too, which fail has reset.
-func (s *stream) write(to endpoint, b *block, n int, d *direction) {
+func (s *stream) write(to endpoint, b *lane.Block, n int, d *direction) {
 	d.blocked.Store(s.p.tick.Load())
-	err := to.write(b, n)
+	err := to.Write(b, n)
 	d.blocked.Store(0)
 	if err != nil {
 		s.fail(policy.ReasonOf(err, policy.ReasonReset))
@@ -169,14 +170,14 @@ func (s *stream) write(to endpoint, b *block, n int, d *direction) {
 // fail breaks the stream and resets both ends.
 func (s *stream) fail(r policy.Reason) {
 	s.stop(r)
-	s.near.reset(s.reason())
-	s.far.reset(s.reason())
+	s.near.Reset(s.reason())
+	s.far.Reset(s.reason())
 }
 
 // stalled says whether a write has been blocked for a second or more.
 func (s *stream) stalled(d *direction) bool {
 	began := d.blocked.Load()
-	return began != 0 && s.p.tick.Load()-began >= uint64(time.Second/upkeepPeriod)
+	return began != 0 && s.p.tick.Load()-began >= uint64(time.Second/lane.UpkeepPeriod)
 }
 
 // cutStalled ends a stream whose write to one endpoint is blocked after the other
@@ -191,10 +192,10 @@ func (s *stream) cutStalled() {
 	if over || near == nil || far == nil {
 		return
 	}
-	if s.stalled(&s.out) && near.dead() {
+	if s.stalled(&s.out) && near.Dead() {
 		s.stop(policy.ReasonReset)
 	}
-	if s.stalled(&s.in) && far.dead() {
+	if s.stalled(&s.in) && far.Dead() {
 		s.stop(policy.ReasonLane)
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"tacit/policy/ledger"
 	"tacit/redirect"
 	"tacit/tproxy"
+	"tacit/tproxy/lane"
 )
 
 // fixture is host1, which created a mesh, as its CLI sees it. Keys, records,
@@ -248,12 +249,12 @@ func (k *fakeKernel) Plan() redirect.Plan {
 
 type fakeProxy struct {
 	flows  []tproxy.Flow
-	lanes  []tproxy.LaneInfo
+	lanes  []lane.Info
 	closed []identity.Name
 }
 
 func (p *fakeProxy) Flows() []tproxy.Flow          { return p.flows }
-func (p *fakeProxy) Lanes() []tproxy.LaneInfo      { return p.lanes }
+func (p *fakeProxy) Lanes() []lane.Info            { return p.lanes }
 func (p *fakeProxy) CloseLanes(node identity.Name) { p.closed = append(p.closed, node) }
 
 // certificates are the node's, good until a time, and those of services.

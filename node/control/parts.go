@@ -22,6 +22,7 @@ import (
 	"tacit/redirect"
 	"tacit/redirect/sockdiag"
 	"tacit/tproxy"
+	"tacit/tproxy/lane"
 )
 
 // Records are the signed state.
@@ -97,7 +98,7 @@ type SelfProbe interface {
 // Proxy carries connections.
 type Proxy interface {
 	Flows() []tproxy.Flow
-	Lanes() []tproxy.LaneInfo
+	Lanes() []lane.Info
 	CloseLanes(node identity.Name)
 }
 

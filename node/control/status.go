@@ -14,6 +14,7 @@ import (
 	"tacit/node/health"
 	"tacit/node/probe"
 	"tacit/redirect"
+	"tacit/tproxy"
 )
 
 // shownFor is how long status shows a repair.
@@ -220,7 +221,10 @@ func (h host) certificates() []api.Certificate {
 func (h host) lanes() []api.Lane {
 	var out []api.Lane
 	for _, l := range h.Proxy.Lanes() {
-		one := api.Lane{Peer: l.Peer.String(), Direction: l.Direction, AgeSeconds: time.Since(l.Since).Seconds(), Streams: l.Streams}
+		one := api.Lane{Peer: l.Peer.String(), Direction: tproxy.DirectionIn, AgeSeconds: time.Since(l.Since).Seconds(), Streams: l.Streams}
+		if l.Dialled {
+			one.Direction = tproxy.DirectionOut
+		}
 		for _, id := range l.Proven {
 			one.Proven = append(one.Proven, id.String())
 		}

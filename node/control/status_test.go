@@ -21,7 +21,7 @@ import (
 	"tacit/policy"
 	"tacit/policy/kernel"
 	"tacit/redirect"
-	"tacit/tproxy"
+	"tacit/tproxy/lane"
 )
 
 // checkLine is a check as one line: what is wrong and what to do, or what was
@@ -65,7 +65,7 @@ func TestStatusOfHealthyNode(t *testing.T) {
 	f.kernel.results = []probe.Result{{Name: "probe connect4"}}
 	f.kernel.counters = map[policy.Reason]uint64{policy.ReasonDefault: 3, policy.ReasonName: 2}
 	since := time.Now().Add(-time.Minute)
-	f.proxy.lanes = []tproxy.LaneInfo{{Peer: identity.NodeID("mesh.test", "host2"), Direction: "out", Since: since, Streams: 4, Proven: []identity.ID{identity.ServiceID("mesh.test", "db")}}}
+	f.proxy.lanes = []lane.Info{{Peer: identity.NodeID("mesh.test", "host2"), Dialled: true, Since: since, Streams: 4, Proven: []identity.ID{identity.ServiceID("mesh.test", "db")}}}
 	s, _ := status(t, f)
 	var names []string
 	for _, c := range s.Checks {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tproxy
+package lane
 
 import (
 	"io"
@@ -9,33 +9,38 @@ import (
 	"time"
 
 	"tacit/policy"
+	"tacit/tproxy/socket"
 )
 
-// laneEnd is the end of a stream that is on a lane.
-type laneEnd struct {
+// End is the end of a stream that is on a lane. One goroutine reads, another
+// writes; Wake, Interrupt and Reset may be called from any goroutine.
+type End struct {
 	l  *lane
 	id uint32
 
 	mu    sync.Mutex
-	state laneEndState
+	state endState
 	timed bool // deadlines were set on the lane
 }
 
 // on moves to the next state and says what is to be done.
-func (c *laneEnd) on(e laneEndEvent) laneEndAction {
+func (c *End) on(e endEvent) endAction {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state.on(e)
 }
 
 // in says whether the stream is in one of the states.
-func (c *laneEnd) in(states ...laneEndState) bool {
+func (c *End) in(states ...endState) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Contains(states, c.state)
 }
 
-func (c *laneEnd) read() (*block, int, error) {
+// Read returns the next bytes of the other end, in a block that the caller puts
+// back. io.EOF stands for FIN and comes once: a further read waits for a RESET,
+// whose reason is then the error's, or for Wake (ErrWoken).
+func (c *End) Read() (*Block, int, error) {
 	for {
 		h, b, err := c.l.next()
 		if err != nil {
@@ -47,11 +52,11 @@ func (c *laneEnd) read() (*block, int, error) {
 			}
 			continue
 		}
-		deliver, err := c.received(h, b.payload()[:h.length])
+		deliver, err := c.received(h, b.Payload()[:h.length])
 		if deliver {
 			return b, h.length, nil
 		}
-		c.l.blocks.put(b)
+		c.l.blocks.Put(b)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -60,23 +65,23 @@ func (c *laneEnd) read() (*block, int, error) {
 
 // otherStream handles a frame that isn't of this stream. One of an earlier stream
 // is skipped; OPEN of the next stream is kept until this one is closed.
-func (c *laneEnd) otherStream(h header, b *block) error {
+func (c *End) otherStream(h header, b *Block) error {
 	if h.stream < c.id {
-		c.l.blocks.put(b)
+		c.l.blocks.Put(b)
 		return nil
 	}
 	if h.kind == kindOpen && !c.l.dialled && c.in(stateClosed) {
 		c.l.keep(h, b)
-		return errWoken
+		return ErrWoken
 	}
-	c.l.blocks.put(b)
+	c.l.blocks.Put(b)
 	return c.l.breach("a frame of stream %d within stream %d", h.stream, c.id)
 }
 
 // received handles one frame of this stream. deliver: its payload is for the
 // program. Otherwise a nil error means that the frame is to be skipped.
-func (c *laneEnd) received(h header, payload []byte) (deliver bool, err error) {
-	var event laneEndEvent
+func (c *End) received(h header, payload []byte) (deliver bool, err error) {
+	var event endEvent
 	switch h.kind {
 	case kindData:
 		event = gotData
@@ -100,75 +105,81 @@ func (c *laneEnd) received(h header, payload []byte) (deliver bool, err error) {
 	return false, nil
 }
 
-func (c *laneEnd) write(b *block, n int) error {
+// Write sends the first n bytes of b's payload; b stays the caller's.
+func (c *End) Write(b *Block, n int) error {
 	header{kindData, n, c.id}.put(b[:])
 	return c.l.send(b[:headerSize+n])
 }
 
-func (c *laneEnd) closeWrite() error {
+// CloseWrite sends FIN, unless the stream was reset.
+func (c *End) CloseWrite() error {
 	if c.on(sendFin) != doSend {
 		return nil
 	}
 	return c.l.send(appendFrame(nil, kindFin, c.id, nil))
 }
 
-func (c *laneEnd) wake() {
+// Wake ends a read that waits, with ErrWoken.
+func (c *End) Wake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timed = true
 	_ = c.l.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
-func (c *laneEnd) interrupt() {
+// Interrupt makes every read and write, current or later, end within
+// ResetTimeout. It doesn't block.
+func (c *End) Interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timed = true
-	_ = c.l.conn.SetDeadline(time.Now().Add(resetTimeout))
+	_ = c.l.conn.SetDeadline(time.Now().Add(ResetTimeout))
 }
 
 // resetFrame sends RESET. An error needs no handling: it has broken the lane, and
 // that ends the stream at the other end as well.
-func (c *laneEnd) resetFrame(r policy.Reason) {
+func (c *End) resetFrame(r policy.Reason) {
 	_ = c.l.send(appendFrame(nil, kindReset, c.id, []byte(r)))
 }
 
-// reset sends RESET, unless the peer has sent one: close answers that one, when
+// Reset sends RESET, unless the peer has sent one: Close answers that one, when
 // nothing else of this stream can follow.
-func (c *laneEnd) reset(r policy.Reason) {
-	c.interrupt()
+func (c *End) Reset(r policy.Reason) {
+	c.Interrupt()
 	if c.on(sendReset) == doSend {
 		c.resetFrame(r)
 	}
 }
 
 // drain reads until no frame of a stream that was reset can come any more.
-func (c *laneEnd) drain() {
+func (c *End) drain() {
 	for !c.in(stateClosed, stateResetGot) {
-		b, _, err := c.read()
-		c.l.blocks.put(b)
+		b, _, err := c.Read()
+		c.l.blocks.Put(b)
 		if err != nil {
 			return
 		}
 	}
 }
 
-// refuse ends a stream that this end, the acceptor, refuses.
-func (c *laneEnd) refuse(r policy.Reason) {
-	c.interrupt()
+// Refuse ends a stream that this end, the acceptor, refuses.
+func (c *End) Refuse(r policy.Reason) {
+	c.Interrupt()
 	if c.on(refuseStream) == doSend {
 		c.resetFrame(r)
 	}
-	c.close()
+	c.Close()
 }
 
-func (c *laneEnd) dead() bool { return closedByPeer(c.l.raw) }
+// Dead says whether the lane's connection has ended, without reading from it.
+func (c *End) Dead() bool { return socket.Closed(c.l.raw) }
 
-// close gives the lane back for the next stream, or ends the lane when frames
-// of this stream may still come.
-func (c *laneEnd) close() {
+// Close gives the lane back for the next stream, or ends the lane when frames
+// of this stream may still come. Reader and writer must have ended.
+func (c *End) Close() {
 	switch c.on(letGo) {
 	case doSend:
-		c.interrupt()
+		c.Interrupt()
 		c.resetFrame(policy.ReasonReset)
 	case doAbort:
 		c.l.abort(policy.ReasonLane)

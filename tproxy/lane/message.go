@@ -1,46 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tproxy
+package lane
 
 import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"unicode/utf8"
 
 	"tacit/identity"
+	"tacit/policy"
 )
 
-// opening is what OPEN carries: flags (1: prove the destination), the names of
-// source and destination and the instance, each preceded by a length byte, the
-// port (16 bit), the client's address preceded by a length byte (0, 4 or 16), and
-// its port.
-type opening struct {
-	source, destination identity.Name
-	instance            string
-	port                uint16
-	client              netip.AddrPort // the address without a zone; invalid: unknown
+// Opening is what OPEN says of a stream: flags (1: prove the destination), the
+// names of source and destination and the instance, each preceded by a length
+// byte, the port (16 bit), the client's address preceded by a length byte (0, 4
+// or 16), and its port.
+type Opening struct {
+	Source, Destination identity.Name
+	Instance            string // at most 255 bytes
+	Port                uint16
+	Client              netip.AddrPort // the address without a zone; invalid: unknown
 	prove               bool           // the dialer holds no live proof of the destination
 }
 
 const flagProve = 1
 
-func (o opening) encode() []byte {
+func (o Opening) encode() []byte {
 	var flags byte
 	if o.prove {
 		flags = flagProve
 	}
 	out := []byte{flags}
-	for _, s := range []string{string(o.source), string(o.destination), o.instance} {
+	for _, s := range []string{string(o.Source), string(o.Destination), o.Instance} {
 		out = append(append(out, byte(len(s))), s...)
 	}
-	out = binary.BigEndian.AppendUint16(out, o.port)
-	addr := o.client.Addr().Unmap().AsSlice()
+	out = binary.BigEndian.AppendUint16(out, o.Port)
+	addr := o.Client.Addr().Unmap().AsSlice()
 	out = append(append(out, byte(len(addr))), addr...)
-	return binary.BigEndian.AppendUint16(out, o.client.Port())
+	return binary.BigEndian.AppendUint16(out, o.Client.Port())
 }
 
-func decodeOpening(payload []byte) (opening, error) {
+func decodeOpening(payload []byte) (Opening, error) {
 	r := reader{rest: payload}
 	flags := r.byte()
 	source, err1 := parseExact(r.short())
@@ -52,11 +54,11 @@ func decodeOpening(payload []byte) (opening, error) {
 	clientPort := r.uint16()
 	if r.bad || len(r.rest) > 0 || flags > flagProve || err1 != nil || err2 != nil ||
 		(!ok && len(addr) > 0) || !printable(instance) {
-		return opening{}, fmt.Errorf("%w: OPEN %.64x", errFrame, payload)
+		return Opening{}, fmt.Errorf("%w: OPEN %.64x", errFrame, payload)
 	}
-	o := opening{source: source, destination: destination, instance: string(instance), port: port, prove: flags == flagProve}
+	o := Opening{Source: source, Destination: destination, Instance: string(instance), Port: port, prove: flags == flagProve}
 	if ok {
-		o.client = netip.AddrPortFrom(client.Unmap(), clientPort)
+		o.Client = netip.AddrPortFrom(client.Unmap(), clientPort)
 	}
 	return o, nil
 }
@@ -78,6 +80,15 @@ func printable(b []byte) bool {
 		}
 	}
 	return true
+}
+
+// peerReason is the reason that a peer sent. One that policy doesn't know is a
+// breach of the protocol.
+func peerReason(text []byte) policy.Reason {
+	if r := policy.Reason(text); slices.Contains(policy.Reasons(), r) {
+		return r
+	}
+	return policy.ReasonProtocol
 }
 
 // encodeProof writes role, number of certificates, the certificates in DER, each

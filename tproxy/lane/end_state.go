@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tproxy
+package lane
 
-// laneEndState says what has gone each way of a stream on its lane, as this
+// endState says what has gone each way of a stream on its lane, as this
 // end knows. FIN ends one direction, RESET both; each end sends at most one of
 // each. A RESET is answered with RESET, so that both ends know that no further
 // frame of the stream will come, and the lane can carry the next one.
@@ -24,54 +24,54 @@ package tproxy
 //
 // Refusing a stream sends RESET and leads to stateClosed at once: what its
 // dialer still sends is skipped, since the next stream has another number.
-type laneEndState uint8
+type endState uint8
 
 const (
-	stateOpen         laneEndState = iota
-	stateFinSent                   // the other direction goes on
-	stateFinGot                    // this end's direction goes on
-	stateReset                     // RESET sent, its answer is to come
-	stateFinSentReset              // FIN sent, then RESET
-	stateFinGotReset               // FIN received, RESET sent, its answer is to come
-	stateResetGot                  // RESET received, not answered yet
-	stateClosed                    // no frame of the stream is to come or to be sent
-	laneEndStates
+	stateOpen         endState = iota
+	stateFinSent               // the other direction goes on
+	stateFinGot                // this end's direction goes on
+	stateReset                 // RESET sent, its answer is to come
+	stateFinSentReset          // FIN sent, then RESET
+	stateFinGotReset           // FIN received, RESET sent, its answer is to come
+	stateResetGot              // RESET received, not answered yet
+	stateClosed                // no frame of the stream is to come or to be sent
+	endStates
 )
 
-// laneEndEvent is a frame that came, or something that this end wants to do.
-type laneEndEvent uint8
+// endEvent is a frame that came, or something that this end wants to do.
+type endEvent uint8
 
 const (
-	gotData laneEndEvent = iota
+	gotData endEvent = iota
 	gotFin
 	gotReset
 	sendFin
 	sendReset
 	refuseStream
 	letGo
-	laneEndEvents
+	endEvents
 )
 
-// laneEndAction is what an event calls for.
-type laneEndAction uint8
+// endAction is what an event calls for.
+type endAction uint8
 
 const (
-	doNothing laneEndAction = iota
-	doDeliver               // hand the bytes to the program
-	doEnd                   // the peer sends no more bytes
-	doFail                  // the peer reset the stream
-	doBreach                // the peer broke the protocol: the lane ends
-	doSend                  // send the frame of the event; RESET for letGo
-	doAbort                 // end the lane: frames of this stream could arrive after the next one's opening
+	doNothing endAction = iota
+	doDeliver           // hand the bytes to the program
+	doEnd               // the peer sends no more bytes
+	doFail              // the peer reset the stream
+	doBreach            // the peer broke the protocol: the lane ends
+	doSend              // send the frame of the event; RESET for letGo
+	doAbort             // end the lane: frames of this stream could arrive after the next one's opening
 )
 
-type laneEndStep struct {
-	to laneEndState
-	do laneEndAction
+type endStep struct {
+	to endState
+	do endAction
 }
 
-// laneEndTable has a row for each state and a column for each event.
-var laneEndTable = [laneEndStates][laneEndEvents]laneEndStep{
+// endTable has a row for each state and a column for each event.
+var endTable = [endStates][endEvents]endStep{
 	stateOpen: {
 		gotData: {stateOpen, doDeliver}, gotFin: {stateFinGot, doEnd}, gotReset: {stateResetGot, doFail},
 		sendFin: {stateFinSent, doSend}, sendReset: {stateReset, doSend}, refuseStream: {stateClosed, doSend}, letGo: {stateOpen, doAbort}},
@@ -99,8 +99,8 @@ var laneEndTable = [laneEndStates][laneEndEvents]laneEndStep{
 }
 
 // on moves to the next state and says what is to be done.
-func (s *laneEndState) on(e laneEndEvent) laneEndAction {
-	step := laneEndTable[*s][e]
+func (s *endState) on(e endEvent) endAction {
+	step := endTable[*s][e]
 	*s = step.to
 	return step.do
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tproxy
+package lane
 
 import (
 	"errors"
@@ -13,24 +13,24 @@ import (
 // request is a stream to be opened, and the client's first bytes. They are kept
 // here, so that a second attempt can send them as well.
 type request struct {
-	opening
+	Opening
 	firstBytes func(into []byte) int
-	first      *block
+	first      *Block
 	n          int
 }
 
 // open opens a stream. If the destination is proven on this lane, the client's
 // first bytes go along and no answer is awaited; else they wait for the proof.
-func (l *lane) open(q *request) (*laneEnd, error) {
-	proven, soon := l.proven(q.destination, time.Now())
+func (l *lane) open(q *request) (*End, error) {
+	proven, soon := l.proven(q.Destination, time.Now())
 	q.prove = !proven || soon
-	frames, err := l.service(identity.RoleClient, q.source, false)
+	frames, err := l.service(identity.RoleClient, q.Source, false)
 	if err != nil {
 		return nil, err
 	}
 	l.occupy()
 	l.last++
-	c := &laneEnd{l: l, id: l.last}
+	c := &End{l: l, id: l.last}
 	frames = appendFrame(frames, kindOpen, c.id, q.encode())
 	if proven {
 		frames = appendData(frames, c.id, q)
@@ -48,30 +48,30 @@ func (l *lane) open(q *request) (*laneEnd, error) {
 // into the same record.
 func appendData(frames []byte, id uint32, q *request) []byte {
 	if room := recordSize - len(frames) - headerSize; q.n == 0 && room > 0 {
-		q.n = q.firstBytes(q.first.payload()[:min(room, payloadSize)])
+		q.n = q.firstBytes(q.first.Payload()[:min(room, payloadSize)])
 	}
 	if q.n == 0 {
 		return frames
 	}
-	return appendFrame(frames, kindData, id, q.first.payload()[:q.n])
+	return appendFrame(frames, kindData, id, q.first.Payload()[:q.n])
 }
 
 // await waits for the destination's proof. Until it is verified, none of the
 // client's bytes is sent, and none of the destination's is accepted.
-func (l *lane) await(c *laneEnd, q *request) error {
+func (l *lane) await(c *End, q *request) error {
 	if err := l.conn.SetReadDeadline(time.Now().Add(dialTimeout)); err != nil {
 		return l.fault(err)
 	}
 	c.timed = true
 	for {
-		err := l.answer(c, q.destination)
-		if errors.Is(err, errWoken) {
+		err := l.answer(c, q.Destination)
+		if errors.Is(err, ErrWoken) {
 			return l.fault(errors.New("no answer to OPEN"))
 		}
 		if err != nil {
 			return err
 		}
-		if ok, _ := l.proven(q.destination, time.Now()); ok {
+		if ok, _ := l.proven(q.Destination, time.Now()); ok {
 			break
 		}
 	}
@@ -79,19 +79,19 @@ func (l *lane) await(c *laneEnd, q *request) error {
 	if q.n == 0 {
 		return nil
 	}
-	return l.send(appendFrame(nil, kindData, c.id, q.first.payload()[:q.n]))
+	return l.send(appendFrame(nil, kindData, c.id, q.first.Payload()[:q.n]))
 }
 
 // answer handles one frame while the proof of want is awaited.
-func (l *lane) answer(c *laneEnd, want identity.Name) error {
+func (l *lane) answer(c *End, want identity.Name) error {
 	h, b, err := l.readFrame()
 	if err != nil {
 		return err
 	}
-	defer l.blocks.put(b)
+	defer l.blocks.Put(b)
 	switch {
 	case h.kind == kindProve:
-		id, err := l.learn(b.payload()[:h.length])
+		id, err := l.learn(b.Payload()[:h.length])
 		if err == nil && id.Name() != want && id != l.peer {
 			return policy.Refuse(policy.ReasonProof, "node %s didn't prove %s", l.peer.Name(), want)
 		}
@@ -99,7 +99,7 @@ func (l *lane) answer(c *laneEnd, want identity.Name) error {
 	case h.stream < c.id:
 		return nil
 	case h.stream == c.id && h.kind == kindReset:
-		_, err := c.received(h, b.payload()[:h.length])
+		_, err := c.received(h, b.Payload()[:h.length])
 		return err
 	}
 	return l.breach("%s before the proof of %s", h.kind, want)

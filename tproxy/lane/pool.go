@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tproxy
+package lane
 
 import (
 	"context"
@@ -27,7 +27,7 @@ type pool struct {
 
 // take returns a warm lane, or nil: then the caller dials a lane and calls
 // dialled afterwards. It waits while the allowed number of lanes are being dialled.
-func (q *pool) take(ctx context.Context, o *opening) (*lane, error) {
+func (q *pool) take(ctx context.Context, o *Opening) (*lane, error) {
 	q.mu.Lock()
 	if l := q.pop(o); l != nil {
 		q.mu.Unlock()
@@ -69,7 +69,7 @@ func (q *pool) leave(turn chan *lane) {
 
 // pop takes the newest good lane, preferably one on which both services are
 // proven.
-func (q *pool) pop(o *opening) *lane {
+func (q *pool) pop(o *Opening) *lane {
 	now := time.Now()
 	for len(q.idle) > 0 {
 		i := len(q.idle) - 1
@@ -124,7 +124,7 @@ func (q *pool) dialled() {
 	turn <- nil
 }
 
-// sift ends the lanes that are no good any more.
+// prune ends the lanes that are no good any more.
 func (q *pool) prune(now time.Time, idle time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -138,11 +138,11 @@ func (q *pool) prune(now time.Time, idle time.Duration) {
 }
 
 // knows says whether the stream needs no new proof on this lane.
-func (l *lane) knows(o *opening, now time.Time) bool {
+func (l *lane) knows(o *Opening, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	theirs := l.theirs[identity.ServiceID(l.cfg.Node.TrustDomain(), o.destination)]
-	return now.Before(theirs.to) && l.ours[o.source] != nil
+	theirs := l.theirs[identity.ServiceID(l.cfg.Node.TrustDomain(), o.Destination)]
+	return now.Before(theirs.to) && l.ours[o.Source] != nil
 }
 
 // idleFor is how long the lane has carried nothing; 0 while it carries something.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tproxy
+package lane
 
 import (
 	"crypto/tls"
@@ -16,6 +16,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/socket"
 )
 
 // lane is one TLS connection between two nodes. It carries one stream at a
@@ -26,7 +27,7 @@ type lane struct {
 	tcp     *net.TCPConn
 	raw     syscall.RawConn
 	cfg     *Config
-	blocks  *blocks
+	blocks  *Blocks
 	peer    identity.ID
 	dialled bool
 	channel identity.Channel
@@ -49,7 +50,7 @@ type lane struct {
 // frame is a frame that was read: a header, and a block that holds the payload.
 type frame struct {
 	header
-	block *block
+	block *Block
 }
 
 // use says what a lane carries.
@@ -67,7 +68,7 @@ type delivery struct {
 
 // newLane makes a lane of a connection whose handshake is done. leaf is this
 // node's certificate that the peer has seen.
-func newLane(cfg *Config, blocks *blocks, conn *tls.Conn, leaf *x509.Certificate) (*lane, error) {
+func newLane(cfg *Config, conn *tls.Conn, leaf *x509.Certificate) (*lane, error) {
 	tcp, ok := conn.NetConn().(*net.TCPConn)
 	if !ok {
 		return nil, errors.New("a lane must be TLS over plain TCP")
@@ -82,9 +83,16 @@ func newLane(cfg *Config, blocks *blocks, conn *tls.Conn, leaf *x509.Certificate
 		return nil, err
 	}
 	now := time.Now()
-	l := &lane{conn: conn, tcp: tcp, raw: raw, cfg: cfg, blocks: blocks, peer: peer, since: now, use: use{idleAt: now},
+	l := &lane{conn: conn, tcp: tcp, raw: raw, cfg: cfg, blocks: cfg.Blocks, peer: peer, since: now, use: use{idleAt: now},
 		trust: newTrust(leaf, cs.PeerCertificates, now, cfg.Identities.Bundle())}
-	return l, prepareLane(tcp)
+	return l, prepare(tcp)
+}
+
+// prepare sets keep-alive, by which the kernel notices a dead peer while nothing
+// is sent. For the time in which something is, TCP_USER_TIMEOUT would be simpler
+// than silent, but it also ends a connection whose reader is only slow.
+func prepare(conn *net.TCPConn) error {
+	return conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3})
 }
 
 // bind records which end dialled, and derives the channel that proofs on this
@@ -99,8 +107,8 @@ func (l *lane) bind(dialled bool) (err error) {
 	return err
 }
 
-// frame reads one frame of any kind. The caller returns the block to the pool.
-func (l *lane) readFrame() (header, *block, error) {
+// readFrame reads one frame of any kind. The caller returns the block to the pool.
+func (l *lane) readFrame() (header, *Block, error) {
 	if f := l.kept; f.block != nil {
 		l.kept = frame{}
 		return f.header, f.block, nil
@@ -114,9 +122,9 @@ func (l *lane) readFrame() (header, *block, error) {
 	if err != nil {
 		return header{}, nil, &policy.Refusal{Reason: policy.ReasonProtocol, Detail: err.Error()}
 	}
-	b := l.blocks.get()
-	if n, err = io.ReadFull(l.conn, b.payload()[:h.length]); err != nil {
-		l.blocks.put(b)
+	b := l.blocks.Get()
+	if n, err = io.ReadFull(l.conn, b.Payload()[:h.length]); err != nil {
+		l.blocks.Put(b)
 		return header{}, nil, l.readError(err, headerSize+n)
 	}
 	return h, b, nil
@@ -126,7 +134,7 @@ func (l *lane) readFrame() (header, *block, error) {
 // frames only wakes the reader; within a frame it breaks the lane.
 func (l *lane) readError(err error, taken int) error {
 	if taken == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		return errWoken
+		return ErrWoken
 	}
 	return l.fault(err)
 }
@@ -140,14 +148,14 @@ func (l *lane) fault(err error) error {
 }
 
 // next reads the next frame of a stream, and handles the proofs before it.
-func (l *lane) next() (header, *block, error) {
+func (l *lane) next() (header, *Block, error) {
 	for {
 		h, b, err := l.readFrame()
 		if err != nil || h.kind != kindProve {
 			return h, b, err
 		}
-		_, err = l.learn(b.payload()[:h.length])
-		l.blocks.put(b)
+		_, err = l.learn(b.Payload()[:h.length])
+		l.blocks.Put(b)
 		if err != nil {
 			return header{}, nil, err
 		}
@@ -155,7 +163,7 @@ func (l *lane) next() (header, *block, error) {
 }
 
 // keep puts a frame back for the next read.
-func (l *lane) keep(h header, b *block) { l.kept = frame{h, b} }
+func (l *lane) keep(h header, b *Block) { l.kept = frame{h, b} }
 
 // send writes complete frames with one write.
 func (l *lane) send(frames []byte) error {
@@ -174,7 +182,7 @@ func (l *lane) abort(r policy.Reason) {
 	defer l.mu.Unlock()
 	if !l.broken {
 		l.broken, l.why = true, r
-		resetConn(l.tcp)
+		socket.Reset(l.tcp)
 	}
 }
 
@@ -224,16 +232,13 @@ func (l *lane) good(now time.Time) bool {
 	l.mu.Lock()
 	ok := !l.broken && !l.retiring && now.Before(l.staleAt()) && max(l.seen, l.shown) < maxProofs
 	l.mu.Unlock()
-	return ok && quiet(l.raw)
+	return ok && socket.Quiet(l.raw)
 }
 
-func (l *lane) info() LaneInfo {
+func (l *lane) info() Info {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	info := LaneInfo{Peer: l.peer, Direction: DirectionIn, Since: l.since, Streams: l.streams, Busy: l.busy, Ends: l.endsAt()}
-	if l.dialled {
-		info.Direction = DirectionOut
-	}
+	info := Info{Peer: l.peer, Dialled: l.dialled, Since: l.since, Streams: l.streams, Busy: l.busy, Ends: l.endsAt()}
 	for id := range l.theirs {
 		info.Proven = append(info.Proven, id)
 	}

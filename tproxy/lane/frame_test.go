@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tproxy
+package lane
 
 import (
 	"bytes"
@@ -13,16 +13,16 @@ import (
 )
 
 func TestOpening(t *testing.T) {
-	for _, o := range []opening{
-		{source: "web", destination: "db"},
-		{source: "web", destination: "db", port: 5432, instance: "db-1", prove: true, client: netip.MustParseAddrPort("10.0.0.7:40000")},
-		{source: "a", destination: "b", client: netip.MustParseAddrPort("[fd00::1]:1"), instance: strings.Repeat("i", 255)},
+	for _, o := range []Opening{
+		{Source: "web", Destination: "db"},
+		{Source: "web", Destination: "db", Port: 5432, Instance: "db-1", prove: true, Client: netip.MustParseAddrPort("10.0.0.7:40000")},
+		{Source: "a", Destination: "b", Client: netip.MustParseAddrPort("[fd00::1]:1"), Instance: strings.Repeat("i", 255)},
 	} {
 		if got, err := decodeOpening(o.encode()); err != nil || got != o {
 			t.Errorf("%+v came back as %+v, %v", o, got, err)
 		}
 	}
-	for _, o := range []opening{{}, {source: "web"}, {source: "Web", destination: "db"}, {source: "web", destination: "db", instance: "a\nb"}} {
+	for _, o := range []Opening{{}, {Source: "web"}, {Source: "Web", Destination: "db"}, {Source: "web", Destination: "db", Instance: "a\nb"}} {
 		if got, err := decodeOpening(o.encode()); err == nil {
 			t.Errorf("%+v was taken as %+v", o, got)
 		}
@@ -47,7 +47,7 @@ func FuzzFrame(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(appendFrame(nil, kindOpen, 1, opening{source: "web", destination: "db", instance: "x"}.encode()))
+	f.Add(appendFrame(nil, kindOpen, 1, Opening{Source: "web", Destination: "db", Instance: "x"}.encode()))
 	f.Add(appendFrame(nil, kindProve, 0, proof))
 	f.Add(appendFrame(nil, kindReset, 7, []byte(policy.ReasonGrant)))
 	f.Fuzz(func(t *testing.T, data []byte) {

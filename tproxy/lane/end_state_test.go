@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tproxy
+package lane
 
 import (
 	"slices"
@@ -16,7 +16,7 @@ func (r ended) over() bool {
 }
 
 // wants says what an event calls for by the rule, and takes it in.
-func (r *ended) wants(e laneEndEvent) laneEndAction {
+func (r *ended) wants(e endEvent) endAction {
 	quiet := r.resetSent || r.resetGot || r.refused
 	switch e {
 	case gotData:
@@ -68,7 +68,7 @@ func (r *ended) wants(e laneEndEvent) laneEndAction {
 // possible says whether an event can come after others: nothing is read after
 // RESET or a breach, the program's end comes once, only a stream of which
 // nothing was read is refused, and nothing comes after it was let go of.
-func possible(before []laneEndEvent, actions []laneEndAction, e laneEndEvent) bool {
+func possible(before []endEvent, actions []endAction, e endEvent) bool {
 	switch {
 	case slices.Contains(before, letGo):
 		return false
@@ -88,13 +88,13 @@ func possible(before []laneEndEvent, actions []laneEndAction, e laneEndEvent) bo
 // what the rule says, and at most one FIN and one RESET are sent, FIN first.
 func TestEveryOrder(t *testing.T) {
 	orders := 0
-	var follow func(state laneEndState, rule ended, events []laneEndEvent, actions []laneEndAction)
-	follow = func(state laneEndState, rule ended, events []laneEndEvent, actions []laneEndAction) {
+	var follow func(state endState, rule ended, events []endEvent, actions []endAction)
+	follow = func(state endState, rule ended, events []endEvent, actions []endAction) {
 		orders++
 		if len(events) == 7 {
 			return
 		}
-		for e := range laneEndEvents {
+		for e := range endEvents {
 			if !possible(events, actions, e) {
 				continue
 			}
@@ -112,7 +112,7 @@ func TestEveryOrder(t *testing.T) {
 	t.Logf("%d orders", orders)
 }
 
-func checkSent(t *testing.T, events []laneEndEvent, actions []laneEndAction) {
+func checkSent(t *testing.T, events []endEvent, actions []endAction) {
 	t.Helper()
 	var fins, resets int
 	for i, e := range events {
@@ -135,7 +135,7 @@ func checkSent(t *testing.T, events []laneEndEvent, actions []laneEndAction) {
 // twoEnds are both ends of a stream and the frames between them: b for DATA,
 // F and R, the oldest first.
 type twoEnds struct {
-	state   [2]laneEndState
+	state   [2]endState
 	gone    [2]bool   // let go of
 	deaf    [2]bool   // got RESET, reads no more
 	inbound [2]string // frames on their way to this end
@@ -186,7 +186,7 @@ func (w twoEnds) steps(t *testing.T) (out []twoEnds) {
 			n.inbound[1-i] += "b"
 			out = append(out, n)
 		}
-		for _, e := range []laneEndEvent{sendFin, sendReset, letGo} {
+		for _, e := range []endEvent{sendFin, sendReset, letGo} {
 			n := w
 			do := n.state[i].on(e)
 			switch {
@@ -201,7 +201,7 @@ func (w twoEnds) steps(t *testing.T) (out []twoEnds) {
 			out = append(out, n)
 		}
 		if n := w; len(w.inbound[i]) > 0 && !w.deaf[i] {
-			e := map[byte]laneEndEvent{'b': gotData, 'F': gotFin, 'R': gotReset}[w.inbound[i][0]]
+			e := map[byte]endEvent{'b': gotData, 'F': gotFin, 'R': gotReset}[w.inbound[i][0]]
 			n.inbound[i] = w.inbound[i][1:]
 			do := n.state[i].on(e)
 			if do == doBreach {
