@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -62,8 +63,7 @@ func TestClose(t *testing.T) {
 	testhost.Must(t, newFixture(t).Close()) // nothing was opened
 	for name, run := range map[string]bool{"opened": false, "watched": true} {
 		t.Run(name, func(t *testing.T) {
-			testhost.VerifyNone(t)
-			f := newFixture(t)
+			f := watched(t)
 			testhost.Must(t, f.Open(t.Context()))
 			if run {
 				t.Run("until", f.run)
@@ -75,8 +75,7 @@ func TestClose(t *testing.T) {
 		})
 	}
 	t.Run("half open", func(t *testing.T) {
-		testhost.VerifyNone(t)
-		f := newFixture(t)
+		f := watched(t)
 		f.settings.ResolvConf += ".gone"
 		if f.Open(t.Context()) == nil {
 			t.Error("opened without a resolv.conf")
@@ -95,6 +94,15 @@ func movedFrom(f *fixture, i int, before uint16) error {
 		return errors.New("no repair is reported")
 	}
 	return nil
+}
+
+// watched is a fixture that must leave nothing behind. It is reachable until
+// that was examined: the garbage collector would close what it holds.
+func watched(t *testing.T) (f *fixture) {
+	t.Helper()
+	t.Cleanup(func() { runtime.KeepAlive(f) })
+	testhost.VerifyNone(t)
+	return newFixture(t)
 }
 
 // TestCapturedListenerReopens: others close a listener; another one is open,

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -148,8 +149,9 @@ func TestResolversRun(t *testing.T) {
 
 // TestResolversClose leaves nothing open, whether or not anybody ran them.
 func TestResolversClose(t *testing.T) {
-	testhost.VerifyNone(t)
 	f := bare(t)
+	t.Cleanup(func() { runtime.KeepAlive(f) }) // the garbage collector would close what is open
+	testhost.VerifyNone(t)
 	testhost.Must(t, f.resolvers.open(t.Context()))
 	f.resolvers.close()
 }
