@@ -124,7 +124,7 @@ func (f *fixture) run(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- f.Run(ctx) }()
-	<-f.changed // resolv.conf was read again, and routes and rules were set again
+	receive(t, f.changed) // resolv.conf was read again, and routes and rules were set again
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -326,4 +326,15 @@ func (n *fakeNames) lose(socket string) error {
 		return errors.New(socket + " isn't served")
 	}
 	return n.sockets[socket].Close()
+}
+
+// receive waits for a value, with a deadline.
+func receive[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing came within 20 s")
+	}
+	return v
 }

@@ -119,8 +119,8 @@ func TestResolversRun(t *testing.T) {
 	go func() { ended <- r.run(ctx) }()
 	step := func(what, problem string) {
 		t.Helper()
-		<-rules
-		if sweep := <-f.changed; sweep {
+		receive(t, rules)
+		if sweep := receive(t, f.changed); sweep {
 			t.Errorf("%s: connections are judged again for names", what)
 		}
 		if got := wrong(f.board); !strings.HasPrefix(got, problem) || problem == "" && got != "" {

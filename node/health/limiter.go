@@ -3,6 +3,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"regexp"
@@ -144,7 +145,9 @@ func (s *lines) flush(again bool) {
 		s.arm()
 	}
 	s.mu.Unlock()
-	slices.SortFunc(due, func(a, b *line) int { return a.last.Time.Compare(b.last.Time) })
+	slices.SortFunc(due, func(a, b *line) int {
+		return cmp.Or(a.last.Time.Compare(b.last.Time), strings.Compare(a.last.Message, b.last.Message))
+	})
 	for _, one := range due {
 		one.last.AddAttrs(slog.Int("repeated", one.count))
 		_ = one.handler.Handle(context.Background(), one.last) // a log that can't be written can't be told of

@@ -199,6 +199,8 @@ func TestRun(t *testing.T) {
 		expect := func(what string, applied, swept int) {
 			t.Helper()
 			synctest.Wait()
+			l.applying.Lock()
+			defer l.applying.Unlock()
 			if h.applied != applied || h.swept != swept {
 				t.Errorf("%s: written %d times, judged %d times; want %d and %d", what, h.applied, h.swept, applied, swept)
 			}
