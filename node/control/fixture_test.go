@@ -4,8 +4,6 @@ package control
 
 import (
 	"context"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -69,7 +67,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.records = &said{Records: recs, revisions: map[identity.Name]string{}}
 	f.loop = &loop{f: f}
-	f.certs = &certificates{until: time.Now().Add(time.Hour), services: map[identity.Name]bool{}}
+	f.certs = &certificates{until: time.Now().Add(time.Hour)}
 	f.Config = Config{
 		Settings: s, Member: member, Started: time.Now(), Records: f.records, Signer: f, Certificates: f.certs, Inventory: f.inventory, Loop: f.loop,
 		Tokens:   membership.TokenMaker{Member: member, Self: s.Name, Roll: recs.View(), Records: recs, Store: st},
@@ -257,22 +255,13 @@ func (p *fakeProxy) Flows() []tproxy.Flow          { return p.flows }
 func (p *fakeProxy) Lanes() []lane.Info            { return p.lanes }
 func (p *fakeProxy) CloseLanes(node identity.Name) { p.closed = append(p.closed, node) }
 
-// certificates are the node's, good until a time, and those of services.
+// certificates are good until a time.
 type certificates struct {
 	from, until time.Time
-	services    map[identity.Name]bool
+	err         error // what Check finds
 }
 
-func (c *certificates) NodeSVID() *identity.SVID {
-	return &identity.SVID{Chain: []*x509.Certificate{{NotBefore: c.from, NotAfter: c.until}}}
-}
-
-func (c *certificates) ServiceSVID(name identity.Name) (*identity.SVID, error) {
-	if !c.services[name] {
-		return nil, errors.New("no certificate for service " + string(name) + " yet")
-	}
-	return c.NodeSVID(), nil
-}
+func (c *certificates) Check() error { return c.err }
 
 func (c *certificates) Served() []membership.Served {
 	return []membership.Served{{ID: identity.NodeID("mesh.test", "host1"), NotBefore: c.from, NotAfter: c.until, RenewAt: c.until}}

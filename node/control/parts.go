@@ -46,8 +46,7 @@ type Tokens interface {
 
 // Certificates are those in use.
 type Certificates interface {
-	NodeSVID() *identity.SVID
-	ServiceSVID(identity.Name) (*identity.SVID, error)
+	Check() error
 	Served() []membership.Served
 }
 
