@@ -77,7 +77,8 @@ func (s *Server) packet(ctx context.Context, wait *sync.WaitGroup, p packet, ups
 	})
 }
 
-// serveTCP accepts clients.
+// serveTCP accepts clients. A listener that another program destroyed doesn't end
+// the server: its owner ends ctx and serves a new one.
 func (s *Server) serveTCP(ctx context.Context, tcp net.Listener, upstream netip.AddrPort) error {
 	var wait sync.WaitGroup
 	defer wait.Wait()
@@ -92,9 +93,11 @@ func (s *Server) serveTCP(ctx context.Context, tcp net.Listener, upstream netip.
 			_ = c.Close()
 		}
 	})
-	if err != nil {
-		return fmt.Errorf("DNS over TCP: %w", err)
+	if err == nil || errors.Is(err, net.ErrClosed) {
+		return err
 	}
+	s.log.Warn("DNS over TCP waits for a new listener", "err", err) // whoever opened this one notices that it is gone
+	<-ctx.Done()
 	return nil
 }
 
