@@ -43,18 +43,37 @@ static __always_inline int bound_elsewhere(struct bpf_sock_addr *ctx)
 	return sk && sk->bound_dev_if && sk->bound_dev_if != LOOPBACK_IFINDEX;
 }
 
+/* place_direct: a call to a service's port on this node goes there, or nowhere. A
+ * service whose record isn't in force yet has no entry in ports: then the socket
+ * table says whether somebody listens. */
+static __always_inline int place_direct(struct bpf_sock_addr *ctx, struct call *c)
+{
+	struct port_key key = {.service = c->destination, .port = c->to.port};
+	struct port_value *v = bpf_map_lookup_elem(&ports, &key);
+	int server = server_at(ctx, &c->to, c->destination);
+
+	if (server == SERVER_OTHER && !c->anyone)
+		return refuse(c, REASON_LISTENER);
+	if (c->source == c->destination) /* a program may call itself at once, before the daemon knows that it listens */
+		return PASS;
+	if (v ? !v->local.port : server == SERVER_NONE)
+		return refuse(c, REASON_INSTANCE);
+	return PASS;
+}
+
 /* place decides where an allowed call goes. */
 __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
 {
 	struct port_key key = {};
 	struct port_value *v;
+	int server;
 
 	if (!s || !c)
 		return REFUSE;
-	key.service = c->destination;
 	c->mode = MODE_LOCAL;
 	if (c->direct)
-		return c->anyone || listens(ctx, &c->to, c->destination) ? PASS : refuse(c, REASON_LISTENER);
+		return place_direct(ctx, c);
+	key.service = c->destination;
 	if (!bpf_map_lookup_elem(&ports, &key))
 		return refuse(c, REASON_INSTANCE);
 	key.port = c->to.port;
@@ -76,10 +95,13 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 	if (bound_elsewhere(ctx))
 		return refuse(c, REASON_DEVICE);
 	if (fits(ctx, &c->to.addr, &v->local)) {
-		if (!v->anyone && !listens(ctx, &v->local, c->destination))
+		server = server_at(ctx, &v->local, c->destination);
+		if (server == SERVER_OTHER && !v->anyone)
 			return refuse(c, REASON_LISTENER);
-		c->to = v->local;
-		return REWRITE;
+		if (server != SERVER_NONE || !v->remote) { /* it has just ended: an instance elsewhere serves the call */
+			c->to = v->local;
+			return REWRITE;
+		}
 	}
 	if (!room(s, c->source))
 		return refuse(c, REASON_LIMIT);

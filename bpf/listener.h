@@ -5,6 +5,7 @@
 #pragma once
 
 #include "address.h"
+#include "kernel.h"
 #include "report.h"
 #include "source.h"
 
@@ -44,21 +45,50 @@ static __always_inline __u32 creator_of(struct bpf_sock *sk)
 	return st ? st->creator : 0;
 }
 
-/* listens returns false where a socket of another creator would accept a
- * connection to that endpoint of the service. */
-__noinline int listens(struct bpf_sock_addr *ctx, const struct endpoint *at, __u32 service)
+enum server {
+	SERVER_NONE,  /* nobody: or the listener is bound to a device, which a lookup without a packet doesn't match */
+	SERVER_OWN,
+	SERVER_OTHER, /* a socket of another creator */
+};
+
+/* server_at returns who would accept a connection to that endpoint of the service. */
+__noinline int server_at(struct bpf_sock_addr *ctx, const struct endpoint *at, __u32 service)
 {
 	struct bpf_sock *sk;
-	int own;
+	int server;
 
 	if (!at)
-		return false;
+		return SERVER_OTHER;
 	sk = listener_at(ctx, at, false);
 	if (!sk)
-		return true; /* no listener: the kernel refuses the connection */
-	own = creator_of(sk) == service;
+		return SERVER_NONE;
+	server = creator_of(sk) == service ? SERVER_OWN : SERVER_OTHER;
 	bpf_sk_release(sk);
-	return own;
+	return server;
+}
+
+/* announce tells the daemon that a program begins or ceases to listen on a service's
+ * port, just before it does. Where the ring buffer is full, the daemon has yet to
+ * read an announcement, after which it looks at all listeners. */
+static __always_inline void announce(__u16 port)
+{
+	struct guard_key key = {.port = port};
+
+	if (bpf_map_lookup_elem(&guards, &key))
+		bpf_ringbuf_output(&announced, &key, sizeof(key), 0);
+}
+
+extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym;
+
+/* released announces a closed listener. The context has no local port here. */
+static __always_inline void released(struct bpf_sock *ctx)
+{
+	struct sock *sk;
+
+	if (ctx->state != BPF_TCP_LISTEN)
+		return;
+	sk = bpf_cast_to_kern_ctx(ctx);
+	announce(bpf_htons(sk->__sk_common.skc_num));
 }
 
 /* held returns whether the service already listens on that port, at an address

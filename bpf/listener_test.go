@@ -4,7 +4,9 @@ package bpf
 
 import (
 	"bufio"
+	"io"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +17,17 @@ const port15432 = 15432
 // serving starts a server in a cgroup and returns the first line that it prints.
 func (h *host) serving(cgroup, addr string) (line string, stop func()) {
 	h.t.Helper()
-	cmd := h.command(cgroup, "serve", addr)
+	cmd, line, in := h.server(cgroup, "serve", addr)
+	return line, func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	}
+}
+
+// server starts a server by a verb of the helper. It ends when in is closed.
+func (h *host) server(cgroup, verb, addr string) (cmd *exec.Cmd, line string, in io.Closer) {
+	h.t.Helper()
+	cmd = h.command(cgroup, verb, addr)
 	in, err := cmd.StdinPipe()
 	h.ok(err)
 	out, err := cmd.StdoutPipe()
@@ -23,10 +35,7 @@ func (h *host) serving(cgroup, addr string) (line string, stop func()) {
 	h.ok(cmd.Start())
 	line, err = bufio.NewReader(out).ReadString('\n')
 	h.ok(err)
-	return line, func() {
-		_ = in.Close()
-		_ = cmd.Wait()
-	}
+	return cmd, line, in
 }
 
 // holding starts a client that keeps a connection open. The channel is closed when
@@ -146,5 +155,69 @@ func TestOlder(t *testing.T) {
 	h.serve(db, 5432, Port{Local: netip.MustParseAddrPort("127.0.0.1:15432")})
 	if out := h.do("web", "connect", db4); out != "ok "+db4 {
 		t.Errorf("to a listener older than its workload: %s", out)
+	}
+}
+
+// TestNoInstance: with no healthy instance connect() is refused for that reason, at
+// virtual and at real addresses, whatever other ports the service has. A program that
+// has just begun to listen may call itself.
+func TestNoInstance(t *testing.T) {
+	h := newHost(t)
+	h.proxy()
+	const direct = "127.0.0.1:15432"
+	local := netip.MustParseAddrPort(direct)
+	h.allow(Pair{web, db})
+	h.ok(h.Guards().Put(port15432, Guard{Service: db}))
+	_, stop := h.serving("db", direct)
+	for _, c := range []struct {
+		name            string
+		known           bool
+		port            Port // of 15432; 5432 leads to it, too
+		ended           bool // the program has
+		virtual, direct string
+	}{
+		{"not published yet", false, Port{}, false, refused, "ok " + direct},
+		{"can't serve", true, Port{}, false, refused, refused},
+		{"can serve", true, Port{Local: local}, false, "ok " + db4, "ok " + direct},
+		{"can serve elsewhere, too", true, Port{Local: local, Remote: true}, false, "ok " + db4, "ok " + direct},
+		{"can serve elsewhere only", true, Port{Remote: true}, false, "ok " + db4, refused},
+		{"has just ended here, and serves elsewhere", true, Port{Local: local, Remote: true}, true, "ok " + db4, refused},
+		{"has ended", true, Port{}, true, refused, refused},
+		{"has ended, not published", false, Port{}, true, refused, refused},
+	} {
+		if c.ended {
+			stop()
+		}
+		for _, port := range []uint16{0, 5432, port15432} {
+			_ = h.Ports().Delete(PortKey{Service: db, Port: port})
+			if c.known && port != 0 {
+				h.serve(db, port, c.port)
+			}
+		}
+		before, err := h.Counters()
+		h.ok(err)
+		if out := h.do("web", "connect", db4); out != c.virtual {
+			t.Errorf("%s, virtual address: %s, want %s", c.name, out, c.virtual)
+		}
+		if out := h.do("web", "connect", direct); out != c.direct {
+			t.Errorf("%s, real address: %s, want %s", c.name, out, c.direct)
+		}
+		after, err := h.Counters()
+		h.ok(err)
+		want := uint64(0)
+		for _, out := range []string{c.virtual, c.direct} {
+			if out == refused {
+				want++
+			}
+		}
+		if c.ended && c.port.Local.IsValid() {
+			want-- // the map isn't up to date: the kernel itself refuses
+		}
+		if n := after[NoInstance] - before[NoInstance]; n != want {
+			t.Errorf("%s: %d refusals for want of an instance, want %d", c.name, n, want)
+		}
+		if out := h.do("db", "connect", direct); !c.ended && out != "ok "+direct {
+			t.Errorf("%s: db can't call itself: %s", c.name, out)
+		}
 	}
 }

@@ -65,8 +65,8 @@ func help(words []string) error {
 		return err
 	case "prompt":
 		return helpPrompt(words[1])
-	case "serve":
-		return helpServe(words[1])
+	case "serve", "serve-mptcp":
+		return helpServe(words[1], words[0] == "serve-mptcp")
 	case "inherit": // connect with the socket passed as descriptor 3
 		return connectFD(3, words[1])
 	}
@@ -212,9 +212,9 @@ func helpPrompt(target string) error {
 
 // helpServe listens until its standard input ends, and prints the peer of each
 // connection.
-func helpServe(addr string) error {
+func helpServe(addr string, mptcp bool) error {
 	var lc net.ListenConfig
-	lc.SetMultipathTCP(false)
+	lc.SetMultipathTCP(mptcp)
 	ln, err := lc.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		fmt.Println(err)

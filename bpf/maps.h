@@ -99,6 +99,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } events SEC(".maps");
 
+/* announced receives the ports (struct guard_key) of listeners that begin or end. It
+ * is apart from events, so that a program which only opens and closes a listener
+ * can't displace reports of refusals. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} announced SEC(".maps");
+
 /* counters is indexed by enum reason. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -178,6 +178,7 @@ int mesh_release(struct bpf_sock *sk)
 
 	if (st && st->mode == MODE_SERVING)
 		bpf_map_update_elem(&alive, &zero, &zero, BPF_ANY);
+	released(sk);
 	return 1;
 }
 

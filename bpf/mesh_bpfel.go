@@ -233,6 +233,7 @@ type meshWorkload struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	meshMapAlive          = "alive"
+	meshMapAnnounced      = "announced"
 	meshMapAnswers        = "answers"
 	meshMapCounters       = "counters"
 	meshMapEvents         = "events"
@@ -347,6 +348,7 @@ type meshProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type meshMapSpecs struct {
 	Alive       *ebpf.MapSpec `ebpf:"alive"`
+	Announced   *ebpf.MapSpec `ebpf:"announced"`
 	Answers     *ebpf.MapSpec `ebpf:"answers"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
@@ -401,6 +403,7 @@ func (o *meshObjects) Close() error {
 // It can be passed to loadMeshObjects or ebpf.CollectionSpec.LoadAndAssign.
 type meshMaps struct {
 	Alive       *ebpf.Map `ebpf:"alive"`
+	Announced   *ebpf.Map `ebpf:"announced"`
 	Answers     *ebpf.Map `ebpf:"answers"`
 	Counters    *ebpf.Map `ebpf:"counters"`
 	Events      *ebpf.Map `ebpf:"events"`
@@ -430,6 +433,7 @@ type meshMaps struct {
 func (m *meshMaps) Close() error {
 	return _MeshClose(
 		m.Alive,
+		m.Announced,
 		m.Answers,
 		m.Counters,
 		m.Events,

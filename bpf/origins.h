@@ -9,6 +9,7 @@
 #include "address.h"
 #include "decide.h"
 #include "kernel.h"
+#include "listener.h"
 #include "quota.h"
 #include "report.h"
 
@@ -140,6 +141,10 @@ static __always_inline void on_sockops(struct bpf_sock_ops *ctx)
 
 	if (!s || !sk)
 		return;
+	if (ctx->op == BPF_SOCK_OPS_TCP_LISTEN_CB) {
+		announce(bpf_htons((__u16)FIELD(ctx, local_port)));
+		return;
+	}
 	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
 		origin_arrives(ctx, s);
 		return;

@@ -5,12 +5,12 @@
 #pragma once
 
 #include "kernel.h"
+#include "listener.h"
 #include "names.h"
 #include "source.h"
 
 #define PATH_SIZE 48
 
-extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym;
 extern void *bpf_rdonly_cast(const void *from, __u32 type) __ksym;
 
 /* is compares a path with a literal, including the 0 byte that ends it. */

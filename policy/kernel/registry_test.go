@@ -24,6 +24,7 @@ var ownedByBPF = map[string]string{
 	"origins":   "written and removed by the sockops program",
 	"usage":     "counts the entries of origins",
 	"events":    "the ring buffer of refusals",
+	"announced": "the ring buffer of listeners that begin or end",
 	"counters":  "counted by the programs",
 	"scratch":   "working memory of one program run",
 }
