@@ -148,7 +148,7 @@ func (f fakeNodes) CreateToken(_ context.Context, r api.TokenRequest) (*api.Toke
 func db() api.Service {
 	return api.Service{Name: "db", ID: "spiffe://tacit.local/svc/db", Virtual4: v4, Virtual6: v6, Instances: []api.Instance{
 		{ID: "db-1", Node: "host1", Address: "192.0.2.1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerVerified, Source: "/etc/tacit/services.d/db.hcl:1"},
-		{ID: "db-2", Node: "host2", Address: "192.0.2.2", Port: 5432, Permissive: true},
+		{ID: "db-2", Node: "host2", Address: "192.0.2.2", Port: 5432, Down: "listener", Permissive: true},
 	}}
 }
 

@@ -101,7 +101,7 @@ func printService(w io.Writer, s *api.Service) {
 	fmt.Fprintln(w)
 	t = newTable("INSTANCE", "NODE", "ADDRESS", "HEALTHY", "LISTENER", "MODE", "DEFINED IN")
 	for _, i := range s.Instances {
-		t.row(i.ID, i.Node, instanceAddress(i), yesNo(i.Healthy), orDash(string(i.Listener)), mode(i), orDash(i.Source))
+		t.row(i.ID, i.Node, instanceAddress(i), health(i), orDash(string(i.Listener)), mode(i), orDash(i.Source))
 	}
 	t.print(w)
 }
@@ -111,6 +111,14 @@ func instanceAddress(i api.Instance) string {
 		return "calls only"
 	}
 	return fmt.Sprintf("%s:%d", i.Address, i.Port)
+}
+
+// health is yes, or why not.
+func health(i api.Instance) string {
+	if i.Down != "" {
+		return "no: " + i.Down
+	}
+	return yesNo(i.Healthy)
 }
 
 func mode(i api.Instance) string {

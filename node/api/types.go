@@ -125,6 +125,9 @@ const (
 	ListenerNone       Listener = "none"       // no socket listens
 )
 
+// DownNode is why an instance isn't healthy whose node doesn't answer.
+const DownNode = "node"
+
 // Instance is one instance of a service.
 type Instance struct {
 	ID         string            `json:"id"`
@@ -134,7 +137,8 @@ type Instance struct {
 	Tags       []string          `json:"tags,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
 	Local      bool              `json:"local"`
-	Healthy    bool              `json:"healthy"`
+	Healthy    bool              `json:"healthy"`        // the same on every node: its node answers and says that it can serve
+	Down       string            `json:"down,omitempty"` // why it isn't: DownNode, "listener" (the workload doesn't listen) or "check NAME"
 	Listener   Listener          `json:"listener,omitempty"`
 	Permissive bool              `json:"permissive,omitempty"` // its port accepts plain connections
 	Source     string            `json:"source,omitempty"`     // where a local instance was defined: file:line, or "command"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package catalog is a snapshot of the mesh's services: which instances run on which
-// nodes, and which of the nodes are alive. The kernel's desired state, the choice of
+// nodes, and which of them can serve. The kernel's desired state, the choice of
 // an instance and the answers to DNS queries follow from it. It must not do I/O: a
 // catalog is made, read, and thrown away.
 package catalog
@@ -23,6 +23,8 @@ type Instance struct {
 	Lane  netip.AddrPort // its node's lane port, from the node's signed record
 	Here  bool           // on this node
 	Alive bool           // its node answers
+
+	Healthy bool // its node answers, and says that it can serve
 }
 
 // Catalog is immutable; make a new one after a change.
@@ -47,6 +49,7 @@ func New(node identity.Name, records Records, alive func(identity.Name) bool) *C
 		}
 		in.Here = body.Node == node
 		in.Alive = in.Here || alive(body.Node)
+		in.Healthy = in.Alive && body.Down == ""
 		c.services[body.Service] = append(c.services[body.Service], in)
 	}
 	for _, list := range c.services {

@@ -25,6 +25,9 @@ func mesh(alive ...identity.Name) *Catalog {
 		{Node: "there", Service: "db", ID: "db", Port: 5432},
 		{Node: "far", Service: "db", ID: "db", Port: 5432},
 		{Node: "far", Service: "db", ID: "db-admin", Port: 9000},
+		{Node: "there", Service: "log", ID: "log", Port: 514, Down: ledger.DownListener},
+		{Node: "far", Service: "log", ID: "log", Port: 514},
+		{Node: "here", Service: "log", ID: "log", Port: 514, Down: "check disk"},
 		{Node: "there", Service: "web", ID: "web", Port: 8080},
 		{Node: "here", Service: "web", ID: "web", Port: 8080},
 		{Node: "here", Service: "job", ID: "job"},
@@ -48,16 +51,19 @@ func TestPick(t *testing.T) {
 		node    identity.Name
 		reason  policy.Reason
 	}{
-		"here wins":                  {"web", 8080, []identity.Name{"there"}, "here", ""},
-		"80 is the only port":        {"web", 80, nil, "here", ""},
-		"443 too":                    {"web", 443, nil, "here", ""},
-		"no such port":               {"web", 22, nil, "", policy.ReasonPort},
-		"two ports have no default":  {"db", 80, []identity.Name{"there"}, "", policy.ReasonPort},
-		"the node that answers":      {"db", 5432, []identity.Name{"far"}, "far", ""},
-		"no node answers":            {"db", 5432, nil, "", policy.ReasonInstance},
-		"a client can't be called":   {"job", 80, nil, "", policy.ReasonInstance},
-		"its node has no address":    {"lost", 1, nil, "", policy.ReasonInstance},
-		"a service that isn't there": {"ghost", 80, nil, "", policy.ReasonInstance},
+		"here wins":                   {"web", 8080, []identity.Name{"there"}, "here", ""},
+		"80 is the only port":         {"web", 80, nil, "here", ""},
+		"443 too":                     {"web", 443, nil, "here", ""},
+		"no such port":                {"web", 22, nil, "", policy.ReasonPort},
+		"two ports have no default":   {"db", 80, []identity.Name{"there"}, "", policy.ReasonPort},
+		"the node that answers":       {"db", 5432, []identity.Name{"far"}, "far", ""},
+		"the instance that can serve": {"log", 514, []identity.Name{"there", "far"}, "far", ""},
+		"no instance can serve":       {"log", 514, []identity.Name{"there"}, "", policy.ReasonInstance},
+		"no instance, wrong port":     {"log", 22, []identity.Name{"there"}, "", policy.ReasonPort},
+		"no node answers":             {"db", 5432, nil, "", policy.ReasonInstance},
+		"a client can't be called":    {"job", 80, nil, "", policy.ReasonInstance},
+		"its node has no address":     {"lost", 1, nil, "", policy.ReasonInstance},
+		"a service that isn't there":  {"ghost", 80, nil, "", policy.ReasonInstance},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in, err := mesh(c.alive...).Pick(c.service, c.port)

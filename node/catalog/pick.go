@@ -10,8 +10,8 @@ import (
 	"tacit/policy"
 )
 
-// Pick chooses an instance for a connection to VIRTUAL:dialled: one on this node if
-// there is one, else one on a live node, at random by weight. Errors are
+// Pick chooses a healthy instance for a connection to VIRTUAL:dialled: one on this
+// node if there is one, else one elsewhere, at random by weight. Errors are
 // *policy.Refusal with the reasons port and instance.
 func (c *Catalog) Pick(service identity.Name, dialled uint16) (Instance, error) {
 	port := c.Port(service, dialled)
@@ -22,7 +22,7 @@ func (c *Catalog) Pick(service identity.Name, dialled uint16) (Instance, error) 
 	var remote []Instance
 	total := 0
 	for _, in := range c.services[service] {
-		if in.Port != port || port == 0 || !in.Alive {
+		if in.Port != port || port == 0 || !in.Healthy {
 			continue
 		}
 		if in.Here {
@@ -33,7 +33,7 @@ func (c *Catalog) Pick(service identity.Name, dialled uint16) (Instance, error) 
 	}
 	if len(remote) == 0 {
 		return Instance{}, &policy.Refusal{Reason: policy.ReasonInstance,
-			Detail: fmt.Sprintf("no node that runs %s answers", service)}
+			Detail: fmt.Sprintf("no instance of %s is healthy", service)}
 	}
 	return byWeight(remote, rand.IntN(total)), nil
 }

@@ -203,6 +203,9 @@ func (l *loop) Settle() {
 	}
 	for _, s := range l.f.inventory.services {
 		body := ledger.InstanceBody{Node: "host1", Service: s.Name, ID: s.ID, Port: s.Port, Address: s.Address, Tags: s.Tags, Permissive: s.Permissive}
+		if s.Port != 0 && !s.Listener.Serves() {
+			body.Down = ledger.DownListener
+		}
 		_ = l.f.records.Sign(l.f.Member.Key, records.Change{Kind: ledger.KindInstance, Key: "host1/" + s.ID, Body: body})
 	}
 	l.table = policy.NewTable(policy.Deny, view.Intentions())

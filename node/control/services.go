@@ -43,15 +43,22 @@ func (s services) service(name identity.Name) api.Service {
 
 func (s services) instance(in catalog.Instance) api.Instance {
 	out := api.Instance{ID: in.ID, Node: in.Node, Address: in.Addr.Addr().String(), Port: in.Port,
-		Tags: in.Tags, Meta: in.Meta, Local: in.Here, Healthy: in.Alive, Permissive: in.Permissive}
+		Tags: in.Tags, Meta: in.Meta, Local: in.Here, Healthy: in.Healthy, Down: down(in), Permissive: in.Permissive}
 	if !in.Here {
 		return out
 	}
 	if own, ok := s.Inventory.View().ByID(in.ID); ok {
 		out.Listener, out.Source = api.Listener(own.Listener.State), own.Source
-		out.Healthy = own.Port == 0 || own.Listener.State == inventory.StateVerified || own.Listener.State == inventory.StateUnverified
 	}
 	return out
+}
+
+// down is why an instance isn't healthy.
+func down(in catalog.Instance) string {
+	if !in.Alive {
+		return api.DownNode
+	}
+	return in.Down
 }
 
 // grantHere makes sure that this node may run the service.

@@ -24,6 +24,9 @@ func instances(s *api.Service) string {
 		if in.Healthy {
 			text += ", healthy"
 		}
+		if in.Down != "" {
+			text += ", no: " + in.Down
+		}
 		if in.Permissive {
 			text += ", permissive"
 		}
@@ -32,8 +35,7 @@ func instances(s *api.Service) string {
 	return strings.Join(out, "\n")
 }
 
-// TestServices: an instance here is as healthy as its listener, one elsewhere
-// as its node.
+// TestServices: an instance is as healthy as its record and its node say.
 func TestServices(t *testing.T) {
 	f := newFixture(t)
 	f.inventory.has(definition.Definition{Name: "db", Port: 5432, Permissive: true}, inventory.StateVerified)
@@ -56,10 +58,10 @@ func TestServices(t *testing.T) {
 	}
 	differs(t, "db", instances(db), `db on host1 at 10.0.0.1:5432, local, verified, of db.hcl:1, healthy, permissive
 db-2 on host1 at 10.0.0.9:5433, local, unverified, of db.hcl:1, healthy
-db-3 on host1 at 10.0.0.1:5434, local, foreign, of db.hcl:1
-db-4 on host1 at 10.0.0.1:5435, local, none, of db.hcl:1
+db-3 on host1 at 10.0.0.1:5434, local, foreign, of db.hcl:1, no: listener
+db-4 on host1 at 10.0.0.1:5435, local, none, of db.hcl:1, no: listener
 db on host2 at 10.0.0.2:5432, healthy
-db on host3 at 10.0.0.3:5432`)
+db on host3 at 10.0.0.3:5432, no: node`)
 	if db.ID != "spiffe://mesh.test/svc/db" || db.Virtual4.String() != "240.64.0.2" || db.Virtual6.String() != "fd00::2" {
 		t.Errorf("db is %s at %s and %s", db.ID, db.Virtual4, db.Virtual6)
 	}
@@ -179,7 +181,7 @@ func TestRegister(t *testing.T) {
 				f.inventory.listener = inventory.Listener{State: inventory.StateUnowned, Owner: "socket of uid 7"}
 			},
 			warnings: "port 5432 is held by another program (socket of uid 7): calls are refused with the reason listener\n" + nobody,
-			instance: "db on host1 at 10.0.0.1:5432, local, foreign, of command"},
+			instance: "db on host1 at 10.0.0.1:5432, local, foreign, of command, no: listener"},
 		"again": {r: api.Registration{Name: "db", Port: 5433, Address: "10.0.0.9", Tags: []string{"new"}},
 			have: func(t *testing.T, f *fixture) {
 				if _, err := f.Services.Register(t.Context(), api.Registration{Name: "db", Port: 5432}); err != nil {

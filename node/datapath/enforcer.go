@@ -39,6 +39,7 @@ type Hooks interface {
 	SetDaemonCgroup(id uint64) error
 	Status() ([]bpf.Hook, error)
 	Repair() []bpf.Repaired
+	Listening(context.Context, func()) error
 	Close() error
 }
 

@@ -234,6 +234,11 @@ func (h *fakeHooks) SetServing(fds ...int) error {
 	return nil
 }
 
+func (h *fakeHooks) Listening(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return nil
+}
+
 func (h *fakeHooks) SetResolvers(list []bpf.Resolver) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

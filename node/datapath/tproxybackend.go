@@ -146,6 +146,12 @@ func (b *tproxyBackend) Events(ctx context.Context, _ func(kernel.Event)) error 
 	return nil
 }
 
+// Listening has nothing to announce: the loop looks more often.
+func (b *tproxyBackend) Listening(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return nil
+}
+
 // NumberOf is plain arithmetic.
 func (b *tproxyBackend) NumberOf(a netip.Addr) (uint32, bool) {
 	return kernel.NumberOf(b.settings.Range4, b.settings.Range6, a)

@@ -35,6 +35,9 @@ type Listener struct {
 	Anyone bool
 }
 
+// Serves reports whether the workload listens.
+func (l Listener) Serves() bool { return l.State == StateVerified || l.State == StateUnverified }
+
 // Present reports whether somebody listens.
 func (l Listener) Present() bool { return l.State != "" && l.State != StateNone }
 

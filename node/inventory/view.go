@@ -92,15 +92,3 @@ func (v *View) Clash(d definition.Definition) error {
 	}
 	return nil
 }
-
-// Target is where the instance is dialled. While nobody listens it is where
-// somebody would, so that the port itself refuses the caller.
-func (s Service) Target() netip.AddrPort {
-	if s.Listener.Addr.IsValid() {
-		return s.Listener.Addr
-	}
-	if own, err := netip.ParseAddr(s.Address); err == nil {
-		return netip.AddrPortFrom(own, s.Port)
-	}
-	return netip.AddrPortFrom(localhost(), s.Port)
-}

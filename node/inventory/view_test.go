@@ -4,7 +4,6 @@ package inventory
 
 import (
 	"fmt"
-	"net/netip"
 	"testing"
 
 	"tacit/identity"
@@ -70,19 +69,6 @@ func TestClash(t *testing.T) {
 		err := v.Clash(definition.Definition{Name: c.name, ID: c.id, Port: c.port, Source: c.file})
 		if (err != nil) != c.fails {
 			t.Errorf("%s on %d: %v", c.id, c.port, err)
-		}
-	}
-}
-
-// TestTarget: where an instance is dialled, also while nobody listens.
-func TestTarget(t *testing.T) {
-	for want, s := range map[string]Service{
-		"127.0.0.1:80": service("a", "a", 80),
-		"10.0.0.5:80":  {Definition: definition.Definition{Port: 80, Address: "10.0.0.5"}},
-		"[::1]:80":     {Definition: definition.Definition{Port: 80, Address: "10.0.0.5"}, Listener: Listener{Addr: netip.MustParseAddrPort("[::1]:80")}},
-	} {
-		if got := s.Target().String(); got != want {
-			t.Errorf("%s, want %s", got, want)
 		}
 	}
 }

@@ -74,27 +74,26 @@ func names(in Input) (domains, hosts []string) {
 	return append([]string{"consul"}, in.Domains...), hosts
 }
 
-// endpoints says for each port of a service whether an instance is here,
-// elsewhere, or both.
+// endpoints says for each port of a service whether a healthy instance is here,
+// elsewhere, or both. Where there is neither, the port is known all the same, so
+// that calls are refused for want of an instance.
 func endpoints(in Input, service identity.Name) []kernel.Endpoint {
 	var out []kernel.Endpoint
 	for _, port := range in.Catalog.Ports(service) {
 		e := kernel.Endpoint{Service: service, Port: port}
 		for _, instance := range in.Catalog.Instances(service) {
-			if instance.Port != port || !instance.Alive {
+			if instance.Port != port || !instance.Healthy {
 				continue
 			}
 			if !instance.Here {
 				e.Remote = true
 				continue
 			}
-			if s, ok := in.View.Find(service, port, instance.ID); ok && s.Listener.State != inventory.StateUnowned {
-				e.Local, e.Anyone = s.Target(), s.Listener.Anyone
+			if s, ok := in.View.Find(service, port, instance.ID); ok && s.Listener.Serves() {
+				e.Local, e.Anyone = s.Listener.Addr, s.Listener.Anyone
 			}
 		}
-		if e.Remote || e.Local.IsValid() {
-			out = append(out, e)
-		}
+		out = append(out, e)
 	}
 	return out
 }

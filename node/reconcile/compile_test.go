@@ -34,6 +34,13 @@ func on(node identity.Name, service identity.Name, port uint16) ledger.InstanceB
 	return ledger.InstanceBody{Node: node, Service: service, ID: string(service), Port: port}
 }
 
+// down is an instance that can't serve.
+func down(node identity.Name, service identity.Name, port uint16, why string) ledger.InstanceBody {
+	b := on(node, service, port)
+	b.Down = why
+	return b
+}
+
 // local is an instance that is defined here, with the state of its listener.
 func local(name identity.Name, port uint16, l inventory.Listener) inventory.Service {
 	return inventory.Service{Definition: definition.Definition{Name: name, ID: string(name), Port: port}, Listener: l}
@@ -66,6 +73,9 @@ func compile(in Input, m mesh, alive ...identity.Name) string {
 		}
 		if e.Remote {
 			where += " elsewhere"
+		}
+		if where == "" {
+			where = " nowhere"
 		}
 		out = append(out, fmt.Sprintf("%s:%d is%s", e.Service, e.Port, where))
 	}
@@ -113,16 +123,17 @@ port 5432 is guarded for "db"`,
 			want: `db:5432 is here at [::1]:5432, whoever listens
 port 5432 is guarded for "db"`,
 		},
-		"nobody listens yet": { // the port itself refuses
+		"nobody listens yet": { // no instance
 			in:   Input{View: &inventory.View{Services: []inventory.Service{local("db", 5432, inventory.Listener{State: inventory.StateNone})}}},
 			mesh: mesh{on("host1", "db", 5432)},
-			want: `db:5432 is here at 127.0.0.1:5432
+			want: `db:5432 is nowhere
 port 5432 is guarded for "db"`,
 		},
 		"another program listens": { // nothing is led to it
 			in:   Input{View: &inventory.View{Services: []inventory.Service{local("db", 5432, inventory.Listener{State: inventory.StateUnowned})}}},
 			mesh: mesh{on("host1", "db", 5432)},
-			want: `port 5432 is guarded for "db"`,
+			want: `db:5432 is nowhere
+port 5432 is guarded for "db"`,
 		},
 		"defined, and not published yet": {
 			in:   Input{View: &inventory.View{Services: []inventory.Service{local("db", 5432, verified)}}},
@@ -136,7 +147,35 @@ port 5432 is guarded for "db"`,
 		},
 		"its node doesn't answer": { // its real address stays judged
 			mesh: mesh{on("host2", "db", 5432)},
-			want: `10.0.0.2:5432 is db`,
+			want: `db:5432 is nowhere
+10.0.0.2:5432 is db`,
+		},
+		"nobody listens elsewhere": {
+			mesh:  mesh{down("host2", "db", 5432, ledger.DownListener)},
+			alive: []identity.Name{"host2"},
+			want: `db:5432 is nowhere
+10.0.0.2:5432 is db`,
+		},
+		"two ports, one is down": { // the port is known: the reason is the instance
+			mesh:  mesh{on("host2", "db", 5432), down("host2", "db", 6432, "check pool")},
+			alive: []identity.Name{"host2"},
+			want: `db:5432 is elsewhere
+db:6432 is nowhere
+10.0.0.2:5432 is db
+10.0.0.2:6432 is db`,
+		},
+		"one of two elsewhere is down": {
+			mesh:  mesh{on("host2", "db", 5432), {Node: "host2", Service: "db", ID: "db-2", Port: 5432, Down: "check pool"}},
+			alive: []identity.Name{"host2"},
+			want: `db:5432 is elsewhere
+10.0.0.2:5432 is db
+10.0.0.2:5432 is db`,
+		},
+		"the instance here fails its check": {
+			in:   Input{View: &inventory.View{Services: []inventory.Service{local("db", 5432, verified)}}},
+			mesh: mesh{down("host1", "db", 5432, "check pool")},
+			want: `db:5432 is nowhere
+port 5432 is guarded for "db"`,
 		},
 		"its address isn't proven": {
 			in:    Input{Proven: func(catalog.Instance) []netip.Addr { return nil }},

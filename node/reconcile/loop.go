@@ -21,11 +21,12 @@ import (
 	"tacit/policy/ledger"
 )
 
-// How often the loop looks by itself. Records, members, definitions, cgroups
-// and addresses wake it.
+// How often the loop looks by itself. Records, members, definitions, cgroups,
+// addresses and, where there are hooks, listeners wake it.
 const (
-	lookInterval = 500 * time.Millisecond // who listens: nothing announces it
-	fullInterval = 10 * time.Second       // everything, in case a notice was lost
+	lookInterval   = 2 * time.Second        // who listens, where the hooks announce it
+	tproxyInterval = 500 * time.Millisecond // who listens, with --redirect tproxy
+	fullInterval   = 10 * time.Second       // everything, in case a notice was lost
 )
 
 // Inventory is what is defined and runs on this node.
@@ -94,14 +95,17 @@ type Loop struct {
 	inForce  atomic.Pointer[string]
 	guests   atomic.Pointer[map[uint32]identity.Name] // by the interface that leads to them
 	wake     chan struct{}
+	looks    chan struct{}
 	wanted   atomic.Uint64 // changes that others have announced
 	sweepDue atomic.Bool
 
-	applying sync.Mutex // one reconciliation at a time; guards what follows
-	done     uint64     // changes that are in force
-	full     time.Time  // of the last full look
-	judged   [32]byte   // the ledger's digest when the table was made
-	swept    [32]byte   // the ledger's digest at the last sweep
+	applying sync.Mutex         // one reconciliation at a time; guards what follows
+	done     uint64             // changes that are in force
+	full     time.Time          // of the last full look
+	later    *time.Timer        // publishes what had to wait
+	rules    []policy.Intention // of the table
+	judged   [32]byte           // the ledger's digest when the table was compared with it
+	swept    [32]byte           // the ledger's digest at the last sweep
 	up       map[identity.Name]bool
 	failed   bool // something wasn't written: try again at the next look
 }
@@ -114,7 +118,9 @@ func (noRecords) Node(identity.Name) (ledger.NodeBody, bool) { return ledger.Nod
 // New returns a loop that has done nothing yet: its catalog is empty, and its
 // policy has no rules.
 func New(c Config) *Loop {
-	l := &Loop{conf: c, wake: make(chan struct{}, 1)}
+	l := &Loop{conf: c, wake: make(chan struct{}, 1), looks: make(chan struct{}, 1)}
+	l.later = time.AfterFunc(time.Hour, l.Nudge)
+	l.later.Stop()
 	l.catalog.Store(catalog.New(c.Settings.Name, noRecords{}, nil))
 	l.table.Store(policy.NewTable(c.Settings.Action, nil))
 	return l
@@ -152,6 +158,15 @@ func (l *Loop) Nudge() {
 	}
 }
 
+// Look says that something may have changed which Inventory.Look finds. It never
+// blocks.
+func (l *Loop) Look() {
+	select {
+	case l.looks <- struct{}{}:
+	default:
+	}
+}
+
 // Judge is Nudge, and has all connections judged again.
 func (l *Loop) Judge() {
 	l.sweepDue.Store(true)
@@ -160,13 +175,19 @@ func (l *Loop) Judge() {
 
 // Run reconciles until ctx ends.
 func (l *Loop) Run(ctx context.Context) error {
-	tick := time.NewTicker(lookInterval)
+	interval := lookInterval
+	if l.conf.Settings.Redirect == config.TPROXY {
+		interval = tproxyInterval
+	}
+	tick := time.NewTicker(interval)
+	defer l.later.Stop()
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-l.looks:
 		case <-l.wake:
 			if l.settled() {
 				continue // by Settle, meanwhile
@@ -195,8 +216,7 @@ func (l *Loop) Settle() {
 	view, changed := l.conf.Inventory.Look()
 	if due := time.Since(l.full) >= fullInterval; changed || due || began != l.done || l.failed || l.membersChanged() {
 		l.conf.Inventory.Keep()
-		published := l.conf.Publisher.Publish(view)
-		l.failed = !l.apply(view) || !published
+		l.failed = !l.bring(view)
 		l.full = time.Now()
 	}
 	l.done = began
@@ -206,84 +226,3 @@ func (l *Loop) Settle() {
 }
 
 func (l *Loop) membersChanged() bool { return !maps.Equal(l.up, l.conf.Alive()) }
-
-// apply writes the maps. The caller holds applying.
-func (l *Loop) apply(view *inventory.View) (ok bool) {
-	digest := l.conf.Records.Digest()
-	l.follow(digest)
-	cat := catalog.New(l.conf.Settings.Name, l.conf.Records, func(name identity.Name) bool { return l.up[name] })
-	state, found := Compile(l.input(view, cat))
-	l.conf.Enrol(&state)
-	l.guests.Store(&state.Workloads.Interfaces)
-	changed, err := l.conf.Enforcer.Apply(state)
-	l.catalog.Store(cat) // after the maps: the packets of a name that is answered must not leave the host any more
-	l.report(found, state, err)
-	if changed || digest != l.swept { // a revocation or a withdrawn grant need not change a map
-		l.sweepDue.Store(true)
-	}
-	l.swept = digest
-	l.conf.Want(l.granted(view))
-	if err == nil {
-		now := l.table.Load().Digest()
-		l.inForce.Store(&now)
-		l.conf.Announce(now, l.conf.Enforcer.Revision())
-	}
-	return err == nil
-}
-
-// follow takes over what the records and the members' liveness say.
-func (l *Loop) follow(digest [32]byte) {
-	up := l.conf.Alive()
-	if digest != l.judged || !maps.Equal(up, l.up) {
-		l.conf.Peers.Found()
-	}
-	l.up = up
-	if digest != l.judged {
-		l.table.Store(policy.NewTable(l.conf.Settings.Action, l.conf.Records.Intentions()))
-		l.judged = digest
-	}
-}
-
-func (l *Loop) input(view *inventory.View, cat *catalog.Catalog) Input {
-	s := l.conf.Settings
-	low, high := inventory.EphemeralPorts()
-	return Input{View: view, Table: l.table.Load(), Catalog: cat, Granted: l.mayRun, Proven: l.conf.Peers.Of,
-		Addresses: l.conf.Addresses(), Domains: s.Domains, Search: l.conf.Search(), Exclude: s.Exclude, Ephemeral: Ports{low, high}}
-}
-
-func (l *Loop) mayRun(service identity.Name) bool {
-	return l.conf.Records.Granted(l.conf.Settings.Name, service)
-}
-
-// granted are the services defined here that this node may run.
-func (l *Loop) granted(view *inventory.View) []identity.Name {
-	var out []identity.Name
-	for _, name := range view.Names() {
-		if l.mayRun(name) {
-			out = append(out, name)
-		}
-	}
-	return out
-}
-
-func (l *Loop) report(found Findings, state kernel.State, err error) {
-	for family, problems := range found {
-		l.conf.Health.Replace(family, problems)
-	}
-	if news := l.conf.Health.Set(health.Maps, "", err); news && err != nil {
-		l.conf.Log.Error("the kernel's maps are not what the records say", "err", err)
-	}
-	l.conf.Health.Set(health.Remotes, "", l.conf.Remember(state.Remotes))
-}
-
-// sweep judges live connections again: streams in the proxy, and same-node
-// pairs in the kernel.
-func (l *Loop) sweep() error {
-	streams := l.conf.Streams()
-	pairs, err := l.conf.Enforcer.Sweep(context.Background())
-	l.conf.Health.Set(health.Sweep, "", err)
-	if streams+pairs > 0 {
-		l.conf.Log.Info("connections cut by a change", "streams", streams, "same_node", pairs, "revision", l.conf.Enforcer.Revision())
-	}
-	return err
-}

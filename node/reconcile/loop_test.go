@@ -71,6 +71,7 @@ func (h *host) SignInstance(body ledger.InstanceBody, withdraw bool) error {
 	if h.signing != nil {
 		return h.signing
 	}
+	h.digest++
 	if withdraw {
 		h.signed = append(h.signed, "-"+body.ID)
 		h.mesh = nil
@@ -185,6 +186,120 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// TestState: the record of an instance says whether it can serve, and what is known
+// here counts before it is signed.
+func TestState(t *testing.T) {
+	h := &host{}
+	l, _ := newLoop(h)
+	listens := inventory.Listener{State: inventory.StateVerified, Addr: netip.MustParseAddrPort("127.0.0.1:5432")}
+	check := ""
+	l.conf.Publisher.Critical = func(id string) string { return check }
+	for _, step := range []struct {
+		name     string
+		listener inventory.Listener
+		check    string
+		unsigned bool // the disk is full
+		down     string
+		local    bool
+	}{
+		{"nobody has looked", inventory.Listener{}, "", false, "listener", false},
+		{"nobody listens", inventory.Listener{State: inventory.StateNone}, "", false, "listener", false},
+		{"the workload listens", listens, "", false, "", true},
+		{"a check fails", listens, "check disk", false, "check disk", false},
+		{"a check fails, nobody listens", inventory.Listener{State: inventory.StateNone}, "check disk", false, "listener", false},
+		{"whoever listens", inventory.Listener{State: inventory.StateUnverified, Addr: listens.Addr}, "", true, "listener", true},
+		{"the disk has room again", inventory.Listener{State: inventory.StateUnverified, Addr: listens.Addr}, "", false, "", true},
+		{"another program listens, the disk is full", inventory.Listener{State: inventory.StateUnowned}, "", true, "", false},
+	} {
+		h.signing = nil
+		if step.unsigned {
+			h.signing = errors.New("no space left")
+		}
+		check = step.check
+		h.view = &inventory.View{Services: []inventory.Service{local("db", 5432, step.listener)}}
+		l.conf.Publisher.signed = nil // as if a long time had passed
+		l.Settle()
+		l.Settle() // for what the first one signed
+		if h.mesh[0].Down != step.down {
+			t.Errorf("%s: the record says %q, want %q", step.name, h.mesh[0].Down, step.down)
+		}
+		if got := h.state.Endpoints[0].Local.IsValid(); got != step.local {
+			t.Errorf("%s: it is called here is %v", step.name, got)
+		}
+		if in := l.Catalog().Instances("db")[0]; in.Healthy != step.local {
+			t.Errorf("%s: healthy is %v", step.name, in.Healthy)
+		}
+	}
+}
+
+// TestFlapping: an instance whose state changes all the time is signed four times a
+// second, and the last state is signed for certain; other changes don't wait.
+func TestFlapping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &host{}
+		l, _ := newLoop(h)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- l.Run(ctx) }()
+		states := []inventory.Listener{{State: inventory.StateNone}, {State: inventory.StateVerified, Addr: netip.MustParseAddrPort("127.0.0.1:5432")}}
+		set := func(state, port int) {
+			h.view = &inventory.View{Services: []inventory.Service{local("db", uint16(port), states[state])}}
+			l.Look()
+			synctest.Wait()
+		}
+		set(0, 5432)
+		set(1, 5432)
+		if len(h.signed) != 2 {
+			t.Errorf("a start was signed as %v, want both states at once", h.signed)
+		}
+		for n := range 1000 { // ten seconds
+			<-time.After(10 * time.Millisecond)
+			set(n%2, 5432)
+		}
+		if n := len(h.signed); n < 40 || n > 44 {
+			t.Errorf("signed %d times in ten seconds, want 4 a second", n)
+		}
+		set(0, 5432)
+		<-time.After(time.Second + time.Millisecond)
+		synctest.Wait()
+		if h.mesh[0].Down != "listener" {
+			t.Error("the last state was not signed")
+		}
+		for n := range 5 {
+			set(n%2, 5432)
+		}
+		set(0, 5433)
+		if h.mesh[0].Port != 5433 {
+			t.Error("another port had to wait")
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestSameRules: a record that is no intention leaves the table as it is.
+func TestSameRules(t *testing.T) {
+	h := &host{intentions: []policy.Intention{{Source: "web", Destination: "db", Action: policy.Allow}}, digest: 1}
+	l, _ := newLoop(h)
+	l.Settle()
+	table := l.Policy()
+	h.digest++
+	l.Nudge()
+	l.Settle()
+	if l.Policy() != table {
+		t.Error("the table was made anew")
+	}
+	h.intentions = nil
+	h.digest++
+	l.Nudge()
+	l.Settle()
+	if l.Policy() == table {
+		t.Error("the table is the old one")
+	}
+}
+
 // TestRun: a nudge is followed at once and once, a settled one not again; the
 // kernel can ask for a sweep; and a slow look finds what nobody announced.
 func TestRun(t *testing.T) {
@@ -211,10 +326,15 @@ func TestRun(t *testing.T) {
 		expect("after two nudges", 2, 2)
 		h.sweepWanted <- struct{}{}
 		expect("after the kernel asked", 2, 3)
+		l.Look()
+		expect("after a look that finds nothing", 2, 3)
+		h.view = &inventory.View{}
+		l.Look()
+		expect("after a look that finds something", 3, 4)
 		<-time.After(fullInterval - time.Second)
-		expect("after nine seconds of nothing", 2, 3)
+		expect("after nine seconds of nothing", 3, 4)
 		<-time.After(2 * time.Second)
-		expect("after the slow look", 3, 4)
+		expect("after the slow look", 4, 5)
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)

@@ -5,8 +5,11 @@ package reconcile
 import (
 	"log/slog"
 	"reflect"
+	"slices"
+	"time"
 
 	"tacit/identity"
+	"tacit/node/catalog"
 	"tacit/node/health"
 	"tacit/node/inventory"
 	"tacit/policy/ledger"
@@ -21,6 +24,13 @@ type Signer interface {
 	SignInstance(body ledger.InstanceBody, withdraw bool) error
 }
 
+// An instance whose state changes back and forth is signed again at most rate
+// times in each period.
+const (
+	rate   = 4
+	period = time.Second
+)
+
 // Publisher keeps the signed instances equal to those that are defined here.
 type Publisher struct {
 	Self    identity.Name
@@ -28,12 +38,56 @@ type Publisher struct {
 	Signer  Signer
 	Health  Health
 	Log     *slog.Logger
+	// Critical returns the health check that an instance fails, as in
+	// ledger.InstanceBody.Down; "" is none. It may be nil.
+	Critical func(id string) string
+
+	down   map[string]string      // by id, as of the last Judge
+	signed map[string][]time.Time // the last rate signatures of each id
 }
 
-// Publish signs the instances of a view that are new or changed, and withdraws
-// those that are gone. It reports whether every signature was made and kept; a
-// missing grant comes as a record and needs no other try.
-func (p *Publisher) Publish(v *inventory.View) (ok bool) {
+// Judge finds out which instances of a view can serve.
+func (p *Publisher) Judge(v *inventory.View) {
+	p.down = make(map[string]string, len(v.Services))
+	for _, s := range v.Services {
+		p.down[s.ID] = p.downOf(s)
+	}
+}
+
+func (p *Publisher) downOf(s inventory.Service) string {
+	switch {
+	case s.Port != 0 && !s.Listener.Serves():
+		return ledger.DownListener
+	case p.Critical != nil:
+		return p.Critical(s.ID)
+	}
+	return ""
+}
+
+// Newest are the records, where those of this node's instances have the state of
+// the last Judge, which may not be signed yet.
+func (p *Publisher) Newest() catalog.Records { return newest{p.Records, p} }
+
+type newest struct {
+	Records
+	*Publisher
+}
+
+func (n newest) Instances() []ledger.InstanceBody {
+	all := slices.Clone(n.Records.Instances())
+	for k := range all {
+		if down, known := n.down[all[k].ID]; known && all[k].Node == n.Self {
+			all[k].Down = down
+		}
+	}
+	return all
+}
+
+// Publish signs the instances of a view that are new or changed since the last
+// Judge, and withdraws those that are gone. It reports whether every signature was
+// made and kept; a missing grant comes as a record and needs no other try. wait is
+// how long a change of state has to wait, 0 where none does.
+func (p *Publisher) Publish(v *inventory.View) (ok bool, wait time.Duration) {
 	want, grants, signed := map[string]ledger.InstanceBody{}, map[string]error{}, map[string]error{}
 	for _, s := range v.Services {
 		if err := p.Signer.GrantOwn(s.Name); err != nil {
@@ -44,10 +98,14 @@ func (p *Publisher) Publish(v *inventory.View) (ok bool) {
 	}
 	for _, old := range p.Records.Published(p.Self) {
 		body, keep := want[old.ID]
-		if keep && reflect.DeepEqual(normal(body), normal(old)) {
-			delete(want, old.ID)
-		} else if !keep {
+		if !keep {
 			signed[old.ID] = p.sign(old, true)
+			continue
+		}
+		later := p.held(body, old)
+		wait = max(wait, later)
+		if later > 0 || reflect.DeepEqual(normal(body), normal(old)) {
+			delete(want, old.ID)
 		}
 	}
 	for _, body := range want {
@@ -57,15 +115,29 @@ func (p *Publisher) Publish(v *inventory.View) (ok bool) {
 	p.Health.Replace(health.Publish, signed)
 	for _, err := range signed {
 		if err != nil {
-			return false
+			return false, wait
 		}
 	}
-	return true
+	return true, wait
+}
+
+// held is how long an instance has to wait which differs from its record only in
+// its state.
+func (p *Publisher) held(body, old ledger.InstanceBody) time.Duration {
+	last := p.signed[body.ID]
+	if body.Down == old.Down || len(last) < rate {
+		return 0
+	}
+	old.Down = body.Down
+	if !reflect.DeepEqual(normal(body), normal(old)) {
+		return 0
+	}
+	return max(0, period-time.Since(last[0]))
 }
 
 func (p *Publisher) body(s inventory.Service) ledger.InstanceBody {
 	return ledger.InstanceBody{Node: p.Self, Service: s.Name, ID: s.ID, Port: s.Port, Address: s.Address,
-		Tags: s.Tags, Meta: s.Meta, Weight: s.Weight, Permissive: s.Permissive}
+		Tags: s.Tags, Meta: s.Meta, Weight: s.Weight, Permissive: s.Permissive, Down: p.down[s.ID]}
 }
 
 // normal makes an instance comparable: JSON drops empty lists.
@@ -83,6 +155,16 @@ func (p *Publisher) sign(body ledger.InstanceBody, withdraw bool) error {
 	err := p.Signer.SignInstance(body, withdraw)
 	if err != nil {
 		p.Log.Error("instance not published", "service", body.Service, "id", body.ID, "err", err)
+		return err
 	}
-	return err
+	if p.signed == nil {
+		p.signed = map[string][]time.Time{}
+	}
+	if withdraw {
+		delete(p.signed, body.ID)
+		return nil
+	}
+	last := append(p.signed[body.ID], time.Now())
+	p.signed[body.ID] = last[max(0, len(last)-rate):]
+	return nil
 }

@@ -73,7 +73,11 @@ type InstanceBody struct {
 	Meta       map[string]string `json:"meta,omitempty"`
 	Weight     int               `json:"weight,omitempty"`
 	Permissive bool              `json:"permissive,omitempty"`
+	Down       string            `json:"down,omitempty"` // why it can't serve now: DownListener or "check NAME"; "": it can
 }
+
+// DownListener: no socket of the workload listens on the instance's port.
+const DownListener = "listener"
 
 // bodyInfo is a parsed body.
 type bodyInfo struct {
@@ -180,7 +184,7 @@ func (b NodeBody) info() (bodyInfo, error) {
 }
 
 func (b InstanceBody) info() (bodyInfo, error) {
-	errs := []error{checkNames(b.Node, b.Service), checkID(b.ID), checkLists(b.Tags, b.Meta)}
+	errs := []error{checkNames(b.Node, b.Service), checkID(b.ID), checkLists(b.Tags, b.Meta), checkText("down", b.Down, 256)}
 	if b.Address != "" {
 		errs = append(errs, checkAddress(b.Address))
 	}

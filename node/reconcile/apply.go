@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"tacit/identity"
+	"tacit/node/catalog"
+	"tacit/node/health"
+	"tacit/node/inventory"
+	"tacit/policy"
+	"tacit/policy/kernel"
+)
+
+// bring puts a view in force here, then publishes it, and puts in force what was
+// published: a program that has ended isn't called while the disk is written.
+func (l *Loop) bring(view *inventory.View) (ok bool) {
+	p := l.conf.Publisher
+	p.Judge(view)
+	ok = l.apply(view)
+	published, wait := p.Publish(view)
+	if wait > 0 {
+		l.later.Reset(wait)
+	}
+	if l.conf.Records.Digest() != l.judged {
+		ok = l.apply(view)
+	}
+	return ok && published
+}
+
+// apply writes the maps. The caller holds applying.
+func (l *Loop) apply(view *inventory.View) (ok bool) {
+	digest := l.conf.Records.Digest()
+	l.follow(digest)
+	cat := catalog.New(l.conf.Settings.Name, l.conf.Publisher.Newest(), func(name identity.Name) bool { return l.up[name] })
+	state, found := Compile(l.input(view, cat))
+	l.conf.Enrol(&state)
+	l.guests.Store(&state.Workloads.Interfaces)
+	changed, err := l.conf.Enforcer.Apply(state)
+	l.catalog.Store(cat) // after the maps: the packets of a name that is answered must not leave the host any more
+	l.report(found, state, err)
+	if changed || digest != l.swept { // a revocation or a withdrawn grant need not change a map
+		l.sweepDue.Store(true)
+	}
+	l.swept = digest
+	l.conf.Want(l.granted(view))
+	if err == nil {
+		now := l.table.Load().Digest()
+		l.inForce.Store(&now)
+		l.conf.Announce(now, l.conf.Enforcer.Revision())
+	}
+	return err == nil
+}
+
+// follow takes over what the records and the members' liveness say.
+func (l *Loop) follow(digest [32]byte) {
+	up := l.conf.Alive()
+	if digest != l.judged || !maps.Equal(up, l.up) {
+		l.conf.Peers.Found()
+	}
+	l.up = up
+	if digest != l.judged {
+		if rules := l.conf.Records.Intentions(); !slices.Equal(rules, l.rules) { // most records are no intentions
+			l.rules = rules
+			l.table.Store(policy.NewTable(l.conf.Settings.Action, rules))
+		}
+		l.judged = digest
+	}
+}
+
+func (l *Loop) input(view *inventory.View, cat *catalog.Catalog) Input {
+	s := l.conf.Settings
+	low, high := inventory.EphemeralPorts()
+	return Input{View: view, Table: l.table.Load(), Catalog: cat, Granted: l.mayRun, Proven: l.conf.Peers.Of,
+		Addresses: l.conf.Addresses(), Domains: s.Domains, Search: l.conf.Search(), Exclude: s.Exclude, Ephemeral: Ports{low, high}}
+}
+
+func (l *Loop) mayRun(service identity.Name) bool {
+	return l.conf.Records.Granted(l.conf.Settings.Name, service)
+}
+
+// granted are the services defined here that this node may run.
+func (l *Loop) granted(view *inventory.View) []identity.Name {
+	var out []identity.Name
+	for _, name := range view.Names() {
+		if l.mayRun(name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func (l *Loop) report(found Findings, state kernel.State, err error) {
+	for family, problems := range found {
+		l.conf.Health.Replace(family, problems)
+	}
+	if news := l.conf.Health.Set(health.Maps, "", err); news && err != nil {
+		l.conf.Log.Error("the kernel's maps are not what the records say", "err", err)
+	}
+	l.conf.Health.Set(health.Remotes, "", l.conf.Remember(state.Remotes))
+}
+
+// sweep judges live connections again: streams in the proxy, and same-node
+// pairs in the kernel.
+func (l *Loop) sweep() error {
+	streams := l.conf.Streams()
+	pairs, err := l.conf.Enforcer.Sweep(context.Background())
+	l.conf.Health.Set(health.Sweep, "", err)
+	if streams+pairs > 0 {
+		l.conf.Log.Info("connections cut by a change", "streams", streams, "same_node", pairs, "revision", l.conf.Enforcer.Revision())
+	}
+	return err
+}
