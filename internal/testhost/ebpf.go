@@ -3,6 +3,7 @@
 package testhost
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -117,4 +118,23 @@ func rewrite() asm.Instructions {
 		asm.Mov.Imm(asm.R0, 1).WithSymbol("end"),
 		asm.Return(),
 	}
+}
+
+// Serves reports where the host's kernel map leads calls to any service's port: to
+// an instance here, elsewhere, or both. The layout is that of struct port_key and
+// struct port_value in bpf/types.h.
+func (h *Host) Serves(t testing.TB, port uint16) (here, elsewhere bool) {
+	t.Helper()
+	m, err := ebpf.LoadPinnedMap(h.Pin("ports"), nil)
+	Must(t, err)
+	defer m.Close()
+	key, value := make([]byte, m.KeySize()), make([]byte, m.ValueSize())
+	entries := m.Iterate()
+	for entries.Next(&key, &value) {
+		if binary.BigEndian.Uint16(key[4:]) == port {
+			here = here || binary.NativeEndian.Uint16(value[16:]) != 0
+			elsewhere = elsewhere || binary.NativeEndian.Uint32(value[20:]) != 0
+		}
+	}
+	return here, elsewhere
 }
