@@ -21,10 +21,10 @@ func (d *draft) connect(f field) {
 func (d *draft) sidecar(f field) {
 	const path, none = "service.connect.sidecar_service", "no sidecar runs"
 	known := keys{
-		"proxy": func(f field) { d.sidecarProxy(f, join(path, "proxy")) },
-		"token": skip, "enable_tag_override": skip, "disable_default_tcp_check": skip, "check": skip, "checks": skip,
+		"proxy":                     func(f field) { d.sidecarProxy(f, join(path, "proxy")) },
+		"disable_default_tcp_check": skip,
 	}
-	for _, key := range []string{"port", "name", "address", "tags", "meta", "weights", "tagged_addresses", "locality"} {
+	for _, key := range []string{"token", "enable_tag_override", "check", "checks", "port", "name", "address", "tags", "meta", "weights", "tagged_addresses", "locality"} {
 		known[key] = d.ignore(join(path, key), none)
 	}
 	d.r.object(f, path, known)
@@ -75,7 +75,7 @@ func (d *draft) proxyConfig(f field, path string) {
 		if f.key == "upstreams" {
 			d.upstreams(f, join(path, "upstreams"))
 		} else {
-			d.note("%s: settings of a proxy that doesn't run", join(path, f.key))
+			d.note(f, "%s: settings of a proxy that doesn't run", join(path, f.key))
 		}
 	}
 }

@@ -24,7 +24,8 @@ type Definition struct {
 	Workload   Workload          `json:"workload,omitzero"`
 	Permissive bool              `json:"permissive,omitempty"` // mode = "permissive": plain connections to the port are let in
 	Upstreams  []Upstream        `json:"upstreams,omitempty"`
-	Ignored    []string          `json:"ignored,omitempty"` // settings of the file that tacit ignores, one line each
+	Checks     []HealthCheck     `json:"checks,omitempty"`
+	Ignored    []string          `json:"ignored,omitempty"` // settings of the file that tacit ignores, one line each, with file:line
 	Source     string            `json:"source,omitempty"`  // file:line
 }
 

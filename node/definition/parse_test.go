@@ -59,14 +59,16 @@ var accepted = []struct{ name, file, text, want string }{
 `,
 		`[{"name":"web","id":"web-1","port":8080,"tags":["v1","blue"],"meta":{"owner":"ops"},"weight":10,
 		"upstreams":[{"destination":"db","bind":"127.0.0.1:5432"},{"destination":"cache","bind":"[::1]:6379"}],
-		"ignored":["service.check: 1 health check(s) not run","service.connect.sidecar_service.port: no sidecar runs"],"source":"web.hcl:1"}]`,
+		"checks":[{"id":"service:web-1","name":"http","kind":"http","target":"http://127.0.0.1:8080/health","interval":10000000000,"timeout":10000000000,"status":"critical","source":"web.hcl:10"}],
+		"ignored":["web.hcl:8: service.token: there are no ACL tokens; a node's grants say what it may run",
+		"web.hcl:9: service.enable_tag_override: tags are changed in this file only",
+		"web.hcl:16: service.connect.sidecar_service.port: no sidecar runs"],"source":"web.hcl:1"}]`,
 	},
 	{
 		"the same in JSON", "web.json",
 		`{"service": {"name": "web", "checks": [{}, {}], "connect": {"sidecar_service": {"proxy": {"upstreams": [
 		  {"destination_name": "db", "local_bind_port": 5432}]}}}}}`,
-		`[{"name":"web","id":"web","weight":1,"upstreams":[{"destination":"db","bind":"127.0.0.1:5432"}],
-		"ignored":["service.checks: 2 health check(s) not run"],"source":"web.json:1"}]`,
+		`[{"name":"web","id":"web","weight":1,"upstreams":[{"destination":"db","bind":"127.0.0.1:5432"}],"source":"web.json:1"}]`,
 	},
 	{
 		"repeated blocks, workloads and modes", "many.hcl",
@@ -91,7 +93,7 @@ service {
 		"a list in HCL, and null stands for nothing", "list.hcl",
 		`services = [{ name = "a", port = null }, { name = "b", address = "127.0.0.1" }]`,
 		`[{"name":"a","id":"a","weight":1,"source":"list.hcl:1"},
-		{"name":"b","id":"b","weight":1,"ignored":["service.address 127.0.0.1: other nodes reach the instance at this node's address"],"source":"list.hcl:1"}]`,
+		{"name":"b","id":"b","weight":1,"ignored":["list.hcl:1: service.address 127.0.0.1: other nodes reach the instance at this node's address"],"source":"list.hcl:1"}]`,
 	},
 	{
 		"HCL of the first version: one line, quoted keys, blocks with =, heredocs", "one.hcl",
@@ -131,9 +133,9 @@ var refused = []struct {
 	{"unknown key, JSON", "x.json", "{\"service\": {\n  \"name\": \"a\",\n  \"connect\": {\"sidecar\": {}}\n}}",
 		[]string{`x.json:3:15: service.connect.sidecar: unknown key; known are native, proxy, sidecar_service`}},
 	{"unknown key, HCL", "x.hcl", "service {\n  name = \"a\"\n  weights { pasing = 2 }\n}",
-		[]string{`x.hcl:3:13: service.weights.pasing: unknown key; known are passing, warning`}},
+		[]string{`x.hcl:3:13: service.weights.pasing: unknown key; did you mean passing?`}},
 	{"unknown key at the top", "x.json", `{"node_name": "n"}`,
-		[]string{`x.json:1:2: node_name: unknown key; known are service, services`}},
+		[]string{`x.json:1:2: node_name: unknown key; known are check, checks, service, services`}},
 	{"several at once, in order", "x.json", `{"services": [{"port": 70000}, {"name": "web_1", "id": "a b"}]}`, []string{
 		`x.json:1:16: service.port: 70000: must be a whole number from 0 to 65535`,
 		`x.json:1:15: service.name: missing`,

@@ -5,10 +5,7 @@ package definition
 import (
 	"cmp"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
-	"strings"
 )
 
 // reader turns one file's values into definitions and collects the problems.
@@ -27,6 +24,9 @@ func (r *reader) fail(at place, format string, args ...any) {
 	r.problems = append(r.problems, Problem{r.file, at.line, at.column, fmt.Sprintf(format, args...)})
 }
 
+// source is where a field stands, as file:line.
+func (r *reader) source(f field) string { return fmt.Sprintf("%s:%d", r.file, f.at.line) }
+
 // object calls its key's function for each field. path is for messages.
 func (r *reader) object(f field, path string, known keys) {
 	v, ok := r.single(f, path)
@@ -38,7 +38,7 @@ func (r *reader) object(f field, path string, known keys) {
 		read, ok := known[f.key]
 		switch {
 		case !ok:
-			r.fail(f.at, "%s: unknown key; %s", join(path, f.key), knownKeys(known))
+			r.fail(f.at, "%s: unknown key; %s", join(path, f.key), known.hint(f.key))
 		case seen[f.key]:
 			r.fail(f.at, "%s: given twice", join(path, f.key))
 		case f.kind != kindNull:
@@ -46,10 +46,6 @@ func (r *reader) object(f field, path string, known keys) {
 		}
 		seen[f.key] = true
 	}
-}
-
-func knownKeys(known keys) string {
-	return "known are " + strings.Join(slices.Sorted(maps.Keys(known)), ", ")
 }
 
 func join(path, key string) string {

@@ -14,7 +14,8 @@ func (r *reader) top(v value) []Definition {
 	service := func(f field) {
 		r.each(f, func(f field) { out = append(out, r.service(f)) })
 	}
-	r.object(field{at: v.at, value: v}, "", keys{"service": service, "services": service})
+	inside := func(f field) { r.fail(f.at, "%s: write it inside its service { … }", f.key) }
+	r.object(field{at: v.at, value: v}, "", keys{"service": service, "services": service, "check": inside, "checks": inside})
 	return out
 }
 
@@ -25,24 +26,26 @@ type draft struct {
 	named     bool
 	at        field // of the service itself
 	id        field
-	localPort field // of a sidecar's local_service_port
+	localPort field    // of a sidecar's local_service_port
+	later     []func() // what can be checked only when all fields are read
 }
 
 func (r *reader) service(f field) Definition {
 	d := &draft{r: r, at: f, Definition: Definition{Weight: 1}}
-	d.Source = fmt.Sprintf("%s:%d", r.file, f.at.line)
+	d.Source = r.source(f)
 	r.object(f, "service", keys{
 		"name": d.name, "id": func(f field) { d.id, d.ID = f, r.string(f, "service.id") },
 		"port":    func(f field) { d.Port = uint16(r.number(f, "service.port", 0, 65535)) },
 		"address": d.address, "tags": d.tags, "meta": d.meta, "weights": d.weights,
 		"kind": d.kind, "mode": d.mode, "workload": d.workload, "connect": d.connect,
 		"check": d.checks, "checks": d.checks,
-		"token": skip, "enable_tag_override": skip,
-		"tagged_addresses": d.ignore("service.tagged_addresses", "every node finds its own virtual address"),
-		"locality":         d.ignore("service.locality", "instances aren't chosen by locality"),
-		"socket_path":      d.refuse("service.socket_path", "services on unix sockets aren't carried; give a port"),
-		"proxy":            d.refuse("service.proxy", "only sidecars have it; write its upstreams as service.connect.sidecar_service.proxy.upstreams"),
-		"namespace":        d.defaultOnly("service.namespace"), "partition": d.defaultOnly("service.partition"),
+		"token":               d.ignore("service.token", "there are no ACL tokens; a node's grants say what it may run"),
+		"enable_tag_override": d.ignore("service.enable_tag_override", "tags are changed in this file only"),
+		"tagged_addresses":    d.ignore("service.tagged_addresses", "every node finds its own virtual address"),
+		"locality":            d.ignore("service.locality", "instances aren't chosen by locality"),
+		"socket_path":         d.refuse("service.socket_path", "services on unix sockets aren't carried; give a port"),
+		"proxy":               d.refuse("service.proxy", "only sidecars have it; write its upstreams as service.connect.sidecar_service.proxy.upstreams"),
+		"namespace":           d.defaultOnly("service.namespace"), "partition": d.defaultOnly("service.partition"),
 	})
 	d.finish()
 	return d.Definition
@@ -59,6 +62,9 @@ func (d *draft) finish() {
 		d.r.check(d.id, "service.id", checkID(d.ID))
 	}
 	d.r.check(d.at, "upstreams", checkUpstreams(d.Upstreams))
+	for _, check := range d.later {
+		check()
+	}
 	if f := d.localPort; f.key != "" && f.text != fmt.Sprint(d.Port) {
 		d.r.fail(f.at, "local_service_port %s isn't the service's port %d: tacit has no second port; set service.port to the one the program listens on", f.text, d.Port)
 	}
@@ -79,7 +85,7 @@ func (d *draft) address(f field) {
 	d.Address, err = checkAddress(text)
 	d.r.check(f, "service.address", err)
 	if err == nil && text != "" && d.Address == "" {
-		d.note("service.address %s: other nodes reach the instance at this node's address", text)
+		d.note(f, "service.address %s: other nodes reach the instance at this node's address", text)
 	}
 }
 
@@ -96,7 +102,7 @@ func (d *draft) meta(f field) {
 func (d *draft) weights(f field) {
 	d.r.object(f, "service.weights", keys{
 		"passing": func(f field) { d.Weight = int(d.r.number(f, "service.weights.passing", 1, maxWeight)) },
-		"warning": skip,
+		"warning": d.ignore("service.weights.warning", "an instance with a warning keeps its weight"),
 	})
 }
 
@@ -139,23 +145,14 @@ func (d *draft) workload(f field) {
 	d.r.check(f, path, w.check())
 }
 
-func (d *draft) checks(f field) {
-	n := len(f.list)
-	if f.kind == kindObject {
-		n = 1
-	}
-	if n > 0 {
-		d.note("%s: %d health check(s) not run", "service."+f.key, n)
-	}
-}
-
-func (d *draft) note(format string, args ...any) {
-	d.Ignored = append(d.Ignored, fmt.Sprintf(format, args...))
+// note names what tacit ignores, with its place.
+func (d *draft) note(f field, format string, args ...any) {
+	d.Ignored = append(d.Ignored, d.r.source(f)+": "+fmt.Sprintf(format, args...))
 }
 
 // ignore is for fields that tacit ignores, as it tells the operator.
 func (d *draft) ignore(path, why string) func(field) {
-	return func(field) { d.note("%s: %s", path, why) }
+	return func(f field) { d.note(f, "%s: %s", path, why) }
 }
 
 // refuse is for fields that tacit can't honour and must not ignore.
