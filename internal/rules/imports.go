@@ -64,6 +64,8 @@ func nodeRooms() []room {
 			"the CLI links this package: it must stay free of BPF, memberlist and netlink"},
 		{"node/catalog", []string{"identity", "policy", "policy/ledger"},
 			"the catalog is a pure function of records"},
+		{"node/checks", []string{"identity", "policy", "policy/kernel", "node/definition", "node/workload"},
+			"checks runs health checks; what follows from a result is decided where records are made"},
 		{"node/config", []string{"identity", "policy", "node/definition", "node/workload"},
 			"config checks what a daemon can be told; every other part reads it, so it imports none of them"},
 		{"node/control", []string{"bpf", "identity", "policy", "policy/ledger", "policy/kernel", "tproxy", "tproxy/lane", "redirect", "redirect/...", "node/..."},
@@ -134,6 +136,7 @@ func thirdParties() []thirdParty {
 		{"github.com/spf13", []string{"cmd"}, "flags become a Config in the command"},
 		{"github.com/rogpeppe/go-internal", []string{"cmd"}, "testscript sessions show how the commands are used"},
 		{"github.com/prometheus/client_golang", []string{"node"}, "metrics are served by the daemon"},
+		{"google.golang.org/grpc", []string{"node/checks"}, "its health server is what the tests ask; the daemon links none of it"},
 		{"golang.org/x", []string{""}, "it is the Go project's own"},
 	}
 }

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package checks runs the health checks of this node's instances and keeps
+// their last results. It must not decide what follows from a result, nor reach
+// anything but the instance that a check belongs to.
+package checks
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"tacit/identity"
+	"tacit/node/definition"
+)
+
+const (
+	maxAtOnce = 16              // checks that run at the same time
+	maxOutput = 4 << 10         // bytes of output that are kept
+	firstRun  = time.Second / 2 // a new check runs within this time, spread by chance
+)
+
+// Result is what is known of one check.
+type Result struct {
+	ID, Name string
+	Kind     definition.CheckKind
+	Status   string    // passing, warning or critical
+	Output   string    // of the last run, at most 4 KiB
+	Since    time.Time // when the status became what it is
+	Ran      time.Time // end of the last run; zero: none so far
+	Source   string    // file:line
+}
+
+// Config is what a Manager works with. Changed must neither block nor call the
+// Manager.
+type Config struct {
+	// Target says where an instance listens; the error, why nobody may be
+	// dialled there.
+	Target func(instance string) (netip.AddrPort, error)
+	// Tag marks a socket as that of a check of service.
+	Tag func(fd int, service identity.Name) error
+	// Scripts is a cgroup; each script runs in a cgroup of its own below it.
+	Scripts string
+	Changed func() // the status of some check has changed
+	Log     *slog.Logger
+}
+
+// Manager is safe for concurrent use.
+type Manager struct {
+	conf Config
+	try  func(context.Context, *check) (status, output string)
+	wake chan struct{}
+
+	mu      sync.Mutex
+	checks  []*check        // in the order of the definitions
+	known   map[string]bool // instances and services of this node, with checks or without
+	running int
+}
+
+// check is one check of an instance. Manager.mu guards state and what follows;
+// the rest never changes.
+type check struct {
+	definition.HealthCheck
+	instance string
+	service  identity.Name
+	port     uint16 // of the instance
+	state
+
+	due  time.Time          // of the next run; zero: it has none
+	stop context.CancelFunc // of the run that goes on; nil: none does
+	gone bool               // removed: the result doesn't count
+}
+
+// New makes the cgroup of the scripts. What an earlier daemon left running in
+// it is ended.
+func New(c Config) (*Manager, error) {
+	m := &Manager{conf: c, wake: make(chan struct{}, 1)}
+	m.try = m.run
+	if err := openScripts(c.Scripts); err != nil {
+		return nil, fmt.Errorf("the cgroup of check scripts: %w", err)
+	}
+	return m, nil
+}
+
+// Set takes over what is defined now. Checks that are defined as before go on.
+func (m *Manager) Set(defs []definition.Definition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last := map[string]*check{}
+	for _, c := range m.checks {
+		last[c.key()] = c
+	}
+	now := time.Now()
+	var next []*check
+	m.known = map[string]bool{}
+	for _, d := range defs {
+		m.known[d.ID], m.known[string(d.Name)] = true, true
+		for _, h := range d.Checks {
+			c := &check{HealthCheck: h, instance: d.ID, service: d.Name, port: d.Port}
+			if old, ok := last[c.key()]; ok && old.same(c) {
+				delete(last, c.key())
+				next = append(next, old)
+				continue
+			}
+			c.begin(now)
+			next = append(next, c)
+		}
+	}
+	for _, c := range last {
+		c.end()
+	}
+	m.checks = next
+	m.follow(now)
+	m.nudge()
+}
+
+func (c *check) key() string { return c.instance + "/" + c.ID } // an instance's id has no /
+
+func (c *check) same(o *check) bool {
+	return c.service == o.service && c.port == o.port && reflect.DeepEqual(c.HealthCheck, o.HealthCheck)
+}
+
+// begin sets the state before the first run.
+func (c *check) begin(now time.Time) {
+	c.state = state{status: c.Status, since: now}
+	switch {
+	case c.Interval > 0:
+		c.due = now.Add(rand.N(min(c.Interval, firstRun)))
+	case c.Kind == definition.CheckTTL && c.Status != definition.StatusCritical:
+		c.due = now.Add(c.TTL)
+	}
+}
+
+func (c *check) end() {
+	c.gone = true
+	if c.stop != nil {
+		c.stop()
+	}
+}
+
+// Results are those of one instance, in the order of its file.
+func (m *Manager) Results(instance string) []Result {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []Result
+	for _, c := range m.checks {
+		if c.instance == instance {
+			out = append(out, Result{ID: c.ID, Name: c.Name, Kind: c.Kind, Status: c.status, Output: c.output, Since: c.since, Ran: c.ran, Source: c.Source})
+		}
+	}
+	return out
+}
+
+// Critical says why an instance can't serve: "check NAME", or "" when no check
+// is critical.
+func (m *Manager) Critical(instance string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.checks {
+		if c.instance == instance && c.status == definition.StatusCritical {
+			return "check " + c.Name
+		}
+	}
+	return ""
+}
+
+// Update is told the status of a ttl check, by its id or, where several
+// instances use that id, INSTANCE/ID. Errors say what was given wrong.
+func (m *Manager) Update(id, status, note string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.ttl(id)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	c.due = now.Add(c.TTL)
+	if c.reported(now, status, cut(note)) {
+		m.announce(c, now)
+	}
+	m.nudge()
+	return nil
+}
+
+// ttl finds the ttl check of that id. The caller holds mu.
+func (m *Manager) ttl(id string) (*check, error) {
+	var found []*check
+	var all []string
+	for _, c := range m.checks {
+		if c.Kind == definition.CheckTTL {
+			all = append(all, c.key())
+		}
+		if c.ID == id || c.key() == id {
+			found = append(found, c)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return nil, fmt.Errorf("no check of this node has the id %s; ttl checks: %s", id, cmp.Or(strings.Join(all, ", "), "none"))
+	case len(found) > 1:
+		return nil, fmt.Errorf("several instances have a check %s: give one of %s", id, strings.Join(all, ", "))
+	case found[0].Kind != definition.CheckTTL:
+		return nil, fmt.Errorf("%s is a %s check (%s), which the daemon runs itself; only ttl checks are told their status", id, found[0].Kind, found[0].Source)
+	}
+	return found[0], nil
+}
+
+// cut limits output, at the border of a character.
+func cut(text string) string {
+	if len(text) > maxOutput {
+		text = text[:maxOutput]
+	}
+	return strings.ToValidUTF8(strings.TrimSpace(text), "")
+}

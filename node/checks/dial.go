@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"tacit/node/definition"
+)
+
+// run is one run of a check, until ctx ends.
+func (m *Manager) run(ctx context.Context, c *check) (status, output string) {
+	switch c.Kind {
+	case definition.CheckTCP:
+		status, output = m.tryTCP(ctx, c)
+	case definition.CheckHTTP:
+		status, output = m.tryHTTP(ctx, c)
+	case definition.CheckGRPC:
+		status, output = m.tryGRPC(ctx, c)
+	case definition.CheckScript:
+		return m.tryScript(ctx, c)
+	default:
+		return critical(fmt.Errorf("%s checks don't run", c.Kind))
+	}
+	if status == definition.StatusCritical && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		output = fmt.Sprintf("no answer within %s: %s", c.Timeout, output)
+	}
+	return status, output
+}
+
+func critical(err error) (status, output string) { return definition.StatusCritical, err.Error() }
+
+func (m *Manager) tryTCP(ctx context.Context, c *check) (status, output string) {
+	conn, err := m.dial(ctx, c)
+	if err != nil {
+		return critical(err)
+	}
+	_ = conn.Close()
+	return definition.StatusPassing, fmt.Sprintf("%s: connected", conn.RemoteAddr())
+}
+
+// dial connects to the instance, whatever name a URL has.
+func (m *Manager) dial(ctx context.Context, c *check) (net.Conn, error) {
+	targets, err := m.targets(c)
+	if err != nil {
+		return nil, err
+	}
+	d := net.Dialer{}
+	d.SetMultipathTCP(false)
+	var errs []error
+	for _, to := range targets {
+		if to.Port() == c.port {
+			d.Control = m.tag(c)
+		}
+		conn, err := d.DialContext(ctx, "tcp", to.String())
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (m *Manager) tag(c *check) func(network, address string, raw syscall.RawConn) error {
+	return func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		return errors.Join(raw.Control(func(fd uintptr) { err = m.conf.Tag(int(fd), c.service) }), err)
+	}
+}
+
+// targets are where the check connects to, in order: where the instance really
+// listens if its own port is meant.
+func (m *Manager) targets(c *check) ([]netip.AddrPort, error) {
+	host, port, err := c.Endpoint()
+	if err != nil {
+		return nil, err
+	}
+	if port == 0 || port == c.port {
+		to, err := m.conf.Target(c.instance)
+		return []netip.AddrPort{to}, err
+	}
+	if host == "localhost" {
+		v4, v6 := netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()
+		return []netip.AddrPort{netip.AddrPortFrom(v4, port), netip.AddrPortFrom(v6, port)}, nil
+	}
+	a, err := netip.ParseAddr(host)
+	return []netip.AddrPort{netip.AddrPortFrom(a, port)}, err
+}
