@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"tacit/identity"
 	"tacit/node/api"
+	"tacit/node/checks"
+	"tacit/node/definition"
 	"tacit/node/records"
 	"tacit/policy/kernel"
 	"tacit/policy/ledger"
@@ -83,6 +86,24 @@ func orNobody(name identity.Name) identity.Name {
 		return "nobody"
 	}
 	return name
+}
+
+// enrol adds what no record says: the self-probe and the health checks.
+func (n *Node) enrol(s *kernel.State) {
+	n.probe.Enrol(s)
+	n.checks.Enrol(s, n.inventory.View().Definitions())
+}
+
+// want is told which services this node may run, when the maps are written:
+// their checks can reach them from now on.
+func (n *Node) want(services []identity.Name) {
+	n.certificates.Want(services)
+	n.checks.Set(slices.DeleteFunc(n.inventory.View().Definitions(), func(d definition.Definition) bool { return !slices.Contains(services, d.Name) }))
+}
+
+// tagCheck marks a socket as a health check's.
+func (n *Node) tagCheck(fd int, service identity.Name) error {
+	return n.enforcer.Tag(fd, checks.Identity, service)
 }
 
 // virtual returns a service's virtual addresses; invalid ones when its number

@@ -12,6 +12,7 @@ import (
 	"net"
 	"time"
 
+	"tacit/node/checks"
 	"tacit/node/config"
 	"tacit/node/control"
 	"tacit/node/datapath"
@@ -47,6 +48,7 @@ type Node struct {
 	addresses    *datapath.Addresses
 	datapath     *datapath.Datapath
 	probe        *selfprobe.SelfProbe
+	checks       *checks.Manager
 	peers        *peers.Peers
 	loop         *reconcile.Loop
 	pool         *gossip.Pool

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"tacit/node/api"
+	"tacit/node/checks"
 	"tacit/node/config"
 	"tacit/node/control"
 	"tacit/node/datapath"
@@ -162,9 +163,21 @@ func (n *Node) build(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := n.buildChecks(); err != nil {
+		return err
+	}
 	n.peers, err = peers.New(peers.Config{Settings: n.cfg, Identities: n.certificates, Check: check, Lanes: n.proxy, Issuer: n.issuer,
 		Roll: n.records.View(), Alive: n.alive, Store: n.store, Health: n.board, Log: n.log, Changed: n.nudge}, n.port)
 	n.buildLoop()
+	return err
+}
+
+// buildChecks builds what runs the health checks of this node's instances.
+func (n *Node) buildChecks() (err error) {
+	if err := checks.Reserve(n.numbers, n.cfg.Range4.Bits()); err != nil {
+		n.log.Warn("health checks can't reach guarded ports", "err", err)
+	}
+	n.checks, err = checks.New(checks.Config{Target: n.inventory.Reach, Tag: n.tagCheck, Scripts: n.tree.ChecksPath(), Changed: n.nudge, Log: n.log})
 	return err
 }
 
@@ -173,8 +186,8 @@ func (n *Node) buildLoop() {
 	view := n.records.View()
 	n.loop = reconcile.New(reconcile.Config{
 		Settings: n.cfg, Inventory: n.inventory, Records: view, Enforcer: n.enforcer, Peers: n.peers,
-		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: signer{n}, Health: n.board, Log: n.log},
-		Alive:     n.alive, Addresses: n.addresses.List, Search: n.search, Enrol: n.probe.Enrol, Want: n.certificates.Want,
+		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: signer{n}, Critical: n.checks.Critical, Health: n.board, Log: n.log},
+		Alive:     n.alive, Addresses: n.addresses.List, Search: n.search, Enrol: n.enrol, Want: n.want,
 		Streams: n.proxy.Sweep, Announce: n.records.Announce, Save: n.records.SaveAgain,
 		Remember: func(list []kernel.Remote) error { return keepRemotes(n.store, list) },
 		Health:   n.board, Log: n.log,
@@ -202,6 +215,6 @@ func (n *Node) backend() api.Backend {
 		Settings: n.cfg, Member: n.member, Tree: n.tree, Started: n.started, Records: n.records, Signer: signer{n},
 		Tokens:       membership.TokenMaker{Member: n.member, Self: n.cfg.Name, Roll: n.records.View(), Records: n.records, Store: n.store},
 		Certificates: n.certificates, Inventory: n.inventory, Loop: n.loop, Datapath: n.datapath, Enforcer: n.enforcer,
-		SelfProbe: n.probe, Proxy: n.proxy, Names: zone{n}, Deadline: n.deadline, Board: n.board, Journal: &n.journal, Alive: n.alive, Log: n.log,
+		SelfProbe: n.probe, Checks: n.checks, Proxy: n.proxy, Names: zone{n}, Deadline: n.deadline, Board: n.board, Journal: &n.journal, Alive: n.alive,
 	})
 }

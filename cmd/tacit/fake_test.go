@@ -47,6 +47,7 @@ func (f *fake) note(v any) {
 
 var (
 	noon     = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	longAgo  = time.Now().Add(-2*time.Hour - 5*time.Minute - 5*time.Second)
 	v4, v6   = netip.MustParseAddr("240.64.0.2"), netip.MustParseAddr("fd7a:ac17::2")
 	denyRule = api.Rule{Source: "*", Destination: "db", Action: denied, Precedence: 8, Description: "by default nobody"}
 	webRule  = api.Rule{Source: "web", Destination: "db", Action: allowed, Precedence: 9, Description: "orders are kept there"}
@@ -147,7 +148,14 @@ func (f fakeNodes) CreateToken(_ context.Context, r api.TokenRequest) (*api.Toke
 
 func db() api.Service {
 	return api.Service{Name: "db", ID: "spiffe://tacit.local/svc/db", Virtual4: v4, Virtual6: v6, Instances: []api.Instance{
-		{ID: "db-1", Node: "host1", Address: "192.0.2.1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerVerified, Source: "/etc/tacit/services.d/db.hcl:1"},
+		{ID: "db-1", Node: "host1", Address: "192.0.2.1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerVerified, Source: "/etc/tacit/services.d/db.hcl:1",
+			Ignored: []string{"/etc/tacit/services.d/db.hcl:3: service.token: there are no ACL tokens; a node's grants say what it may run"},
+			Checks: []api.HealthCheck{
+				{ID: "service:db-1:1", Name: "ping", Kind: "tcp", Status: "passing", Since: longAgo, Ran: longAgo, Source: "/etc/tacit/services.d/db.hcl:5", Output: "127.0.0.1:5432: connected"},
+				{ID: "service:db-1:2", Name: "replication", Kind: "script", Status: "critical", Since: longAgo, Ran: longAgo, Source: "/etc/tacit/services.d/db.hcl:9",
+					Output: "two lines\n\x1b[31mstandby host3 is 40 s behind, which is more than the 30 s that are allowed in /etc/postgresql/lag.conf\n"},
+				{ID: "service:db-1:3", Name: "backup", Kind: "ttl", Status: "critical", Since: longAgo, Source: "/etc/tacit/services.d/db.hcl:14"},
+			}},
 		{ID: "db-2", Node: "host2", Address: "192.0.2.2", Port: 5432, Down: "listener", Permissive: true},
 	}}
 }
@@ -179,6 +187,14 @@ func (f fakeServices) Deregister(_ context.Context, r api.Deregistration) (*api.
 		return nil, api.Refused("it is defined in /etc/tacit/services.d/nginx.hcl:1; remove it there", "no instance of nginx on this node was registered by command")
 	}
 	return &api.DeregisterResult{Removed: []string{"db", "db-2"}}, nil
+}
+
+func (f fakeServices) Report(_ context.Context, r api.CheckReport) (*api.CheckReported, error) {
+	f.note(r)
+	if r.ID != "backup" {
+		return nil, api.Failed("tacit service show NAME lists the checks of a service", "no check of this node has the id %s; ttl checks: db-1/backup", r.ID)
+	}
+	return &api.CheckReported{ID: r.ID, Status: r.Status}, nil
 }
 
 func (f fakeServices) Run(ctx context.Context, r api.RunRequest) (*api.RunResult, error) {

@@ -38,12 +38,12 @@ func (e *env) servicesCommand() *cobra.Command {
 func (e *env) serviceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "service",
-		Short:   "show, register or deregister a service",
+		Short:   "show, register or deregister a service, or report its health",
 		Example: "  tacit service show db",
 		Args:    cobra.ArbitraryArgs,
 		RunE:    needVerb,
 	}
-	cmd.AddCommand(e.serviceShow(), e.serviceRegister(), e.serviceDeregister())
+	cmd.AddCommand(e.serviceShow(), e.serviceRegister(), e.serviceDeregister(), e.serviceCheck())
 	return cmd
 }
 
@@ -104,6 +104,8 @@ func printService(w io.Writer, s *api.Service) {
 		t.row(i.ID, i.Node, instanceAddress(i), health(i), orDash(string(i.Listener)), mode(i), orDash(i.Source))
 	}
 	t.print(w)
+	printHealthChecks(w, s)
+	printIgnored(w, s)
 }
 
 func instanceAddress(i api.Instance) string {

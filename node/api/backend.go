@@ -41,6 +41,8 @@ type Services interface {
 	Show(ctx context.Context, name Name) (*Service, error)
 	Register(ctx context.Context, r Registration) (*RegisterResult, error)
 	Deregister(ctx context.Context, r Deregistration) (*DeregisterResult, error)
+	// Report tells the status of a ttl check of this node.
+	Report(ctx context.Context, r CheckReport) (*CheckReported, error)
 	// Run moves the peer of ctx (PeerFrom) into the workload's cgroup.
 	Run(ctx context.Context, r RunRequest) (*RunResult, error)
 }

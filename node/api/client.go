@@ -101,6 +101,11 @@ func (c *Client) Deregister(ctx context.Context, r Deregistration) (*DeregisterR
 	return send[*DeregisterResult](ctx, c, "service/deregister", r)
 }
 
+// ReportCheck is POST /v1/service/check.
+func (c *Client) ReportCheck(ctx context.Context, r CheckReport) (*CheckReported, error) {
+	return send[*CheckReported](ctx, c, "service/check", r)
+}
+
 // Run is POST /v1/run; it moves the calling process.
 func (c *Client) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
 	return send[*RunResult](ctx, c, "run", r)

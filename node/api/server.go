@@ -89,6 +89,7 @@ func (s *server) routes() http.Handler {
 	mux.Handle("POST /v1/tokens", post(b.Nodes.CreateToken))
 	mux.Handle("POST /v1/service/register", post(b.Services.Register))
 	mux.Handle("POST /v1/service/deregister", post(b.Services.Deregister))
+	mux.Handle("POST /v1/service/check", post(b.Services.Report))
 	mux.Handle("POST /v1/run", post(b.Services.Run))
 	mux.Handle("POST /v1/intentions", post(b.Intentions.Change))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -142,6 +142,8 @@ type Instance struct {
 	Listener   Listener          `json:"listener,omitempty"`
 	Permissive bool              `json:"permissive,omitempty"` // its port accepts plain connections
 	Source     string            `json:"source,omitempty"`     // where a local instance was defined: file:line, or "command"
+	Checks     []HealthCheck     `json:"checks,omitempty"`     // of a local instance
+	Ignored    []string          `json:"ignored,omitempty"`    // settings of a local instance's file without a meaning here, one line each
 }
 
 // Workload says which processes are the instance's. At most one field is set; if

@@ -212,6 +212,15 @@ func (m *Manager) ttl(id string) (*check, error) {
 	return found[0], nil
 }
 
+// join puts the verdict below the program's own output, of which the beginning
+// is kept: a verdict is the last line, and never cut off.
+func join(output, verdict string) string {
+	verdict = cut(verdict)
+	output = cut(output)
+	output = strings.ToValidUTF8(output[:min(len(output), max(0, maxOutput-len(verdict)-1))], "")
+	return strings.TrimSpace(output + "\n" + verdict)
+}
+
 // cut limits output, at the border of a character.
 func cut(text string) string {
 	if len(text) > maxOutput {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 
 	"tacit/node/definition"
@@ -52,7 +53,7 @@ func (m *Manager) dial(ctx context.Context, c *check) (net.Conn, error) {
 	}
 	d := net.Dialer{}
 	d.SetMultipathTCP(false)
-	var errs []error
+	var failed []string
 	for _, to := range targets {
 		if to.Port() == c.port {
 			d.Control = m.tag(c)
@@ -61,9 +62,9 @@ func (m *Manager) dial(ctx context.Context, c *check) (net.Conn, error) {
 		if err == nil {
 			return conn, nil
 		}
-		errs = append(errs, err)
+		failed = append(failed, err.Error())
 	}
-	return nil, errors.Join(errs...)
+	return nil, errors.New(strings.Join(failed, "; "))
 }
 
 func (m *Manager) tag(c *check) func(network, address string, raw syscall.RawConn) error {

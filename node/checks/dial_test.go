@@ -84,7 +84,7 @@ func TestTCP(t *testing.T) {
 	expect(t, open, `check { tcp = "127.0.0.1:PORT" interval = "1s" }`, "passing 127.0.0.1:PORT: connected")
 	shut := closed(t)
 	expect(t, shut, `check { tcp = "" interval = "1s" }`, "critical dial tcp 127.0.0.1:PORT: connect: connection refused")
-	expect(t, shut, `check { tcp = "localhost:PORT" interval = "1s" }`, "critical dial tcp 127.0.0.1:PORT: connect: connection refused\ndial tcp [::1]:PORT: connect: ")
+	expect(t, shut, `check { tcp = "localhost:PORT" interval = "1s" }`, "critical dial tcp 127.0.0.1:PORT: connect: connection refused; dial tcp [::1]:PORT: connect: ")
 }
 
 // TestOwnPort: a check of the service's own port goes where the instance
@@ -147,18 +147,18 @@ func TestHTTP(t *testing.T) {
 	t.Cleanup(srv.Close)
 	to := srv.Listener.Addr().String()
 	for path, want := range map[string]string{
-		"/200": "passing GET http://127.0.0.1:PORT/200: 200 OK\nbody", "/204": "passing GET http://127.0.0.1:PORT/204: 204 No Content",
-		"/299": "passing ", "/301": "critical ", "/404": "critical GET http://127.0.0.1:PORT/404: 404 Not Found\nbody",
-		"/429": "warning GET http://127.0.0.1:PORT/429: 429 Too Many Requests\nbody", "/500": "critical ",
-		"/moved": "passing ", "/away": "critical GET http://127.0.0.1:PORT/away: 302 Found", "/round": "critical ",
+		"/200": "passing body\nGET http://127.0.0.1:PORT/200: 200 OK", "/204": "passing GET http://127.0.0.1:PORT/204: 204 No Content",
+		"/299": "passing ", "/301": "critical ", "/404": "critical body\nGET http://127.0.0.1:PORT/404: 404 Not Found",
+		"/429": "warning body\nGET http://127.0.0.1:PORT/429: 429 Too Many Requests", "/500": "critical ",
+		"/moved": "passing ", "/away": "critical <a href=\"http://example.com/200\">Found</a>.\nGET http://127.0.0.1:PORT/away: 302 Found", "/round": "critical ",
 		"/endless": "passing ",
 	} {
 		expect(t, to, `check { http = "`+path+`" interval = "1s" }`, want)
 	}
-	expect(t, to, `check { http = "/moved" disable_redirects = true interval = "1s" }`, "critical GET http://127.0.0.1:PORT/moved: 302 Found")
+	expect(t, to, `check { http = "/moved" disable_redirects = true interval = "1s" }`, "critical <a href=\"/200\">Found</a>.\nGET http://127.0.0.1:PORT/moved: 302 Found")
 	expect(t, to, `check { http = "/slow" timeout = "50ms" interval = "1s" }`, "critical no answer within 50ms: ")
 	expect(t, to, `check { http = "http://localhost:PORT/echo" method = "PUT" body = "ping" header { Host = ["web.example"] x-probe = ["a", "b"] } interval = "1s" }`,
-		"passing PUT http://localhost:PORT/echo: 200 OK\nPUT web.example [a b] tacit health check ping")
+		"passing PUT web.example [a b] tacit health check ping\nPUT http://localhost:PORT/echo: 200 OK")
 	expect(t, listen(t, func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-x\r\n") }), `check { http = "/" interval = "1s" }`, "critical ")
 	expect(t, listen(t, silent), `check { http = "/" timeout = "50ms" interval = "1s" }`, "critical no answer within 50ms: ")
 }
@@ -171,7 +171,7 @@ func TestHTTPS(t *testing.T) {
 	const url = `check { http = "https://localhost:PORT/" interval = "1s" `
 	expect(t, to, url+`}`, `critical Get "https://localhost:PORT/": tls: failed to verify certificate: x509: `)
 	expect(t, to, url+`tls_server_name = "other.example" }`, `critical Get "https://localhost:PORT/": tls: failed to verify certificate: x509: `)
-	expect(t, to, url+`tls_skip_verify = true }`, "critical GET https://localhost:PORT/: 404 Not Found")
+	expect(t, to, url+`tls_skip_verify = true }`, "critical 404 page not found\nGET https://localhost:PORT/: 404 Not Found")
 }
 
 // TestGRPC asks the health server of the gRPC library itself.

@@ -39,11 +39,7 @@ func (m *Manager) tryHTTP(ctx context.Context, c *check) (status, output string)
 	}
 	defer res.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxOutput)) // the status has been received, and decides
-	output = fmt.Sprintf("%s %s: %s", req.Method, req.URL, res.Status)
-	if len(body) > 0 {
-		output += "\n" + string(body)
-	}
-	return ofHTTP(res.StatusCode), output
+	return ofHTTP(res.StatusCode), join(string(body), fmt.Sprintf("%s %s: %s", req.Method, req.URL, res.Status))
 }
 
 // ofHTTP is Consul's rule.

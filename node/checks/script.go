@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 	"time"
 
@@ -46,7 +45,7 @@ func (m *Manager) tryScript(ctx context.Context, c *check) (status, output strin
 	g.kill()
 	output = p.output()
 	if ended != nil {
-		return definition.StatusCritical, strings.TrimSpace(ended.Error() + "\n" + output)
+		return definition.StatusCritical, join(output, ended.Error())
 	}
 	return ofExit(p.err), output
 }

@@ -4,6 +4,7 @@ package checks
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"tacit/node/definition"
@@ -59,20 +60,16 @@ func (c *check) set(now time.Time, status string) (changed bool) {
 // announce tells of a status that has changed. The caller holds mu.
 func (m *Manager) announce(c *check, now time.Time) {
 	m.conf.Log.Info("health check", "service", c.service, "instance", c.instance, "check", c.Name, "status", c.status,
-		"output", firstLine(c.output), "defined", c.Source)
+		"output", lastLine(c.output), "defined", c.Source)
 	m.follow(now)
 	m.conf.Changed()
 }
 
-// firstLine is what fits in a log line.
-func firstLine(text string) string {
+// lastLine is what fits in a log line.
+func lastLine(text string) string {
 	const most = 200
-	for i, r := range text {
-		if r == '\n' || i >= most {
-			return text[:i]
-		}
-	}
-	return text
+	line := text[strings.LastIndexByte(text, '\n')+1:]
+	return strings.ToValidUTF8(line[:min(len(line), most)], "")
 }
 
 // follow brings the alias checks up to date. An alias may follow another, so

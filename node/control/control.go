@@ -7,7 +7,6 @@ package control
 
 import (
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,6 +32,7 @@ type Config struct {
 	Tokens       Tokens
 	Certificates Certificates
 	Inventory    Inventory
+	Checks       Checks
 	Loop         Loop
 	Datapath     Datapath
 	Enforcer     Enforcer
@@ -43,7 +43,6 @@ type Config struct {
 	Board        Board
 	Journal      *Journal
 	Alive        func() map[identity.Name]bool // which members answer
-	Log          *slog.Logger
 }
 
 // New returns the daemon's side of every command.

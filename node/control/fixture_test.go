@@ -40,6 +40,7 @@ type fixture struct {
 	kernel    *fakeKernel
 	proxy     *fakeProxy
 	certs     *certificates
+	checks    *fakeChecks
 	board     *health.Board
 	alive     map[identity.Name]bool
 }
@@ -67,12 +68,13 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.records = &said{Records: recs, revisions: map[identity.Name]string{}}
 	f.loop = &loop{f: f}
+	f.checks = &fakeChecks{}
 	f.certs = &certificates{until: time.Now().Add(time.Hour)}
 	f.Config = Config{
 		Settings: s, Member: member, Started: time.Now(), Records: f.records, Signer: f, Certificates: f.certs, Inventory: f.inventory, Loop: f.loop,
 		Tokens:   membership.TokenMaker{Member: member, Self: s.Name, Roll: recs.View(), Records: recs, Store: st},
 		Datapath: f.kernel, Enforcer: f.kernel, SelfProbe: f.kernel, Deadline: f.kernel, Proxy: f.proxy, Names: names{}, Board: f.board,
-		Journal: &Journal{}, Alive: func() map[identity.Name]bool { return f.alive }, Log: s.Log,
+		Journal: &Journal{}, Alive: func() map[identity.Name]bool { return f.alive }, Checks: f.checks,
 	}
 	f.Backend = New(f.Config)
 	f.sign(t, member.Key, records.Change{Kind: ledger.KindNode, Key: "host1",

@@ -51,7 +51,7 @@ func (h host) Confirm(context.Context, api.ConfirmRequest) (*api.ConfirmResult, 
 	if err != nil || !had {
 		return &api.ConfirmResult{}, err
 	}
-	h.Log.Info("confirmed: what was changed stays")
+	h.Settings.Log.Info("confirmed: what was changed stays")
 	hooks, err := h.Datapath.Hooks()
 	if err != nil {
 		return nil, err

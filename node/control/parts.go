@@ -10,6 +10,7 @@ import (
 	"tacit/bpf"
 	"tacit/identity"
 	"tacit/node/catalog"
+	"tacit/node/checks"
 	"tacit/node/definition"
 	"tacit/node/health"
 	"tacit/node/inventory"
@@ -63,6 +64,12 @@ type Inventory interface {
 	PlainClients(port uint16, pid int) (plain, own []sockdiag.Connection, err error)
 	// Rescan has the next look examine the cgroup tree.
 	Rescan()
+}
+
+// Checks are the health checks of this node's instances.
+type Checks interface {
+	Results(instance string) []checks.Result
+	Update(id, status, note string) error
 }
 
 // Loop brings changes in force.

@@ -35,7 +35,7 @@ func (s services) Run(ctx context.Context, r api.RunRequest) (*api.RunResult, er
 		return nil, err
 	}
 	out.Cgroup = s.Tree.ServicePath(r.Service)
-	s.Log.Info("workload started", "service", r.Service, "pid", strconv.Itoa(int(peer.PID)), "uid", peer.UID)
+	s.Settings.Log.Info("workload started", "service", r.Service, "pid", strconv.Itoa(int(peer.PID)), "uid", peer.UID)
 	return out, nil
 }
 

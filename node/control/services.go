@@ -48,7 +48,8 @@ func (s services) instance(in catalog.Instance) api.Instance {
 		return out
 	}
 	if own, ok := s.Inventory.View().ByID(in.ID); ok {
-		out.Listener, out.Source = api.Listener(own.Listener.State), own.Source
+		out.Listener, out.Source, out.Ignored = api.Listener(own.Listener.State), own.Source, own.Ignored
+		out.Checks = s.checks(in.ID)
 	}
 	return out
 }

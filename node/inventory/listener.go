@@ -51,6 +51,22 @@ func (i *Inventory) Listener(s Service) Listener {
 	return judge(s.Definition, socks, ownersOf(s, workload.Init))
 }
 
+// Reach is where an instance of this node is dialled now. The error says why
+// nobody may be: it isn't defined, or another program holds its port.
+func (i *Inventory) Reach(id string) (netip.AddrPort, error) {
+	s, ok := i.View().ByID(id)
+	if !ok {
+		return netip.AddrPort{}, fmt.Errorf("%s doesn't run on this node", id)
+	}
+	if s.Listener = i.Listener(s); s.Listener.State == StateUnowned {
+		return netip.AddrPort{}, fmt.Errorf("port %d of %s: %s, outside the workload", s.Port, s.Name, s.Listener.Owner)
+	}
+	if !s.Listener.Addr.IsValid() {
+		return netip.AddrPort{}, fmt.Errorf("nobody listens on port %d of %s", s.Port, s.Name)
+	}
+	return s.Listener.Addr, nil
+}
+
 // unread closes a port of which nothing is known.
 func unread(err error) Listener { return Listener{State: StateUnowned, Owner: err.Error()} }
 

@@ -80,6 +80,15 @@ func (v *View) Names() []identity.Name {
 	return slices.Compact(out)
 }
 
+// Definitions are those of all instances.
+func (v *View) Definitions() []definition.Definition {
+	out := make([]definition.Definition, len(v.Services))
+	for k, s := range v.Services {
+		out[k] = s.Definition
+	}
+	return out
+}
+
 // Clash refuses a definition whose id or port another one of this node has.
 func (v *View) Clash(d definition.Definition) error {
 	for _, s := range v.Services {

@@ -31,12 +31,13 @@ func (f facts) stateFiles() group {
 func (f facts) cgroups() group {
 	g := group{title: "Cgroups"}
 	own := filepath.Join(f.Cgroup, "tacit")
-	daemon, probe := filepath.Join(own, "daemon"), filepath.Join(own, "probe")
-	for _, path := range []string{own, daemon, probe} {
+	daemon, probe, checks := filepath.Join(own, "daemon"), filepath.Join(own, "probe"), filepath.Join(own, "checks")
+	for _, path := range []string{own, daemon, probe, checks} {
 		g.make(f.exists(path), "%s", path)
 	}
 	g.make(f.runs(), "tacitd's own process moves to %s: its connections are exempt", daemon)
 	g.make(f.runs(), "a child of tacitd runs in %s: it tries what programs do, for tacit status", probe)
+	g.make(f.runs(), "scripts of health checks run below %s, each in a cgroup of its own", checks)
 	if f.Confirm > 0 {
 		g.step(stateAdd, "a cgroup and a process beside it that undoes all this unless tacit confirm comes within %s", f.Confirm)
 	}

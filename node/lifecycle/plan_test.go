@@ -81,8 +81,10 @@ func TestSteps(t *testing.T) {
 			"present /cg/tacit",
 			"add /cg/tacit/daemon",
 			"add /cg/tacit/probe",
+			"add /cg/tacit/checks",
 			"add tacitd's own process moves to /cg/tacit/daemon: its connections are exempt",
 			"add a child of tacitd runs in /cg/tacit/probe: it tries what programs do, for tacit status",
+			"add scripts of health checks run below /cg/tacit/checks, each in a cgroup of its own",
 		}},
 		{"cgroups of a start to confirm, beside a daemon", func(f *facts) {
 			f.Confirm, f.daemon = time.Minute, 7
@@ -91,8 +93,10 @@ func TestSteps(t *testing.T) {
 			"present /cg/tacit",
 			"present /cg/tacit/daemon",
 			"present /cg/tacit/probe",
+			"add /cg/tacit/checks",
 			"present tacitd's own process moves to /cg/tacit/daemon: its connections are exempt",
 			"present a child of tacitd runs in /cg/tacit/probe: it tries what programs do, for tacit status",
+			"present scripts of health checks run below /cg/tacit/checks, each in a cgroup of its own",
 			"add a cgroup and a process beside it that undoes all this unless tacit confirm comes within 1m0s",
 		}},
 		{"ports", func(*facts) {}, facts.ports, []string{

@@ -14,6 +14,10 @@ import (
 // other program.
 func (t Tree) ProbePath() string { return filepath.Join(t.own(), "probe") }
 
+// ChecksPath is the cgroup below which the scripts of health checks run, each in
+// one of its own.
+func (t Tree) ChecksPath() string { return filepath.Join(t.own(), "checks") }
+
 // Daemon is the state of the daemon's leaf.
 type Daemon struct {
 	ID     uint64 // 0: there is none
@@ -60,17 +64,18 @@ func childOf(pid, parent int) bool {
 }
 
 const (
-	probeEnds = time.Second // how long the kernel may take to end the probe
-	probeTick = 10 * time.Millisecond
+	childEnds = time.Second // how long the kernel may take to end the daemon's children
+	childTick = 10 * time.Millisecond
 )
 
-// endProbe kills what is left in the probe's cgroup, and waits for its end.
-func (t Tree) endProbe() {
-	if os.WriteFile(filepath.Join(t.ProbePath(), "cgroup.kill"), []byte("1"), 0o600) != nil {
+// end kills what is left in a cgroup and below it, and waits for its end.
+func end(path string) {
+	if os.WriteFile(filepath.Join(path, "cgroup.kill"), []byte("1"), 0o600) != nil {
 		return // there is no such cgroup
 	}
-	for deadline := time.Now().Add(probeEnds); time.Now().Before(deadline); time.Sleep(probeTick) {
-		if left, err := procs(t.ProbePath()); err != nil || len(left) == 0 {
+	for deadline := time.Now().Add(childEnds); time.Now().Before(deadline); time.Sleep(childTick) {
+		text, err := os.ReadFile(filepath.Join(path, "cgroup.events"))
+		if err != nil || !bytes.Contains(text, []byte("populated 1")) {
 			return
 		}
 	}

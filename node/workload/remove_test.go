@@ -70,6 +70,18 @@ func TestRemoveEndsTheProbe(t *testing.T) {
 	}
 }
 
+// TestRemoveEndsScripts: they would run to their end without the daemon.
+func TestRemoveEndsScripts(t *testing.T) {
+	tree, root := newRoot(t)
+	start(t, "wait", mkdir(t, root, "tacit", "checks", "run-1"))
+	if err := tree.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if exists(tree.ChecksPath()) {
+		t.Error("the cgroup of the scripts is still there")
+	}
+}
+
 func TestRemoveService(t *testing.T) {
 	tree, _ := newRoot(t)
 	if err := tree.RemoveService("never"); err != nil {

@@ -178,10 +178,11 @@ func (t Tree) RemoveService(name identity.Name) error {
 }
 
 // Remove removes the cgroups below tacit/ that have no process in them. The
-// self-probe's process, which outlives a daemon that was killed by a moment, is
-// ended first.
+// self-probe's process and the scripts of health checks, which outlive a daemon
+// that was killed, are ended first.
 func (t Tree) Remove() error {
-	t.endProbe()
+	end(t.ProbePath())
+	end(t.ChecksPath())
 	var dirs []string
 	err := filepath.WalkDir(t.own(), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tacit/node/api"
+)
+
+func (e *env) serviceCheck() *cobra.Command {
+	var r api.CheckReport
+	words := map[string]string{"pass": api.CheckPassing, "warn": api.CheckWarning, "fail": api.CheckCritical}
+	cmd := &cobra.Command{
+		Use:   "check pass|warn|fail ID",
+		Short: "tell the status of a ttl check of this node",
+		Long: "Tell the status of a ttl check of this node, by the check's ID, or INSTANCE/ID\n" +
+			"where several instances use it. It counts for the check's ttl, and then the check\n" +
+			"is critical until the next report. This stands for Consul's HTTP API for ttl checks.",
+		Example: "  tacit service check pass service:batch\n" +
+			"  tacit service check warn service:batch --note \"took 40 s\"",
+		Args: cobra.ExactArgs(2), ValidArgs: []string{"pass", "warn", "fail"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var known bool
+			if r.Status, known = words[args[0]]; !known {
+				return fmt.Errorf("%q: must be pass, warn or fail", args[0])
+			}
+			r.ID = args[1]
+			out, err := e.daemon().ReportCheck(cmd.Context(), r)
+			if err != nil {
+				return err
+			}
+			return e.print(out, func(w io.Writer) { fmt.Fprintf(w, "%s is %s\n", oneLine(out.ID), oneLine(out.Status)) })
+		},
+	}
+	cmd.Flags().StringVar(&r.Note, "note", "", "one line of explanation, shown by tacit service show")
+	return cmd
+}
+
+// printHealthChecks prints two lines or more for each check: its status, and where it
+// is defined with the last line of its output.
+func printHealthChecks(w io.Writer, s *api.Service) {
+	t := newTable("CHECK", "INSTANCE", "KIND", "STATUS", "FOR", "LAST RUN")
+	var below []string
+	for _, i := range s.Instances {
+		for _, c := range i.Checks {
+			t.row(c.Name, i.ID, c.Kind, c.Status, elapsed(time.Since(c.Since)), ago(c.Ran))
+			below = append(below, c.Source+": "+said(c))
+		}
+	}
+	if len(below) == 0 {
+		return
+	}
+	var rows bytes.Buffer
+	t.print(&rows)
+	fmt.Fprintln(w)
+	for n, row := range strings.Split(strings.TrimSpace(rows.String()), "\n") {
+		fmt.Fprintln(w, row)
+		if n > 0 {
+			wrap(w, "  ", below[n-1])
+		}
+	}
+}
+
+func said(c api.HealthCheck) string {
+	text := strings.TrimSpace(c.Output)
+	if line := text[strings.LastIndexByte(text, '\n')+1:]; line != "" {
+		return line
+	}
+	if c.Ran.IsZero() {
+		return "no result yet"
+	}
+	return "no output"
+}
+
+func ago(at time.Time) string {
+	if at.IsZero() {
+		return "-"
+	}
+	return elapsed(time.Since(at)) + " ago"
+}
+
+// printIgnored names what a service file says in vain.
+func printIgnored(w io.Writer, s *api.Service) {
+	first := true
+	for _, i := range s.Instances {
+		for _, line := range i.Ignored {
+			if first {
+				fmt.Fprintln(w, "\nread, but without a meaning here:")
+				first = false
+			}
+			wrap(w, "  ", line)
+		}
+	}
+}
+
+// wrap prints a line in as many as it needs, so that no failure is cut.
+func wrap(w io.Writer, indent, line string) {
+	rest := []rune(oneLine(line))
+	for room := columns - len(indent); ; indent = "    " {
+		if len(rest) <= room {
+			fmt.Fprintln(w, indent+string(rest))
+			return
+		}
+		end := room
+		if i := strings.LastIndexByte(string(rest[:room]), ' '); i > 0 {
+			end = len([]rune(string(rest[:room])[:i]))
+		}
+		fmt.Fprintln(w, indent+string(rest[:end]))
+		rest = []rune(strings.TrimSpace(string(rest[end:])))
+		room = columns - len("    ")
+	}
+}
