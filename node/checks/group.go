@@ -8,15 +8,19 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
 	maxProcesses = 64        // of one script
 	maxMemory    = 256 << 20 // bytes of one script, where the memory controller exists
-	groupTick    = 20 * time.Millisecond
+	groupTick    = 5 * time.Millisecond
 	groupEnds    = time.Second // how long the kernel may take to end a group
 )
 
@@ -57,10 +61,36 @@ func newGroup(parent string) (*group, error) {
 		return nil, fmt.Errorf("a cgroup for the script: %w", err)
 	}
 	g := &group{path: path}
-	g.limited = write(path, "pids.max", strconv.Itoa(maxProcesses)) == nil
-	_ = write(path, "memory.max", strconv.Itoa(maxMemory))
-	_ = write(path, "memory.swap.max", "0")
+	g.limit()
 	return g, nil
+}
+
+// limit sets what the host's controllers can hold.
+func (g *group) limit() {
+	g.limited = write(g.path, "pids.max", strconv.Itoa(maxProcesses)) == nil
+	_ = write(g.path, "memory.max", strconv.Itoa(maxMemory))
+	_ = write(g.path, "memory.swap.max", "0")
+}
+
+// launch starts a process. Where the kernel doesn't count processes, those of a
+// script must not keep this one from counting and ending them, so they run only
+// when nothing else wants to: they inherit that from the thread that forks.
+func (g *group) launch(cmd *exec.Cmd) error {
+	if g.limited {
+		return cmd.Start()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return cmd.Start()
+	}
+	idle := *before
+	idle.Policy = unix.SCHED_IDLE
+	if unix.SchedSetAttr(0, &idle, 0) == nil {
+		defer func() { _ = unix.SchedSetAttr(0, before, 0) }()
+	}
+	return cmd.Start()
 }
 
 func write(dir, file, text string) error {
@@ -96,7 +126,7 @@ func (g *group) kill() { _ = write(g.path, "cgroup.kill", "1") }
 // end kills, and waits until the group is empty.
 func (g *group) end() error {
 	g.kill()
-	for deadline := time.Now().Add(groupEnds); ; time.Sleep(groupTick / 4) {
+	for deadline := time.Now().Add(groupEnds); ; time.Sleep(groupTick) {
 		text, err := os.ReadFile(filepath.Join(g.path, "cgroup.events"))
 		if err != nil || !bytes.Contains(text, []byte("populated 1")) {
 			return nil // gone, or no cgroup at all
