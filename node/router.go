@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tacit/identity"
+	"tacit/node/checks"
 	"tacit/node/inventory"
 	"tacit/policy"
 	"tacit/redirect/links"
@@ -49,6 +50,9 @@ func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 			return tproxy.Origin{}, err
 		}
 		source = guest
+	}
+	if source == checks.Identity {
+		return tproxy.Origin{}, refuse(policy.ReasonIdentity, "health checks don't leave their node")
 	}
 	return tproxy.Origin{Source: source, Destination: destination, Port: local.Port(), Client: client, OriginalDst: local}, nil
 }
