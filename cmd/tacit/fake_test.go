@@ -149,7 +149,8 @@ func (f fakeNodes) CreateToken(_ context.Context, r api.TokenRequest) (*api.Toke
 func db() api.Service {
 	return api.Service{Name: "db", ID: "spiffe://tacit.local/svc/db", Virtual4: v4, Virtual6: v6, Instances: []api.Instance{
 		{ID: "db-1", Node: "host1", Address: "192.0.2.1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerVerified, Source: "/etc/tacit/services.d/db.hcl:1",
-			Ignored: []string{"/etc/tacit/services.d/db.hcl:3: service.token: there are no ACL tokens; a node's grants say what it may run"},
+			Settings: []api.Setting{{Key: "name", Value: "db", Source: "/etc/tacit/services.d/db.hcl:2"}, {Key: "port", Value: "5432", Source: "/etc/tacit/services.d/db.hcl:4"}},
+			Ignored:  []string{"/etc/tacit/services.d/db.hcl:3: service.token: there are no ACL tokens; a node's grants say what it may run"},
 			Checks: []api.HealthCheck{
 				{ID: "service:db-1:1", Name: "ping", Kind: "tcp", Status: "passing", Since: longAgo, Ran: longAgo, Source: "/etc/tacit/services.d/db.hcl:5", Output: "127.0.0.1:5432: connected"},
 				{ID: "service:db-1:2", Name: "replication", Kind: "script", Status: "critical", Since: longAgo, Ran: longAgo, Source: "/etc/tacit/services.d/db.hcl:9",

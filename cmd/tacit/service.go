@@ -105,7 +105,7 @@ func printService(w io.Writer, s *api.Service) {
 	}
 	t.print(w)
 	printHealthChecks(w, s)
-	printIgnored(w, s)
+	printSettings(w, s)
 }
 
 func instanceAddress(i api.Instance) string {

@@ -86,17 +86,26 @@ func ago(at time.Time) string {
 	return elapsed(time.Since(at)) + " ago"
 }
 
-// printIgnored names what a service file says in vain.
-func printIgnored(w io.Writer, s *api.Service) {
-	first := true
+// printSettings names what the service files of this node's instances say, and
+// what of it has no meaning.
+func printSettings(w io.Writer, s *api.Service) {
+	var settings, ignored []string
 	for _, i := range s.Instances {
-		for _, line := range i.Ignored {
-			if first {
-				fmt.Fprintln(w, "\nread, but without a meaning here:")
-				first = false
-			}
-			wrap(w, "  ", line)
+		for _, one := range i.Settings {
+			settings = append(settings, fmt.Sprintf("%s: %s = %s", one.Source, one.Key, one.Value))
 		}
+		ignored = append(ignored, i.Ignored...)
+	}
+	printLines(w, "settings:", settings)
+	printLines(w, "read, but without a meaning here:", ignored)
+}
+
+func printLines(w io.Writer, title string, lines []string) {
+	if len(lines) > 0 {
+		fmt.Fprintln(w, "\n"+title)
+	}
+	for _, line := range lines {
+		wrap(w, "  ", line)
 	}
 }
 

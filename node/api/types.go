@@ -143,7 +143,15 @@ type Instance struct {
 	Permissive bool              `json:"permissive,omitempty"` // its port accepts plain connections
 	Source     string            `json:"source,omitempty"`     // where a local instance was defined: file:line, or "command"
 	Checks     []HealthCheck     `json:"checks,omitempty"`     // of a local instance
+	Settings   []Setting         `json:"settings,omitempty"`   // of a local instance's file, but for the checks
 	Ignored    []string          `json:"ignored,omitempty"`    // settings of a local instance's file without a meaning here, one line each
+}
+
+// Setting is one setting of a service file, as it stands there.
+type Setting struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"`
+	Source string `json:"source"` // file:line
 }
 
 // Workload says which processes are the instance's. At most one field is set; if

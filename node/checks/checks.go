@@ -22,9 +22,10 @@ import (
 )
 
 const (
-	maxAtOnce = 16              // checks that run at the same time
-	maxOutput = 4 << 10         // bytes of output that are kept
-	firstRun  = time.Second / 2 // a new check runs within this time, spread by chance
+	maxScripts = 16              // that run at the same time
+	maxDials   = 128             // checks that wait for an answer at the same time: they cost little, and may hang long
+	maxOutput  = 4 << 10         // bytes of output that are kept
+	firstRun   = time.Second / 2 // a new check runs within this time, spread by chance
 )
 
 // Result is what is known of one check.
@@ -61,7 +62,8 @@ type Manager struct {
 	mu      sync.Mutex
 	checks  []*check        // in the order of the definitions
 	known   map[string]bool // instances and services of this node, with checks or without
-	running int
+	scripts int             // that run now
+	dials   int             // other checks that run now
 }
 
 // check is one check of an instance. Manager.mu guards state and what follows;

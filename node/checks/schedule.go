@@ -61,10 +61,20 @@ func (m *Manager) start(ctx context.Context, runs *sync.WaitGroup) (next time.Ti
 		}
 	}
 	slices.SortStableFunc(due, func(a, b *check) int { return a.due.Compare(b.due) })
-	for _, c := range due[:min(len(due), maxAtOnce-m.running)] {
-		m.begin(ctx, runs, c, now)
+	for _, c := range due {
+		if running, most := m.slots(c); *running < most {
+			m.begin(ctx, runs, c, now)
+		}
 	}
 	return next
+}
+
+// slots are how many checks like c run, and how many may.
+func (m *Manager) slots(c *check) (running *int, most int) {
+	if c.Kind == definition.CheckScript {
+		return &m.scripts, maxScripts
+	}
+	return &m.dials, maxDials
 }
 
 // begin starts one run. The next one is due an interval after this one's start,
@@ -74,7 +84,8 @@ func (m *Manager) begin(ctx context.Context, runs *sync.WaitGroup, c *check, now
 	c.due = now.Add(c.Interval - spread + rand.N(2*spread))
 	run, stop := context.WithTimeout(ctx, c.Timeout)
 	c.stop = stop
-	m.running++
+	running, _ := m.slots(c)
+	*running++
 	runs.Go(func() {
 		defer stop()
 		status, output := m.try(run, c)
@@ -85,7 +96,8 @@ func (m *Manager) begin(ctx context.Context, runs *sync.WaitGroup, c *check, now
 func (m *Manager) ended(ctx context.Context, c *check, status, output string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.running--
+	running, _ := m.slots(c)
+	*running--
 	c.stop = nil
 	now := time.Now()
 	if !c.gone && ctx.Err() == nil && c.count(now, status, output) {

@@ -72,14 +72,20 @@ func TestIntervals(t *testing.T) {
 	})
 }
 
-// TestSpread: 1,000 checks that are defined at once don't run at once, and no
-// more than 16 do.
+// TestSpread: 1,000 checks that are defined at once don't run at once; scripts
+// have few slots, and those that hang don't delay other checks.
 func TestSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		changes := 0
 		m := newManager("", &changes)
-		var now, most, runs atomic.Int64
-		m.try = func(context.Context, *check) (string, string) {
+		var now, most, runs, scripts atomic.Int64
+		m.try = func(ctx context.Context, c *check) (string, string) {
+			if c.Kind == definition.CheckScript {
+				scripts.Add(1)
+				<-ctx.Done()
+				scripts.Add(-1)
+				return definition.StatusCritical, ""
+			}
 			if n := now.Add(1); n > most.Load() {
 				most.Store(n)
 			}
@@ -91,12 +97,15 @@ func TestSpread(t *testing.T) {
 		var defs []definition.Definition
 		for i := range 1000 {
 			defs = append(defs, define(t, fmt.Sprintf("web-%d", i), `check { tcp = "" interval = "10s" }`))
+			if i < 100 {
+				defs = append(defs, define(t, fmt.Sprintf("db-%d", i), `check { args = ["x"] interval = "1s" timeout = "1h" }`))
+			}
 		}
 		m.Set(defs)
 		running(t, m)
 		pass(60 * time.Second)
-		if n := runs.Load(); n < 5500 || n > 7500 || most.Load() != maxAtOnce {
-			t.Errorf("%d runs in a minute, %d at once", n, most.Load())
+		if n := runs.Load(); n < 5500 || n > 7500 || most.Load() > maxDials || most.Load() < 16 || scripts.Load() != maxScripts {
+			t.Errorf("%d runs in a minute, %d at once; %d scripts", n, most.Load(), scripts.Load())
 		}
 	})
 }

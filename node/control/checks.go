@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"tacit/node/api"
+	"tacit/node/definition"
 )
 
 // checks are the health checks of an instance of this node.
@@ -14,6 +15,13 @@ func (s services) checks(instance string) []api.HealthCheck {
 	for _, r := range s.Checks.Results(instance) {
 		out = append(out, api.HealthCheck{ID: r.ID, Name: r.Name, Kind: string(r.Kind), Status: r.Status, Output: r.Output,
 			Since: r.Since, Ran: r.Ran, Source: r.Source})
+	}
+	return out
+}
+
+func settings(list []definition.Setting) (out []api.Setting) {
+	for _, s := range list {
+		out = append(out, api.Setting(s))
 	}
 	return out
 }

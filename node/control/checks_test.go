@@ -31,7 +31,8 @@ func (f *fakeChecks) Update(id, status, note string) error {
 // of the instance here.
 func TestShowChecks(t *testing.T) {
 	f := newFixture(t)
-	f.inventory.has(definition.Definition{Name: "db", Port: 5432, Ignored: []string{"db.hcl:3: service.token: there are no ACL tokens"}}, inventory.StateVerified)
+	f.inventory.has(definition.Definition{Name: "db", Port: 5432, Ignored: []string{"db.hcl:3: service.token: there are no ACL tokens"},
+		Settings: []definition.Setting{{Key: "port", Value: "5432", Source: "db.hcl:2"}}}, inventory.StateVerified)
 	if err := f.Grant("host1", "db", false); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +45,7 @@ func TestShowChecks(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := api.HealthCheck{ID: "service:db", Name: "ping", Kind: "tcp", Status: "critical", Output: "refused", Since: at, Ran: at, Source: "db.hcl:7"}
-	if here := db.Instances[0]; len(here.Checks) != 1 || here.Checks[0] != want || len(here.Ignored) != 1 {
+	if here := db.Instances[0]; len(here.Checks) != 1 || here.Checks[0] != want || len(here.Ignored) != 1 || len(here.Settings) != 1 {
 		t.Errorf("here: %+v", here)
 	}
 	if there := db.Instances[1]; there.Checks != nil || there.Ignored != nil {

@@ -49,7 +49,7 @@ func (s services) instance(in catalog.Instance) api.Instance {
 	}
 	if own, ok := s.Inventory.View().ByID(in.ID); ok {
 		out.Listener, out.Source, out.Ignored = api.Listener(own.Listener.State), own.Source, own.Ignored
-		out.Checks = s.checks(in.ID)
+		out.Checks, out.Settings = s.checks(in.ID), settings(own.Settings)
 	}
 	return out
 }

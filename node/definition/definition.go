@@ -27,6 +27,13 @@ type Definition struct {
 	Checks     []HealthCheck     `json:"checks,omitempty"`
 	Ignored    []string          `json:"ignored,omitempty"` // settings of the file that tacit ignores, one line each, with file:line
 	Source     string            `json:"source,omitempty"`  // file:line
+	Settings   []Setting         `json:"-"`                 // all of the file but the checks
+}
+
+// Setting is one setting of a service file, as it stands there.
+type Setting struct {
+	Key, Value string
+	Source     string // file:line
 }
 
 // Workload says which processes are the instance. At most one field is set;

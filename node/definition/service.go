@@ -33,6 +33,7 @@ type draft struct {
 func (r *reader) service(f field) Definition {
 	d := &draft{r: r, at: f, Definition: Definition{Weight: 1}}
 	d.Source = r.source(f)
+	d.remember("", f.value)
 	r.object(f, "service", keys{
 		"name": d.name, "id": func(f field) { d.id, d.ID = f, r.string(f, "service.id") },
 		"port":    func(f field) { d.Port = uint16(r.number(f, "service.port", 0, 65535)) },

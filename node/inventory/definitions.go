@@ -19,6 +19,8 @@ type definitions struct {
 	files  setting
 	bad    []definition.Problem // in the service files
 
+	ignored map[string]bool // lines that were logged
+
 	stale   bool // the sources have changed since list was made
 	list    []definition.Definition
 	version int   // grows when list is made again
@@ -74,7 +76,22 @@ func (i *Inventory) define() {
 	if d.err == nil {
 		d.list, d.stale = i.held.holdBack(all), false
 		d.version++
+		i.logIgnored()
 	}
+}
+
+// logIgnored names what the files in force say without a meaning here, each
+// line once.
+func (i *Inventory) logIgnored() {
+	now := map[string]bool{}
+	for _, one := range i.defined.list {
+		for _, line := range one.Ignored {
+			if now[line] = true; !i.defined.ignored[line] {
+				i.conf.Log.Warn("a setting of a service file has no meaning here", "service", one.Name, "setting", line)
+			}
+		}
+	}
+	i.defined.ignored = now
 }
 
 // Register keeps a definition that was given by command. The next Look finds it.
