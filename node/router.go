@@ -52,7 +52,7 @@ func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 		source = guest
 	}
 	if source == checks.Identity {
-		return tproxy.Origin{}, refuse(policy.ReasonIdentity, "health checks don't leave their node")
+		return tproxy.Origin{}, policy.Refuse(policy.ReasonIdentity, "health checks don't leave their node")
 	}
 	return tproxy.Origin{Source: source, Destination: destination, Port: local.Port(), Client: client, OriginalDst: local}, nil
 }
