@@ -26,13 +26,6 @@ func addCompletion(root *cobra.Command) {
 	}
 }
 
-// required marks a flag as required; it panics if the command has no such flag.
-func required(cmd *cobra.Command, flag string) {
-	if err := cmd.MarkFlagRequired(flag); err != nil {
-		panic(err)
-	}
-}
-
 const completionTime = time.Second // how long a shell waits for names
 
 // completeServices completes every argument with the names of services.

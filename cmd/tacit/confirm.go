@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -18,7 +20,7 @@ func (e *env) confirmCommand() *cobra.Command {
 		Long: "Keep the changes that a start with tacitd --confirm made. Unconfirmed changes are\n" +
 			"undone after that time, so that an operator who is locked out gets back in.",
 		Example: "  tacit confirm",
-		Args:    cobra.NoArgs,
+		Args:    usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out, err := e.daemon().Confirm(cmd.Context(), api.ConfirmRequest{})
 			if err != nil {
@@ -36,6 +38,6 @@ func printConfirmed(w io.Writer, r *api.ConfirmResult) {
 	}
 	fmt.Fprintln(w, "confirmed; this stays until tacit cleanup:")
 	for _, line := range r.Permanent {
-		fmt.Fprintln(w, "  "+oneLine(line))
+		fmt.Fprintln(w, "  "+table.OneLine(line))
 	}
 }

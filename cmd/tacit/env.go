@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -21,6 +24,8 @@ const defaultSocket = "/run/tacit/tacit.sock"
 // run commands in their own process.
 type env struct {
 	stdout, stderr io.Writer
+	stdin          io.Reader
+	width          int // of the terminal on stdout, in columns; 0: it isn't one
 	getenv         func(string) string
 	environ        func() []string
 	client         func(socket string) *api.Client
@@ -68,16 +73,16 @@ func (e *env) run(ctx context.Context, args []string) int {
 
 // report prints an error on one line and what to do about it on the next.
 func (e *env) report(err error) int {
-	fmt.Fprintln(e.stderr, "tacit:", oneLine(err.Error()))
+	fmt.Fprintln(e.stderr, "tacit:", table.OneLine(err.Error()))
 	answer, ok := errors.AsType[*api.Error](err)
 	if !ok {
 		return exitError
 	}
 	if answer.Hint != "" {
-		fmt.Fprintln(e.stderr, "  "+oneLine(answer.Hint))
+		fmt.Fprintln(e.stderr, "  "+table.OneLine(answer.Hint))
 	}
 	if len(answer.Nodes) > 0 {
-		fmt.Fprintln(e.stderr, "  nodes that can: "+oneLine(strings.Join(answer.Nodes, ", ")))
+		fmt.Fprintln(e.stderr, "  nodes that can: "+table.OneLine(strings.Join(answer.Nodes, ", ")))
 	}
 	return answer.Code
 }
@@ -94,15 +99,16 @@ func (e *env) root() *cobra.Command {
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          cobra.ArbitraryArgs,
 		RunE:          needVerb,
 	}
+	root.SetFlagErrorFunc(usage.FlagError)
 	flags := root.PersistentFlags()
 	flags.StringVar(&e.socket, "socket", "", "the daemon's socket (default $TACIT_SOCKET or "+defaultSocket+")")
 	flags.BoolVar(&e.json, "json", false, "print JSON")
 	root.AddCommand(
 		e.statusCommand(), e.resolveCommand(), e.flowsCommand(), e.nodesCommand(), e.nodeCommand(), e.tokenCommand(),
-		e.servicesCommand(), e.serviceCommand(), e.runCommand(), e.intentionCommand(),
+		e.servicesCommand(), e.serviceCommand(), e.runCommand(), e.intentionCommand(), e.applyCommand(),
 		e.confirmCommand(), e.doctorCommand(), e.cleanupCommand(),
 	)
 	addCompletion(root)
@@ -111,10 +117,17 @@ func (e *env) root() *cobra.Command {
 
 // needVerb is the error of a command that only groups others.
 func needVerb(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("%s has no command %.40q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+	var verbs []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			verbs = append(verbs, sub.Name())
+		}
 	}
-	return fmt.Errorf("%s needs a command; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+	known := fmt.Sprintf("; give one of %s", list(verbs))
+	if len(args) > 0 {
+		return fmt.Errorf("%s has no command %.40q%s%s", cmd.CommandPath(), args[0], api.Nearest(args[0], verbs), known)
+	}
+	return fmt.Errorf("%s needs a command%s", cmd.CommandPath(), known)
 }
 
 // daemon is the client for the socket named by the flag, else by the environment.
@@ -127,21 +140,50 @@ func (e *env) daemon() *api.Client {
 	return e.client(defaultSocket)
 }
 
-// print writes v as JSON with --json; without, it calls text.
+// jsonVersion is the version of the JSON that commands print. It grows when a field
+// is removed or changes its meaning.
+const jsonVersion = 1
+
+// print writes v as JSON with --json: an object with a version. Without, it calls text.
 func (e *env) print(v any, text func(io.Writer)) error {
 	if !e.json {
 		text(e.stdout)
 		return nil
 	}
-	enc := json.NewEncoder(e.stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	body, err := versioned(v)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, body, "", "  "); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(e.stdout, out.String())
+	return err
+}
+
+// printList is print for a list, which is a field of the object.
+func (e *env) printList(name string, v any, text func(io.Writer)) error {
+	return e.print(map[string]any{name: v}, text)
+}
+
+// versioned is the JSON of an object, whose first field is the version.
+func versioned(v any) ([]byte, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	out := fmt.Appendf(nil, `{"version":%d`, jsonVersion)
+	if rest := bytes.TrimPrefix(body, []byte("{")); !bytes.Equal(rest, []byte("}")) {
+		return append(append(out, ','), rest...), nil
+	}
+	return append(out, '}'), nil
 }
 
 // warn prints warnings on standard error.
 func (e *env) warn(lines []string) {
 	for _, line := range lines {
-		fmt.Fprintln(e.stderr, "warning:", oneLine(line))
+		fmt.Fprintln(e.stderr, "warning:", table.OneLine(line))
 	}
 }
 

@@ -59,12 +59,13 @@ const (
 )
 
 func (f fakeHost) Flows(_ context.Context, after uint64) (*api.FlowList, error) {
-	list := &api.FlowList{Last: 2, Flows: []api.FlowRecord{
+	list := &api.FlowList{Last: 3, Flows: []api.FlowRecord{
 		{Seq: 1, Time: noon, Source: "web", Destination: "db", Direction: "hook", Port: 5432, Program: "psql", Reason: "intention"},
-		{Seq: 2, Time: noon, Source: "web", Destination: "db", Node: "host2", Direction: "out", Port: 5432, Reason: "closed", Sent: 10, Received: 2000, Duration: 1500 * time.Millisecond},
+		{Seq: 2, Time: noon, Destination: "db", Direction: "hook", Port: 5432, Program: "curl", Reason: "identity"},
+		{Seq: 3, Time: noon, Source: "web", Destination: "db", Node: "host2", Direction: "out", Port: 5432, Reason: "closed", Sent: 10, Received: 2000, Duration: 1500 * time.Millisecond},
 		{Time: noon, Destination: "db", Node: "host2", Direction: "out", Port: 5432, Live: true, Sent: 1, Duration: 2 * time.Second},
 	}}
-	list.Flows = list.Flows[min(int(after), 2):]
+	list.Flows = list.Flows[min(int(after), 3):]
 	return list, nil
 }
 
@@ -216,7 +217,7 @@ func (f fakeIntentions) List(context.Context) (*api.IntentionList, error) {
 func (f fakeIntentions) Change(ctx context.Context, r api.IntentionChange) (*api.ChangeResult, error) {
 	f.note(r)
 	before := api.Verdict{Reason: "default"}
-	out := &api.ChangeResult{Applied: !r.DryRun, Before: before, After: before, InForce: 3, Nodes: 3, Elapsed: 38 * time.Millisecond}
+	out := &api.ChangeResult{Applied: !r.DryRun, Before: before, After: before, Reach: api.Reach{InForce: 3, Nodes: 3, Elapsed: 38 * time.Millisecond}}
 	switch {
 	case r.Destination == "vault":
 		return nil, &api.Error{Code: api.CodeRefused, Message: "changing an intention needs an operator key, and this node holds none", Nodes: []string{"host2", "host3"}}
@@ -244,6 +245,25 @@ func (f fakeIntentions) Change(ctx context.Context, r api.IntentionChange) (*api
 	return out, nil
 }
 
+func (f fakeIntentions) Apply(_ context.Context, r api.ApplyRequest) (*api.ApplyResult, error) {
+	f.note(r)
+	if r.Prune && !r.Yes && !r.DryRun {
+		return nil, api.Refused("look at the plan (--dry-run), and repeat it with --yes if that is meant", "--prune would delete 2 of 3 intentions")
+	}
+	out := &api.ApplyResult{Applied: !r.DryRun, Unchanged: 1, LiveAffected: 1, Plan: []api.Planned{}, Reach: api.Reach{InForce: 3, Nodes: 3, Elapsed: 38 * time.Millisecond}}
+	for _, w := range r.Intentions {
+		p := api.Planned{Operation: api.OperationAdd, From: w.From, After: &api.Rule{Source: w.Source, Destination: w.Destination, Action: allowed}}
+		if w.Action == api.ChangeDeny {
+			p.Operation, p.Before, p.After.Action = api.OperationChange, &api.Rule{Source: w.Source, Destination: w.Destination, Action: allowed}, denied
+		}
+		out.Plan = append(out.Plan, p)
+	}
+	if r.Prune {
+		out.Plan = append(out.Plan, api.Planned{Operation: api.OperationRemove, Before: &denyRule})
+	}
+	return out, nil
+}
+
 func (f fakeIntentions) Check(_ context.Context, source, destination api.Name) (*api.Verdict, error) {
 	switch {
 	case destination == "vault":
@@ -264,12 +284,12 @@ func (f fakeIntentions) Explain(ctx context.Context, source, destination api.Nam
 	x := &api.Explanation{Source: source, Destination: destination, Verdict: *v, Default: denied, Digest: "8f0e2b7d41c09a35", Winner: v.Rule, Nodes: []api.NodePolicy{
 		{Name: "host1", Digest: "8f0e2b7d41c09a35", InForce: true, Alive: true}, {Name: "host2", Digest: "51d20c9377aa0be1", Alive: true}, {Name: "host3"}}}
 	if !v.Allowed {
-		x.Why = "No intention matches, and the default is deny."
+		x.Why = "No intention matches, so the default decides: deny."
 		x.Unknown = []api.Name{destination}
 		return x, nil
 	}
 	x.Losers = []api.Rule{denyRule}
-	x.Why = "An intention allows it, or no intention matches and the default is allow."
+	x.Why = "The intention allow web -> db decides: it names both services. One less specific intention matches too, and loses."
 	x.Live = []api.Flow{{Source: source, Destination: destination, Node: "host2", Direction: "out", Client: netip.MustParseAddrPort("192.0.2.1:40112"), Port: 5432, Start: noon, Sent: 900, Received: 5 << 20}}
 	return x, nil
 }

@@ -3,13 +3,15 @@
 package main
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -24,14 +26,14 @@ func (e *env) flowsCommand() *cobra.Command {
 			"the called program saw: it matches a flow with a line of that program's log.",
 		Example: "  tacit flows\n" +
 			"  tacit flows --follow",
-		Args: cobra.NoArgs,
+		Args: usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			list, err := e.daemon().Flows(cmd.Context(), 0)
 			if err != nil {
 				return err
 			}
 			if !follow {
-				return e.print(list, func(w io.Writer) { printRecords(w, list.Flows) })
+				return e.print(list, func(w io.Writer) { e.printRecords(w, list.Flows) })
 			}
 			return e.followFlows(cmd, list)
 		},
@@ -40,13 +42,13 @@ func (e *env) flowsCommand() *cobra.Command {
 	return cmd
 }
 
-func printRecords(w io.Writer, flows []api.FlowRecord) {
-	t := newTable("TIME", "SOURCE", "DESTINATION", "PORT", "DIRECTION", "REASON", "SENT", "RECEIVED", "LASTED")
+func (e *env) printRecords(w io.Writer, flows []api.FlowRecord) {
+	t := table.New("TIME", "SOURCE", "DESTINATION", "PORT", "DIRECTION", "SENT", "RECEIVED", "LASTED", "REASON")
 	for _, f := range flows {
-		t.row(f.Time.Local().Format(time.TimeOnly), orNobody(f.Source), orDash(string(f.Destination)), f.Port, direction(f), reason(f),
-			f.Sent, f.Received, elapsed(f.Duration))
+		t.Row(f.Time.Local().Format(time.TimeOnly), source(f), orDash(string(f.Destination)), f.Port, direction(f),
+			f.Sent, f.Received, elapsed(f.Duration), reason(f))
 	}
-	t.print(w)
+	t.Print(w, e.width)
 }
 
 // followFlows prints a line for each new record, until the command is interrupted.
@@ -95,21 +97,21 @@ func (e *env) flowLines(list *api.FlowList, after uint64) error {
 
 func (e *env) flowLine(f api.FlowRecord) error {
 	if e.json {
-		text, err := json.Marshal(f)
+		text, err := versioned(f)
 		if err == nil {
 			_, err = fmt.Fprintln(e.stdout, string(text))
 		}
 		return err
 	}
 	_, err := fmt.Fprintf(e.stdout, "%s %s -> %s:%d %s %s, %d sent, %d received, %s\n", f.Time.Local().Format(time.TimeOnly),
-		oneLine(orNobody(f.Source)), oneLine(orDash(string(f.Destination))), f.Port, oneLine(direction(f)), oneLine(reason(f)), f.Sent, f.Received, elapsed(f.Duration))
+		table.OneLine(source(f)), table.OneLine(orDash(string(f.Destination))), f.Port, table.OneLine(direction(f)), table.OneLine(reason(f)), f.Sent, f.Received, elapsed(f.Duration))
 	return err
 }
 
 func direction(f api.FlowRecord) string {
 	switch {
 	case f.Program != "":
-		return "refused to " + f.Program
+		return "refused (caller: " + f.Program + ")"
 	case f.Node != "":
 		return f.Direction + " " + string(f.Node)
 	}
@@ -120,12 +122,10 @@ func reason(f api.FlowRecord) string {
 	if f.Live {
 		return "live"
 	}
+	if f.Source == "" && f.Reason == "identity" {
+		return "identity; start it with: tacit run SERVICE -- " + cmp.Or(f.Program, "…")
+	}
 	return string(f.Reason)
 }
 
-func orNobody(n api.Name) string {
-	if n == "" {
-		return "nobody"
-	}
-	return string(n)
-}
+func source(f api.FlowRecord) string { return cmp.Or(string(f.Source), "no identity") }

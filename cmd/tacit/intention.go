@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -38,24 +40,24 @@ func (e *env) intentionList() *cobra.Command {
 		Short: "rules in order of precedence",
 		Example: "  tacit intention list\n" +
 			"  tacit intention list --json",
-		Args: cobra.NoArgs,
+		Args: usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := e.daemon().Intentions(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return e.print(l, func(w io.Writer) { printIntentions(w, l) })
+			return e.print(l, func(w io.Writer) { e.printIntentions(w, l) })
 		},
 	}
 }
 
-func printIntentions(w io.Writer, l *api.IntentionList) {
-	t := newTable("PRECEDENCE", "SOURCE", "DESTINATION", "ACTION", "DESCRIPTION")
+func (e *env) printIntentions(w io.Writer, l *api.IntentionList) {
+	t := table.New("PRECEDENCE", "SOURCE", "DESTINATION", "ACTION", "DESCRIPTION")
 	for _, r := range l.Rules {
-		t.row(r.Precedence, r.Source, r.Destination, actionOf(r), r.Description)
+		t.Row(r.Precedence, r.Source, r.Destination, actionOf(r), r.Description)
 	}
-	t.row("-", "*", "*", l.Default, "default, where no intention matches")
-	t.print(w)
+	t.Row("-", "*", "*", l.Default, "default, where no intention matches")
+	t.Print(w, e.width)
 }
 
 func actionOf(r api.Rule) string {
@@ -72,7 +74,7 @@ func (e *env) intentionCheck() *cobra.Command {
 		Long:  "The verdict for one pair of services, by this node's policy.\n\nExit status: 0 allowed, 1 denied, 2 error.",
 		Example: "  tacit intention check web db\n" +
 			"  tacit intention check web db > /dev/null && echo allowed",
-		Args: cobra.ExactArgs(2), ValidArgsFunction: e.completeServices,
+		Args: usage.Takes("SRC", "DST"), ValidArgsFunction: e.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := e.daemon().CheckIntention(cmd.Context(), api.Name(args[0]), api.Name(args[1]))
 			if err != nil {
@@ -99,9 +101,9 @@ func verdict(v api.Verdict) string {
 	if v.Rule != nil {
 		return fmt.Sprintf("%s (intention: %s)", word, rule(*v.Rule))
 	}
-	return fmt.Sprintf("%s (%s)", word, oneLine(string(v.Reason)))
+	return fmt.Sprintf("%s (%s)", word, table.OneLine(string(v.Reason)))
 }
 
 func rule(r api.Rule) string {
-	return oneLine(fmt.Sprintf("%s %s -> %s", r.Action, r.Source, r.Destination))
+	return table.OneLine(fmt.Sprintf("%s %s -> %s", r.Action, r.Source, r.Destination))
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -24,11 +26,11 @@ func (e *env) intentionChange(action api.Change, short string) *cobra.Command {
 		Example: "  tacit intention " + verb + " web db\n" +
 			"  tacit intention " + verb + " web db --wait\n" +
 			"  tacit intention " + verb + " '*' db --dry-run",
-		Args: cobra.ExactArgs(2), ValidArgsFunction: e.completeServices,
+		Args: usage.Takes("SRC", "DST"), ValidArgsFunction: e.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Source, r.Destination = api.Name(args[0]), api.Name(args[1])
-			if r.Timeout <= 0 || r.Timeout > api.MaxWait {
-				return fmt.Errorf("--timeout %s: must be positive and at most %s", r.Timeout, api.MaxWait)
+			if err := checkTimeout(r.Timeout); err != nil {
+				return err
 			}
 			return e.change(cmd.Context(), r)
 		},
@@ -40,7 +42,7 @@ func (e *env) intentionChange(action api.Change, short string) *cobra.Command {
 	if action != api.ChangeDelete {
 		f.StringVar(&r.Description, "description", "", "why, in one line")
 	}
-	cmd.MarkFlagsMutuallyExclusive("wait", "dry-run")
+	usage.Exclusive(cmd, "wait", "dry-run")
 	return cmd
 }
 
@@ -67,7 +69,7 @@ func (e *env) change(ctx context.Context, r api.IntentionChange) error {
 }
 
 func printChange(w io.Writer, r api.IntentionChange, out *api.ChangeResult) {
-	pair := oneLine(fmt.Sprintf("%s -> %s", r.Source, r.Destination))
+	pair := table.OneLine(fmt.Sprintf("%s -> %s", r.Source, r.Destination))
 	switch {
 	case r.DryRun && verdict(out.Before) == verdict(out.After):
 		fmt.Fprintf(w, "dry run: %s stays %s\n", pair, verdict(out.After))
@@ -78,17 +80,29 @@ func printChange(w io.Writer, r api.IntentionChange, out *api.ChangeResult) {
 	case !r.Wait:
 		fmt.Fprintf(w, "%s: %s\n", pair, verdict(out.After))
 	}
-	if r.DryRun && out.LiveAffected > 0 {
-		fmt.Fprintf(w, "%s would be cut\n", plural(out.LiveAffected, "live connection"))
-	} else if out.LiveAffected > 0 {
-		fmt.Fprintf(w, "%s cut\n", plural(out.LiveAffected, "live connection"))
+	printReach(w, r.Wait, r.DryRun, out.LiveAffected, out.Reach)
+}
+
+// printReach says what a change cuts, and where it is in force.
+func printReach(w io.Writer, wait, dryRun bool, cut int, out api.Reach) {
+	if dryRun && cut > 0 {
+		fmt.Fprintf(w, "%s would be cut\n", plural(cut, "live connection"))
+	} else if cut > 0 {
+		fmt.Fprintf(w, "%s cut\n", plural(cut, "live connection"))
 	}
-	if r.Wait {
+	if wait {
 		fmt.Fprintf(w, "in force on %d of %s after %s\n", out.InForce, plural(out.Nodes, "node"), elapsed(out.Elapsed))
 	}
-	if r.Wait && len(out.Waiting) > 0 {
-		fmt.Fprintf(w, "not in force on: %s\n", oneLine(list(out.Waiting)))
+	if wait && len(out.Waiting) > 0 {
+		fmt.Fprintf(w, "not in force on: %s\n", table.OneLine(list(out.Waiting)))
 	}
+}
+
+func checkTimeout(d time.Duration) error {
+	if d <= 0 || d > api.MaxWait {
+		return fmt.Errorf("--timeout %s: must be positive and at most %s", d, api.MaxWait)
+	}
+	return nil
 }
 
 // progress prints on standard error, every second until stop is called, which
@@ -129,5 +143,5 @@ func (e *env) laggards(ctx context.Context, r api.IntentionChange) string {
 	if len(out) == 0 {
 		return ""
 	}
-	return " for " + oneLine(list(out))
+	return " for " + table.OneLine(list(out))
 }

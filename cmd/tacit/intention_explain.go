@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -20,68 +22,68 @@ func (e *env) intentionExplain() *cobra.Command {
 			"overrides, the policy that each node has in force, and the live connections.",
 		Example: "  tacit intention explain web db\n" +
 			"  tacit intention explain web db --json",
-		Args: cobra.ExactArgs(2), ValidArgsFunction: e.completeServices,
+		Args: usage.Takes("SRC", "DST"), ValidArgsFunction: e.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			x, err := e.daemon().ExplainIntention(cmd.Context(), api.Name(args[0]), api.Name(args[1]))
 			if err != nil {
 				return err
 			}
-			return e.print(x, func(w io.Writer) { printExplanation(w, x) })
+			return e.print(x, func(w io.Writer) { e.printExplanation(w, x) })
 		},
 	}
 }
 
-func printExplanation(w io.Writer, x *api.Explanation) {
+func (e *env) printExplanation(w io.Writer, x *api.Explanation) {
 	fmt.Fprintf(w, "%s -> %s: %s\n", x.Source, x.Destination, verdict(x.Verdict))
 	if x.Why != "" {
-		fmt.Fprintln(w, oneLine(x.Why))
+		fmt.Fprintln(w, table.OneLine(x.Why))
 	}
 	for _, name := range x.Unknown {
-		fmt.Fprintf(w, "No instance of %s is known.\n", oneLine(string(name)))
+		fmt.Fprintf(w, "No instance of %s is known.\n", table.OneLine(string(name)))
 	}
-	printRules(w, x)
+	e.printRules(w, x)
 	fmt.Fprintln(w)
-	t := newTable("NODE", "POLICY", "IN FORCE")
+	t := table.New("NODE", "IN FORCE")
 	for _, n := range x.Nodes {
-		t.row(n.Name, orDash(n.Digest), inForce(n))
+		t.Row(n.Name, inForce(n, x.Digest))
 	}
-	t.print(w)
-	printFlows(w, x.Live)
+	t.Print(w, e.width)
+	e.printFlows(w, x.Live)
 }
 
-func printRules(w io.Writer, x *api.Explanation) {
+func (e *env) printRules(w io.Writer, x *api.Explanation) {
 	fmt.Fprintln(w)
-	t := newTable("", "PRECEDENCE", "RULE", "DESCRIPTION")
+	t := table.New("", "PRECEDENCE", "RULE", "DESCRIPTION")
 	decides := "decides"
 	if x.Winner != nil {
-		t.row(decides, x.Winner.Precedence, rule(*x.Winner), x.Winner.Description)
+		t.Row(decides, x.Winner.Precedence, rule(*x.Winner), x.Winner.Description)
 		decides = "loses"
 	}
 	for _, r := range x.Losers {
-		t.row("loses", r.Precedence, rule(r), r.Description)
+		t.Row("loses", r.Precedence, rule(r), r.Description)
 	}
-	t.row(decides, "-", fmt.Sprintf("%s * -> *", x.Default), "default, where no intention matches")
-	t.print(w)
+	t.Row(decides, "-", fmt.Sprintf("%s * -> *", x.Default), "default, where no intention matches")
+	t.Print(w, e.width)
 }
 
-func inForce(n api.NodePolicy) string {
+func inForce(n api.NodePolicy, want string) string {
 	switch {
 	case n.InForce && n.Alive:
 		return "yes"
 	case !n.Alive:
 		return "unknown: no answer"
 	}
-	return "not yet"
+	return fmt.Sprintf("not yet: it has the policy %s, not %s", orDash(n.Digest), want)
 }
 
-func printFlows(w io.Writer, flows []api.Flow) {
+func (e *env) printFlows(w io.Writer, flows []api.Flow) {
 	if len(flows) == 0 {
 		return
 	}
 	fmt.Fprintln(w)
-	t := newTable("LIVE HERE", "CLIENT", "OTHER NODE", "PORT", "SENT", "RECEIVED", "SINCE")
+	t := table.New("LIVE HERE", "CLIENT", "OTHER NODE", "PORT", "SENT", "RECEIVED", "SINCE")
 	for _, f := range flows {
-		t.row(f.Direction, f.Client, orDash(string(f.Node)), f.Port, amount(f.Sent), amount(f.Received), f.Start.UTC().Format(time.RFC3339))
+		t.Row(f.Direction, f.Client, orDash(string(f.Node)), f.Port, amount(f.Sent), amount(f.Received), f.Start.UTC().Format(time.RFC3339))
 	}
-	t.print(w)
+	t.Print(w, e.width)
 }

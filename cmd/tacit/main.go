@@ -12,8 +12,19 @@ import (
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
+	"tacit/cmd/tacit/table"
 	"tacit/node/api"
 )
+
+// widthOf is what tables may take on a terminal; 0: f isn't one, and gets all.
+func widthOf(f *os.File) int {
+	if _, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err != nil {
+		return 0
+	}
+	return table.Columns
+}
 
 // version is set by the linker (see the Makefile).
 var version = "dev"
@@ -21,7 +32,7 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	e := &env{
-		stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, environ: os.Environ,
+		stdout: os.Stdout, stderr: os.Stderr, stdin: os.Stdin, width: widthOf(os.Stdout), getenv: os.Getenv, environ: os.Environ,
 		client:   func(socket string) *api.Client { return api.NewClient(socket) },
 		lookPath: exec.LookPath, self: os.Executable, exec: syscall.Exec,
 	}

@@ -5,9 +5,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -17,21 +20,40 @@ func (e *env) nodesCommand() *cobra.Command {
 		Short: "members of the mesh: address, liveness, role, policy, grants",
 		Example: "  tacit nodes\n" +
 			"  tacit nodes --json",
-		Args: cobra.NoArgs,
+		Args: usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			nodes, err := e.daemon().Nodes(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return e.print(nodes, func(w io.Writer) {
-				t := newTable("NODE", "ADDRESS", "STATE", "ROLE", "POLICY", "GRANTS")
-				for _, n := range nodes {
-					t.row(n.Name, n.Address, nodeState(n), nodeRole(n), orDash(n.PolicyDigest), orDash(list(n.Grants)))
-				}
-				t.print(w)
+			return e.printList("nodes", nodes, func(w io.Writer) {
+				e.printNodes(w, nodes)
 			})
 		},
 	}
+}
+
+// printNodes shows digests only where live nodes have different ones.
+func (e *env) printNodes(w io.Writer, nodes []api.Node) {
+	digests := map[string]bool{}
+	for _, n := range nodes {
+		if n.Alive {
+			digests[n.PolicyDigest] = true
+		}
+	}
+	header := []any{"NODE", "ADDRESS", "STATE", "ROLE", "POLICY", "GRANTS"}
+	if len(digests) < 2 {
+		header = slices.Delete(header, 4, 5)
+	}
+	t := table.New(header...)
+	for _, n := range nodes {
+		row := []any{n.Name, n.Address, nodeState(n), nodeRole(n), orDash(n.PolicyDigest), orDash(list(n.Grants))}
+		if len(digests) < 2 {
+			row = slices.Delete(row, 4, 5)
+		}
+		t.Row(row...)
+	}
+	t.Print(w, e.width)
 }
 
 func (e *env) nodeCommand() *cobra.Command {
@@ -51,13 +73,13 @@ func (e *env) nodeShow() *cobra.Command {
 		Use:     "show NODE",
 		Short:   "one member with all its fields",
 		Example: "  tacit node show host2",
-		Args:    cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes,
+		Args:    usage.Takes("NODE"), ValidArgsFunction: e.completeNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := e.daemon().Node(cmd.Context(), api.Name(args[0]))
 			if err != nil {
 				return err
 			}
-			return e.print(n, func(w io.Writer) { printNode(w, *n) })
+			return e.print(n, func(w io.Writer) { e.printNode(w, *n) })
 		},
 	}
 }
@@ -72,7 +94,7 @@ func (e *env) nodeGrant() *cobra.Command {
 			"Withdrawing it cuts the node's streams of that service.",
 		Example: "  tacit node grant host2 --service db\n" +
 			"  tacit node grant host2 --service db --withdraw",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes,
+		Args: usage.Takes("NODE"), ValidArgsFunction: e.completeNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Node, r.Services = api.Name(args[0]), names(services)
 			return e.nodeChanged(e.daemon().GrantNode(cmd.Context(), r))
@@ -80,7 +102,7 @@ func (e *env) nodeGrant() *cobra.Command {
 	}
 	cmd.Flags().StringSliceVar(&services, "service", nil, "service to grant; repeatable")
 	cmd.Flags().BoolVar(&r.Withdraw, "withdraw", false, "withdraw the grant")
-	required(cmd, "service")
+	usage.Required(cmd, "service")
 	return cmd
 }
 
@@ -93,7 +115,7 @@ func (e *env) nodeRevoke() *cobra.Command {
 			"member again with an empty state directory and a new token.",
 		Example: "  tacit node revoke host3\n" +
 			"  tacit node revoke host3 --reason \"disk stolen\"",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes,
+		Args: usage.Takes("NODE"), ValidArgsFunction: e.completeNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Node = api.Name(args[0])
 			return e.nodeChanged(e.daemon().RevokeNode(cmd.Context(), r))
@@ -110,24 +132,24 @@ func (e *env) nodeChanged(r *api.NodeResult, err error) error {
 	return e.print(r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s, grants: %s\n", r.Node.Name, nodeState(r.Node), orDash(list(r.Node.Grants)))
 		for _, note := range r.Notes {
-			fmt.Fprintln(w, oneLine(note))
+			fmt.Fprintln(w, table.OneLine(note))
 		}
 	})
 }
 
-func printNode(w io.Writer, n api.Node) {
-	t := newTable()
-	t.field("node", n.Name)
-	t.field("id", n.ID)
-	t.field("address", n.Address)
-	t.field("state", nodeState(n))
-	t.field("role", nodeRole(n))
-	t.field("policy", orDash(n.PolicyDigest))
-	t.field("version", n.Version)
+func (e *env) printNode(w io.Writer, n api.Node) {
+	t := table.New()
+	t.Field("node", n.Name)
+	t.Field("id", n.ID)
+	t.Field("address", n.Address)
+	t.Field("state", nodeState(n))
+	t.Field("role", nodeRole(n))
+	t.Field("policy", orDash(n.PolicyDigest))
+	t.Field("version", n.Version)
 	for _, g := range n.Grants {
-		t.row("grant", g)
+		t.Row("grant", g)
 	}
-	t.print(w)
+	t.Print(w, e.width)
 }
 
 func nodeState(n api.Node) string {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -34,7 +36,7 @@ func (e *env) serviceRegister() *cobra.Command {
 			"from a service file in force that waits for it (tacit status).",
 		Example: "  tacit service register db --port 5432 --systemd-unit postgresql.service\n" +
 			"  tacit service register web --port 8080 --upstream db=5432",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeServices,
+		Args: usage.Takes("NAME"), ValidArgsFunction: e.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := r.parse(args[0], cmd.Flags().Changed("uid")); err != nil {
 				return err
@@ -53,7 +55,7 @@ func (e *env) serviceRegister() *cobra.Command {
 
 func (r *registration) bind(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Uint16Var(&r.Port, "port", 0, "port that the program listens on; none if it only calls others")
+	f.Var((*usage.Port)(&r.Port), "port", "port that the program listens on; none if it only calls others")
 	f.StringVar(&r.ID, "id", "", "id of the instance on this node (default the name)")
 	f.StringVar(&r.Address, "address", "", "IP address of the instance (default the node's)")
 	f.StringSliceVar(&r.Tags, "tag", nil, "a tag; repeatable")
@@ -67,7 +69,7 @@ func (r *registration) bind(cmd *cobra.Command) {
 	f.StringSliceVar(&r.upstreams, "upstream", nil, "NAME=PORT or NAME=ADDRESS:PORT: local port for a service; repeatable")
 	f.BoolVar(&r.Permissive, "permissive", false, "accept plain connections to the port as well, during a migration")
 	f.BoolVar(&r.Yes, "yes", false, "register even if the port carries your own session")
-	cmd.MarkFlagsMutuallyExclusive("cgroup", "systemd-unit", "container", "netns", "interface", "uid")
+	usage.Exclusive(cmd, "cgroup", "systemd-unit", "container", "netns", "interface", "uid")
 }
 
 func (r *registration) parse(name string, uidGiven bool) error {
@@ -116,6 +118,6 @@ func printRegistered(w io.Writer, r *api.RegisterResult) {
 		fmt.Fprintf(w, "granted %s to this node with its operator key\n", r.Service.Name)
 	}
 	for _, note := range r.Notes {
-		fmt.Fprintln(w, oneLine(note))
+		fmt.Fprintln(w, table.OneLine(note))
 	}
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -19,26 +21,26 @@ func (e *env) resolveCommand() *cobra.Command {
 		Short: "the mesh's answer for a name, and why",
 		Example: "  tacit resolve db\n" +
 			"  tacit resolve db.service.consul --json",
-		Args:              cobra.ExactArgs(1),
+		Args:              usage.Takes("NAME"),
 		ValidArgsFunction: e.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := e.daemon().Resolve(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			return e.print(r, func(w io.Writer) { printResolution(w, r) })
+			return e.print(r, func(w io.Writer) { e.printResolution(w, r) })
 		},
 	}
 }
 
-func printResolution(w io.Writer, r *api.Resolution) {
-	t := newTable()
-	t.field("name", r.Name)
-	t.field("service", orDash(string(r.Service)))
-	t.field("addresses", addresses(r.Virtual4, r.Virtual6))
-	t.field("ports", strings.Trim(fmt.Sprint(r.Ports), "[]"))
-	t.field("why", r.Why)
-	t.print(w)
+func (e *env) printResolution(w io.Writer, r *api.Resolution) {
+	t := table.New()
+	t.Field("name", r.Name)
+	t.Field("service", orDash(string(r.Service)))
+	t.Field("addresses", addresses(r.Virtual4, r.Virtual6))
+	t.Field("ports", strings.Trim(fmt.Sprint(r.Ports), "[]"))
+	t.Field("why", r.Why)
+	t.Print(w, e.width)
 }
 
 func addresses(all ...netip.Addr) string {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -26,7 +28,12 @@ func (e *env) runCommand() *cobra.Command {
 			"executed, 127 CMD not found.",
 		Example: "  tacit run web -- ./web --listen 127.0.0.1:8080\n" +
 			"  tacit run shell -- bash",
-		Args:              cobra.MinimumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage.Takes("SERVICE")(cmd, args)
+			}
+			return nil
+		},
 		ValidArgsFunction: e.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			argv := args[1:]
@@ -72,7 +79,7 @@ func (e *env) notRun(program string, err error) error {
 	if execErr, ok := errors.AsType[*exec.Error](err); ok {
 		err = execErr.Err
 	}
-	fmt.Fprintf(e.stderr, "tacit: %s: %v\n", oneLine(program), err)
+	fmt.Fprintf(e.stderr, "tacit: %s: %v\n", table.OneLine(program), err)
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		return exitStatus(exitNotFound)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
 	"tacit/node/api"
 )
 
@@ -87,17 +88,17 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// narrow checks that the last output fits in a terminal of 100 columns.
+// narrow checks that the last output fits in a terminal of 100 table.Columns.
 func narrow(ts *testscript.TestScript, _ bool, _ []string) {
 	for line := range strings.Lines(ts.ReadFile("stdout")) {
-		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > columns {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > table.Columns {
 			ts.Fatalf("%d columns: %s", n, line)
 		}
 	}
 }
 
 // TestHelp: every command has help with an example that starts with the
-// command itself, and no line is longer than 100 columns.
+// command itself, and no line is longer than 100 table.Columns.
 func TestHelp(t *testing.T) {
 	e := &env{stdout: io.Discard, stderr: io.Discard, getenv: os.Getenv}
 	var walk func(*cobra.Command)
@@ -120,7 +121,7 @@ func TestHelp(t *testing.T) {
 				t.Error("help shows no example")
 			}
 			for line := range strings.Lines(out.String()) {
-				if len(line) > columns+1 {
+				if len(line) > table.Columns+1 {
 					t.Errorf("%d columns: %s", len(line), line)
 				}
 			}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -18,18 +20,18 @@ func (e *env) servicesCommand() *cobra.Command {
 		Short: "the catalog: services, their virtual addresses and where they run",
 		Example: "  tacit services\n" +
 			"  tacit services --json",
-		Args: cobra.NoArgs,
+		Args: usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			services, err := e.daemon().Services(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return e.print(services, func(w io.Writer) {
-				t := newTable("SERVICE", "ADDRESS", "PORTS", "HEALTHY", "NODES")
+			return e.printList("services", services, func(w io.Writer) {
+				t := table.New("SERVICE", "ADDRESS", "PORTS", "HEALTHY", "NODES")
 				for _, s := range services {
-					t.row(s.Name, orDash(addresses(s.Virtual4)), ports(s), healthy(s), nodesOf(s))
+					t.Row(s.Name, orDash(addresses(s.Virtual4)), ports(s), healthy(s), nodesOf(s))
 				}
-				t.print(w)
+				t.Print(w, e.width)
 			})
 		},
 	}
@@ -52,13 +54,13 @@ func (e *env) serviceShow() *cobra.Command {
 		Use:     "show NAME",
 		Short:   "one service with all its instances",
 		Example: "  tacit service show db",
-		Args:    cobra.ExactArgs(1), ValidArgsFunction: e.completeServices,
+		Args:    usage.Takes("NAME"), ValidArgsFunction: e.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := e.daemon().Service(cmd.Context(), api.Name(args[0]))
 			if err != nil {
 				return err
 			}
-			return e.print(s, func(w io.Writer) { printService(w, s) })
+			return e.print(s, func(w io.Writer) { e.printService(w, s) })
 		},
 	}
 }
@@ -70,7 +72,7 @@ func (e *env) serviceDeregister() *cobra.Command {
 		Short: "remove instances of a service that were registered on this node by command",
 		Example: "  tacit service deregister db\n" +
 			"  tacit service deregister db --id db-2",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeServices,
+		Args: usage.Takes("NAME"), ValidArgsFunction: e.completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Name = api.Name(args[0])
 			out, err := e.daemon().Deregister(cmd.Context(), r)
@@ -78,9 +80,9 @@ func (e *env) serviceDeregister() *cobra.Command {
 				return err
 			}
 			return e.print(out, func(w io.Writer) {
-				fmt.Fprintln(w, "removed:", oneLine(list(out.Removed)))
+				fmt.Fprintln(w, "removed:", table.OneLine(list(out.Removed)))
 				for _, note := range out.Notes {
-					fmt.Fprintln(w, oneLine(note))
+					fmt.Fprintln(w, table.OneLine(note))
 				}
 			})
 		},
@@ -89,23 +91,23 @@ func (e *env) serviceDeregister() *cobra.Command {
 	return cmd
 }
 
-func printService(w io.Writer, s *api.Service) {
-	t := newTable()
-	t.field("service", s.Name)
-	t.field("id", s.ID)
-	t.field("addresses", addresses(s.Virtual4, s.Virtual6))
-	t.print(w)
+func (e *env) printService(w io.Writer, s *api.Service) {
+	t := table.New()
+	t.Field("service", s.Name)
+	t.Field("id", s.ID)
+	t.Field("addresses", addresses(s.Virtual4, s.Virtual6))
+	t.Print(w, e.width)
 	if len(s.Instances) == 0 {
 		return
 	}
 	fmt.Fprintln(w)
-	t = newTable("INSTANCE", "NODE", "ADDRESS", "HEALTHY", "LISTENER", "MODE", "DEFINED IN")
+	t = table.New("INSTANCE", "NODE", "ADDRESS", "HEALTHY", "LISTENER", "MODE", "DEFINED IN")
 	for _, i := range s.Instances {
-		t.row(i.ID, i.Node, instanceAddress(i), health(i), orDash(string(i.Listener)), mode(i), orDash(i.Source))
+		t.Row(i.ID, i.Node, instanceAddress(i), health(i), orDash(string(i.Listener)), mode(i), orDash(i.Source))
 	}
-	t.print(w)
-	printHealthChecks(w, s)
-	printSettings(w, s)
+	t.Print(w, e.width)
+	e.printHealthChecks(w, s)
+	e.printSettings(w, s)
 }
 
 func instanceAddress(i api.Instance) string {

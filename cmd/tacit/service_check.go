@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -25,7 +27,7 @@ func (e *env) serviceCheck() *cobra.Command {
 			"is critical until the next report. This stands for Consul's HTTP API for ttl checks.",
 		Example: "  tacit service check pass service:batch\n" +
 			"  tacit service check warn service:batch --note \"took 40 s\"",
-		Args: cobra.ExactArgs(2), ValidArgs: []string{"pass", "warn", "fail"},
+		Args: usage.Takes("pass|warn|fail", "ID"), ValidArgs: []string{"pass", "warn", "fail"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var known bool
 			if r.Status, known = words[args[0]]; !known {
@@ -36,7 +38,7 @@ func (e *env) serviceCheck() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.print(out, func(w io.Writer) { fmt.Fprintf(w, "%s is %s\n", oneLine(out.ID), oneLine(out.Status)) })
+			return e.print(out, func(w io.Writer) { fmt.Fprintf(w, "%s is %s\n", table.OneLine(out.ID), table.OneLine(out.Status)) })
 		},
 	}
 	cmd.Flags().StringVar(&r.Note, "note", "", "one line of explanation, shown by tacit service show")
@@ -45,12 +47,12 @@ func (e *env) serviceCheck() *cobra.Command {
 
 // printHealthChecks prints two lines or more for each check: its status, and where it
 // is defined with the last line of its output.
-func printHealthChecks(w io.Writer, s *api.Service) {
-	t := newTable("CHECK", "INSTANCE", "KIND", "STATUS", "FOR", "LAST RUN")
+func (e *env) printHealthChecks(w io.Writer, s *api.Service) {
+	t := table.New("CHECK", "INSTANCE", "KIND", "STATUS", "FOR", "LAST RUN")
 	var below []string
 	for _, i := range s.Instances {
 		for _, c := range i.Checks {
-			t.row(c.Name, i.ID, c.Kind, c.Status, elapsed(time.Since(c.Since)), ago(c.Ran))
+			t.Row(c.Name, i.ID, c.Kind, c.Status, elapsed(time.Since(c.Since)), ago(c.Ran))
 			below = append(below, c.Source+": "+said(c))
 		}
 	}
@@ -58,12 +60,12 @@ func printHealthChecks(w io.Writer, s *api.Service) {
 		return
 	}
 	var rows bytes.Buffer
-	t.print(&rows)
+	t.Print(&rows, e.width)
 	fmt.Fprintln(w)
 	for n, row := range strings.Split(strings.TrimSpace(rows.String()), "\n") {
 		fmt.Fprintln(w, row)
 		if n > 0 {
-			wrap(w, "  ", below[n-1])
+			e.wrap(w, "  ", below[n-1])
 		}
 	}
 }
@@ -88,7 +90,7 @@ func ago(at time.Time) string {
 
 // printSettings names what the service files of this node's instances say, and
 // what of it has no meaning.
-func printSettings(w io.Writer, s *api.Service) {
+func (e *env) printSettings(w io.Writer, s *api.Service) {
 	var settings, ignored []string
 	for _, i := range s.Instances {
 		for _, one := range i.Settings {
@@ -96,33 +98,28 @@ func printSettings(w io.Writer, s *api.Service) {
 		}
 		ignored = append(ignored, i.Ignored...)
 	}
-	printLines(w, "settings:", settings)
-	printLines(w, "read, but without a meaning here:", ignored)
+	e.printLines(w, "settings:", settings)
+	e.printLines(w, "read, but without a meaning here:", ignored)
 }
 
-func printLines(w io.Writer, title string, lines []string) {
+func (e *env) printLines(w io.Writer, title string, lines []string) {
 	if len(lines) > 0 {
 		fmt.Fprintln(w, "\n"+title)
 	}
 	for _, line := range lines {
-		wrap(w, "  ", line)
+		e.wrap(w, "  ", line)
 	}
 }
 
-// wrap prints a line in as many as it needs, so that no failure is cut.
-func wrap(w io.Writer, indent, line string) {
-	rest := []rune(oneLine(line))
-	for room := columns - len(indent); ; indent = "    " {
-		if len(rest) <= room {
-			fmt.Fprintln(w, indent+string(rest))
-			return
-		}
-		end := room
-		if i := strings.LastIndexByte(string(rest[:room]), ' '); i > 0 {
-			end = len([]rune(string(rest[:room])[:i]))
-		}
-		fmt.Fprintln(w, indent+string(rest[:end]))
-		rest = []rune(strings.TrimSpace(string(rest[end:])))
-		room = columns - len("    ")
+// wrap prints a line in as many as a terminal needs, so that no failure is cut.
+func (e *env) wrap(w io.Writer, indent, line string) {
+	line = table.OneLine(line)
+	if e.width == 0 {
+		fmt.Fprintln(w, indent+line)
+		return
+	}
+	for _, part := range table.Wrap(line, e.width-len(indent)-2) {
+		fmt.Fprintln(w, indent+part)
+		indent = "    "
 	}
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -22,14 +24,14 @@ func (e *env) statusCommand() *cobra.Command {
 		Long:  "Health of this node, each check with its reason.\n\nExit status: 0 healthy, 1 not healthy, 2 no answer.",
 		Example: "  tacit status\n" +
 			"  tacit status --json",
-		Args: cobra.NoArgs,
+		Args: usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := e.daemon().Status(cmd.Context())
 			if err != nil {
 				_ = e.report(err)
 				return exitStatus(exitError) // a refusal is no answer either
 			}
-			if err := e.print(s, func(w io.Writer) { printStatus(w, s) }); err != nil {
+			if err := e.print(s, func(w io.Writer) { e.printStatus(w, s) }); err != nil {
 				return err
 			}
 			if !s.Healthy {
@@ -40,67 +42,67 @@ func (e *env) statusCommand() *cobra.Command {
 	}
 }
 
-func printStatus(w io.Writer, s *api.Status) {
+func (e *env) printStatus(w io.Writer, s *api.Status) {
 	health := "healthy"
 	if !s.Healthy {
 		health = "NOT healthy"
 	}
 	if len(s.Unheld) > 0 {
 		fmt.Fprintf(w, "%s runs without socket hooks (--redirect tproxy), which does NOT guarantee: %s; see docs/redirect-tproxy.md\n",
-			oneLine(string(s.Node)), oneLine(strings.Join(s.Unheld, ", ")))
+			table.OneLine(string(s.Node)), table.OneLine(strings.Join(s.Unheld, ", ")))
 	}
-	fmt.Fprintf(w, "%s is %s\n\n", oneLine(string(s.Node)), health)
-	t := newTable()
-	t.field("trust domain", s.TrustDomain)
-	t.field("version", s.Version)
-	t.field("up", elapsed(time.Duration(s.UptimeSeconds*float64(time.Second))))
-	t.field("policy", fmt.Sprintf("revision %d, digest %s", s.Revision, s.Digest))
+	fmt.Fprintf(w, "%s is %s\n\n", table.OneLine(string(s.Node)), health)
+	t := table.New()
+	t.Field("trust domain", s.TrustDomain)
+	t.Field("version", s.Version)
+	t.Field("up", elapsed(time.Duration(s.UptimeSeconds*float64(time.Second))))
+	t.Field("policy", fmt.Sprintf("revision %d, digest %s", s.Revision, s.Digest))
 	for _, c := range s.Certificates {
-		t.row("certificate", fmt.Sprintf("%s until %s", c.ID, c.NotAfter.UTC().Format(time.RFC3339)))
+		t.Row("certificate", fmt.Sprintf("%s until %s", c.ID, c.NotAfter.UTC().Format(time.RFC3339)))
 	}
-	t.print(w)
-	printChecks(w, s.Checks)
-	printLanes(w, s.Lanes)
-	printCounters(w, s.Counters)
+	t.Print(w, e.width)
+	e.printChecks(w, s.Checks)
+	e.printLanes(w, s.Lanes)
+	e.printCounters(w, s.Counters)
 }
 
 // printLanes shows one row for each identity proven on a lane.
-func printLanes(w io.Writer, lanes []api.Lane) {
+func (e *env) printLanes(w io.Writer, lanes []api.Lane) {
 	if len(lanes) == 0 {
 		return
 	}
 	fmt.Fprintln(w)
-	t := newTable("LANE", "PEER", "PROVEN", "STREAMS")
+	t := table.New("LANE", "PEER", "PROVEN", "STREAMS")
 	for _, l := range lanes {
 		proven := append([]string(nil), l.Proven...)
 		if len(proven) == 0 {
 			proven = []string{"-"}
 		}
-		t.row(l.Direction, l.Peer, proven[0], l.Streams)
+		t.Row(l.Direction, l.Peer, proven[0], l.Streams)
 		for _, id := range proven[1:] {
-			t.row("", "", id, "")
+			t.Row("", "", id, "")
 		}
 	}
-	t.print(w)
+	t.Print(w, e.width)
 }
 
-func printChecks(w io.Writer, checks []api.Check) {
+func (e *env) printChecks(w io.Writer, checks []api.Check) {
 	if len(checks) == 0 {
 		return
 	}
 	fmt.Fprintln(w)
-	t := newTable("CHECK", "STATE", "FOUND")
+	t := table.New("CHECK", "STATE", "FOUND")
 	for _, c := range gathered(checks) {
 		state := "ok"
 		if !c.OK {
 			state = "FAILED"
 		}
-		t.row(c.Name, state, c.Reason)
+		t.Row(c.Name, state, c.Reason)
 		if c.Hint != "" && !c.OK {
-			t.row("", "", "-> "+c.Hint)
+			t.Row("", "", "-> "+c.Hint)
 		}
 	}
-	t.print(w)
+	t.Print(w, e.width)
 }
 
 // gathered merges the dozen probes that passed into one row.
@@ -121,14 +123,14 @@ func gathered(checks []api.Check) []api.Check {
 	return out
 }
 
-func printCounters(w io.Writer, counters map[api.Reason]uint64) {
+func (e *env) printCounters(w io.Writer, counters map[api.Reason]uint64) {
 	if len(counters) == 0 {
 		return
 	}
 	fmt.Fprintln(w)
-	t := newTable("REASON", "CONNECTIONS")
+	t := table.New("REASON", "CONNECTIONS")
 	for _, reason := range slices.Sorted(maps.Keys(counters)) {
-		t.row(reason, counters[reason])
+		t.Row(reason, counters[reason])
 	}
-	t.print(w)
+	t.Print(w, e.width)
 }

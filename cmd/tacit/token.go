@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
 
@@ -35,7 +36,7 @@ func (e *env) tokenCreate() *cobra.Command {
 			"until it is used: write it to a file that only root can read.",
 		Example: "  tacit token create --node host2 --service db > token\n" +
 			"  tacit token create --node host3 --service web --service api --ttl 1h",
-		Args: cobra.NoArgs,
+		Args: usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("ttl") && r.TTL <= 0 {
 				return fmt.Errorf("--ttl %s: must be positive", r.TTL)
@@ -54,6 +55,6 @@ func (e *env) tokenCreate() *cobra.Command {
 	cmd.Flags().StringVar(&node, "node", "", "name of the node that may join with the token")
 	cmd.Flags().StringSliceVar(&services, "service", nil, "service that the node may run; repeatable")
 	cmd.Flags().DurationVar(&r.TTL, "ttl", 0, "how long the token is valid (default 15m)")
-	required(cmd, "node")
+	usage.Required(cmd, "node")
 	return cmd
 }

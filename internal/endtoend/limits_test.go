@@ -25,8 +25,19 @@ func TestLimits(t *testing.T) {
 	h.Tacit(t, "intention", "allow", "service-A", "service-B", "--wait")
 	becomesReachable(t, h, "service-A", "http://service-B/")
 
+	allowed := 0
 	for i := range room {
-		h.Tacit(t, "intention", "allow", fmt.Sprintf("other-%d", i), "service-B")
+		out, exit := h.TryTacit(t, "intention", "allow", fmt.Sprintf("other-%d", i), "service-B")
+		if exit == 0 {
+			allowed++
+			continue
+		}
+		if exit != 1 || !strings.Contains(out, "64 of 64 intentions are in use") || !strings.Contains(out, "--max-intentions") {
+			t.Errorf("one too many: exit %d, %s", exit, out)
+		}
+	}
+	if list := h.Tacit(t, "intention", "list"); allowed >= room || strings.Count(list, "other-") != allowed {
+		t.Errorf("%d were allowed, and these are listed:\n%s", allowed, list)
 	}
 	statusSays(t, h, "64 of 64 intentions")
 	answers(t, h, "service-A", "http://service-B/", "Hello World")
@@ -37,7 +48,7 @@ func TestLimits(t *testing.T) {
 		}
 		return nil
 	})
-	for i := range room {
+	for i := range allowed {
 		h.Tacit(t, "intention", "delete", fmt.Sprintf("other-%d", i), "service-B")
 	}
 	h.Tacit(t, "intention", "allow", "service-A", "service-B", "--wait")

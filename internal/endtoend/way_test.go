@@ -47,7 +47,7 @@ func TestTheWayOfOneConnection(t *testing.T) {
 	}
 	host1.Tacit(t, "intention", "allow", "service-A", "service-B", "--wait")
 	answers(t, host1, "service-A", "http://service-B/", "Hello World")
-	for _, want := range []string{"refused to curl", "default", "intention", "identity", "out host2", "closed"} {
+	for _, want := range []string{"refused (caller: curl)", "default", "intention", "identity", "out host2", "closed"} {
 		if err := contains(host1.Tacit(t, "flows"), want); err != nil {
 			t.Errorf("flows: %v", err)
 		}

@@ -51,6 +51,8 @@ type Services interface {
 type Intentions interface {
 	List(ctx context.Context) (*IntentionList, error)
 	Change(ctx context.Context, r IntentionChange) (*ChangeResult, error)
+	// Apply makes many changes at once, all or none.
+	Apply(ctx context.Context, r ApplyRequest) (*ApplyResult, error)
 	Check(ctx context.Context, source, destination Name) (*Verdict, error)
 	Explain(ctx context.Context, source, destination Name) (*Explanation, error)
 }

@@ -4,6 +4,7 @@ package api
 
 import (
 	"strings"
+	"time"
 	"unicode"
 
 	"tacit/identity"
@@ -88,17 +89,45 @@ func (r *Deregistration) check() error { return fold("service", &r.Name) }
 
 func (r *RunRequest) check() error { return fold("service", &r.Service) }
 
+// timeout checks how long a request waits, and fills in the default.
+func timeout(d *time.Duration) error {
+	if *d == 0 {
+		*d = DefaultWait
+	}
+	if *d < 0 || *d > MaxWait {
+		return Failed("", "timeout %s: must be positive and at most %s", *d, MaxWait)
+	}
+	return nil
+}
+
+func (r *ApplyRequest) check() error {
+	type pair struct{ source, destination Name }
+	seen := make(map[pair]string, len(r.Intentions))
+	for i := range r.Intentions {
+		w := &r.Intentions[i]
+		if w.Action != ChangeAllow && w.Action != ChangeDeny {
+			return Failed("", "%s: action %.40q: must be allow or deny", w.From, string(w.Action))
+		}
+		if err := first(text("from", w.From), foldEndpoint("source", &w.Source), foldEndpoint("destination", &w.Destination), text("description", w.Description)); err != nil {
+			return err
+		}
+		p := pair{w.Source, w.Destination}
+		if other, twice := seen[p]; twice {
+			return Failed("keep one of them", "%s -> %s is given twice: %s, %s", w.Source, w.Destination, other, w.From)
+		}
+		seen[p] = w.From
+	}
+	return timeout(&r.Timeout)
+}
+
 func (r *IntentionChange) check() error {
 	switch r.Action {
 	case ChangeAllow, ChangeDeny, ChangeDelete:
 	default:
 		return Failed("", "action %.40q: must be allow, deny or delete", string(r.Action))
 	}
-	if r.Timeout == 0 {
-		r.Timeout = DefaultWait
-	}
-	if r.Timeout < 0 || r.Timeout > MaxWait {
-		return Failed("", "timeout %s: must be positive and at most %s", r.Timeout, MaxWait)
+	if err := timeout(&r.Timeout); err != nil {
+		return err
 	}
 	return first(foldEndpoint("source", &r.Source), foldEndpoint("destination", &r.Destination), text("description", r.Description))
 }

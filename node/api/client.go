@@ -43,7 +43,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 
 // Confirm is POST /v1/confirm.
 func (c *Client) Confirm(ctx context.Context, r ConfirmRequest) (*ConfirmResult, error) {
-	return send[*ConfirmResult](ctx, c, "confirm", r)
+	return send[*ConfirmResult](ctx, c, "confirm", &r)
 }
 
 // Resolve is GET /v1/resolve.
@@ -63,22 +63,25 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 
 // Node is GET /v1/node.
 func (c *Client) Node(ctx context.Context, name Name) (*Node, error) {
+	if err := fold("node", &name); err != nil {
+		return nil, err
+	}
 	return query[*Node](ctx, c, "node", url.Values{"name": {string(name)}})
 }
 
 // GrantNode is POST /v1/node/grant.
 func (c *Client) GrantNode(ctx context.Context, r GrantRequest) (*NodeResult, error) {
-	return send[*NodeResult](ctx, c, "node/grant", r)
+	return send[*NodeResult](ctx, c, "node/grant", &r)
 }
 
 // RevokeNode is POST /v1/node/revoke.
 func (c *Client) RevokeNode(ctx context.Context, r RevokeRequest) (*NodeResult, error) {
-	return send[*NodeResult](ctx, c, "node/revoke", r)
+	return send[*NodeResult](ctx, c, "node/revoke", &r)
 }
 
 // CreateToken is POST /v1/tokens.
 func (c *Client) CreateToken(ctx context.Context, r TokenRequest) (*Token, error) {
-	return send[*Token](ctx, c, "tokens", r)
+	return send[*Token](ctx, c, "tokens", &r)
 }
 
 // Services is GET /v1/services.
@@ -88,27 +91,30 @@ func (c *Client) Services(ctx context.Context) ([]Service, error) {
 
 // Service is GET /v1/service.
 func (c *Client) Service(ctx context.Context, name Name) (*Service, error) {
+	if err := fold("service", &name); err != nil {
+		return nil, err
+	}
 	return query[*Service](ctx, c, "service", url.Values{"name": {string(name)}})
 }
 
 // Register is POST /v1/service/register.
 func (c *Client) Register(ctx context.Context, r Registration) (*RegisterResult, error) {
-	return send[*RegisterResult](ctx, c, "service/register", r)
+	return send[*RegisterResult](ctx, c, "service/register", &r)
 }
 
 // Deregister is POST /v1/service/deregister.
 func (c *Client) Deregister(ctx context.Context, r Deregistration) (*DeregisterResult, error) {
-	return send[*DeregisterResult](ctx, c, "service/deregister", r)
+	return send[*DeregisterResult](ctx, c, "service/deregister", &r)
 }
 
 // ReportCheck is POST /v1/service/check.
 func (c *Client) ReportCheck(ctx context.Context, r CheckReport) (*CheckReported, error) {
-	return send[*CheckReported](ctx, c, "service/check", r)
+	return send[*CheckReported](ctx, c, "service/check", &r)
 }
 
 // Run is POST /v1/run; it moves the calling process.
 func (c *Client) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
-	return send[*RunResult](ctx, c, "run", r)
+	return send[*RunResult](ctx, c, "run", &r)
 }
 
 // Intentions is GET /v1/intentions.
@@ -118,16 +124,27 @@ func (c *Client) Intentions(ctx context.Context) (*IntentionList, error) {
 
 // ChangeIntention is POST /v1/intentions.
 func (c *Client) ChangeIntention(ctx context.Context, r IntentionChange) (*ChangeResult, error) {
-	return send[*ChangeResult](ctx, c, "intentions", r)
+	return send[*ChangeResult](ctx, c, "intentions", &r)
+}
+
+// Apply is POST /v1/apply.
+func (c *Client) Apply(ctx context.Context, r ApplyRequest) (*ApplyResult, error) {
+	return send[*ApplyResult](ctx, c, "apply", &r)
 }
 
 // CheckIntention is GET /v1/intentions/check.
 func (c *Client) CheckIntention(ctx context.Context, source, destination Name) (*Verdict, error) {
+	if err := first(fold("source", &source), fold("destination", &destination)); err != nil {
+		return nil, err
+	}
 	return query[*Verdict](ctx, c, "intentions/check", pairValues(source, destination))
 }
 
 // ExplainIntention is GET /v1/intentions/explain.
 func (c *Client) ExplainIntention(ctx context.Context, source, destination Name) (*Explanation, error) {
+	if err := first(fold("source", &source), fold("destination", &destination)); err != nil {
+		return nil, err
+	}
 	return query[*Explanation](ctx, c, "intentions/explain", pairValues(source, destination))
 }
 
@@ -139,10 +156,13 @@ func query[A any](ctx context.Context, c *Client, path string, values url.Values
 	return do[A](ctx, c, http.MethodGet, path+"?"+values.Encode(), nil)
 }
 
-func send[A any](ctx context.Context, c *Client, path string, request any) (A, error) {
+// send checks a request as the server does, before anything is connected to.
+func send[A any](ctx context.Context, c *Client, path string, request interface{ check() error }) (none A, err error) {
+	if err := request.check(); err != nil {
+		return none, err
+	}
 	body, err := json.Marshal(request)
 	if err != nil {
-		var none A
 		return none, Failed("", "can't encode the request: %v", err)
 	}
 	return do[A](ctx, c, http.MethodPost, path, body)

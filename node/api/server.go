@@ -17,6 +17,7 @@ import (
 // Limits of a request. answerTime allows for the longest wait.
 const (
 	maxBody    = 256 << 10
+	MaxApply   = 32 << 20 // of an ApplyRequest, in bytes: a hundred thousand intentions
 	maxHeader  = 16 << 10
 	readTime   = 10 * time.Second
 	idleTime   = time.Minute
@@ -92,6 +93,7 @@ func (s *server) routes() http.Handler {
 	mux.Handle("POST /v1/service/check", post(b.Services.Report))
 	mux.Handle("POST /v1/run", post(b.Services.Run))
 	mux.Handle("POST /v1/intentions", post(b.Intentions.Change))
+	mux.Handle("POST /v1/apply", post(b.Intentions.Apply))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, Failed("are tacit and tacitd of the same version?", "tacitd doesn't know %s %.80q", r.Method, r.URL.Path))
 	})
@@ -161,7 +163,11 @@ func post[Q, A any, P request[Q]](do func(context.Context, Q) (A, error)) http.H
 
 // readBody decodes exactly one JSON value without unknown fields.
 func readBody(w http.ResponseWriter, r *http.Request, into any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	limit := int64(maxBody)
+	if _, many := into.(*ApplyRequest); many {
+		limit = MaxApply
+	}
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(into)
 	if err == nil {
@@ -170,7 +176,7 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 		}
 	}
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return Failed("", "request larger than %d KiB", maxBody>>10)
+		return Failed("", "request larger than %d KiB", limit>>10)
 	}
 	if err != nil {
 		return Failed("are tacit and tacitd of the same version?", "can't decode the request: %v", err)

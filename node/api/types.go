@@ -25,7 +25,7 @@ type (
 type Status struct {
 	Node          Name              `json:"node"`
 	TrustDomain   string            `json:"trust_domain"`
-	Version       string            `json:"version"`
+	Version       string            `json:"software"`
 	Healthy       bool              `json:"healthy"`          // every check is OK
 	Unheld        []string          `json:"unheld,omitempty"` // guarantees that this node's --redirect doesn't give
 	Checks        []Check           `json:"checks"`
@@ -83,7 +83,7 @@ type Node struct {
 	Revoked      bool   `json:"revoked,omitempty"`
 	Grants       []Name `json:"grants"`
 	PolicyDigest string `json:"policy_digest"` // of the policy in its kernel maps, as it last announced
-	Version      string `json:"version"`
+	Version      string `json:"software"`
 }
 
 // GrantRequest grants services to a node, or withdraws the grants.

@@ -37,15 +37,20 @@ const (
 
 // ChangeResult says what a change did, or would do in a dry run.
 type ChangeResult struct {
-	Applied      bool          `json:"applied"`       // false: dry run, or nothing to change
-	Before       Verdict       `json:"before"`        // for the pair, in which "*" stands for itself
-	After        Verdict       `json:"after"`         //
-	LiveAffected int           `json:"live_affected"` // live connections that are cut (after a dry run: would be)
-	InForce      int           `json:"in_force"`      // nodes whose kernel maps hold the change
-	Nodes        int           `json:"nodes"`         // live nodes
-	Elapsed      time.Duration `json:"elapsed_ns"`    // until InForce was reached; only with Wait
-	Waiting      []string      `json:"waiting,omitempty"`
-	Warnings     []string      `json:"warnings,omitempty"` // e.g. a name that no service has
+	Applied      bool     `json:"applied"`            // false: dry run, or nothing to change
+	Before       Verdict  `json:"before"`             // for the pair, in which "*" stands for itself
+	After        Verdict  `json:"after"`              //
+	LiveAffected int      `json:"live_affected"`      // live connections that are cut (after a dry run: would be)
+	Warnings     []string `json:"warnings,omitempty"` // e.g. a name that no service has
+	Reach
+}
+
+// Reach says where a change is in force.
+type Reach struct {
+	InForce int           `json:"in_force"`   // nodes whose kernel maps hold the change
+	Nodes   int           `json:"nodes"`      // live nodes
+	Elapsed time.Duration `json:"elapsed_ns"` // until InForce was reached; only with Wait
+	Waiting []string      `json:"waiting,omitempty"`
 }
 
 // Rule is one intention in force.

@@ -4,6 +4,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -38,7 +39,7 @@ func (n intentions) Check(_ context.Context, src, dst api.Name) (*api.Verdict, e
 func (n intentions) Explain(_ context.Context, src, dst api.Name) (*api.Explanation, error) {
 	t := n.Loop.Policy()
 	d := t.Decide(src, dst)
-	out := &api.Explanation{Source: src, Destination: dst, Verdict: n.verdict(d), Why: d.Reason.Explain(),
+	out := &api.Explanation{Source: src, Destination: dst, Verdict: n.verdict(d), Why: why(t, d, src, dst),
 		Default: t.Default(), Digest: t.Digest(), Nodes: n.inForce(t)}
 	for i, rule := range t.Explain(src, dst) {
 		r := n.rule(rule)
@@ -55,6 +56,34 @@ func (n intentions) Explain(_ context.Context, src, dst api.Name) (*api.Explanat
 	}
 	out.Unknown = n.unknown(src, dst)
 	return out, nil
+}
+
+// why says which rule decides a pair.
+func why(t *policy.Table, d policy.Decision, src, dst identity.Name) string {
+	matching := t.Explain(src, dst)
+	if d.Rule == nil {
+		return fmt.Sprintf("No intention matches, so the default decides: %s.", t.Default())
+	}
+	out := fmt.Sprintf("The intention %s %s -> %s decides: it names %s.", d.Rule.Action, d.Rule.Source, d.Rule.Destination, named(*d.Rule))
+	if more := len(matching) - 1; more == 1 {
+		out += " One less specific intention matches too, and loses."
+	} else if more > 1 {
+		out += fmt.Sprintf(" %d less specific intentions match too, and lose.", more)
+	}
+	return out
+}
+
+// named is what of a pair an intention names.
+func named(i policy.Intention) string {
+	switch {
+	case i.Source == policy.Any && i.Destination == policy.Any:
+		return "neither service"
+	case i.Source == policy.Any:
+		return "the destination"
+	case i.Destination == policy.Any:
+		return "only the source"
+	}
+	return "both services"
 }
 
 func liveFlow(f tproxy.Flow) api.Flow {
@@ -86,6 +115,11 @@ func (n intentions) Change(ctx context.Context, r api.IntentionChange) (*api.Cha
 	for _, name := range n.unknown(r.Source, r.Destination) {
 		out.Warnings = append(out.Warnings, "no instance of "+string(name)+" is known yet")
 	}
+	warning, err := n.fits(before, after, r.Action == api.ChangeDeny)
+	if err != nil {
+		return nil, err
+	}
+	out.Warnings = append(out.Warnings, warning...)
 	if r.DryRun {
 		return out, nil
 	}
@@ -100,7 +134,7 @@ func (n intentions) Change(ctx context.Context, r api.IntentionChange) (*api.Cha
 		out.Applied = news
 		n.Loop.Settle()
 	}
-	n.await(ctx, r, out, began)
+	n.await(ctx, r.Wait, r.Timeout, &out.Reach, began)
 	return out, nil
 }
 
@@ -166,10 +200,9 @@ func (n intentions) unknown(src, dst identity.Name) []identity.Name {
 
 const awaitInterval = 2 * time.Millisecond
 
-// await fills in where the change is in force; with Wait, once it is so on
+// await fills in where the change is in force; with wait, once it is so on
 // every live node or the time is up.
-func (n intentions) await(ctx context.Context, r api.IntentionChange, out *api.ChangeResult, began time.Time) {
-	limit := r.Timeout
+func (n intentions) await(ctx context.Context, wait bool, limit time.Duration, out *api.Reach, began time.Time) {
 	if limit == 0 {
 		limit = api.DefaultWait
 	}
@@ -178,7 +211,7 @@ func (n intentions) await(ctx context.Context, r api.IntentionChange, out *api.C
 	for {
 		n.countInForce(out)
 		out.Elapsed = time.Since(began)
-		if !r.Wait || len(out.Waiting) == 0 || out.Elapsed > limit {
+		if !wait || len(out.Waiting) == 0 || out.Elapsed > limit {
 			return
 		}
 		select {
@@ -189,7 +222,7 @@ func (n intentions) await(ctx context.Context, r api.IntentionChange, out *api.C
 	}
 }
 
-func (n intentions) countInForce(out *api.ChangeResult) {
+func (n intentions) countInForce(out *api.Reach) {
 	out.InForce, out.Nodes, out.Waiting = 0, 0, nil
 	for _, p := range n.inForce(n.Loop.Policy()) {
 		if !p.Alive {

@@ -116,7 +116,7 @@ host3 in force false, alive false`)
 	if len(e.Live) != 1 || e.Live[0].Node != "host2" || e.Live[0].Sent != 3 || e.Live[0].Direction != "out" {
 		t.Errorf("live: %+v", e.Live)
 	}
-	if e.Why != e.Verdict.Reason.Explain() || e.Digest != f.loop.InForce() {
+	if e.Why != "The intention allow web -> db decides: it names both services. 2 less specific intentions match too, and lose." || e.Digest != f.loop.InForce() {
 		t.Errorf("why %q, digest %s", e.Why, e.Digest)
 	}
 	for pair, want := range map[[2]identity.Name][]identity.Name{

@@ -30,6 +30,8 @@ import (
 type Records interface {
 	View() *ledger.View
 	Sign(key *identity.Key, c records.Change) error
+	// SignAll makes all the records or none.
+	SignAll(key *identity.Key, changes []records.Change) error
 	Revisions() map[identity.Name]records.Revision
 }
 

@@ -46,6 +46,7 @@ type Hooks interface {
 // Numbers gives names their numbers; see kernel.Numbers.
 type Numbers interface {
 	Number(identity.Name) uint32
+	Assign([]identity.Name)
 	Name(uint32) (identity.Name, bool)
 }
 

@@ -32,7 +32,10 @@ func Doctor(c config.Config, asJSON bool, w io.Writer) (fit bool, err error) {
 	if asJSON {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
-		return fit, enc.Encode(found)
+		return fit, enc.Encode(struct {
+			Version  int       `json:"version"` // of this form
+			Findings []finding `json:"findings"`
+		}{1, found})
 	}
 	return fit, printFindings(w, found)
 }

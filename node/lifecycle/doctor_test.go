@@ -156,7 +156,12 @@ func doctor(t *testing.T, host *testhost.Host, c config.Config) (fit bool, found
 		return err
 	})
 	if err == nil {
-		err = json.Unmarshal([]byte(asJSON.String()), &found)
+		var answer struct {
+			Version  int
+			Findings []finding
+		}
+		err = json.Unmarshal([]byte(asJSON.String()), &answer)
+		found = answer.Findings
 	}
 	if err != nil {
 		t.Fatal(err)

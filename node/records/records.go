@@ -9,6 +9,7 @@ package records
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 
@@ -78,20 +79,28 @@ type Change struct {
 // Sign makes a record, keeps it on disk, and only then puts it in force here
 // and sends it to the other members: a record that can't be kept was never
 // made. Errors are those of ledger.Ledger.Prepare, and the disk's.
-func (r *Records) Sign(key *identity.Key, c Change) error {
+func (r *Records) Sign(key *identity.Key, c Change) error { return r.SignAll(key, []Change{c}) }
+
+// SignAll is Sign for many records, of which either all are made or none: they
+// are written to disk in one transaction. Each must have a cell of its own.
+func (r *Records) SignAll(key *identity.Key, changes []Change) error {
 	r.signing.Lock()
 	defer r.signing.Unlock()
-	rec, err := r.prepare(key, c)
-	if err != nil {
-		return err
+	recs := make([]ledger.Record, len(changes))
+	for i, c := range changes {
+		var err error
+		if recs[i], err = r.prepare(key, c); err != nil {
+			return fmt.Errorf("%s %s: %w", c.Kind, c.Key, err)
+		}
 	}
-	if err := r.conf.Store.SaveRecords([]ledger.Record{rec}, nil); err != nil {
+	if err := r.conf.Store.SaveRecords(recs, nil); err != nil {
 		return fmt.Errorf("the change can't be kept, so it was not made: %w", err)
 	}
-	if _, rejected := r.conf.Ledger.Merge([]ledger.Record{rec}); len(rejected) > 0 {
-		return fmt.Errorf("%s %s: %w", c.Kind, c.Key, rejected[0].Err)
+	if _, rejected := r.conf.Ledger.Merge(recs); len(rejected) > 0 {
+		bad := rejected[0]
+		return fmt.Errorf("%s %s: %w", bad.Record.Kind, bad.Record.Key, bad.Err)
 	}
-	r.spread([]ledger.Record{rec})
+	r.spread(recs)
 	return nil
 }
 
@@ -157,8 +166,39 @@ func (r *Records) save() {
 
 // spread sends records to the other members. The caller holds signing.
 func (r *Records) spread(recs []ledger.Record) {
-	r.send(message{Records: recs})
+	for batch := range batches(recs) {
+		r.send(message{Records: batch})
+	}
 	r.conf.Changed()
+}
+
+// maxMessage is less than half of what gossip broadcasts at once.
+const maxMessage = 6 << 20
+
+// batches splits records so that each part, encoded, is at most maxMessage bytes.
+func batches(recs []ledger.Record) iter.Seq[[]ledger.Record] {
+	return func(yield func([]ledger.Record) bool) {
+		first, size := 0, 0
+		for i := range recs {
+			n := encodedSize(&recs[i])
+			if size+n > maxMessage && i > first {
+				if !yield(recs[first:i]) {
+					return
+				}
+				first, size = i, 0
+			}
+			size += n
+		}
+		if first < len(recs) {
+			yield(recs[first:])
+		}
+	}
+}
+
+// encodedSize is at least the length of a record's JSON.
+func encodedSize(r *ledger.Record) int {
+	const names, dot = 256, 128
+	return names + 6*len(r.Key) + len(r.Body) + dot*(1+len(r.Supersedes)) + 2*(len(r.Signer)+len(r.Signature))
 }
 
 func (r *Records) send(m message) {

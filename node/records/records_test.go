@@ -5,8 +5,10 @@ package records
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +127,61 @@ func TestSign(t *testing.T) {
 	}
 	if err := f.Sign(newKey(t), allow("a", "b")); !errors.Is(err, ledger.ErrNotAuthorized) {
 		t.Errorf("a stranger's signature: %v", err)
+	}
+}
+
+// TestSignAll: all records are made or none. They are one write to disk, one
+// message as long as gossip carries it, and one nudge.
+func TestSignAll(t *testing.T) {
+	f := newFixture(t, "host1", newKey(t))
+	operator := f.makeOperator(t)
+	sent, nudges := len(f.sent), f.changes
+	var many []Change
+	for i := range 100 {
+		many = append(many, allow("web", identity.Name(fmt.Sprintf("db-%d", i))))
+	}
+	bad := append(slices.Clone(many), Change{Kind: ledger.KindIntention, Key: "web>db", Body: "no intention"})
+	if err := f.SignAll(operator, bad); !errors.Is(err, ledger.ErrBody) || !strings.Contains(err.Error(), "web>db") {
+		t.Errorf("one of them is bad: %v", err)
+	}
+	f.disk.full = true
+	if err := f.SignAll(operator, many); !errors.Is(err, errFull) {
+		t.Errorf("with a full disk: %v", err)
+	}
+	if f.disk.full = false; len(f.View().Intentions()) != 0 || len(f.sent) != sent {
+		t.Error("some of them were made")
+	}
+	if err := f.SignAll(operator, many); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.View().Intentions()) != 100 || len(f.sent) != sent+1 || f.changes != nudges+1 {
+		t.Errorf("%d intentions, %d messages, %d nudges", len(f.View().Intentions()), len(f.sent)-sent, f.changes-nudges)
+	}
+}
+
+// TestBatches: no part is longer than gossip carries, and none is lost.
+func TestBatches(t *testing.T) {
+	var recs []ledger.Record
+	for i := range 1000 {
+		recs = append(recs, ledger.Record{Kind: ledger.KindInstance, Key: fmt.Sprint(i), Body: []byte(`"` + strings.Repeat("x", 16<<10-2) + `"`),
+			Supersedes: make([]ledger.Dot, i%64), Signer: make([]byte, 91), Signature: make([]byte, 71)})
+	}
+	parts, next := 0, 0
+	for batch := range batches(recs) {
+		text, err := json.Marshal(message{Records: batch})
+		if err != nil || len(text) > maxMessage+100 {
+			t.Errorf("part %d: %d bytes, %v", parts, len(text), err)
+		}
+		for _, r := range batch {
+			if r.Key != fmt.Sprint(next) {
+				t.Fatalf("record %s follows %d", r.Key, next-1)
+			}
+			next++
+		}
+		parts++
+	}
+	if next != len(recs) || parts < 3 || parts > 5 {
+		t.Errorf("%d records in %d parts", next, parts)
 	}
 }
 

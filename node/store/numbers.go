@@ -6,7 +6,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+
+	"go.etcd.io/bbolt"
 
 	"tacit/identity"
 )
@@ -72,25 +76,56 @@ func (n *Numbers) Number(name identity.Name) uint32 {
 	if ok {
 		return number
 	}
+	n.Assign([]identity.Name{name})
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.byName[name]
+}
+
+// Assign gives those of the names that are new their numbers, in one write to
+// disk. Where that fails, they stay without.
+func (n *Numbers) Assign(names []identity.Name) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if number, ok := n.byName[name]; ok {
-		return number
+	fresh := n.next(names)
+	if len(fresh) == 0 {
+		return
 	}
-	next := n.last + 1
-	for n.byNum[next] != "" { // reserved
-		next++
+	err := n.store.db.Update(func(tx *bbolt.Tx) error {
+		for name, number := range fresh {
+			if err := tx.Bucket([]byte(numbers)).Put([]byte(name), binary.BigEndian.AppendUint32(nil, number)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		n.log.Error("can't store services' numbers: the services stay unreachable", "services", slices.Sorted(maps.Keys(fresh)), "err", err)
+		return
 	}
-	if next == 0 {
-		n.log.Error("all numbers are assigned: the service stays unreachable", "service", name)
-		return 0
+	for name, number := range fresh {
+		n.keep(name, number)
 	}
-	if err := n.store.put(numbers, string(name), binary.BigEndian.AppendUint32(nil, next)); err != nil {
-		n.log.Error("can't store a service's number: the service stays unreachable", "service", name, "err", err)
-		return 0
+}
+
+// next chooses numbers for the names that have none. The caller holds mu.
+func (n *Numbers) next(names []identity.Name) map[identity.Name]uint32 {
+	fresh, number := map[identity.Name]uint32{}, n.last
+	for _, name := range names {
+		if name == "" || n.byName[name] != 0 || fresh[name] != 0 {
+			continue
+		}
+		number++
+		for n.byNum[number] != "" { // reserved
+			number++
+		}
+		if number == 0 {
+			n.log.Error("all numbers are assigned: the service stays unreachable", "service", name)
+			break
+		}
+		fresh[name] = number
 	}
-	n.keep(name, next)
-	return next
+	return fresh
 }
 
 // Name returns the name that holds the number.

@@ -197,6 +197,32 @@ func TestNumbersAreNeverReused(t *testing.T) {
 	}
 }
 
+// TestAssign: many names get their numbers in one write, and keep those they have.
+func TestAssign(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	n := numbersOf(t, s)
+	web := n.Number("web")
+	n.Assign([]identity.Name{"db", "web", "", "db", "api"})
+	seen := map[uint32]bool{0: true}
+	for _, name := range []identity.Name{"db", "web", "api"} {
+		number := n.Number(name)
+		if seen[number] {
+			t.Errorf("%s has number %d", name, number)
+		}
+		seen[number] = true
+	}
+	if n.Number("web") != web {
+		t.Error("web has another number")
+	}
+	again := numbersOf(t, reopen(t, s, dir))
+	for _, name := range []identity.Name{"db", "web", "api"} {
+		if again.Number(name) != n.Number(name) {
+			t.Errorf("%s has another number after a restart", name)
+		}
+	}
+}
+
 // TestReservedNumbers: no other name gets a reserved number, and it isn't stored.
 func TestReservedNumbers(t *testing.T) {
 	s := open(t, t.TempDir())

@@ -40,6 +40,7 @@ func (c *compiler) intentions() map[bpf.Pair]bool {
 		return nil
 	}
 	rules := append(c.Table.List(), c.Own...)
+	c.numbers.Assign(endpoints(rules))
 	out := make(map[bpf.Pair]bool, len(rules))
 	for _, i := range rules {
 		src, dst := c.endpoint(i.Source), c.endpoint(i.Destination)
@@ -50,6 +51,15 @@ func (c *compiler) intentions() map[bpf.Pair]bool {
 		}
 	}
 	return out
+}
+
+// endpoints are the services that rules name.
+func endpoints(rules []policy.Intention) []identity.Name {
+	out := make([]identity.Name, 0, 2*len(rules))
+	for _, i := range rules {
+		out = append(out, i.Source, i.Destination)
+	}
+	return slices.DeleteFunc(out, func(name identity.Name) bool { return name == policy.Any })
 }
 
 func (c *compiler) endpoint(name identity.Name) uint32 {

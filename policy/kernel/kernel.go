@@ -24,9 +24,11 @@ import (
 )
 
 // Numbers gives service names their numbers. Number allocates and stores the number
-// of a new name, and returns 0 where it can't.
+// of a new name, and returns 0 where it can't. Assign does so for many names, in one
+// write to disk.
 type Numbers interface {
 	Number(identity.Name) uint32
+	Assign([]identity.Name)
 	Name(uint32) (identity.Name, bool)
 }
 

@@ -48,6 +48,12 @@ func (n *numbers) Number(name identity.Name) uint32 {
 	return next
 }
 
+func (n *numbers) Assign(names []identity.Name) {
+	for _, name := range names {
+		n.Number(name)
+	}
+}
+
 func (n *numbers) Name(number uint32) (identity.Name, bool) {
 	name, ok := n.byNum[number]
 	return name, ok

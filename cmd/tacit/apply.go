@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/usage"
+	"tacit/node/api"
+	"tacit/node/entries"
+)
+
+func (e *env) applyCommand() *cobra.Command {
+	var r api.ApplyRequest
+	var skip bool
+	cmd := &cobra.Command{
+		Use:   "apply FILE...",
+		Short: "make the intentions of files, all of them or none",
+		Long: "Make the intentions of files, HCL or JSON: blocks intention { source destination\n" +
+			"action description }, and Consul's config entries (Kind = \"service-intentions\").\n" +
+			"FILE is a file, a folder (its *.hcl and *.json files) or - for standard input.\n" +
+			"Everything that can't be taken over is listed with its line; see docs/apply.md.\n" +
+			"All changes are made in one transaction. Intentions that no file names stay,\n" +
+			"unless --prune is given. This needs a node that holds an operator key.\n\n" +
+			"Exit status: 0 done, 1 refused, 2 error or --timeout reached.",
+		Example: "  tacit apply intentions.hcl --dry-run\n" +
+			"  tacit apply policy/ --prune --wait\n" +
+			"  tacit apply - < entries.json",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage.Takes("FILE")(cmd, args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTimeout(r.Timeout); err != nil {
+				return err
+			}
+			found := entries.Read(args, e.stdin)
+			if err := e.complain(found, skip); err != nil {
+				return err
+			}
+			r.Intentions = found.Intentions
+			return e.apply(cmd.Context(), r)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&r.DryRun, "dry-run", false, "only print the plan")
+	f.BoolVar(&r.Prune, "prune", false, "delete the intentions that no file names")
+	f.BoolVar(&r.Yes, "yes", false, "even if --prune deletes more than a tenth of all intentions")
+	f.BoolVar(&skip, "skip-unsupported", false, "leave out the settings that have no meaning here")
+	f.BoolVar(&r.Wait, "wait", false, "return when the changes are in force on every live node")
+	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long --wait waits")
+	usage.Exclusive(cmd, "wait", "dry-run")
+	return cmd
+}
+
+// complain lists all that is wrong with the files.
+func (e *env) complain(found entries.Result, skip bool) error {
+	for _, err := range found.Errors {
+		fmt.Fprintln(e.stderr, "tacit:", table.OneLine(err.Error()))
+	}
+	word := "tacit: not supported:"
+	if skip {
+		word = "left out:"
+	}
+	for _, err := range found.Unsupported {
+		fmt.Fprintln(e.stderr, word, table.OneLine(err.Error()))
+	}
+	switch {
+	case len(found.Errors) > 0:
+		fmt.Fprintf(e.stderr, "tacit: %s: nothing was changed\n", plural(len(found.Errors), "error"))
+		return exitStatus(exitError)
+	case len(found.Unsupported) > 0 && !skip:
+		fmt.Fprintf(e.stderr, "tacit: %s not supported: nothing was changed\n  leave them out with --skip-unsupported\n", plural(len(found.Unsupported), "setting"))
+		return exitStatus(exitError)
+	}
+	return nil
+}
+
+func (e *env) apply(ctx context.Context, r api.ApplyRequest) error {
+	out, err := e.daemon().Apply(ctx, r)
+	if err != nil {
+		return err
+	}
+	e.warn(out.Warnings)
+	if err := e.print(out, func(w io.Writer) { e.printApplied(w, r, out) }); err != nil {
+		return err
+	}
+	if r.Wait && len(out.Waiting) > 0 {
+		return exitStatus(exitError)
+	}
+	return nil
+}
+
+func (e *env) printApplied(w io.Writer, r api.ApplyRequest, out *api.ApplyResult) {
+	count := map[api.Operation]int{}
+	t := table.New()
+	for _, p := range out.Plan {
+		count[p.Operation]++
+		t.Row(planned(p)...)
+	}
+	t.Print(w, e.width)
+	prefix := ""
+	if r.DryRun {
+		prefix = "dry run: "
+	}
+	fmt.Fprintf(w, "%s%d added, %d changed, %d removed, %d unchanged\n", prefix,
+		count[api.OperationAdd], count[api.OperationChange], count[api.OperationRemove], out.Unchanged)
+	printReach(w, r.Wait, r.DryRun, out.LiveAffected, out.Reach)
+}
+
+// planned is one row of a plan.
+func planned(p api.Planned) []any {
+	switch p.Operation {
+	case api.OperationAdd:
+		return []any{"+", rule(*p.After), p.From}
+	case api.OperationRemove:
+		return []any{"-", rule(*p.Before), ""}
+	}
+	what := rule(*p.After)
+	switch {
+	case p.Before.Action != p.After.Action:
+		what += fmt.Sprintf(" (was %s)", p.Before.Action)
+	case p.Before.Conflict:
+		what += " (was in conflict)"
+	default:
+		what += " (description)"
+	}
+	return []any{"~", what, p.From}
+}

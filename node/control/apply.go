@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"tacit/identity"
+	"tacit/node/api"
+	"tacit/node/records"
+	"tacit/policy"
+	"tacit/policy/ledger"
+)
+
+// Apply makes the intentions of files, all of them or none.
+func (n intentions) Apply(ctx context.Context, r api.ApplyRequest) (*api.ApplyResult, error) {
+	began, before := time.Now(), n.Loop.Policy()
+	plan := n.plan(before, r)
+	after := plan.table(before.Default())
+	out := &api.ApplyResult{Plan: plan.changes, Unchanged: plan.unchanged, LiveAffected: n.affected(after), Warnings: n.strangers(r.Intentions)}
+	if _, err := n.fits(before, after, false); err != nil {
+		return nil, err
+	}
+	if r.DryRun {
+		return out, nil
+	}
+	if err := n.needsOperator("changing intentions"); err != nil {
+		return nil, err
+	}
+	if err := plan.needsYes(r.Yes, len(before.List())); err != nil {
+		return nil, err
+	}
+	if len(plan.changes) > 0 {
+		if err := n.Records.SignAll(n.Member.Operator, plan.records()); err != nil {
+			return nil, err
+		}
+		out.Applied = true
+		n.Loop.Settle()
+	}
+	n.await(ctx, r.Wait, r.Timeout, &out.Reach, began)
+	return out, nil
+}
+
+// applyPlan is what an apply would do.
+type applyPlan struct {
+	changes   []api.Planned
+	unchanged int
+	rules     []policy.Intention // in force afterwards
+}
+
+func (p *applyPlan) table(def policy.Action) *policy.Table { return policy.NewTable(def, p.rules) }
+
+// plan compares what is wanted with what is in force.
+func (n intentions) plan(before *policy.Table, r api.ApplyRequest) *applyPlan {
+	p, old := &applyPlan{changes: []api.Planned{}}, map[string]api.Rule{}
+	for _, i := range before.List() {
+		old[i.Key()] = n.rule(i)
+	}
+	for _, w := range r.Intentions {
+		i := intentionOf(w)
+		p.rules = append(p.rules, i)
+		p.want(i, w.From, old)
+		delete(old, i.Key())
+	}
+	for _, i := range before.List() {
+		rule, left := old[i.Key()]
+		switch {
+		case !left:
+		case r.Prune:
+			p.changes = append(p.changes, api.Planned{Operation: api.OperationRemove, Before: &rule})
+		default:
+			p.rules = append(p.rules, i)
+		}
+	}
+	slices.SortFunc(p.changes, comparePlanned)
+	return p
+}
+
+func intentionOf(w api.Wanted) policy.Intention {
+	i := policy.Intention{Source: w.Source, Destination: w.Destination, Action: policy.Allow, Description: w.Description}
+	if w.Action == api.ChangeDeny {
+		i.Action = policy.Deny
+	}
+	return i
+}
+
+func (p *applyPlan) want(i policy.Intention, from string, old map[string]api.Rule) {
+	rule := api.Rule{Source: i.Source, Destination: i.Destination, Action: i.Action, Precedence: i.Precedence(), Description: i.Description}
+	was, known := old[i.Key()]
+	switch {
+	case !known:
+		p.changes = append(p.changes, api.Planned{Operation: api.OperationAdd, After: &rule, From: from})
+	case was != rule: // a conflict, too: signing again ends it
+		p.changes = append(p.changes, api.Planned{Operation: api.OperationChange, Before: &was, After: &rule, From: from})
+	default:
+		p.unchanged++
+	}
+}
+
+// comparePlanned puts removals last, and the rest in order of precedence.
+func comparePlanned(a, b api.Planned) int {
+	if removes := a.After == nil; removes != (b.After == nil) {
+		if removes {
+			return 1
+		}
+		return -1
+	}
+	x, y := cmp.Or(a.After, a.Before), cmp.Or(b.After, b.Before)
+	return cmp.Or(cmp.Compare(y.Precedence, x.Precedence), compareNames(x.Source, y.Source), compareNames(x.Destination, y.Destination))
+}
+
+// needsYes refuses to delete more than a tenth of the intentions unasked.
+func (p *applyPlan) needsYes(yes bool, all int) error {
+	removed := 0
+	for _, c := range p.changes {
+		if c.Operation == api.OperationRemove {
+			removed++
+		}
+	}
+	if yes || removed*10 <= all {
+		return nil
+	}
+	return api.Refused("look at the plan (--dry-run), and repeat it with --yes if that is meant", "--prune would delete %d of %d intentions", removed, all)
+}
+
+func (p *applyPlan) records() []records.Change {
+	out := make([]records.Change, len(p.changes))
+	for k, c := range p.changes {
+		rule := cmp.Or(c.After, c.Before)
+		body := policy.Intention{Source: rule.Source, Destination: rule.Destination, Action: rule.Action, Description: rule.Description}
+		out[k] = records.Change{Kind: ledger.KindIntention, Key: body.Key(), Body: body, Delete: c.After == nil}
+	}
+	return out
+}
+
+// shownNames is how many services a warning names.
+const shownNames = 5
+
+// strangers warns of services that have no instance, and are often misspelt.
+func (n intentions) strangers(wanted []api.Wanted) []string {
+	cat := n.Loop.Catalog()
+	seen, missing := map[identity.Name]bool{policy.Any: true}, []string{}
+	for _, w := range wanted {
+		for _, name := range []identity.Name{w.Source, w.Destination} {
+			if !seen[name] && len(cat.Instances(name)) == 0 {
+				missing = append(missing, string(name))
+			}
+			seen[name] = true
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	slices.Sort(missing)
+	more := ""
+	if n := len(missing) - shownNames; n > 0 {
+		missing, more = missing[:shownNames], fmt.Sprintf(" and of %d more services", n)
+	}
+	return []string{"no instance of " + strings.Join(missing, ", ") + more + " is known yet"}
+}
+
+// intentionRoom is the kernel's map of intentions, as kernel.Room names it.
+const intentionRoom = "intentions"
+
+// fits refuses a change that would need more entries than this node's kernel
+// has. Other nodes may have fewer; they aren't asked. A deny always comes into
+// force, because the kernel removes an allow for it: it is only warned of.
+func (n intentions) fits(before, after *policy.Table, deny bool) (warnings []string, err error) {
+	more := len(after.List()) - len(before.List())
+	if more <= 0 {
+		return nil, nil
+	}
+	rooms, err := n.Enforcer.Room(nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rooms {
+		if r.What != intentionRoom || r.Used+uint64(more) <= r.Of {
+			continue
+		}
+		if deny {
+			return []string{fmt.Sprintf("%d of %d intentions are in use in this node's kernel: an allow gives way, and its connections are refused; raise --max-intentions", r.Used, r.Of)}, nil
+		}
+		return nil, api.Refused("run tacitd cleanup and start it with a larger --max-intentions, on every node, or delete some (tacit intention list)",
+			"%d of %d intentions are in use in this node's kernel, and %d more don't fit: nothing was changed", r.Used, r.Of, more)
+	}
+	return nil, nil
+}
