@@ -18,6 +18,9 @@ type Config = config.Config
 // Exclude is what this node leaves alone.
 type Exclude = config.Exclude
 
+// Reload is how a running daemon is told to read its files again.
+type Reload = config.Reload
+
 // HostName is the default for Config.Node.
 func HostName() string { return config.HostName() }
 

@@ -44,7 +44,10 @@ var errReported = errors.New("reported")
 
 // rootCommand reads flags and config file, and calls run with the config.
 func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
-	var o options
+	return rootCommandOf(&options{}, run)
+}
+
+func rootCommandOf(o *options, run func(context.Context, node.Config) error) *cobra.Command {
 	var planOnly bool
 	root := &cobra.Command{
 		Use:   "tacitd",
@@ -72,12 +75,13 @@ func rootCommand(run func(context.Context, node.Config) error) *cobra.Command {
 			if planOnly {
 				return node.Plan(cfg, cmd.OutOrStdout())
 			}
+			cfg.Reload = o.reloading(cmd.Flags())
 			return run(cmd.Context(), cfg)
 		},
 	}
 	root.Flags().BoolVar(&planOnly, "plan", false, "print every change that a start would make to this host, and exit")
 	o.bind(root.PersistentFlags())
-	root.AddCommand(guardCommand(&o), cleanupCommand(&o), doctorCommand(&o), probeCommand(), watchdogCommand(&o))
+	root.AddCommand(guardCommand(o), cleanupCommand(o), doctorCommand(o), probeCommand(), watchdogCommand(o))
 	return root
 }
 

@@ -168,8 +168,9 @@ func TestBadConfigsEndAtOnce(t *testing.T) {
 func TestLogger(t *testing.T) {
 	for format, start := range map[string]string{"text": "time=", "JSON": `{"time":`} {
 		var out bytes.Buffer
-		log, err := logger(format, "WARN", &out)
-		if err != nil {
+		o := newOutput()
+		log := o.logger(&out)
+		if err := o.set(format, "WARN"); err != nil {
 			t.Fatal(err)
 		}
 		log.Info("hidden")

@@ -4,12 +4,9 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -24,6 +21,7 @@ type options struct {
 	range4, range6 string
 	logFormat      string
 	logLevel       string
+	log            *output
 }
 
 func (o *options) bind(f *pflag.FlagSet) {
@@ -80,8 +78,9 @@ func (o *options) config(f *pflag.FlagSet) (node.Config, error) {
 	if c.Range6, err = netip.ParsePrefix(o.range6); err != nil {
 		return c, fmt.Errorf("--virtual-range6: %w", err)
 	}
-	c.Log, err = logger(o.logFormat, o.logLevel, os.Stderr)
-	return c, err
+	o.log = newOutput()
+	c.Log = o.log.logger(os.Stderr)
+	return c, o.log.set(o.logFormat, o.logLevel)
 }
 
 // ownAddress is the source address of packets to the Internet, or "" without a
@@ -98,19 +97,4 @@ func ownAddress() string {
 		}
 	}
 	return ""
-}
-
-func logger(format, level string, w io.Writer) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: debug, info, warn or error", level)
-	}
-	h := &slog.HandlerOptions{Level: l}
-	switch strings.ToLower(format) {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, h)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, h)), nil
-	}
-	return nil, fmt.Errorf("--log-format %q: text or json", format)
 }

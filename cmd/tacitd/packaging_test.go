@@ -99,6 +99,9 @@ func TestUnitsStartTacitd(t *testing.T) {
 		"tacitd-guard.service": "/usr/local/bin/tacitd guard --config /etc/tacit/tacitd.hcl",
 	} {
 		text := packaged(t, unit)
+		if unit == "tacitd.service" && !strings.Contains(text, "\nExecReload=/bin/kill -HUP $MAINPID\n") {
+			t.Errorf("%s doesn't reload by SIGHUP", unit)
+		}
 		if !strings.Contains(text, "\nExecStart="+want+"\n") {
 			t.Errorf("%s doesn't start %s", unit, want)
 		}

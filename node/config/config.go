@@ -40,6 +40,13 @@ type Config struct {
 	Limits     Limits
 	Version    string
 	Log        *slog.Logger
+	Reload     Reload
+}
+
+// Reload is how a running daemon is told to read its files again.
+type Reload struct {
+	Asked  <-chan os.Signal   // nil: never
+	Config func(*slog.Logger) // reads the config file again, puts in force what can change live, and logs the rest
 }
 
 // Paths are the files and folders that a daemon reads and writes.

@@ -106,6 +106,13 @@ func (f *Folder) Reload() ([]Definition, []Problem) {
 	return f.inForce(), problems
 }
 
+// Forget has the next Reload parse every file, even one that looks unchanged.
+func (f *Folder) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.read = nil
+}
+
 // readAgain parses the files that have changed since they were parsed.
 func (f *Folder) readAgain() {
 	now := make(map[string]reading, len(f.seen.files))

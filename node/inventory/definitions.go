@@ -18,6 +18,7 @@ type definitions struct {
 	folder *definition.Folder
 	files  setting
 	bad    []definition.Problem // in the service files
+	told   told
 
 	ignored map[string]bool // lines that were logged
 

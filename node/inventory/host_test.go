@@ -100,7 +100,7 @@ func (h *host) write(name, text string) {
 func (h *host) reload() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.defined.reload()
+	h.readFiles()
 }
 
 // cgroup makes a cgroup below the hooked root.

@@ -84,7 +84,7 @@ func Open(c Config) (*Inventory, error) {
 		return nil, err
 	}
 	i.held.admit(folder.Definitions()) // they were in force
-	i.defined.reload()
+	i.readFiles()
 	return i, nil
 }
 
@@ -114,13 +114,23 @@ func (i *Inventory) Run(ctx context.Context, changed func()) error {
 	g.Go(func() error {
 		return i.defined.folder.Watch(ctx, func() {
 			i.mu.Lock()
-			i.defined.reload()
+			i.readFiles()
 			i.mu.Unlock()
 			changed()
 		})
 	})
 	g.Go(func() error { return i.watchCgroups(ctx, changed) })
 	return g.Wait()
+}
+
+// Reload reads every service file again now, also where nothing looks changed,
+// and logs those that are still bad.
+func (i *Inventory) Reload() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.defined.folder.Forget()
+	i.defined.told.bad = nil
+	i.readFiles()
 }
 
 // watchCgroups never fails: without events, each Look scans the tree.

@@ -2,11 +2,7 @@
 
 package inventory
 
-import (
-	"errors"
-
-	"tacit/node/health"
-)
+import "tacit/node/health"
 
 // Keep writes what must survive a restart where it has changed, and reports
 // what the last Look found wrong. What the compilers of a View find, their
@@ -16,23 +12,9 @@ func (i *Inventory) Keep() {
 	defer i.mu.Unlock()
 	h := i.conf.Health
 	h.Set(health.Services, "", i.defined.err)
-	i.reportFiles()
+	h.Set(health.Files, "", i.defined.problems())
 	h.Set(health.FilesOnDisk, "", i.defined.keep())
 	h.Replace(health.Held, i.held.waiting)
 	h.Set(health.HeldFiles, "", i.held.kept.save(i.held.waits))
 	h.Set(health.Sessions, "", i.exempt.kept.save(i.exempt.conns))
-}
-
-// reportFiles logs each problem of the service files where it is news.
-func (i *Inventory) reportFiles() {
-	var errs []error
-	for _, p := range i.defined.bad {
-		errs = append(errs, p)
-	}
-	if !i.conf.Health.Set(health.Files, "", errors.Join(errs...)) {
-		return
-	}
-	for _, err := range errs {
-		i.conf.Log.Error("service file refused, its last good version stays in force", "err", err)
-	}
 }
