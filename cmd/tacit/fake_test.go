@@ -144,7 +144,7 @@ func (f fakeNodes) Revoke(ctx context.Context, r api.RevokeRequest) (*api.NodeRe
 
 func (f fakeNodes) CreateToken(_ context.Context, r api.TokenRequest) (*api.Token, error) {
 	f.note(r)
-	return &api.Token{Token: "tacit1.c2VjcmV0", Node: r.Node, Services: r.Services, Expires: noon}, nil
+	return &api.Token{Token: "tacit2.c2VjcmV0", Node: r.Node, Services: r.Services, Expires: noon}, nil
 }
 
 func db() api.Service {

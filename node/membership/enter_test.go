@@ -137,7 +137,7 @@ func TestEnterRefuses(t *testing.T) {
 			s.TokenFile += ".x"
 			return s
 		}, true, "--token-file: open "},
-		{"a torn token", func(t *testing.T) *config.Settled { return joining(t, "n2", "tacit1.e30") }, true, "the token can't be read"},
+		{"a torn token", func(t *testing.T) *config.Settled { return joining(t, "n2", "tacit2.e30") }, true, "the token can't be read"},
 		{"a token for another node", func(t *testing.T) *config.Settled { return joining(t, "n3", anyToken(t, "n2")) }, true,
 			"the token is for node n2 and this is n3"},
 	} {

@@ -32,6 +32,23 @@ func grantNumbers(t *testing.T, text string) []uint64 {
 	return out
 }
 
+// TestTokenIsShort: a token with a grant is shorter than what terminals and mails
+// leave whole.
+func TestTokenIsShort(t *testing.T) {
+	n := bootstrap(t, "authority-1")
+	n.at(t, netip.MustParseAddrPort("192.168.100.200:17947"))
+	for _, services := range [][]identity.Name{nil, {"payments-api"}} {
+		text, _, err := n.tokens().NewToken(membership.TokenRequest{Node: "database-2", Services: services})
+		must(t, err)
+		if t.Logf("%d bytes with %d grants", len(text), len(services)); len(text) >= 600 {
+			t.Errorf("%d bytes with %d grants: %s", len(text), len(services), text)
+		}
+	}
+	text, _, err := n.tokens().NewToken(membership.TokenRequest{Node: "database-2", Services: []identity.Name{"db", "web", "api"}})
+	must(t, err)
+	t.Logf("%d bytes with 3 grants", len(text))
+}
+
 func TestNewToken(t *testing.T) {
 	n := bootstrap(t, "n1")
 	n.at(t, nowhere)
