@@ -94,6 +94,7 @@
 # max_workloads  = 16384
 # max_connecting = 65536
 
-# The log, on standard error: text or json; debug, info, warn or error.
+# The log, on standard error: text or json; debug, info, warn or error. These two
+# change while tacitd runs, by systemctl reload tacitd; every other key needs a restart.
 # log_format = "text"
 # log_level  = "info"
