@@ -84,7 +84,12 @@ func (e *env) complain(found entries.Result, skip bool) error {
 }
 
 func (e *env) apply(ctx context.Context, r api.ApplyRequest) error {
+	stop := func() {}
+	if r.Wait && len(r.Intentions) > 0 {
+		stop = e.progress(ctx, r.Intentions[0].Source, r.Intentions[0].Destination) // any pair tells which policy a node has
+	}
 	out, err := e.daemon().Apply(ctx, r)
+	stop()
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func upperFirst(s string) string { return string(s[0]-'a'+'A') + s[1:] }
 func (e *env) change(ctx context.Context, r api.IntentionChange) error {
 	stop := func() {}
 	if r.Wait {
-		stop = e.progress(ctx, r)
+		stop = e.progress(ctx, r.Source, r.Destination)
 	}
 	out, err := e.daemon().ChangeIntention(ctx, r)
 	stop()
@@ -107,7 +107,7 @@ func checkTimeout(d time.Duration) error {
 
 // progress prints on standard error, every second until stop is called, which
 // nodes a change still waits for.
-func (e *env) progress(ctx context.Context, r api.IntentionChange) (stop func()) {
+func (e *env) progress(ctx context.Context, source, destination api.Name) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -120,7 +120,7 @@ func (e *env) progress(ctx context.Context, r api.IntentionChange) (stop func())
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				fmt.Fprintf(e.stderr, "waiting%s (%s)\n", e.laggards(ctx, r), elapsed(time.Since(began)))
+				fmt.Fprintf(e.stderr, "waiting%s (%s)\n", e.laggards(ctx, source, destination), elapsed(time.Since(began)))
 			}
 		}
 	}()
@@ -129,8 +129,8 @@ func (e *env) progress(ctx context.Context, r api.IntentionChange) (stop func())
 
 // laggards returns " for host3, host4", the live nodes where the change isn't in
 // force; "" when they aren't known.
-func (e *env) laggards(ctx context.Context, r api.IntentionChange) string {
-	x, err := e.daemon().ExplainIntention(ctx, r.Source, r.Destination)
+func (e *env) laggards(ctx context.Context, source, destination api.Name) string {
+	x, err := e.daemon().ExplainIntention(ctx, source, destination)
 	if err != nil {
 		return "" // explain takes no *; the change reports its own errors
 	}
