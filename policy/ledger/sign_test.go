@@ -7,6 +7,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"tacit/identity"
@@ -134,6 +135,8 @@ func TestBadBodies(t *testing.T) {
 		{"no lane port", m.n1, KindNode, "n1", NodeBody{Node: "n1", Address: "10.0.0.1"}},
 		{"id with space", m.n1, KindInstance, "n1/a b", InstanceBody{Node: "n1", Service: "db", ID: "a b"}},
 		{"weight", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Weight: -1}},
+		{"down", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Down: "check \x1b[2J"}},
+		{"long down", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Down: strings.Repeat("x", 257)}},
 		{"another root", m.root, KindRoot, td, RootBody{caCert(t, m.op)}},
 		{"another trust domain", m.root, KindRoot, "other.test", RootBody{caCert(t, m.root)}},
 	} {
