@@ -41,9 +41,6 @@ func (n *Node) changed(sweep bool) {
 // moved is told when the daemon's cgroup was made anew.
 func (n *Node) moved() { n.probe.Moved() }
 
-// search are the suffixes of resolv.conf.
-func (n *Node) search() []string { return n.datapath.Search() }
-
 // alive says which members answer now.
 func (n *Node) alive() map[identity.Name]bool {
 	up := map[identity.Name]bool{}
@@ -94,10 +91,11 @@ func (n *Node) enrol(s *kernel.State) {
 	n.checks.Enrol(s, n.inventory.View().Definitions())
 }
 
-// want is told which services this node may run, when the maps are written:
-// their checks can reach them from now on.
+// want receives which services this node may run, once the maps are written:
+// from now on their checks can reach them.
 func (n *Node) want(services []identity.Name) {
 	n.certificates.Want(services)
+	n.shadows.Note(services)
 	n.checks.Set(slices.DeleteFunc(n.inventory.View().Definitions(), func(d definition.Definition) bool { return !slices.Contains(services, d.Name) }))
 }
 
@@ -118,28 +116,6 @@ func (n *Node) virtual(name identity.Name) (v4, v6 netip.Addr) {
 	}
 	return kernel.Virtual4(n.cfg.Range4, number), v6
 }
-
-// zone answers names from the catalog.
-type zone struct{ n *Node }
-
-// Lookup returns the virtual addresses of a service that can be called.
-func (z zone) Lookup(name identity.Name) (v4, v6 netip.Addr, port uint16, ok bool) {
-	if v4, v6, ok := z.n.probe.Lookup(name); ok {
-		return v4, v6, 0, true
-	}
-	cat := z.n.loop.Catalog()
-	if !cat.Known(name) {
-		return netip.Addr{}, netip.Addr{}, 0, false
-	}
-	v4, v6 = z.n.virtual(name)
-	return v4, v6, cat.DefaultPort(name), v4.IsValid()
-}
-
-// Service says which service a name means, and why.
-func (z zone) Service(name string) (identity.Name, string) { return z.n.names.Service(name) }
-
-// Virtual returns a service's virtual addresses.
-func (z zone) Virtual(name identity.Name) (v4, v6 netip.Addr) { return z.n.virtual(name) }
 
 // signer signs on behalf of this node.
 type signer struct{ n *Node }

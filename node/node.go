@@ -45,6 +45,7 @@ type Node struct {
 	deadline     *lifecycle.Deadline
 	proxy        *tproxy.Proxy
 	names        *dns.Server
+	shadows      *dns.ShadowLog
 	addresses    *datapath.Addresses
 	datapath     *datapath.Datapath
 	probe        *selfprobe.SelfProbe

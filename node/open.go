@@ -28,6 +28,7 @@ import (
 	"tacit/node/workload"
 	"tacit/policy/kernel"
 	"tacit/redirect/listen"
+	"tacit/redirect/sockdiag"
 	"tacit/tproxy"
 )
 
@@ -154,10 +155,12 @@ func (n *Node) build(context.Context) error {
 	}
 	check := membership.CheckPeer(n.records.View())
 	n.proxy = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router{n}, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended})
-	n.names = dns.New(dns.Config{Zone: zone{n}, Domains: append([]string{"consul"}, n.cfg.Domains...), Search: n.search, Log: n.log})
+	n.names = dns.New(dns.Config{Zone: zone{n}, Self: n.cfg.Name, Domains: n.cfg.Domains, Search: n.cfg.Search, Datacenter: n.cfg.Datacenter,
+		ForwardConsul: n.cfg.ForwardConsul, Ranges: []netip.Prefix{n.cfg.Range4, n.cfg.Range6}, Sender: sender(&sockdiag.Senders{}), Log: n.log})
 	n.addresses = datapath.NewAddresses(n.cfg.Addr, n.board)
 	n.datapath = datapath.New(datapath.Config{Settings: n.cfg, Tree: n.tree, Daemon: daemon, Hooks: n.hooks, Enforcer: n.enforcer,
 		Names: n.names, Health: n.board, Log: n.log, Changed: n.changed, Moved: n.moved})
+	n.shadows = &dns.ShadowLog{Names: n.names, Resolvers: n.datapath.Resolvers, Search: n.datapath.Search, Log: n.log}
 	n.probe, err = selfprobe.New(selfprobe.Config{Range4: n.cfg.Range4, Domains: n.cfg.Domains, Hooks: n.cfg.Redirect != config.TPROXY,
 		Cgroup: n.tree.ProbePath(), Numbers: n.numbers, Virtual: n.virtual, Resolvers: n.datapath.Resolvers, Source: router{n}.source, Settle: n.settle})
 	if err != nil {
@@ -187,7 +190,7 @@ func (n *Node) buildLoop() {
 	n.loop = reconcile.New(reconcile.Config{
 		Settings: n.cfg, Inventory: n.inventory, Records: view, Enforcer: n.enforcer, Peers: n.peers,
 		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: signer{n}, Critical: n.checks.Critical, Health: n.board, Log: n.log},
-		Alive:     n.alive, Addresses: n.addresses.List, Search: n.search, Enrol: n.enrol, Want: n.want,
+		Alive:     n.alive, Addresses: n.addresses.List, Names: n.names.Pins, Enrol: n.enrol, Want: n.want,
 		Streams: n.proxy.Sweep, Announce: n.records.Announce, Save: n.records.SaveAgain,
 		Remember: func(list []kernel.Remote) error { return keepRemotes(n.store, list) },
 		Health:   n.board, Log: n.log,

@@ -36,6 +36,17 @@
 # (db.service.consul).
 # domain = ["mesh"]
 
+# Suffixes below which the bare names of services are the mesh's: with
+# "corp.example", db.corp.example is the service db. Without it, a name below a
+# search suffix of resolv.conf stays what it is (docs/names.md).
+# search = []
+
+# What the mesh is called in Consul's names (web.service.dc1.consul), and whether
+# names below consul that the mesh doesn't have go to the resolver that was asked,
+# where a Consul agent may answer.
+# datacenter = "dc1"
+# forward_consul = true
+
 # SPIFFE trust domain; only the node that creates the mesh reads it.
 # trust_domain = "tacit.local"
 

@@ -57,6 +57,9 @@ func (e *env) printStatus(w io.Writer, s *api.Status) {
 	t.Field("version", s.Version)
 	t.Field("up", elapsed(time.Duration(s.UptimeSeconds*float64(time.Second))))
 	t.Field("policy", fmt.Sprintf("revision %d, digest %s", s.Revision, s.Digest))
+	if s.RebindingAnswers > 0 {
+		t.Field("refused answers", fmt.Sprintf("%d of resolvers, which led to virtual addresses", s.RebindingAnswers))
+	}
 	for _, c := range s.Certificates {
 		t.Row("certificate", fmt.Sprintf("%s until %s", c.ID, c.NotAfter.UTC().Format(time.RFC3339)))
 	}

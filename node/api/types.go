@@ -33,8 +33,10 @@ type Status struct {
 	Digest        string            `json:"digest"`   // of the policy that the kernel maps hold
 	Counters      map[Reason]uint64 `json:"counters,omitempty"`
 	UptimeSeconds float64           `json:"uptime_seconds"`
-	Certificates  []Certificate     `json:"certificates,omitempty"`
-	Lanes         []Lane            `json:"lanes,omitempty"`
+	// RebindingAnswers are answers of resolvers that were refused because they led to virtual addresses.
+	RebindingAnswers uint64        `json:"rebinding_answers,omitempty"`
+	Certificates     []Certificate `json:"certificates,omitempty"`
+	Lanes            []Lane        `json:"lanes,omitempty"`
 }
 
 // ConfirmRequest makes the changes of a start with --confirm permanent.

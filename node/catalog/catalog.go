@@ -105,6 +105,16 @@ func (c *Catalog) Ports(service identity.Name) []uint16 {
 	return slices.Sorted(maps.Keys(set))
 }
 
+// Tags lists the distinct tags of a service's instances, sorted.
+func (c *Catalog) Tags(service identity.Name) []string {
+	var out []string
+	for _, i := range c.services[service] {
+		out = append(out, i.Tags...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // DefaultPort is the port of a service that has just one, else 0.
 func (c *Catalog) DefaultPort(service identity.Name) uint16 {
 	if ports := c.Ports(service); len(ports) == 1 {

@@ -28,9 +28,9 @@ type Config struct {
 	Cgroup  string // root of the cgroup v2 tree to hook; "": the whole tree
 	Paths
 	Membership
-	Default    string   // verdict where no intention matches: allow or deny
-	Domains    []string // DNS domains that the mesh answers, besides consul
-	Redirect   string   // Auto, Sockets or TPROXY
+	Naming
+	Default    string // verdict where no intention matches: allow or deny
+	Redirect   string // Auto, Sockets or TPROXY
 	GossipPort uint16
 	LanePort   uint16
 	Range4     netip.Prefix // virtual IPv4 addresses
@@ -65,6 +65,14 @@ type Membership struct {
 	TokenFile   string        // the join token
 	TrustDomain string        // of a new mesh
 	LeafTTL     time.Duration // lifetime of the certificates that this node's authority issues
+}
+
+// Naming says which DNS names are the mesh's.
+type Naming struct {
+	Domains       []string // that the mesh answers, besides consul
+	Search        []string // suffixes below which bare service names are the mesh's
+	Datacenter    string   // what the mesh is called in Consul's names
+	ForwardConsul bool     // names below consul that the mesh doesn't have go to the resolver that was asked
 }
 
 // Limits are the sizes of kernel maps. An entry that doesn't fit is refused,
@@ -111,6 +119,9 @@ func (c Config) Settle() (*Settled, error) {
 		return nil, fmt.Errorf("--trust-domain: %w", err)
 	}
 	if err := c.checkRanges(); err != nil {
+		return nil, err
+	}
+	if err := c.Naming.check(); err != nil {
 		return nil, err
 	}
 	if s.Exclude, err = c.Exclude.settle(s.Cgroup, c.Range4, c.Range6); err != nil {

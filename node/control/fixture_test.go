@@ -288,6 +288,15 @@ func (names) Virtual(name identity.Name) (v4, v6 netip.Addr) {
 	return netip.AddrFrom4([4]byte{240, 64, 0, n}), netip.AddrFrom16([16]byte{0: 0xfd, 15: n})
 }
 
+func (names) Outside(_ context.Context, name identity.Name) []string {
+	if name == "intranet" {
+		return []string{"intranet.corp.example exists"}
+	}
+	return nil
+}
+
+func (names) Rebinding() uint64 { return 5 }
+
 // says renders an error as the CLI gets it: exit status, message, and in
 // brackets the hint, and the nodes that could do it.
 func says(err error) string {

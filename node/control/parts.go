@@ -115,6 +115,12 @@ type Names interface {
 	// Service says which service a name means, "" for none, and why.
 	Service(name string) (service identity.Name, why string)
 	Virtual(identity.Name) (v4, v6 netip.Addr)
+	// Outside says what the bare name of a service means outside of the mesh, one
+	// sentence each; it takes less than half a second.
+	Outside(ctx context.Context, name identity.Name) []string
+	// Rebinding is how many answers of resolvers were refused because they led to
+	// a virtual address.
+	Rebinding() uint64
 }
 
 // Deadline is the time in which a start can be confirmed.

@@ -37,6 +37,7 @@ func (s services) Register(ctx context.Context, r api.Registration) (*api.Regist
 	if err := s.needsYes(r, d, own); err != nil {
 		return nil, err
 	}
+	outside := s.outside(ctx, d) // before the kernel keeps such queries on this host
 	out := &api.RegisterResult{}
 	if out.GrantSigned, err = s.grantHere(d.Name); err != nil {
 		return nil, err
@@ -45,7 +46,7 @@ func (s services) Register(ctx context.Context, r api.Registration) (*api.Regist
 		return nil, err
 	}
 	s.Loop.Settle()
-	out.Warnings = s.registerWarnings(d, plain, own)
+	out.Warnings = append(s.registerWarnings(d, plain, own), outside...)
 	out.Service = s.service(d.Name)
 	return out, nil
 }
@@ -109,6 +110,14 @@ func (s services) registerWarnings(d definition.Definition, plain, own []sockdia
 		out = append(out, fmt.Sprintf("nobody may call %s yet: tacit intention allow SRC %s", d.Name, d.Name))
 	}
 	return append(out, d.Ignored...)
+}
+
+// outside asks what a name that is new here means outside of the mesh.
+func (s services) outside(ctx context.Context, d definition.Definition) []string {
+	if d.Port == 0 || s.Loop.Catalog().Known(d.Name) {
+		return nil
+	}
+	return s.Names.Outside(ctx, d.Name)
 }
 
 // callable reports whether any rule lets somebody call the service.

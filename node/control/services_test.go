@@ -140,6 +140,11 @@ func TestRegister(t *testing.T) {
 	}{
 		"plainly": {r: api.Registration{Name: "db", Port: 5432}, granted: true, warnings: nobody,
 			instance: "db on host1 at 10.0.0.1:5432, local, verified, of command, healthy"},
+		"a name that exists outside": {r: api.Registration{Name: "intranet", Port: 80}, granted: true,
+			warnings: "nobody may call intranet yet: tacit intention allow SRC intranet\nintranet.corp.example exists",
+			instance: "intranet on host1 at 10.0.0.1:80, local, verified, of command, healthy"},
+		"a client has no name": {r: api.Registration{Name: "intranet"}, granted: true,
+			instance: "intranet on host1 at 10.0.0.1:0, local, verified, of command, healthy"},
 		"granted already": {r: api.Registration{Name: "db", Port: 5432},
 			have: func(t *testing.T, f *fixture) {
 				if err := f.Grant("host1", "db", false); err != nil {
@@ -202,7 +207,7 @@ func TestRegister(t *testing.T) {
 			}
 			differs(t, "warnings", strings.Join(out.Warnings, "\n"), c.warnings)
 			differs(t, "instance", instances(&out.Service), c.instance)
-			if out.GrantSigned != c.granted || !f.records.View().Granted("host1", "db") {
+			if out.GrantSigned != c.granted || !f.records.View().Granted("host1", c.r.Name) {
 				t.Errorf("a grant was signed: %v, want %v", out.GrantSigned, c.granted)
 			}
 			if len(f.inventory.exempt) != c.exempt {

@@ -32,6 +32,7 @@ func (h host) Status(ctx context.Context) (*api.Status, error) {
 		Node: h.Settings.Name, TrustDomain: h.Member.Bundle.TrustDomain(), Version: h.Settings.Version,
 		Revision: h.Enforcer.Revision(), Digest: h.Loop.InForce(), UptimeSeconds: time.Since(h.Started).Seconds(),
 		Unheld: datapath.Unheld(h.Settings.Redirect), Certificates: h.certificates(), Lanes: h.lanes(), Counters: counters,
+		RebindingAnswers: h.Names.Rebinding(),
 	}
 	out.Checks = h.checks(results, probing)
 	out.Checks = append(out.Checks, check("counters", err, ""))

@@ -77,6 +77,9 @@ func TestStatusOfHealthyNode(t *testing.T) {
 	if !s.Healthy || s.Node != "host1" || s.TrustDomain != "mesh.test" || s.Revision != 7 || s.Digest != f.loop.InForce() || s.Version != "test" || s.Unheld != nil {
 		t.Errorf("%+v", s)
 	}
+	if s.RebindingAnswers != 5 {
+		t.Errorf("%d refused answers of resolvers, want 5", s.RebindingAnswers)
+	}
 	if len(s.Counters) != 1 || s.Counters[policy.ReasonDefault] != 3 {
 		t.Errorf("counters %v, want those without the self-probe's", s.Counters)
 	}

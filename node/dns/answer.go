@@ -4,7 +4,10 @@ package dns
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/miekg/dns"
 )
@@ -59,10 +62,14 @@ func (s *Server) fill(r *dns.Msg, q dns.Question, p meaning) {
 	case missing:
 		r.Rcode = dns.RcodeNameError
 	case service:
-		s.records(r, q, p)
-	case empty:
-		if q.Qtype == dns.TypeSOA && dns.CountLabel(q.Name) == dns.CountLabel(p.soa) {
-			r.Answer = append(r.Answer, soa(q, p))
+		s.serviceRecords(r, q, p)
+	case host:
+		r.Answer = ofType(q.Qtype, addresses(q.Name, p.addrs...))
+	case apex:
+		s.apexRecords(r, q, p)
+	case reverse:
+		if q.Qtype == dns.TypePTR || q.Qtype == dns.TypeANY {
+			r.Answer = []dns.RR{&dns.PTR{Hdr: header(q.Name, dns.TypePTR), Ptr: s.pointer(p.name)}}
 		}
 	}
 	if len(r.Answer) == 0 {
@@ -70,29 +77,53 @@ func (s *Server) fill(r *dns.Msg, q dns.Question, p meaning) {
 	}
 }
 
-func (s *Server) records(r *dns.Msg, q dns.Question, p meaning) {
-	v4, v6, port, ok := s.zone.Lookup(p.name)
+func (s *Server) serviceRecords(r *dns.Msg, q dns.Question, p meaning) {
+	v4, v6, ok := s.zone.Lookup(p.name)
 	if !ok { // removed since it was classified
 		r.Rcode = dns.RcodeNameError
 		return
 	}
-	switch q.Qtype {
-	case dns.TypeA:
-		r.Answer = addresses(q.Name, v4)
-	case dns.TypeAAAA:
-		r.Answer = addresses(q.Name, v6)
-	case dns.TypeANY:
-		r.Answer = addresses(q.Name, v4, v6)
-	case dns.TypeSRV:
-		if !p.srv || port == 0 {
-			return
-		}
-		target := string(p.name) + "." + p.virtual
-		r.Answer = []dns.RR{&dns.SRV{
-			Hdr: header(q.Name, dns.TypeSRV), Priority: 1, Weight: 1, Port: port, Target: target,
-		}}
+	if q.Qtype == dns.TypeSRV && p.srv {
+		s.srv(r, q, p, v4, v6)
+		return
+	}
+	if p.tag == "" || len(s.ports(p.name, p.tag)) > 0 {
+		r.Answer = ofType(q.Qtype, addresses(q.Name, v4, v6))
+	}
+}
+
+// srv adds one record for each port that can be called.
+func (s *Server) srv(r *dns.Msg, q dns.Question, p meaning, v4, v6 netip.Addr) {
+	target := string(p.name) + "." + inVirtual + "." + p.domain
+	ports := s.ports(p.name, p.tag)
+	for _, port := range slices.Sorted(maps.Keys(ports)) {
+		r.Answer = append(r.Answer, &dns.SRV{Hdr: header(q.Name, dns.TypeSRV), Priority: 1,
+			Weight: uint16(min(ports[port], math.MaxUint16)), Port: port, Target: target})
+	}
+	if len(r.Answer) > 0 {
 		r.Extra = append(addresses(target, v4, v6), r.Extra...)
 	}
+}
+
+// apexRecords adds the SOA, or this node as the name server.
+func (s *Server) apexRecords(r *dns.Msg, q dns.Question, p meaning) {
+	switch q.Qtype {
+	case dns.TypeSOA:
+		r.Answer = []dns.RR{soa(q, p)}
+	case dns.TypeNS:
+		addrs := s.zone.Node(s.self)
+		if len(addrs) == 0 {
+			return
+		}
+		name := string(s.self) + "." + inNode + "." + p.domain
+		r.Answer = []dns.RR{&dns.NS{Hdr: header(q.Name, dns.TypeNS), Ns: name}}
+		r.Extra = append(addresses(name, addrs...), r.Extra...)
+	}
+}
+
+// ofType keeps the records that a query asks for.
+func ofType(qtype uint16, all []dns.RR) []dns.RR {
+	return slices.DeleteFunc(all, func(rr dns.RR) bool { return qtype != dns.TypeANY && rr.Header().Rrtype != qtype })
 }
 
 // addresses returns A and AAAA records of the valid addresses.
@@ -113,7 +144,7 @@ func addresses(owner string, addrs ...netip.Addr) []dns.RR {
 // resolvers drop the answer. The negative TTL is 0: a service may exist a moment
 // later.
 func soa(q dns.Question, p meaning) dns.RR {
-	owner, ns, mbox := p.soa, "ns."+p.soa, "hostmaster."+p.soa
+	owner, ns, mbox := p.domain, "ns."+p.domain, "hostmaster."+p.domain
 	if owner == "" { // the queried name may be too long for another label
 		owner, ns, mbox = q.Name, q.Name, "."
 	}

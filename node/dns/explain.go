@@ -15,11 +15,30 @@ func (s *Server) Service(name string) (identity.Name, string) {
 	p := s.classify(splitName(strings.ToLower(name)))
 	switch p.kind {
 	case service:
-		return p.name, fmt.Sprintf("%s is the service %s; the answer is its virtual addresses on this node", name, p.name)
+		return s.explainService(name, p)
 	case missing:
+		if p.tag != "" {
+			return "", fmt.Sprintf("%s: no instance of the service %s that can be called has the tag %s: the answer is NXDOMAIN", name, p.name, p.tag)
+		}
 		return "", fmt.Sprintf("%s is in a domain of the mesh, but no service has this name: the answer is NXDOMAIN", name)
-	case empty:
+	case empty, apex:
 		return "", fmt.Sprintf("%s is in a domain of the mesh and has no address: the answer is empty", name)
+	case host:
+		return "", fmt.Sprintf("%s is not a service; the answer is %s", name, p.addrs)
+	case reverse:
+		return p.name, fmt.Sprintf("%s is a virtual address on this node, that of the service %s; the answer is %s", name, p.name, s.pointer(p.name))
 	}
 	return "", fmt.Sprintf("%s is not a name of the mesh: the query goes unchanged to the host's resolver", name)
+}
+
+func (s *Server) explainService(name string, p meaning) (identity.Name, string) {
+	switch {
+	case p.tag == "":
+		return p.name, fmt.Sprintf("%s is the service %s; the answer is its virtual addresses on this node", name, p.name)
+	case len(s.ports(p.name, p.tag)) == 0:
+		return "", fmt.Sprintf("%s: some instances of the service %s have the tag %s, but others with the same ports don't, "+
+			"and a connection could reach any of them: the answer is empty", name, p.name, p.tag)
+	}
+	return p.name, fmt.Sprintf("%s is the service %s, by ports where every instance has the tag %s; the answer is its virtual addresses on this node",
+		name, p.name, p.tag)
 }

@@ -23,14 +23,18 @@ func (s *Server) Exchange(ctx context.Context, raw []byte, network string, upstr
 	if reply != nil || err != nil {
 		return reply, err
 	}
-	select {
-	case s.inflight <- struct{}{}:
-		defer func() { <-s.inflight }()
-	default:
+	return s.limited(ctx, raw, q, route{network, upstream}, 0)
+}
+
+// limited forwards a query of a sender, or answers SERVFAIL if too many are being
+// forwarded.
+func (s *Server) limited(ctx context.Context, raw []byte, q question, r route, sender uint64) ([]byte, error) {
+	if !s.inflight.enter(sender) {
 		s.log.Debug("DNS query refused: too many are being forwarded", "limit", maxInflight)
 		return failure(raw, q, rcodeServFail), nil
 	}
-	return s.forward(ctx, raw, q, route{network, upstream})
+	defer s.inflight.leave(sender)
+	return s.forward(ctx, raw, q, r)
 }
 
 // local answers without an upstream; reply is nil for a name that must be forwarded.
@@ -66,7 +70,7 @@ func (s *Server) forward(ctx context.Context, raw []byte, q question, r route) (
 		reply, err = ask(try, raw, q, r.upstream)
 		cancel()
 		if err == nil {
-			return reply, nil
+			return s.checked(reply, raw, q, r), nil
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("DNS query to %s: %w", r.upstream, ctx.Err())
@@ -74,6 +78,19 @@ func (s *Server) forward(ctx context.Context, raw []byte, q question, r route) (
 	}
 	s.log.Debug("resolver does not answer", "resolver", r.upstream, "network", r.network, "error", err)
 	return failure(raw, q, rcodeServFail), nil
+}
+
+// checked is the reply of an upstream, or SERVFAIL in its place if it leads to a
+// virtual address.
+func (s *Server) checked(reply, raw []byte, q question, r route) []byte {
+	addr := s.rebinds(reply)
+	if !addr.IsValid() {
+		return reply
+	}
+	s.rebinding.Add(1)
+	s.log.Warn("a resolver's answer was refused: a name outside of the mesh must not lead to a virtual address",
+		"name", joined(q.labels), "address", addr, "resolver", r.upstream)
+	return failure(raw, q, rcodeServFail)
 }
 
 // askUDP sends the query once, from a new socket and port.

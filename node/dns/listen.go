@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"tacit/tproxy/accept"
@@ -23,7 +24,7 @@ func (s *Server) serveUDP(ctx context.Context, udp net.PacketConn, upstream neti
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	if c, ok := udp.(*net.UDPConn); ok {
-		_ = c.SetReadBuffer(receiveBuffer) // the kernel's limit may be lower
+		enlarge(c)
 	}
 	buf := make([]byte, packetBuffer)
 	for {
@@ -41,6 +42,17 @@ func (s *Server) serveUDP(ctx context.Context, udp net.PacketConn, upstream neti
 			continue
 		}
 		s.packet(ctx, &wait, packet{udp, from, buf[:n]}, upstream)
+	}
+}
+
+// enlarge lets a burst wait in the kernel, beyond net.core.rmem_max where the
+// daemon may.
+func enlarge(c *net.UDPConn) {
+	_ = c.SetReadBuffer(receiveBuffer)
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, receiveBuffer)
+		})
 	}
 }
 
@@ -62,15 +74,14 @@ func (s *Server) packet(ctx context.Context, wait *sync.WaitGroup, p packet, ups
 		p.reply(reply)
 		return
 	}
-	select {
-	case s.inflight <- struct{}{}:
-	default:
+	sender := s.senderOf("udp", p.from, p.udp.LocalAddr())
+	if !s.inflight.enter(sender) {
 		p.reply(failure(p.raw, q, rcodeServFail))
 		return
 	}
 	p.raw = bytes.Clone(p.raw)
 	wait.Go(func() {
-		defer func() { <-s.inflight }()
+		defer s.inflight.leave(sender)
 		if reply, err := s.forward(ctx, p.raw, q, route{"udp", upstream}); err == nil {
 			p.reply(reply)
 		}
@@ -83,15 +94,15 @@ func (s *Server) serveTCP(ctx context.Context, tcp net.Listener, upstream netip.
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	err := accept.Loop(ctx, tcp, func(c net.Conn) {
-		select {
-		case s.conns <- struct{}{}:
-			wait.Go(func() {
-				defer func() { <-s.conns }()
-				s.client(ctx, c, upstream)
-			})
-		default:
+		sender := s.senderOf("tcp", c.RemoteAddr(), c.LocalAddr())
+		if !s.conns.enter(sender) {
 			_ = c.Close()
+			return
 		}
+		wait.Go(func() {
+			defer s.conns.leave(sender)
+			s.client(ctx, c, upstream, sender)
+		})
 	})
 	if err == nil || errors.Is(err, net.ErrClosed) {
 		return err
@@ -103,7 +114,7 @@ func (s *Server) serveTCP(ctx context.Context, tcp net.Listener, upstream netip.
 
 // client answers the queries of one TCP connection, each as soon as its answer is
 // ready (RFC 7766, section 6.2.1.1).
-func (s *Server) client(ctx context.Context, c net.Conn, upstream netip.AddrPort) {
+func (s *Server) client(ctx context.Context, c net.Conn, upstream netip.AddrPort, sender uint64) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	var wait sync.WaitGroup
@@ -124,7 +135,10 @@ func (s *Server) client(ctx context.Context, c net.Conn, upstream netip.AddrPort
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
-			reply, err := s.Exchange(ctx, raw, "tcp", upstream)
+			q, reply, err := s.local(raw, "tcp")
+			if reply == nil && err == nil {
+				reply, err = s.limited(ctx, raw, q, route{"tcp", upstream}, sender)
+			}
 			if err != nil {
 				return
 			}

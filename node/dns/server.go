@@ -2,8 +2,9 @@
 
 // Package dns answers queries for the mesh's names and forwards every other query,
 // byte for byte, to the resolver that it was sent to. Only this room imports the
-// DNS library. It must not cache, must not touch the host's resolver files, and
-// must never send a mesh name to an upstream.
+// DNS library. It must not cache, must not touch the host's resolver files, must
+// never send a mesh name to an upstream, and must never pass on an upstream's
+// answer that leads to a virtual address.
 package dns
 
 import (
@@ -13,8 +14,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tacit/identity"
@@ -29,47 +30,56 @@ const (
 	idleTimeout  = 10 * time.Second // between the queries of a TCP client
 )
 
-// Zone looks services up.
-type Zone interface {
-	// Lookup returns a service's virtual addresses, invalid where it has none
-	// of that family, and its port, or 0. It is called from many goroutines
-	// and must be quick.
-	Lookup(name identity.Name) (v4, v6 netip.Addr, port uint16, ok bool)
-}
-
 // Config of a Server.
 type Config struct {
-	Zone    Zone
-	Domains []string        // "mesh", "consul"; all names below them are the mesh's
-	Search  func() []string // returns the host's current search suffixes; nil: none
-	Log     *slog.Logger    // nil: nothing is logged
+	Zone          Zone
+	Self          identity.Name  // this node, the name server of its answers
+	Domains       []string       // of the mesh, besides consul: all names below them are the mesh's
+	Search        []string       // suffixes below which a service's bare name is the mesh's as well
+	Datacenter    string         // what the mesh is called in Consul's names
+	ForwardConsul bool           // names below consul that the mesh doesn't have are forwarded
+	Ranges        []netip.Prefix // of virtual addresses
+	Sender        Sender         // nil: who asks isn't known, and all clients share one limit
+	Log           *slog.Logger   // nil: nothing is logged
 }
 
 // Server answers and forwards queries. It is safe for concurrent use, with any
 // number of listeners.
 type Server struct {
-	zone     Zone
-	domains  []domain
-	search   func() []string
-	log      *slog.Logger
-	inflight chan struct{}
-	conns    chan struct{}
-	timeout  time.Duration // tryTimeout, shorter in tests
+	zone          Zone
+	self          identity.Name
+	domains       []domain
+	search        [][]string
+	datacenter    string
+	forwardConsul bool
+	ranges        []netip.Prefix
+	sender        Sender
+	log           *slog.Logger
+	inflight      *gate // queries that are being forwarded
+	conns         *gate // TCP clients
+	rebinding     atomic.Uint64
+	timeout       time.Duration // tryTimeout, shorter in tests
 }
 
 // New returns a server; nothing runs until Serve or Exchange.
 func New(cfg Config) *Server {
 	s := &Server{
-		zone: cfg.Zone, search: cfg.Search, log: cfg.Log, timeout: tryTimeout,
-		inflight: make(chan struct{}, maxInflight), conns: make(chan struct{}, maxConns),
+		zone: cfg.Zone, self: cfg.Self, datacenter: lower(cfg.Datacenter), forwardConsul: cfg.ForwardConsul, ranges: cfg.Ranges,
+		sender: cfg.Sender, log: cfg.Log, timeout: tryTimeout, inflight: newGate(maxInflight), conns: newGate(maxConns),
 	}
-	for _, d := range cfg.Domains {
+	for _, d := range append([]string{"consul"}, cfg.Domains...) {
 		if labels := splitName(d); len(labels) > 0 {
-			s.domains = append(s.domains, domain{labels: labels, consul: strings.Join(labels, ".") == "consul"})
+			text := joined(labels)
+			if text == "consul." && len(s.domains) > 0 {
+				continue // always the first
+			}
+			s.domains = append(s.domains, domain{labels: labels, text: text, consul: text == "consul."})
 		}
 	}
-	if s.search == nil {
-		s.search = func() []string { return nil }
+	for _, suffix := range cfg.Search {
+		if labels := splitName(suffix); len(labels) > 0 {
+			s.search = append(s.search, labels)
+		}
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

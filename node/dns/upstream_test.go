@@ -18,24 +18,58 @@ import (
 )
 
 // zone is a Zone in a map.
-type zone map[identity.Name]struct {
-	v4, v6 netip.Addr
-	port   uint16
+type zone map[identity.Name]entry
+
+type entry struct {
+	v4, v6    netip.Addr
+	instances []Instance
 }
 
-func (z zone) Lookup(n identity.Name) (v4, v6 netip.Addr, port uint16, ok bool) {
+func (z zone) Lookup(n identity.Name) (v4, v6 netip.Addr, ok bool) {
 	e, ok := z[n]
-	return e.v4, e.v6, e.port, ok
+	return e.v4, e.v6, ok
+}
+
+func (z zone) Instances(n identity.Name) []Instance { return z[n].instances }
+
+func (z zone) Node(n identity.Name) []netip.Addr {
+	if n != "host1" {
+		return nil
+	}
+	return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}
+}
+
+func (z zone) Owner(addr netip.Addr) identity.Name {
+	if addr == netip.MustParseAddr("240.64.0.7") {
+		return "tacit/probe"
+	}
+	for name, e := range z {
+		if e.v4 == addr || e.v6 == addr {
+			return name
+		}
+	}
+	return ""
+}
+
+// on is a healthy instance.
+func on(port uint16, tags ...string) Instance { return Instance{Port: port, Tags: tags, Healthy: true} }
+
+func testConfig() Config {
+	ip := netip.MustParseAddr
+	return Config{
+		Zone: zone{
+			"db":    {ip("240.64.0.9"), ip("fd7a:ac17::9"), []Instance{on(5432, "Primary", "v1"), on(9000, "admin", "v1"), {Port: 5432, Tags: []string{"v1"}}}},
+			"four":  {ip("240.64.0.4"), netip.Addr{}, []Instance{on(80)}},
+			"down":  {ip("240.64.0.5"), ip("fd7a:ac17::5"), []Instance{{Port: 80, Tags: []string{"v1"}}}},
+			"multi": {ip("240.64.0.6"), netip.Addr{}, []Instance{{Port: 80, Weight: 3, Healthy: true}, on(80, "blue"), on(443, "blue", "a.b")}},
+		},
+		Self: "host1", Domains: []string{"mesh", "Consul."}, Search: []string{"", ".", "Corp.Example.", "bad..suffix"}, Datacenter: "DC1",
+		Ranges: []netip.Prefix{netip.MustParsePrefix("240.64.0.0/12"), netip.MustParsePrefix("fd7a:ac17::/32")},
+	}
 }
 
 func testServer() *Server {
-	z := zone{
-		"db":     {netip.MustParseAddr("240.64.0.9"), netip.MustParseAddr("fd7a:ac17::9"), 5432},
-		"four":   {netip.MustParseAddr("240.64.0.4"), netip.Addr{}, 80},
-		"client": {netip.MustParseAddr("240.64.0.5"), netip.MustParseAddr("fd7a:ac17::5"), 0},
-	}
-	search := func() []string { return []string{"", ".", "Corp.Example.", "bad..suffix"} }
-	s := New(Config{Zone: z, Domains: []string{"mesh", "Consul."}, Search: search})
+	s := New(testConfig())
 	s.timeout = 100 * time.Millisecond
 	return s
 }

@@ -3,16 +3,39 @@
 package dns
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
 	"tacit/identity"
 )
 
+// Zone is what the mesh knows. It is asked from many goroutines and must be quick.
+type Zone interface {
+	// Lookup returns the virtual addresses of a service that has an instance
+	// with a port, invalid where it has none of that family.
+	Lookup(name identity.Name) (v4, v6 netip.Addr, ok bool)
+	// Instances returns the instances of a service that have a port.
+	Instances(name identity.Name) []Instance
+	// Node returns the addresses of a member; none: there is no such member.
+	Node(name identity.Name) []netip.Addr
+	// Owner returns the service to which a virtual address was given, "" for none.
+	Owner(addr netip.Addr) identity.Name
+}
+
+// Instance is what an answer depends on.
+type Instance struct {
+	Port    uint16
+	Tags    []string
+	Weight  int
+	Healthy bool // it can be called now
+}
+
 // domain is one that the mesh owns.
 type domain struct {
 	labels []string
-	consul bool // Consul's grammar: NAME.service, NAME.virtual, NAME.connect
+	text   string // with final dot
+	consul bool   // a Consul agent may own names below it, too
 }
 
 // kind classifies a name.
@@ -21,30 +44,41 @@ type kind uint8
 const (
 	outside kind = iota // not the mesh's: forward
 	missing             // in a domain of the mesh, doesn't exist
-	empty               // in a domain of the mesh, has no records: the domain itself, or a name between it and a service
+	empty               // in a domain of the mesh, has no records: a name between the domain and a service
+	apex                // a domain of the mesh itself
 	service             // a service's name
+	host                // a name with fixed addresses: a node's, or one that spells an address
+	reverse             // in-addr.arpa or ip6.arpa: a virtual address
 )
 
 // meaning is what a name stands for in the mesh.
 type meaning struct {
-	kind    kind
-	name    identity.Name // of a service
-	soa     string        // owner of the SOA, with final dot; "": the queried name itself
-	srv     bool          // has an SRV record
-	virtual string        // domain of the SRV target, with final dot
+	kind   kind
+	name   identity.Name // of a service
+	tag    string        // only instances with this tag are meant
+	addrs  []netip.Addr  // of a host
+	ours   bool          // missing: the mesh has the service, so nobody else is asked
+	srv    bool          // has SRV records
+	domain string        // with final dot; "": none, and the SOA's owner is the queried name itself
 }
 
 // classify classifies a name of lower-case labels. All names in the mesh's domains
-// are the mesh's; a bare name, or one below a search suffix, only if it is a
-// service's.
+// are the mesh's, except that those below consul which the mesh doesn't have are
+// forwarded, if that is configured. A bare name, or one below a configured search
+// suffix, is the mesh's only if it is a service's.
 func (s *Server) classify(labels []string) meaning {
 	for _, d := range s.domains {
 		if rest, ok := cutSuffix(labels, d.labels); ok {
 			p := s.inDomain(d, rest)
-			p.soa = strings.Join(d.labels, ".") + "."
-			p.virtual = "virtual." + p.soa
+			if p.kind == missing && !p.ours && d.consul && s.forwardConsul {
+				return meaning{}
+			}
+			p.domain = d.text
 			return p
 		}
+	}
+	if p, ok := s.reversed(labels); ok {
+		return p
 	}
 	if len(labels) == 0 || !s.bare(labels) {
 		return meaning{}
@@ -61,52 +95,24 @@ func (s *Server) bare(labels []string) bool {
 	if len(labels) == 1 {
 		return true
 	}
-	for _, suffix := range s.search() {
-		if rest, ok := cutSuffix(labels, splitName(suffix)); ok && len(rest) == 1 {
-			return true
+	return slices.ContainsFunc(s.search, func(suffix []string) bool {
+		rest, ok := cutSuffix(labels, suffix)
+		return ok && len(rest) == 1
+	})
+}
+
+// inDomain classifies the labels before a domain of the mesh. Below the mesh's own
+// domains, NAME alone is a service as well.
+func (s *Server) inDomain(d domain, rest []string) meaning {
+	if len(rest) == 0 {
+		return meaning{kind: apex}
+	}
+	if len(rest) == 1 && !d.consul {
+		if p := s.service(rest[0], ""); p.kind == service {
+			return p
 		}
 	}
-	return false
-}
-
-// inDomain classifies the labels before a domain of the mesh.
-func (s *Server) inDomain(d domain, rest []string) meaning {
-	switch {
-	case len(rest) == 0:
-		return meaning{kind: empty}
-	case d.consul:
-		return s.inConsul(rest)
-	case len(rest) == 1:
-		return s.service(rest[0], false)
-	}
-	return meaning{kind: missing}
-}
-
-// inConsul classifies Consul's names: NAME.service, NAME.virtual, NAME.connect and
-// _NAME._tcp.service (RFC 2782).
-func (s *Server) inConsul(rest []string) meaning {
-	group := rest[len(rest)-1]
-	if group != "service" && group != "virtual" && group != "connect" {
-		return meaning{kind: missing}
-	}
-	rest = rest[:len(rest)-1]
-	switch {
-	case len(rest) == 0, len(rest) == 1 && group == "service" && rest[0] == "_tcp":
-		return meaning{kind: empty} // NXDOMAIN would deny all names below it (RFC 8020)
-	case len(rest) == 1:
-		return s.service(rest[0], group == "service")
-	case len(rest) == 2 && group == "service" && rest[1] == "_tcp" && strings.HasPrefix(rest[0], "_"):
-		return s.service(rest[0][1:], true)
-	}
-	return meaning{kind: missing}
-}
-
-func (s *Server) service(label string, srv bool) meaning {
-	name, ok := s.known(label)
-	if !ok {
-		return meaning{kind: missing}
-	}
-	return meaning{kind: service, name: name, srv: srv}
+	return s.inConsul(rest)
 }
 
 func (s *Server) known(label string) (identity.Name, bool) {
@@ -114,7 +120,7 @@ func (s *Server) known(label string) (identity.Name, bool) {
 	if err != nil {
 		return "", false
 	}
-	_, _, _, ok := s.zone.Lookup(name)
+	_, _, ok := s.zone.Lookup(name)
 	return name, ok
 }
 
@@ -125,3 +131,5 @@ func cutSuffix(labels, suffix []string) (rest []string, ok bool) {
 	}
 	return labels[:n], true
 }
+
+func joined(labels []string) string { return strings.Join(labels, ".") + "." }

@@ -17,6 +17,7 @@ const (
 	LanePorts    Family = "lane ports"       // lane ports at further addresses
 	Maps         Family = "maps"             // writing the kernel's maps
 	MapsUnread   Family = "maps unread"      // reading the kernel's maps back
+	Names        Family = "names"            // keeping names of the mesh on this host
 	OtherRoutes  Family = "routes of others" // routes that take captured connections away
 	Place        Family = "daemon's cgroup"
 	Ports        Family = "ports"            // sockets at the daemon's ports

@@ -75,7 +75,7 @@ func (l *Loop) input(view *inventory.View, cat *catalog.Catalog) Input {
 	s := l.conf.Settings
 	low, high := inventory.EphemeralPorts()
 	return Input{View: view, Table: l.table.Load(), Catalog: cat, Granted: l.mayRun, Proven: l.conf.Peers.Of,
-		Addresses: l.conf.Addresses(), Domains: s.Domains, Search: l.conf.Search(), Exclude: s.Exclude, Ephemeral: Ports{low, high}}
+		Addresses: l.conf.Addresses(), Names: l.conf.Names, Exclude: s.Exclude, Ephemeral: Ports{low, high}}
 }
 
 func (l *Loop) mayRun(service identity.Name) bool {

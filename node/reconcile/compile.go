@@ -7,6 +7,7 @@
 package reconcile
 
 import (
+	"errors"
 	"net/netip"
 
 	"tacit/identity"
@@ -28,8 +29,10 @@ type Input struct {
 	// Proven returns the addresses at which an instance elsewhere is called.
 	Proven    func(catalog.Instance) []netip.Addr
 	Addresses []netip.Addr // this host's own
-	Domains   []string     // of the mesh, besides consul
-	Search    []string     // suffixes of resolv.conf
+	// Names returns the DNS names that no other resolver may be asked for, from the
+	// tags of all services: domains with all names below them, and single names.
+	// crowded: the services' names are too many, so more is kept in.
+	Names     func(tags map[identity.Name][]string) (domains, hosts []string, crowded bool)
 	Exclude   config.Exclude
 	Ephemeral Ports // that the kernel gives to sockets which ask for none
 }
@@ -48,7 +51,7 @@ func Compile(in Input) (kernel.State, Findings) {
 	s.Workloads, found[health.Workload] = in.View.Workloads(in.Granted)
 	s.Guards, found[health.Port] = in.View.Guards(in.Ephemeral.Low, in.Ephemeral.High)
 	s.Exempt, found[health.Excluded] = in.View.Exclusions(in.Exclude)
-	s.Domains, s.Hosts = names(in)
+	s.Domains, s.Hosts, found[health.Names] = names(in)
 	for _, service := range in.Catalog.Services() {
 		s.Endpoints = append(s.Endpoints, endpoints(in, service)...)
 		s.Remotes = append(s.Remotes, remotes(in, service)...)
@@ -61,18 +64,20 @@ func Compile(in Input) (kernel.State, Findings) {
 	return s, found
 }
 
-// names are those that no other resolver may be asked for: the mesh's domains
-// with everything below them, and each service's own name, alone and below the
-// host's search suffixes.
-func names(in Input) (domains, hosts []string) {
+// names are those that no other resolver may be asked for.
+func names(in Input) (domains, hosts []string, found map[string]error) {
+	tags := map[identity.Name][]string{}
 	for _, service := range in.Catalog.Services() {
-		hosts = append(hosts, string(service))
-		for _, suffix := range in.Search {
-			hosts = append(hosts, string(service)+"."+suffix)
-		}
+		tags[service] = in.Catalog.Tags(service)
 	}
-	return append([]string{"consul"}, in.Domains...), hosts
+	domains, hosts, crowded := in.Names(tags)
+	if crowded {
+		found = map[string]error{"": errCrowded}
+	}
+	return domains, hosts, found
 }
+
+var errCrowded = errors.New("the services have more names below consul than the kernel's map has room for, so no query for a name below consul leaves this host")
 
 // endpoints says for each port of a service whether a healthy instance is here,
 // elsewhere, or both. Where there is neither, the port is known all the same, so

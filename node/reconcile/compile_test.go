@@ -59,6 +59,7 @@ func compile(in Input, m mesh, alive ...identity.Name) string {
 	if in.Proven == nil {
 		in.Proven = func(i catalog.Instance) []netip.Addr { return []netip.Addr{i.Addr.Addr()} }
 	}
+	in.Names = func(map[identity.Name][]string) (domains, hosts []string, crowded bool) { return nil, nil, false }
 	in.Table = policy.NewTable(policy.Deny, nil)
 	in.Catalog = catalog.New("host1", m, func(n identity.Name) bool { return slices.Contains(alive, n) })
 	s, found := Compile(in)
@@ -234,12 +235,19 @@ problem with port 5432: db and pg both define it: neither is served there`,
 
 // TestNames: what no other resolver may be asked for.
 func TestNames(t *testing.T) {
-	domains, hosts := names(Input{Domains: []string{"mesh", "corp"}, Search: []string{"example.org"},
-		Catalog: catalog.New("host1", mesh{on("host1", "db", 1), on("host1", "web", 2)}, everything)})
-	if got := strings.Join(domains, " "); got != "consul mesh corp" {
-		t.Errorf("domains %s", got)
-	}
-	if got := strings.Join(hosts, " "); got != "db db.example.org web web.example.org" {
-		t.Errorf("hosts %s", got)
+	blue, green := on("host1", "web", 2), on("host2", "web", 2)
+	blue.Tags, green.Tags = []string{"v1", "blue"}, []string{"green", "v1"}
+	for _, crowded := range []bool{false, true} {
+		s, found := Compile(Input{Catalog: catalog.New("host1", mesh{on("host1", "db", 1), blue, green}, everything), View: &inventory.View{}, Granted: everything,
+			Proven: func(catalog.Instance) []netip.Addr { return nil },
+			Names: func(tags map[identity.Name][]string) (domains, hosts []string, _ bool) {
+				return []string{"mesh"}, []string{fmt.Sprint(tags)}, crowded
+			}})
+		if got := fmt.Sprint(s.Domains, s.Hosts); got != "[mesh] [map[db:[] web:[blue green v1]]]" {
+			t.Errorf("names %s", got)
+		}
+		if now, ok := found[health.Names]; !ok || len(now) > 0 != crowded {
+			t.Errorf("crowded %v: problems %v", crowded, now)
+		}
 	}
 }

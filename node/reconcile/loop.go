@@ -74,17 +74,18 @@ type Config struct {
 	Publisher *Publisher
 	Enforcer  Enforcer
 	Peers     Peers
-	Alive     func() map[identity.Name]bool  // which members answer
-	Addresses func() []netip.Addr            // this host's own
-	Search    func() []string                // suffixes of resolv.conf
-	Enrol     func(*kernel.State)            // adds the self-probe
-	Want      func(services []identity.Name) // that need certificates
-	Streams   func() (cut int)               // judges the proxy's streams again
-	Announce  func(digest string, revision uint64)
-	Remember  func([]kernel.Remote) error // for `tacitd guard` at the next boot
-	Save      func()                      // keeps what the disk had no room for
-	Health    Health
-	Log       *slog.Logger
+	Alive     func() map[identity.Name]bool // which members answer
+	Addresses func() []netip.Addr           // this host's own
+	// Names are the DNS names that nobody else may be asked for; see Input.
+	Names    func(tags map[identity.Name][]string) (domains, hosts []string, crowded bool)
+	Enrol    func(*kernel.State)            // adds the self-probe
+	Want     func(services []identity.Name) // that need certificates
+	Streams  func() (cut int)               // judges the proxy's streams again
+	Announce func(digest string, revision uint64)
+	Remember func([]kernel.Remote) error // for `tacitd guard` at the next boot
+	Save     func()                      // keeps what the disk had no room for
+	Health   Health
+	Log      *slog.Logger
 }
 
 // Loop is safe for concurrent use.

@@ -92,7 +92,7 @@ func newLoop(h *host) (*Loop, *health.Board) {
 		Settings: &config.Settled{Name: "host1", Action: policy.Deny}, Inventory: h, Records: h, Enforcer: h, Peers: h,
 		Publisher: &Publisher{Self: "host1", Records: h, Signer: h, Health: board, Log: log},
 		Alive:     func() map[identity.Name]bool { return h.up }, Addresses: func() []netip.Addr { return nil },
-		Search: func() []string { return nil }, Enrol: func(*kernel.State) {}, Want: func(n []identity.Name) { h.wanted = n },
+		Names: func(map[identity.Name][]string) (domains, hosts []string, crowded bool) { return nil, nil, false }, Enrol: func(*kernel.State) {}, Want: func(n []identity.Name) { h.wanted = n },
 		Streams: func() int { h.streams++; return 0 }, Save: func() {},
 		Announce: func(digest string, _ uint64) { h.announced = append(h.announced, digest) },
 		Remember: func([]kernel.Remote) error { return nil }, Health: board, Log: log,
