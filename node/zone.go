@@ -74,7 +74,7 @@ func (z zone) Virtual(name identity.Name) (v4, v6 netip.Addr) { return z.n.virtu
 
 // Outside says what the bare name of a service means to the host's first resolver.
 func (z zone) Outside(ctx context.Context, name identity.Name) []string {
-	return z.n.shadows.Look(ctx, name)
+	return z.n.shadows.Ask(ctx, name)
 }
 
 // Rebinding is how many answers of resolvers were refused.

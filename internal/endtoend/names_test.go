@@ -30,6 +30,7 @@ func TestNamesWithoutDaemon(t *testing.T) {
 	host.Sh(t, "iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE")
 	host.Daemon(t, "--bootstrap")
 	host.Tacit(t, "service", "register", "db", "--port", "8000", "--cgroup", "/db")
+	before := len(wildcard.Output()) // the daemon has asked what db means outside
 	from := map[string]*testhost.Host{"the host": host, "a container": box}
 	look := func(h *testhost.Host, name string) string {
 		out, _ := h.Run(t, "app", "getent", "ahostsv4", name)
@@ -61,8 +62,8 @@ func TestNamesWithoutDaemon(t *testing.T) {
 		expect("back", "example.org", "192.0.2.1")
 	}
 	for _, name := range []string{"mesh.", "consul.", "asked db."} {
-		if strings.Contains(wildcard.Output(), name) {
-			t.Errorf("the resolver was asked for a mesh name:\n%s", wildcard.Output())
+		if asked := wildcard.Output()[before:]; strings.Contains(asked, name) {
+			t.Errorf("the resolver was asked for a mesh name:\n%s", asked)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,13 +26,14 @@ const shadowTime = 300 * time.Millisecond
 func (s *Server) Shadows(ctx context.Context, name identity.Name, resolver netip.AddrPort, search []string) []string {
 	ctx, cancel := context.WithTimeout(ctx, shadowTime)
 	defer cancel()
-	names := []string{string(name)}
-	for _, suffix := range search {
-		names = append(names, string(name)+"."+suffix)
-	}
-	found := make([]string, len(names))
+	return s.shadows(ctx, name, resolver, append([]string{""}, search...))
+}
+
+func (s *Server) shadows(ctx context.Context, name identity.Name, resolver netip.AddrPort, suffixes []string) []string {
+	found := make([]string, len(suffixes))
 	var wait sync.WaitGroup
-	for i, full := range names {
+	for i, suffix := range suffixes {
+		full := strings.TrimSuffix(string(name)+"."+suffix, ".")
 		if s.ownDomain(full) {
 			continue
 		}
@@ -41,17 +44,12 @@ func (s *Server) Shadows(ctx context.Context, name identity.Name, resolver netip
 		})
 	}
 	wait.Wait()
-	var out []string
-	for _, text := range found {
-		if text != "" {
-			out = append(out, text)
-		}
-	}
-	return out
+	return slices.DeleteFunc(found, func(text string) bool { return text == "" })
 }
 
 // ShadowLog logs what the names of services mean outside of the mesh, once for
-// each name.
+// each name. It doesn't ask for names that are the mesh's by now: such queries
+// don't leave the host any more.
 type ShadowLog struct {
 	Names *Server
 	// Resolvers and Search are those of the host, as they are now.
@@ -79,13 +77,20 @@ func (l *ShadowLog) Note(names []identity.Name) {
 }
 
 func (l *ShadowLog) look(name identity.Name) {
-	for _, text := range l.Look(context.Background(), name) {
+	resolvers := l.Resolvers()
+	if len(resolvers) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), shadowTime)
+	defer cancel()
+	others := slices.DeleteFunc(l.Search(), func(suffix string) bool { return l.Names.bare(splitName(string(name) + "." + suffix)) })
+	for _, text := range l.Names.shadows(ctx, name, netip.AddrPortFrom(resolvers[0], 53), others) {
 		l.Log.Warn(text, "service", name)
 	}
 }
 
-// Look is Shadows by the host's first resolver.
-func (l *ShadowLog) Look(ctx context.Context, name identity.Name) []string {
+// Ask is Shadows by the host's first resolver, for a name that isn't a service's yet.
+func (l *ShadowLog) Ask(ctx context.Context, name identity.Name) []string {
 	if resolvers := l.Resolvers(); len(resolvers) > 0 {
 		return l.Names.Shadows(ctx, name, netip.AddrPortFrom(resolvers[0], 53), l.Search())
 	}

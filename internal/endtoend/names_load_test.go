@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endtoend
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"tacit/internal/testhost"
+)
+
+// TestNamesUnderLoad: 20,000 queries a second of one cgroup leave the answers to
+// another one quick: those of the mesh and those of the host's resolver.
+func TestNamesUnderLoad(t *testing.T) {
+	const rate, seconds, limit = 20000, 3, 50000 // µs
+	net := testhost.NewNet(t)
+	host, resolver := net.Host(t, "host1"), net.Host(t, "resolver")
+	script, err := filepath.Abs("testdata/names.py")
+	testhost.Must(t, err)
+	resolver.Start(t, "user", testhost.Python(), script, resolver.Addr.String())
+	host.SetResolvConf(t, fmt.Sprintf("nameserver %s\n", resolver.Addr))
+	load := filepath.Join(host.Dir, "load")
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", load, "testdata/load.go").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	host.Daemon(t, "--bootstrap")
+	host.Tacit(t, "service", "register", "db", "--port", "8000", "--cgroup", "/db")
+	server := resolver.Addr.String() + ":53"
+	for _, flood := range []string{"db.mesh", "example.org", "nothing.example"} {
+		p := host.Start(t, "greedy", load, "flood", server, fmt.Sprint(rate), fmt.Sprint(seconds), flood)
+		for _, name := range []string{"db.mesh", "example.org"} {
+			var p50, p99, slowest, lost, failed int
+			out, exit := host.Run(t, "modest", load, "measure", server, "150", name)
+			if _, err := fmt.Sscanf(out, "p50 %d µs, p99 %d µs, max %d µs, lost %d, failed %d", &p50, &p99, &slowest, &lost, &failed); err != nil || exit != 0 {
+				t.Fatalf("exit %d, %v: %s", exit, err, out)
+			}
+			t.Logf("flood of %s, %s: %s", flood, name, out)
+			if p99 > limit || lost > 0 || failed > 0 {
+				t.Errorf("flood of %s, %s: p99 must be at most %d µs: %s", flood, name, limit, out)
+			}
+		}
+		p.Wait(t, 20*time.Second)
+		t.Logf("%s", p.Output())
+	}
+}
