@@ -23,13 +23,14 @@ func (s *Server) Exchange(ctx context.Context, raw []byte, network string, upstr
 	if reply != nil || err != nil {
 		return reply, err
 	}
-	return s.limited(ctx, raw, q, route{network, upstream}, 0)
+	return s.limited(ctx, raw, q, route{network, upstream}, func() uint64 { return 0 })
 }
 
 // limited forwards a query of a sender, or answers SERVFAIL if too many are being
 // forwarded.
-func (s *Server) limited(ctx context.Context, raw []byte, q question, r route, sender uint64) ([]byte, error) {
-	if !s.inflight.enter(sender) {
+func (s *Server) limited(ctx context.Context, raw []byte, q question, r route, ask func() uint64) ([]byte, error) {
+	sender, ok := s.inflight.enter(ask)
+	if !ok {
 		s.log.Debug("DNS query refused: too many are being forwarded", "limit", maxInflight)
 		return failure(raw, q, rcodeServFail), nil
 	}

@@ -16,7 +16,7 @@ import (
 	"tacit/tproxy/accept"
 )
 
-const receiveBuffer = 1 << 20 // bytes of the kernel's buffer, for bursts
+const receiveBuffer = 4 << 20 // bytes of the kernel's buffer, for bursts
 
 // serveUDP answers mesh names in the reading goroutine, so that a flood of other
 // names doesn't delay them, and forwards in the background.
@@ -74,8 +74,8 @@ func (s *Server) packet(ctx context.Context, wait *sync.WaitGroup, p packet, ups
 		p.reply(reply)
 		return
 	}
-	sender := s.senderOf("udp", p.from, p.udp.LocalAddr())
-	if !s.inflight.enter(sender) {
+	sender, ok := s.inflight.enter(func() uint64 { return s.senders.of("udp", p.from, p.udp.LocalAddr()) })
+	if !ok {
 		p.reply(failure(p.raw, q, rcodeServFail))
 		return
 	}
@@ -94,14 +94,15 @@ func (s *Server) serveTCP(ctx context.Context, tcp net.Listener, upstream netip.
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	err := accept.Loop(ctx, tcp, func(c net.Conn) {
-		sender := s.senderOf("tcp", c.RemoteAddr(), c.LocalAddr())
-		if !s.conns.enter(sender) {
+		ask := func() uint64 { return s.senders.of("tcp", c.RemoteAddr(), c.LocalAddr()) }
+		sender, ok := s.conns.enter(ask)
+		if !ok {
 			_ = c.Close()
 			return
 		}
 		wait.Go(func() {
 			defer s.conns.leave(sender)
-			s.client(ctx, c, upstream, sender)
+			s.client(ctx, c, upstream, ask)
 		})
 	})
 	if err == nil || errors.Is(err, net.ErrClosed) {
@@ -114,7 +115,7 @@ func (s *Server) serveTCP(ctx context.Context, tcp net.Listener, upstream netip.
 
 // client answers the queries of one TCP connection, each as soon as its answer is
 // ready (RFC 7766, section 6.2.1.1).
-func (s *Server) client(ctx context.Context, c net.Conn, upstream netip.AddrPort, sender uint64) {
+func (s *Server) client(ctx context.Context, c net.Conn, upstream netip.AddrPort, ask func() uint64) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	var wait sync.WaitGroup
@@ -137,7 +138,7 @@ func (s *Server) client(ctx context.Context, c net.Conn, upstream netip.AddrPort
 			defer func() { <-slots }()
 			q, reply, err := s.local(raw, "tcp")
 			if reply == nil && err == nil {
-				reply, err = s.limited(ctx, raw, q, route{"tcp", upstream}, sender)
+				reply, err = s.limited(ctx, raw, q, route{"tcp", upstream}, ask)
 			}
 			if err != nil {
 				return

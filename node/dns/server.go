@@ -53,7 +53,7 @@ type Server struct {
 	datacenter    string
 	forwardConsul bool
 	ranges        []netip.Prefix
-	sender        Sender
+	senders       *senders
 	log           *slog.Logger
 	inflight      *gate // queries that are being forwarded
 	conns         *gate // TCP clients
@@ -65,7 +65,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{
 		zone: cfg.Zone, self: cfg.Self, datacenter: lower(cfg.Datacenter), forwardConsul: cfg.ForwardConsul, ranges: cfg.Ranges,
-		sender: cfg.Sender, log: cfg.Log, timeout: tryTimeout, inflight: newGate(maxInflight), conns: newGate(maxConns),
+		senders: newSenders(cfg.Sender), log: cfg.Log, timeout: tryTimeout, inflight: newGate(maxInflight, maxRate), conns: newGate(maxConns, 0),
 	}
 	for _, d := range append([]string{"consul"}, cfg.Domains...) {
 		if labels := splitName(d); len(labels) > 0 {

@@ -111,7 +111,7 @@ func TestBoundedForwarding(t *testing.T) {
 	n, err := c.Read(buf)
 	close(full)
 	wait.Wait()
-	if err != nil || buf[3]&maskRcode != rcodeServFail || underWay(s.inflight) != maxInflight/sharers {
+	if err != nil || buf[3]&maskRcode != rcodeServFail || underWay(s.inflight) != 2*maxInflight/sharers {
 		t.Fatalf("over the limit: %x, %v", buf[:n], err)
 	}
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
