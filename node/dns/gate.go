@@ -18,7 +18,7 @@ const (
 	sharers  = 4                      // one sender gets at most this part of what may be under way
 	window   = 100 * time.Millisecond // in which queries are counted
 	maxRate  = 200                    // queries of one sender in a window that are forwarded
-	lookups  = 4                      // that agree before a client's address is taken for its sender, in a window
+	lookups  = 32                     // that agree before a client's address is taken for its sender, in a window
 	nobody   = ^uint64(0)             // the sender of queries that nobody asked about
 	unlooked = 200                    // queries in a window about which nobody is asked
 )

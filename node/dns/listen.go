@@ -76,6 +76,7 @@ func (s *Server) packet(ctx context.Context, wait *sync.WaitGroup, p packet, ups
 	}
 	sender, ok := s.inflight.enter(func() uint64 { return s.senders.of("udp", p.from, p.udp.LocalAddr()) })
 	if !ok {
+		s.log.Debug("DNS query refused: too many are being forwarded", "sender", sender, "from", p.from)
 		p.reply(failure(p.raw, q, rcodeServFail))
 		return
 	}
