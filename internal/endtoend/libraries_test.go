@@ -32,19 +32,19 @@ const busybox = `for n; do case $n in [0-9]*.*.*.*) a=$(busybox nslookup "$n" | 
 func libraries(t *testing.T, dir string) []library {
 	t.Helper()
 	out := []library{{name: "glibc", bare: true}, {name: "Go", bare: true}}
-	build := func(l *library, compiler ...string) {
+	build := func(l *library, source string, compiler ...string) {
 		l.command = []string{filepath.Join(dir, "lookup."+l.name)}
-		cmd := exec.Command(compiler[0], append(compiler[1:], "-o", l.command[0], "testdata/lookup."+map[bool]string{true: "go", false: "c"}[l.name == "Go"])...)
+		cmd := exec.Command(compiler[0], append(compiler[1:], "-o", l.command[0], source)...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", l.name, err, text)
 		}
 	}
-	build(&out[0], "gcc")
-	build(&out[1], "go", "build", "-buildvcs=false")
+	build(&out[0], "testdata/lookup.c", "gcc")
+	build(&out[1], "testdata/lookup/main.go", "go", "build", "-buildvcs=false")
 	if _, err := exec.LookPath("musl-gcc"); err == nil {
 		musl := library{name: "musl", bare: true}
-		build(&musl, "musl-gcc", "-static")
+		build(&musl, "testdata/lookup.c", "musl-gcc", "-static")
 		out = append(out, musl)
 	}
 	if _, err := exec.LookPath("busybox"); err == nil {

@@ -23,7 +23,7 @@ func TestNamesUnderLoad(t *testing.T) {
 	resolver.Start(t, "user", testhost.Python(), script, resolver.Addr.String())
 	host.SetResolvConf(t, fmt.Sprintf("nameserver %s\n", resolver.Addr))
 	load := filepath.Join(host.Dir, "load")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", load, "testdata/load.go").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", load, "testdata/load/main.go").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	host.Daemon(t, "--bootstrap")

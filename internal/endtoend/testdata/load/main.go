@@ -46,6 +46,8 @@ func main() {
 
 func flood(server string, rate int, length time.Duration, names []string) {
 	var socks []net.Conn
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	sent, begin := 0, time.Now()
 	for time.Since(begin) < length {
 		for due := int(time.Since(begin).Seconds() * float64(rate)); sent < due; sent++ {
@@ -63,7 +65,7 @@ func flood(server string, rate int, length time.Duration, names []string) {
 			}
 			_, _ = socks[sent%64].Write(query(uint16(sent), names[sent%len(names)]))
 		}
-		time.Sleep(time.Millisecond)
+		<-tick.C
 	}
 	fmt.Printf("sent %d a second\n", int(float64(sent)/time.Since(begin).Seconds()))
 }
@@ -72,6 +74,8 @@ func measure(server string, count int, names []string) {
 	var took []time.Duration
 	lost, failed := 0, 0
 	buf := make([]byte, 1500)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 	for i := range count {
 		begin := time.Now()
 		c, err := net.Dial("udp", server)
@@ -85,7 +89,7 @@ func measure(server string, count int, names []string) {
 		}
 		c.Close()
 		took = append(took, time.Since(begin))
-		time.Sleep(5 * time.Millisecond)
+		<-tick.C
 	}
 	slices.Sort(took)
 	fmt.Printf("p50 %d µs, p99 %d µs, max %d µs, lost %d, failed %d\n", took[count/2].Microseconds(), took[count*99/100].Microseconds(),
