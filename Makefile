@@ -8,7 +8,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)"
 BENCH ?= ../shared/bench
 
-.PHONY: help build deps deps-generate deps-bench generate generate-check lint test soak test-race demo bench clean
+.PHONY: help build deps deps-real deps-generate deps-bench generate generate-check lint test soak test-race demo bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -17,8 +17,11 @@ build: ## build bin/tacitd and bin/tacit
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ ./cmd/tacitd ./cmd/tacit
 
-deps: ## install missing packages for tests and demo
+deps: ## install missing packages for the demo and most tests
 	@build/deps.sh run
+
+deps-real: ## install missing packages for the tests with real software; nothing is started
+	@build/deps.sh run real
 
 deps-generate: ## install clang and headers for generate
 	@build/deps.sh generate
@@ -35,11 +38,11 @@ generate-check: deps-generate ## check that the committed eBPF objects match the
 lint: ## run gofmt, vet and staticcheck
 	build/lint.sh
 
-test: deps build ## run all tests, as root
+test: deps-real build ## run all tests, as root
 	@$(GOBUILD) -o bin/ ./internal/testhost/probe
 	build/test.sh
 
-soak: deps build ## run the soak in full: connections, crashes, flushed tables
+soak: deps-real build ## run the soak in full: connections, crashes, flushed tables
 	@$(GOBUILD) -o bin/ ./internal/testhost/probe
 	build/soak.sh
 

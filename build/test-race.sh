@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The race detector, with the programs in bin/race: in every package's tests,
-# then in the daemons of the end-to-end tests. The battery and the soak are left
-# out: they take too long. A race in any process fails the run.
+# then in the daemons of the end-to-end tests. The battery, the soak and the
+# real software are left out: they take too long. A race in any process fails
+# the run.
 set -euo pipefail
 . "$(dirname "$0")/prelude.sh"
 cd "$(dirname "$0")/.."
@@ -14,7 +15,7 @@ reports=$(mktemp -d)
 trap 'rm -rf "$reports"' EXIT
 export TACIT_BIN=$PWD/bin/race GORACE="log_path=$reports/race atexit_sleep_ms=0"
 failed=0
-packages=$(go list ./... | grep -vxE 'tacit/internal/(battery|endtoend|soak)')
+packages=$(go list ./... | grep -vxE 'tacit/internal/(battery|endtoend|reality|soak)')
 echo "==== $(wc -l <<<"$packages") packages, several at a time"
 # shellcheck disable=SC2086 # one word each
 go test -race -count=1 -timeout 8m $packages || failed=1

@@ -111,7 +111,7 @@ func TestLibrariesAgree(t *testing.T) {
 			for _, name := range strings.Fields(row.names) {
 				want[name] = row.want
 				if service, ok := strings.CutPrefix(row.want, "$"); ok {
-					want[name] = virtual(t, host, service)
+					want[name] = virtualAddresses(t, host, service)
 				}
 				names = append(names, name)
 			}
@@ -120,7 +120,7 @@ func TestLibrariesAgree(t *testing.T) {
 	}
 	names, searched := add(agreed), add(bySearch)
 	for _, service := range []string{"db", "web", "intranet"} {
-		addr, _, _ := strings.Cut(virtual(t, host, service), " ")
+		addr, _, _ := strings.Cut(virtualAddresses(t, host, service), " ")
 		names, want[addr] = append(names, addr), service+".mesh"
 	}
 	clients := libraries(t, host.Dir)
@@ -166,8 +166,8 @@ func TestLibrariesAgree(t *testing.T) {
 	}
 }
 
-// virtual returns the virtual addresses of a service, as the libraries print them.
-func virtual(t *testing.T, h *testhost.Host, service string) string {
+// virtualAddresses returns the virtual addresses of a service, as the libraries print them.
+func virtualAddresses(t *testing.T, h *testhost.Host, service string) string {
 	t.Helper()
 	var r struct{ Virtual4, Virtual6 string }
 	testhost.Must(t, json.Unmarshal([]byte(h.Tacit(t, "resolve", service+".mesh", "--json")), &r))
