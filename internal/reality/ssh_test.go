@@ -33,14 +33,14 @@ func startSSH(t *testing.T, f *fixture, s program) {
 func startRsync(t *testing.T, f *fixture, s program) {
 	dir := f.dir(t, s, nil)
 	tree := filepath.Join(dir, "tree")
-	for i := range 20 {
+	for i := range 5 {
 		sub := filepath.Join(tree, fmt.Sprint(i))
 		testhost.Must(t, os.MkdirAll(sub, 0o755))
 		for j := range 20 {
 			testhost.WriteFile(t, filepath.Join(sub, fmt.Sprint(j)), strings.Repeat(fmt.Sprintf("%d %d\n", i, j), 1000))
 		}
 	}
-	testhost.WriteFile(t, filepath.Join(tree, "big"), strings.Repeat("0123456789abcdef", 1<<19))
+	testhost.WriteFile(t, filepath.Join(tree, "big"), strings.Repeat("0123456789abcdef", 1<<17))
 	testhost.WriteFile(t, filepath.Join(dir, "conf"), fmt.Sprintf("port = %d\nuse chroot = no\nlock file = %s/lock\n[tree]\npath = %s\n[in]\npath = %s/in\nread only = no\n",
 		s.port, dir, tree, dir))
 	testhost.Must(t, os.Mkdir(filepath.Join(dir, "in"), 0o755))
@@ -57,9 +57,9 @@ func (f *fixture) ssh(t *testing.T) {
 	f.from(t, func(t *testing.T, h *testhost.Host) {
 		says(t, h, "Linux", "sh", "-c", f.sshLine()+" postgres@shell uname")
 		// Bytes both ways, end of file, and the exit status of the other side.
-		out := says(t, h, "", "sh", "-c", "head -c 20000000 /dev/zero | "+f.sshLine()+" postgres@shell 'cat; exit 3' | wc -c; "+f.sshLine()+" postgres@shell 'exit 3' || echo exit $?")
-		if strings.Join(strings.Fields(out), " ") != "20000000 exit 3" {
-			t.Errorf("20,000,000 bytes there and back: %s", out)
+		out := says(t, h, "", "sh", "-c", "head -c 8000000 /dev/zero | "+f.sshLine()+" postgres@shell 'cat; exit 3' | wc -c; "+f.sshLine()+" postgres@shell 'exit 3' || echo exit $?")
+		if strings.Join(strings.Fields(out), " ") != "8000000 exit 3" {
+			t.Errorf("8,000,000 bytes there and back: %s", out)
 		}
 	})
 }

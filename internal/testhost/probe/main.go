@@ -18,6 +18,7 @@ const usage = `usage:
   probe listen ADDR [BANNER]   print each peer; send BANNER, then echo
   probe duplex-listen ADDR BYTES          the other end of duplex
   probe duplex ADDR BYTES CONNECTIONS     random bytes both ways at once, compared by SHA-256
+  probe calls NAME:PORT RATE LABEL        GET /LABEL.NUMBER, RATE times a second, a line for each, until SIGTERM
 ADDR is 10.0.0.1:80, [::1]:80 or [::ffff:10.0.0.1]:80 (an IPv6 socket to a mapped address)`
 
 func main() {
@@ -41,6 +42,8 @@ func run(args []string) error {
 		return sendUDP(args[1], args[2])
 	case "listen":
 		return listen(args[1], args[2])
+	case "calls":
+		return calls(args[1], number(args[2]), args[3])
 	case "duplex-listen":
 		return duplexListen(args[1], number(args[2]))
 	case "duplex":
