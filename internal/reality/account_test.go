@@ -81,9 +81,9 @@ type outcome struct {
 type times struct{ failure, struck, repair time.Time }
 
 // account compares the caller's calls with the instances' own logs, which map an
-// instance to the requests that it carried out. struck is the instance that
-// failed. An error means that the run proves nothing.
-func account(calls []call, logs map[string]map[string]int, label, struck string, at times) (outcome, error) {
+// instance to the requests that it carried out. silent is the instance that
+// can't have answered, "" where each may. An error means that the run proves nothing.
+func account(calls []call, logs map[string]map[string]int, label, silent string, at times) (outcome, error) {
 	o := outcome{results: map[string]int{}}
 	for _, c := range calls {
 		path := fmt.Sprintf("/%s.%d", label, c.number)
@@ -102,8 +102,8 @@ func account(calls []call, logs map[string]map[string]int, label, struck string,
 		switch {
 		case during:
 			o.slowest = max(o.slowest, c.took)
-			if c.by == struck && c.start.After(at.struck.Add(100*time.Millisecond)) && c.start.Add(c.took).Before(at.repair) {
-				return o, fmt.Errorf("call %d: answered by %s, which had failed %s before", c.number, struck, c.start.Sub(at.struck))
+			if c.ok() && c.by == silent && c.start.After(at.struck.Add(100*time.Millisecond)) && c.start.Add(c.took).Before(at.repair) {
+				return o, fmt.Errorf("call %d: answered by %s, which had failed %s before", c.number, silent, c.start.Sub(at.struck))
 			}
 			if !c.ok() {
 				o.failed++

@@ -40,6 +40,7 @@ type failure struct {
 	repair func(*failures, *testing.T)
 	alone  bool // its daemon can't be asked
 	beside bool // the callers are on that node too, where its own instance is preferred
+	brief  bool // strike repairs it at once
 	limits limits
 }
 
@@ -49,14 +50,16 @@ func kinds() []failure {
 	program.known = time.Second
 	start := func(f *failures, t *testing.T) { f.struck.Daemon(t) }
 	serve := func(f *failures, t *testing.T) { f.serve(t, f.struck) }
+	crash := func(f *failures, t *testing.T) { f.struck.Kill(t); f.struck.Daemon(t) }
 	return []failure{
-		{"program killed", (*failures).killProgram, serve, false, false, program},
-		{"program killed beside its callers", (*failures).killProgram, serve, false, true, program},
-		{"daemon killed", func(f *failures, t *testing.T) { f.struck.Kill(t) }, start, true, false, second},
-		{"daemon stopped", func(f *failures, t *testing.T) { f.struck.Stop(t) }, start, true, false, second},
-		{"node frozen", freeze("1"), freeze("0"), true, false, second},
-		{"link down", port("ip link set port2 down"), port("ip link set port2 up"), true, false, second},
-		{"packets dropped", port("bridge link set dev port2 state 0"), port("bridge link set dev port2 state 3"), true, false, second},
+		{name: "program killed", strike: (*failures).killProgram, repair: serve, limits: program},
+		{name: "program killed beside its callers", strike: (*failures).killProgram, repair: serve, beside: true, limits: program},
+		{name: "daemon killed", strike: func(f *failures, t *testing.T) { f.struck.Kill(t) }, repair: start, alone: true, limits: second},
+		{name: "daemon killed, started at once", strike: crash, repair: func(*failures, *testing.T) {}, brief: true, limits: second},
+		{name: "daemon stopped", strike: func(f *failures, t *testing.T) { f.struck.Stop(t) }, repair: start, alone: true, limits: second},
+		{name: "node frozen", strike: freeze("1"), repair: freeze("0"), alone: true, limits: second},
+		{name: "link down", strike: port("ip link set port2 down"), repair: port("ip link set port2 up"), alone: true, limits: second},
+		{name: "packets dropped", strike: port("bridge link set dev port2 state 0"), repair: port("bridge link set dev port2 state 3"), alone: true, limits: second},
 	}
 }
 
@@ -150,7 +153,11 @@ func (f *failures) run(t *testing.T, kind failure) outcome {
 	load.Wait(t, 15*time.Second)
 	calls, err := callsOf(load.Output(), true)
 	testhost.Must(t, err)
-	o, err := account(calls, f.logs(t), label, f.struck.Name, at)
+	silent := f.struck.Name
+	if kind.brief {
+		silent = "" // it answers again before the repair
+	}
+	o, err := account(calls, f.logs(t), label, silent, at)
 	if err != nil {
 		t.Fatalf("%s: %v", kind.name, err)
 	}

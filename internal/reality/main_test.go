@@ -63,6 +63,7 @@ func TestSoftware(t *testing.T) {
 	t.Run("nginx", f.nginx)
 	t.Run("ssh", f.ssh)
 	t.Run("rsync", f.rsync)
+	t.Run("endings", f.endings)
 }
 
 // from runs a test once for calls from another node, and once on the same node.
