@@ -25,7 +25,7 @@ func TestConsulBesides(t *testing.T) {
 	host.SetResolvConf(t, fmt.Sprintf("nameserver %s\noptions timeout:1 attempts:1\n", resolver.Addr))
 	host.Daemon(t, "--bootstrap")
 	host.Tacit(t, "service", "register", "web", "--port", "80", "--cgroup", "/web", "--tag", "blue")
-	web, _, _ := strings.Cut(virtual(t, host, "web"), " ")
+	web, _, _ := strings.Cut(virtualAddresses(t, host, "web"), " ")
 	expect := func(when string, limit time.Duration, want map[string]string) {
 		t.Helper()
 		for name, addr := range want {
@@ -43,7 +43,7 @@ func TestConsulBesides(t *testing.T) {
 	expect("up", 5*time.Second, consuls)
 	expect("up", 5*time.Second, map[string]string{"web.service.consul": web, "blue.web.service.consul": web, "canary.web.service.consul": ""})
 	host.Tacit(t, "service", "register", "late", "--port", "81", "--cgroup", "/web")
-	late, _, _ := strings.Cut(virtual(t, host, "late"), " ")
+	late, _, _ := strings.Cut(virtualAddresses(t, host, "late"), " ")
 	consuls["late.service.consul"], consuls["late"] = late, late
 	expect("registered", time.Second, consuls)
 	host.Kill(t)
