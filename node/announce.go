@@ -14,7 +14,7 @@ import (
 // announce signs this node's own record where its addresses are new.
 func (n *Node) announce() error {
 	body := ledger.NodeBody{Node: n.cfg.Name, Address: n.cfg.Addr.String(),
-		LanePort: n.cfg.LanePort, GossipPort: n.cfg.GossipPort, Version: n.cfg.Version}
+		LanePort: n.cfg.LanePort, GossipPort: n.cfg.GossipPort, Version: n.cfg.Version, Zone: n.cfg.Zone}
 	for _, addr := range n.peers.Addresses() {
 		body.Also = append(body.Also, addr.String())
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"time"
 
+	"tacit/node/balance"
 	"tacit/node/checks"
 	"tacit/node/config"
 	"tacit/node/control"
@@ -43,6 +44,7 @@ type Node struct {
 	issuer       *membership.Issuer
 	certificates *membership.Certificates
 	deadline     *lifecycle.Deadline
+	balancer     *balance.Balancer
 	proxy        *tproxy.Proxy
 	names        *dns.Server
 	shadows      *dns.ShadowLog

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"tacit/node/api"
+	"tacit/node/balance"
 	"tacit/node/checks"
 	"tacit/node/config"
 	"tacit/node/control"
@@ -154,6 +155,7 @@ func (n *Node) build(context.Context) error {
 		return err
 	}
 	check := membership.CheckPeer(n.records.View())
+	n.balancer = balance.New(n.log)
 	n.proxy = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router{n}, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended})
 	n.names = dns.New(dns.Config{Zone: zone{n}, Self: n.cfg.Name, Domains: n.cfg.Domains, Search: n.cfg.Search, Datacenter: n.cfg.Datacenter,
 		ForwardConsul: n.cfg.ForwardConsul, Ranges: []netip.Prefix{n.cfg.Range4, n.cfg.Range6}, Sender: sender(&sockdiag.Senders{}), Log: n.log})

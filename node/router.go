@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tacit/identity"
+	"tacit/node/balance"
 	"tacit/node/checks"
 	"tacit/node/inventory"
 	"tacit/policy"
@@ -80,12 +81,23 @@ func (r router) guest(conn *net.TCPConn, v6 bool) (name identity.Name, err error
 }
 
 // Pick chooses an instance of the called service.
-func (r router) Pick(o tproxy.Origin) (tproxy.Target, error) {
-	in, err := r.n.loop.Catalog().Pick(o.Destination, o.Port)
+func (r router) Pick(o tproxy.Origin, tried []tproxy.Target) (tproxy.Target, error) {
+	var before []balance.Key
+	for _, t := range tried {
+		before = append(before, balance.Key{Node: t.Node, ID: t.Instance})
+	}
+	source := string(o.Source) + " " + o.Client.Addr().String()
+	in, others, err := r.n.balancer.Pick(r.n.loop.Catalog(), o.Destination, o.Port, source, before)
 	if err != nil {
 		return tproxy.Target{}, err
 	}
-	return tproxy.Target{Node: in.Node, Lane: in.Lane, Port: in.Port, Instance: in.ID, Local: in.Here}, nil
+	return tproxy.Target{Service: o.Destination, Node: in.Node, Lane: in.Lane, Port: in.Port, Instance: in.ID, Local: in.Here,
+		Others: others, Retry: tproxy.Retry(in.Retry)}, nil
+}
+
+// Report tells the balancer what became of a connection.
+func (r router) Report(t tproxy.Target, how tproxy.Result) {
+	r.n.balancer.Report(t.Service, balance.Key{Node: t.Node, ID: t.Instance}, how)
 }
 
 // Decide judges by the same table that the kernel's maps were made from.

@@ -60,6 +60,10 @@
 # attached, with fewer guarantees (docs/redirect-tproxy.md).
 # redirect = "auto"
 
+# Where this node is, such as a rack or an availability zone: callers prefer
+# instances of their own zone (docs/balancing.md).
+# zone = ""
+
 # Folders: keys, certificates and records (0700); the socket of the command
 # line; service definitions, *.hcl and *.json; pinned programs and maps.
 # state_dir    = "/var/lib/tacit"

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 
 	"tacit/policy"
-	"tacit/tproxy/lane"
 	"tacit/tproxy/socket"
 )
 
@@ -30,15 +29,13 @@ func (p *Proxy) captured(conn *net.TCPConn) {
 	s.near = near
 	p.begin(s)
 	defer p.finish(s)
-	far, err := p.reach(s, origin)
-	if err == nil {
-		if err = s.attach(&s.far, far); err != nil {
-			far.Reset(policy.ReasonOf(err, policy.ReasonDaemon))
-			far.Close()
-		}
+	far := p.newRoute(s, origin, near)
+	if err = s.attach(&s.far, far); err == nil {
+		err = far.open()
 	}
 	if err != nil {
 		p.refused(s, err, policy.ReasonLane)
+		far.Close()
 		return
 	}
 	s.run()
@@ -62,33 +59,8 @@ func (p *Proxy) refused(s *stream, err error, def policy.Reason) {
 		"direction", f.Direction, "client", f.Client, "reason", f.End, "err", err)
 }
 
-// reach decides, picks an instance and opens the far end of the stream. The
-// stream has been registered before, so a sweep after a change of policy finds it.
-func (p *Proxy) reach(s *stream, o Origin) (endpoint, error) {
-	if err := p.cfg.Router.Decide(o.Source, o.Destination).Err(); err != nil {
-		return nil, err
-	}
-	t, err := p.cfg.Router.Pick(o)
-	if err != nil {
-		return nil, asRefusal(err, policy.ReasonInstance)
-	}
-	if t.Local {
-		s.place("", t.Port, DirectionLocal)
-		return p.dialProgram(s, Inbound{Source: o.Source, Destination: o.Destination, Port: t.Port, Instance: t.Instance, Client: o.Client})
-	}
-	s.place(t.Node, t.Port, DirectionOut)
-	if err := p.granted(t.Node, o.Destination); err != nil {
-		return nil, err
-	}
-	near := s.near.(*programEnd)
-	return p.lanes.Open(p.ctx, lane.Peer{Node: t.Node, Addr: t.Lane}, lane.Opening{Source: o.Source, Destination: o.Destination,
-		Instance: t.Instance, Port: t.Port, Client: o.Client}, near.firstBytes)
-}
-
 // dialProgram connects a stream to a program of this node.
-func (p *Proxy) dialProgram(s *stream, in Inbound) (*programEnd, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
-	defer cancel()
+func (p *Proxy) dialProgram(ctx context.Context, s *stream, in Inbound) (*programEnd, error) {
 	conn, err := p.cfg.Router.Dial(ctx, in)
 	if err != nil {
 		return nil, asRefusal(err, policy.ReasonDial)

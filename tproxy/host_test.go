@@ -93,6 +93,8 @@ type host struct {
 	programs map[identity.Name]string
 	origin   Origin
 	target   Target
+	others   []Target // further targets, which Pick chooses in order when target was tried
+	results  []Result
 	who, how error // of Identify, of Pick
 	revoked  bool
 	ended    []Flow
@@ -202,11 +204,16 @@ func (h *host) Identify(c *net.TCPConn) (Origin, error) {
 	return o, h.who
 }
 
-func (h *host) Pick(Origin) (Target, error) {
+func (h *host) Pick(_ Origin, tried []Target) (Target, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.target, h.how
+	all := append([]Target{h.target}, h.others...)
+	t := all[len(tried)%len(all)]
+	t.Others, t.Retry = len(tried)+1 < len(all), h.target.Retry
+	return t, h.how
 }
+
+func (h *host) Report(_ Target, how Result) { h.with(func() { h.results = append(h.results, how) }) }
 
 func (h *host) Decide(s, d identity.Name) policy.Decision { return h.table.Load().Decide(s, d) }
 

@@ -68,6 +68,8 @@ func (p *Proxy) admit(s *stream, far *lane.Arrival) (*programEnd, error) {
 	if err := far.Prove(); err != nil {
 		return nil, err
 	}
-	return p.dialProgram(s, Inbound{Source: far.Source, Destination: far.Destination, Port: far.Port, Instance: far.Instance,
+	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
+	defer cancel()
+	return p.dialProgram(ctx, s, Inbound{Source: far.Source, Destination: far.Destination, Port: far.Port, Instance: far.Instance,
 		Node: far.Node, Client: far.Client})
 }

@@ -33,12 +33,42 @@ type Origin struct {
 
 // Target is the instance that a connection is carried to.
 type Target struct {
+	Service  identity.Name
 	Node     identity.Name
 	Lane     netip.AddrPort // address of the node's lane port
 	Port     uint16         // of the instance
 	Instance string         // at most 255 bytes
 	Local    bool           // on this node: no lane is used
+	Others   bool           // an instance that wasn't tried is left
+	Retry    Retry
 }
+
+// same says whether two targets are one instance.
+func (t Target) same(u Target) bool {
+	return t.Node == u.Node && t.Instance == u.Instance && t.Port == u.Port
+}
+
+func (t Target) peer() lane.Peer { return lane.Peer{Node: t.Node, Addr: t.Lane} }
+
+// Retry says when a service's connection may be carried to another instance.
+type Retry string
+
+// The ways to retry.
+const (
+	RetryUnanswered Retry = "unanswered" // until the first byte of an answer; the zero value means this, too
+	RetryConnect    Retry = "connect"    // while no program can have got a byte of it
+	RetryNever      Retry = "never"
+)
+
+// Result is what became of a connection to an instance.
+type Result int
+
+// The results. Each picked target gets Failed or Ended once; Answered before.
+const (
+	Answered Result = iota // the first byte of an answer came
+	Failed                 // it was refused or lost before an answer
+	Ended
+)
 
 // Inbound is a connection for a program of this node.
 type Inbound struct {
@@ -55,8 +85,11 @@ type Inbound struct {
 type Router interface {
 	// Identify says who made an accepted connection; it must not read from it.
 	Identify(*net.TCPConn) (Origin, error)
-	// Pick chooses an instance.
-	Pick(Origin) (Target, error)
+	// Pick chooses an instance, one of those that were tried already only if no
+	// other is left.
+	Pick(o Origin, tried []Target) (Target, error)
+	// Report says what became of a connection to a target of Pick.
+	Report(Target, Result)
 	// Decide is the verdict of this node's current policy.
 	Decide(source, destination identity.Name) policy.Decision
 	// Granted says whether a live grant lets node run service.
@@ -87,6 +120,7 @@ type Proxy struct {
 	cancel context.CancelFunc
 	lanes  *lane.Set
 	blocks lane.Blocks
+	signs  signs
 	tick   atomic.Uint64  // counts rounds of upkeep from 1: a coarse clock
 	work   sync.WaitGroup // goroutines that call into the proxy or were started by it
 	live   sync.WaitGroup // streams
@@ -101,7 +135,7 @@ func New(cfg Config) *Proxy {
 	if cfg.OnEnd == nil {
 		cfg.OnEnd = func(Flow) {}
 	}
-	p := &Proxy{cfg: cfg, streams: map[*stream]struct{}{}}
+	p := &Proxy{cfg: cfg, streams: map[*stream]struct{}{}, signs: signs{last: map[identity.Name]*sign{}}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.lanes = lane.New(lane.Config{Node: cfg.Node, Identities: cfg.Identities, Check: cfg.Check, Log: cfg.Log,
 		Blocks: &p.blocks, Accept: p.inbound, Limits: cfg.Limits})

@@ -25,7 +25,7 @@ func settings() map[string]struct{ flag, hcl string } {
 		"node": text("host9"), "state-dir": text("/s"), "run-dir": text("/r"), "address": text("192.0.2.9"),
 		"cgroup": text("/c"), "bpffs-dir": text("/b"), "services-dir": text("/d"), "bootstrap": same("true"),
 		"join": {"a:1,b", `["a:1", "b"]`}, "token-file": text("/t"), "trust-domain": text("other.test"),
-		"default-intention": text("allow"), "domain": {"one,two", `["one", "two"]`}, "redirect": text("sockets"),
+		"default-intention": text("allow"), "domain": {"one,two", `["one", "two"]`}, "redirect": text("sockets"), "zone": text("rack1"),
 		"search": {"corp.example,lan", `["corp.example", "lan"]`}, "datacenter": text("dc9"), "forward-consul": same("false"),
 		"gossip-port": same("17946"), "lane-port": same("17947"), "virtual-range4": text("10.0.0.0/8"),
 		"virtual-range6": text("fd00::/16"), "leaf-ttl": text("90s"), "resolv-conf": text("/resolv"), "confirm": text("45s"),

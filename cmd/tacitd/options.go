@@ -44,6 +44,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 		" (Without it, a name below a search suffix of resolv.conf stays what it is.)")
 	f.StringVar(&c.Datacenter, "datacenter", "dc1", "what the mesh is called in Consul's names, as in web.service.dc1.consul")
 	f.BoolVar(&c.ForwardConsul, "forward-consul", true, "send names below consul that the mesh doesn't have to the resolver that was asked, where a Consul agent may answer")
+	f.StringVar(&c.Zone, "zone", "", "where this node is, such as a rack or an availability zone; callers prefer instances of their own zone")
 	f.StringVar(&c.Redirect, "redirect", "auto", "auto: socket hooks, and TPROXY for other network namespaces; sockets: hooks alone; tproxy: no hooks, with fewer guarantees, for hosts where none can be attached")
 	f.Uint16Var(&c.GossipPort, "gossip-port", 7946, "port for gossip, UDP and TCP")
 	f.Uint16Var(&c.LanePort, "lane-port", 7947, "port for lanes and enrolment, TCP")

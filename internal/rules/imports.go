@@ -64,6 +64,8 @@ func nodeRooms() []room {
 			"node builds the parts of the daemon and connects them; only commands import it"},
 		{"node/api", []string{"identity", "policy"},
 			"the CLI links this package: it must stay free of BPF, memberlist and netlink"},
+		{"node/balance", []string{"identity", "policy/ledger", "tproxy", "node/catalog"}, // the ledger in tests only
+			"balance knows connections by what the proxy reports; it carries none"},
 		{"node/catalog", []string{"identity", "policy", "policy/ledger"},
 			"the catalog is a pure function of records"},
 		{"node/checks", []string{"identity", "policy", "policy/kernel", "node/definition", "node/workload"},

@@ -21,6 +21,7 @@ type Instance struct {
 	ledger.InstanceBody
 	Addr  netip.AddrPort // its real address
 	Lane  netip.AddrPort // its node's lane port, from the node's signed record
+	Zone  string         // its node's; "" is none
 	Here  bool           // on this node
 	Alive bool           // its node answers
 
@@ -30,6 +31,7 @@ type Instance struct {
 // Catalog is immutable; make a new one after a change.
 type Catalog struct {
 	node     identity.Name
+	zone     string // of node
 	services map[identity.Name][]Instance
 }
 
@@ -42,6 +44,9 @@ type Records interface {
 // New makes the catalog of node; alive reports whether another node answers.
 func New(node identity.Name, records Records, alive func(identity.Name) bool) *Catalog {
 	c := &Catalog{node: node, services: map[identity.Name][]Instance{}}
+	if self, ok := records.Node(node); ok {
+		c.zone = self.Zone
+	}
 	for _, body := range records.Instances() {
 		in, ok := instance(body, records)
 		if !ok {
@@ -80,6 +85,7 @@ func instance(body ledger.InstanceBody, records Records) (Instance, bool) {
 		InstanceBody: body,
 		Addr:         netip.AddrPortFrom(addr.Unmap(), body.Port),
 		Lane:         netip.AddrPortFrom(nodeAddr.Unmap(), host.LanePort),
+		Zone:         host.Zone,
 	}, true
 }
 

@@ -66,7 +66,7 @@ func TestPick(t *testing.T) {
 		"a service that isn't there":  {"ghost", 80, nil, "", policy.ReasonInstance},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in, err := mesh(c.alive...).Pick(c.service, c.port)
+			in, _, err := mesh(c.alive...).Pick(call(c.service, c.port))
 			var refusal *policy.Refusal
 			if c.reason == "" && (err != nil || in.Node != c.node) {
 				t.Errorf("got %s, %v; want %s", in.Node, err, c.node)
@@ -75,17 +75,5 @@ func TestPick(t *testing.T) {
 				t.Errorf("got %v, want a refusal for %s", err, c.reason)
 			}
 		})
-	}
-}
-
-// TestPickByWeight: every live instance gets its share.
-func TestPickByWeight(t *testing.T) {
-	list := []Instance{{InstanceBody: ledger.InstanceBody{ID: "a", Weight: 3}}, {InstanceBody: ledger.InstanceBody{ID: "b"}}}
-	got := map[string]int{}
-	for n := range 4 {
-		got[byWeight(list, n).ID]++
-	}
-	if got["a"] != 3 || got["b"] != 1 {
-		t.Errorf("shares %v, want a 3 and b 1", got)
 	}
 }

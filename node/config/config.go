@@ -29,6 +29,7 @@ type Config struct {
 	Paths
 	Membership
 	Naming
+	Zone       string // where this node is; callers prefer instances of their own zone; "": nowhere
 	Default    string // verdict where no intention matches: allow or deny
 	Redirect   string // Auto, Sockets or TPROXY
 	GossipPort uint16
@@ -171,6 +172,9 @@ func (c Config) checkModes() error {
 	}
 	if c.Confirm != 0 && c.Confirm < time.Second {
 		return fmt.Errorf("--confirm %s: too short; 1s at least, or 0 to need no confirmation", c.Confirm)
+	}
+	if _, err := identity.ParseName(c.Zone); c.Zone != "" && err != nil {
+		return fmt.Errorf("--zone %.64q: %w", c.Zone, err)
 	}
 	if c.LeafTTL < minLeafTTL {
 		return fmt.Errorf("--leaf-ttl %s: too short; %s at least", c.LeafTTL, minLeafTTL)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -41,6 +42,7 @@ func (d *Definition) Check() error {
 	d.Address, err = checkAddress(d.Address)
 	return firstOf(
 		wrap("id", checkID(d.ID)), wrap("address", err), wrap("weight", checkWeight(d.Weight)),
+		wrap("balance", checkWord(d.Balance, balances)), wrap("retry", checkWord(d.Retry, retries)),
 		wrap("tags", checkTags(d.Tags)), wrap("meta", checkMeta(d.Meta)),
 		wrap("workload", d.Workload.check()), wrap("upstreams", checkUpstreams(d.Upstreams)),
 	)
@@ -89,6 +91,13 @@ func checkAddress(s string) (string, error) {
 		return "", nil
 	}
 	return a.String(), nil
+}
+
+func checkWord(word string, words []string) error {
+	if word != "" && !slices.Contains(words, word) {
+		return fmt.Errorf("%.40q: must be one of %s", word, strings.Join(words, ", "))
+	}
+	return nil
 }
 
 func checkWeight(w int) error {

@@ -20,7 +20,9 @@ type Definition struct {
 	Address    string            `json:"address,omitempty"` // an IP; "": the node's
 	Tags       []string          `json:"tags,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
-	Weight     int               `json:"weight,omitempty"` // share of connections among instances, 1..65535
+	Weight     int               `json:"weight,omitempty"`  // share of connections among instances, 1..65535
+	Balance    string            `json:"balance,omitempty"` // least, round_robin, weighted, hash; "": least
+	Retry      string            `json:"retry,omitempty"`   // unanswered, connect, never; "": unanswered
 	Workload   Workload          `json:"workload,omitzero"`
 	Permissive bool              `json:"permissive,omitempty"` // mode = "permissive": plain connections to the port are let in
 	Upstreams  []Upstream        `json:"upstreams,omitempty"`

@@ -38,12 +38,12 @@ func (r *reader) service(f field) Definition {
 		"name": d.name, "id": func(f field) { d.id, d.ID = f, r.string(f, "service.id") },
 		"port":    func(f field) { d.Port = uint16(r.number(f, "service.port", 0, 65535)) },
 		"address": d.address, "tags": d.tags, "meta": d.meta, "weights": d.weights,
-		"kind": d.kind, "mode": d.mode, "workload": d.workload, "connect": d.connect,
+		"kind": d.kind, "mode": d.mode, "balance": d.oneOf(&d.Balance, "balance", balances), "retry": d.oneOf(&d.Retry, "retry", retries), "workload": d.workload, "connect": d.connect,
 		"check": d.checks, "checks": d.checks,
 		"token":               d.ignore("service.token", "there are no ACL tokens; a node's grants say what it may run"),
 		"enable_tag_override": d.ignore("service.enable_tag_override", "tags are changed in this file only"),
 		"tagged_addresses":    d.ignore("service.tagged_addresses", "every node finds its own virtual address"),
-		"locality":            d.ignore("service.locality", "instances aren't chosen by locality"),
+		"locality":            d.ignore("service.locality", "zones belong to nodes: start tacitd with --zone"),
 		"socket_path":         d.refuse("service.socket_path", "services on unix sockets aren't carried; give a port"),
 		"proxy":               d.refuse("service.proxy", "only sidecars have it; write its upstreams as service.connect.sidecar_service.proxy.upstreams"),
 		"namespace":           d.defaultOnly("service.namespace"), "partition": d.defaultOnly("service.partition"),
@@ -123,6 +123,21 @@ func (d *draft) mode(f field) {
 		d.Permissive = m == "permissive"
 	default:
 		d.r.fail(f.at, "service.mode: %.40q: must be strict or permissive", m)
+	}
+}
+
+// The values of balance and retry; docs/balancing.md explains them.
+var (
+	balances = []string{"least", "round_robin", "weighted", "hash"}
+	retries  = []string{"unanswered", "connect", "never"}
+)
+
+// oneOf reads one of a few words.
+func (d *draft) oneOf(into *string, key string, words []string) func(field) {
+	return func(f field) {
+		path := "service." + key
+		*into = d.r.string(f, path)
+		d.r.check(f, path, checkWord(*into, words))
 	}
 }
 

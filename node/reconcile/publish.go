@@ -137,7 +137,8 @@ func (p *Publisher) held(body, old ledger.InstanceBody) time.Duration {
 
 func (p *Publisher) body(s inventory.Service) ledger.InstanceBody {
 	return ledger.InstanceBody{Node: p.Self, Service: s.Name, ID: s.ID, Port: s.Port, Address: s.Address,
-		Tags: s.Tags, Meta: s.Meta, Weight: s.Weight, Permissive: s.Permissive, Down: p.down[s.ID]}
+		Tags: s.Tags, Meta: s.Meta, Weight: s.Weight, Permissive: s.Permissive, Down: p.down[s.ID],
+		Balance: s.Balance, Retry: s.Retry}
 }
 
 // normal makes an instance comparable: JSON drops empty lists.

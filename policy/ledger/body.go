@@ -60,6 +60,7 @@ type NodeBody struct {
 	LanePort   uint16        `json:"lane_port"`
 	GossipPort uint16        `json:"gossip_port"`
 	Version    string        `json:"version,omitempty"`
+	Zone       string        `json:"zone,omitempty"` // instances in the caller's zone are preferred
 }
 
 // InstanceBody is one instance of a service on a node.
@@ -73,7 +74,9 @@ type InstanceBody struct {
 	Meta       map[string]string `json:"meta,omitempty"`
 	Weight     int               `json:"weight,omitempty"`
 	Permissive bool              `json:"permissive,omitempty"`
-	Down       string            `json:"down,omitempty"` // why it can't serve now: DownListener or "check NAME"; "": it can
+	Down       string            `json:"down,omitempty"`    // why it can't serve now: DownListener or "check NAME"; "": it can
+	Balance    string            `json:"balance,omitempty"` // how callers choose among the instances; unknown ones count as ""
+	Retry      string            `json:"retry,omitempty"`   // when callers try another instance; likewise
 }
 
 // DownListener: no socket of the workload listens on the instance's port.
@@ -170,7 +173,7 @@ func (b GrantBody) info() (bodyInfo, error) {
 func (b GrantBody) key() string { return string(b.Node) + "/" + string(b.Service) }
 
 func (b NodeBody) info() (bodyInfo, error) {
-	err := errors.Join(checkNames(b.Node), checkAddress(b.Address), checkText("version", b.Version, 64))
+	err := errors.Join(checkNames(b.Node), checkAddress(b.Address), checkText("version", b.Version, 64), checkText("zone", b.Zone, 64))
 	for _, addr := range b.Also {
 		err = errors.Join(err, checkAddress(addr))
 	}
@@ -191,6 +194,7 @@ func (b InstanceBody) info() (bodyInfo, error) {
 	if b.Weight < 0 || b.Weight > 65535 {
 		errs = append(errs, fmt.Errorf("weight %d: use 0 to 65535", b.Weight))
 	}
+	errs = append(errs, checkText("balance", b.Balance, 64), checkText("retry", b.Retry, 64))
 	return bodyInfo{key: string(b.Node) + "/" + b.ID}, errors.Join(errs...)
 }
 

@@ -174,6 +174,10 @@ func (c *End) Refuse(r policy.Reason) {
 // Dead says whether the lane's connection has ended, without reading from it.
 func (c *End) Dead() bool { return socket.Closed(c.l.raw) }
 
+// Abort ends the lane at once: the peer is lost. Reads and writes end with the
+// reason "lane".
+func (c *End) Abort() { c.l.abort(policy.ReasonLane) }
+
 // Close gives the lane back for the next stream, or ends the lane when frames
 // of this stream may still come. Reader and writer must have ended.
 func (c *End) Close() {

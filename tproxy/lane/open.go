@@ -13,6 +13,7 @@ import (
 // request is a stream to be opened, and the client's first bytes. They are kept
 // here, so that a second attempt can send them as well.
 type request struct {
+	deadline time.Time // for the answer
 	Opening
 	firstBytes func(into []byte) int
 	first      *Block
@@ -59,7 +60,7 @@ func appendData(frames []byte, id uint32, q *request) []byte {
 // await waits for the destination's proof. Until it is verified, none of the
 // client's bytes is sent, and none of the destination's is accepted.
 func (l *lane) await(c *End, q *request) error {
-	if err := l.conn.SetReadDeadline(time.Now().Add(dialTimeout)); err != nil {
+	if err := l.conn.SetReadDeadline(q.deadline); err != nil {
 		return l.fault(err)
 	}
 	c.timed = true

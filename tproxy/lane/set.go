@@ -41,7 +41,8 @@ func New(cfg Config) *Set {
 func (s *Set) Open(ctx context.Context, to Peer, o Opening, firstBytes func(into []byte) int) (*End, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	q := &request{Opening: o, firstBytes: firstBytes, first: s.cfg.Blocks.Get()}
+	deadline, _ := ctx.Deadline()
+	q := &request{Opening: o, deadline: deadline, firstBytes: firstBytes, first: s.cfg.Blocks.Get()}
 	defer func() { s.cfg.Blocks.Put(q.first) }()
 	l, err := s.take(ctx, to, &q.Opening)
 	if err != nil {
@@ -59,6 +60,16 @@ func (s *Set) Open(ctx context.Context, to Peer, o Opening, firstBytes func(into
 		return c, nil
 	}
 	return nil, s.failed(l, c, err)
+}
+
+// Reach says whether a peer's daemon answers, by dialling a lane that carries
+// nothing.
+func (s *Set) Reach(ctx context.Context, to Peer) error {
+	l, err := s.dial(ctx, to)
+	if err == nil {
+		s.drop(l)
+	}
+	return err
 }
 
 // failed releases a lane whose peer refused the stream, or on which it wasn't
