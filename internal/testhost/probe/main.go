@@ -19,6 +19,7 @@ const usage = `usage:
   probe duplex-listen ADDR BYTES          the other end of duplex
   probe duplex ADDR BYTES CONNECTIONS     random bytes both ways at once, compared by SHA-256
   probe calls NAME:PORT RATE LABEL        GET /LABEL.NUMBER, RATE times a second, a line for each, until SIGTERM
+  probe echo-calls ADDR MS SECONDS        a connection every MS milliseconds, for SECONDS; print how many failed and the slowest
 ADDR is 10.0.0.1:80, [::1]:80 or [::ffff:10.0.0.1]:80 (an IPv6 socket to a mapped address)`
 
 func main() {
@@ -48,6 +49,8 @@ func run(args []string) error {
 		return duplexListen(args[1], number(args[2]))
 	case "duplex":
 		return duplex(args[1], number(args[2]), int(number(args[3])))
+	case "echo-calls":
+		return echoCalls(args[1], number(args[2]), number(args[3]))
 	}
 	return fmt.Errorf("%s", usage)
 }
