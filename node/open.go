@@ -220,6 +220,6 @@ func (n *Node) backend() api.Backend {
 		Settings: n.cfg, Member: n.member, Tree: n.tree, Started: n.started, Records: n.records, Signer: signer{n},
 		Tokens:       membership.TokenMaker{Member: n.member, Self: n.cfg.Name, Roll: n.records.View(), Records: n.records, Store: n.store},
 		Certificates: n.certificates, Inventory: n.inventory, Loop: n.loop, Datapath: n.datapath, Enforcer: n.enforcer,
-		SelfProbe: n.probe, Checks: n.checks, Proxy: n.proxy, Names: zone{n}, Deadline: n.deadline, Board: n.board, Journal: &n.journal, Alive: n.alive,
+		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer}, Names: zone{n}, Deadline: n.deadline, Board: n.board, Journal: &n.journal, Alive: n.alive,
 	})
 }

@@ -22,6 +22,12 @@ import (
 
 const dialTimeout = 5 * time.Second
 
+// carrier is what carries connections, and what chooses their instances.
+type carrier struct {
+	*tproxy.Proxy
+	*balance.Balancer
+}
+
 // router answers the proxy's questions from the node's present picture.
 type router struct{ n *Node }
 
@@ -87,12 +93,14 @@ func (r router) Pick(o tproxy.Origin, tried []tproxy.Target) (tproxy.Target, err
 		before = append(before, balance.Key{Node: t.Node, ID: t.Instance})
 	}
 	source := string(o.Source) + " " + o.Client.Addr().String()
-	in, others, err := r.n.balancer.Pick(r.n.loop.Catalog(), o.Destination, o.Port, source, before)
+	cat := r.n.loop.Catalog()
+	in, others, err := r.n.balancer.Pick(cat, o.Destination, o.Port, source, before)
 	if err != nil {
 		return tproxy.Target{}, err
 	}
+	_, retry := cat.Settings(o.Destination)
 	return tproxy.Target{Service: o.Destination, Node: in.Node, Lane: in.Lane, Port: in.Port, Instance: in.ID, Local: in.Here,
-		Others: others, Retry: tproxy.Retry(in.Retry)}, nil
+		Others: others, Retry: tproxy.Retry(retry)}, nil
 }
 
 // Report tells the balancer what became of a connection.

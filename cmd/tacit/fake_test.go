@@ -148,7 +148,7 @@ func (f fakeNodes) CreateToken(_ context.Context, r api.TokenRequest) (*api.Toke
 }
 
 func db() api.Service {
-	return api.Service{Name: "db", ID: "spiffe://tacit.local/svc/db", Virtual4: v4, Virtual6: v6, Instances: []api.Instance{
+	return api.Service{Name: "db", ID: "spiffe://tacit.local/svc/db", Virtual4: v4, Virtual6: v6, Balance: "round_robin", Instances: []api.Instance{
 		{ID: "db-1", Node: "host1", Address: "192.0.2.1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerVerified, Source: "/etc/tacit/services.d/db.hcl:1",
 			Settings: []api.Setting{{Key: "name", Value: "db", Source: "/etc/tacit/services.d/db.hcl:2"}, {Key: "port", Value: "5432", Source: "/etc/tacit/services.d/db.hcl:4"}},
 			Ignored:  []string{"/etc/tacit/services.d/db.hcl:3: service.token: there are no ACL tokens; a node's grants say what it may run"},
@@ -158,7 +158,7 @@ func db() api.Service {
 					Output: "two lines\n\x1b[31mstandby host3 is 40 s behind, which is more than the 30 s that are allowed in /etc/postgresql/lag.conf\n"},
 				{ID: "service:db-1:3", Name: "backup", Kind: "ttl", Status: "critical", Since: longAgo, Source: "/etc/tacit/services.d/db.hcl:14"},
 			}},
-		{ID: "db-2", Node: "host2", Address: "192.0.2.2", Port: 5432, Down: "listener", Permissive: true},
+		{ID: "db-2", Node: "host2", Address: "192.0.2.2", Port: 5432, Down: "listener", Permissive: true, Ejected: &api.Ejected{Until: noon, Failures: 3}},
 	}}
 }
 

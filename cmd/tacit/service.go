@@ -3,9 +3,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -96,6 +98,8 @@ func (e *env) printService(w io.Writer, s *api.Service) {
 	t.Field("service", s.Name)
 	t.Field("id", s.ID)
 	t.Field("addresses", addresses(s.Virtual4, s.Virtual6))
+	t.Field("balance", cmp.Or(s.Balance, "least"))
+	t.Field("retry", cmp.Or(s.Retry, "unanswered"))
 	t.Print(w, e.width)
 	if len(s.Instances) == 0 {
 		return
@@ -106,8 +110,18 @@ func (e *env) printService(w io.Writer, s *api.Service) {
 		t.Row(i.ID, i.Node, instanceAddress(i), health(i), orDash(string(i.Listener)), mode(i), orDash(i.Source))
 	}
 	t.Print(w, e.width)
+	printEjected(w, s.Instances)
 	e.printHealthChecks(w, s)
 	e.printSettings(w, s)
+}
+
+func printEjected(w io.Writer, instances []api.Instance) {
+	for _, i := range instances {
+		if i.Ejected != nil {
+			fmt.Fprintf(w, "%s on %s is left out by this node until %s: %d connections in a row failed\n", i.ID, i.Node,
+				i.Ejected.Until.Format(time.TimeOnly), i.Ejected.Failures)
+		}
+	}
 }
 
 func instanceAddress(i api.Instance) string {

@@ -113,6 +113,8 @@ type Service struct {
 	ID        string     `json:"id"` // SPIFFE ID
 	Virtual4  netip.Addr `json:"virtual4,omitzero"`
 	Virtual6  netip.Addr `json:"virtual6,omitzero"`
+	Balance   string     `json:"balance,omitempty"` // how callers choose among the instances; "": least
+	Retry     string     `json:"retry,omitempty"`   // when callers try another instance; "": unanswered
 	Instances []Instance `json:"instances"`
 }
 
@@ -147,6 +149,15 @@ type Instance struct {
 	Checks     []HealthCheck     `json:"checks,omitempty"`     // of a local instance
 	Settings   []Setting         `json:"settings,omitempty"`   // of a local instance's file, but for the checks
 	Ignored    []string          `json:"ignored,omitempty"`    // settings of a local instance's file without a meaning here, one line each
+	Weight     int               `json:"weight,omitempty"`
+	Zone       string            `json:"zone,omitempty"` // its node's
+	Ejected    *Ejected          `json:"ejected,omitempty"`
+}
+
+// Ejected says that the node that was asked leaves an instance out.
+type Ejected struct {
+	Until    time.Time `json:"until"`    // then one connection tries it
+	Failures int       `json:"failures"` // of connections, in a row
 }
 
 // Setting is one setting of a service file, as it stands there.

@@ -121,6 +121,16 @@ func (c *Catalog) Tags(service identity.Name) []string {
 	return slices.Compact(out)
 }
 
+// Settings are how callers choose among a service's instances, and when they try
+// another one. Where instances differ, the first one in order that says something
+// counts, so that all nodes agree.
+func (c *Catalog) Settings(service identity.Name) (balance, retry string) {
+	for _, i := range c.services[service] {
+		balance, retry = cmp.Or(balance, i.Balance), cmp.Or(retry, i.Retry)
+	}
+	return balance, retry
+}
+
 // DefaultPort is the port of a service that has just one, else 0.
 func (c *Catalog) DefaultPort(service identity.Name) uint16 {
 	if ports := c.Ports(service); len(ports) == 1 {

@@ -47,7 +47,8 @@ func (c *Catalog) Pick(q Call) (in Instance, others bool, err error) {
 	best := orAll(fresh, all)
 	best = orAll(keep(best, func(in Instance) bool { return !q.Standing(in).Ejected }), best)
 	best = c.nearest(best)
-	return best[choose(all[0].Balance, best, q)], len(fresh) > 1, nil
+	how, _ := c.Settings(q.Service)
+	return best[choose(how, best, q)], len(fresh) > 1, nil
 }
 
 // Callable says whether an instance can be called at all.

@@ -14,6 +14,7 @@ import (
 	"tacit/bpf"
 	"tacit/identity"
 	"tacit/node/api"
+	"tacit/node/balance"
 	"tacit/node/catalog"
 	"tacit/node/config"
 	"tacit/node/health"
@@ -254,10 +255,14 @@ type fakeProxy struct {
 	flows  []tproxy.Flow
 	lanes  []lane.Info
 	closed []identity.Name
+
+	ejected map[balance.Key]balance.Ejected
 }
 
-func (p *fakeProxy) Flows() []tproxy.Flow          { return p.flows }
-func (p *fakeProxy) Lanes() []lane.Info            { return p.lanes }
+func (p *fakeProxy) Flows() []tproxy.Flow                                  { return p.flows }
+func (p *fakeProxy) Lanes() []lane.Info                                    { return p.lanes }
+func (p *fakeProxy) Ejected(identity.Name) map[balance.Key]balance.Ejected { return p.ejected }
+
 func (p *fakeProxy) CloseLanes(node identity.Name) { p.closed = append(p.closed, node) }
 
 // certificates are good until a time.

@@ -9,6 +9,7 @@ import (
 
 	"tacit/bpf"
 	"tacit/identity"
+	"tacit/node/balance"
 	"tacit/node/catalog"
 	"tacit/node/checks"
 	"tacit/node/definition"
@@ -105,6 +106,8 @@ type SelfProbe interface {
 
 // Proxy carries connections.
 type Proxy interface {
+	// Ejected are the instances to which this node carries none for a while.
+	Ejected(service identity.Name) map[balance.Key]balance.Ejected
 	Flows() []tproxy.Flow
 	Lanes() []lane.Info
 	CloseLanes(node identity.Name)

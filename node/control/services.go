@@ -7,6 +7,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/api"
+	"tacit/node/balance"
 	"tacit/node/catalog"
 	"tacit/node/inventory"
 )
@@ -35,15 +36,22 @@ func (s services) Show(_ context.Context, name api.Name) (*api.Service, error) {
 func (s services) service(name identity.Name) api.Service {
 	out := api.Service{Name: name, ID: identity.ServiceID(s.Member.Bundle.TrustDomain(), name).String()}
 	out.Virtual4, out.Virtual6 = s.virtual(name)
+	out.Balance, out.Retry = s.Loop.Catalog().Settings(name)
+	ejected := s.Proxy.Ejected(name)
 	for _, in := range s.Loop.Catalog().Instances(name) {
-		out.Instances = append(out.Instances, s.instance(in))
+		i := s.instance(in)
+		if e, ok := ejected[balance.Key{Node: in.Node, ID: in.ID}]; ok {
+			i.Ejected = &api.Ejected{Until: e.Until, Failures: e.Failures}
+		}
+		out.Instances = append(out.Instances, i)
 	}
 	return out
 }
 
 func (s services) instance(in catalog.Instance) api.Instance {
 	out := api.Instance{ID: in.ID, Node: in.Node, Address: in.Addr.Addr().String(), Port: in.Port,
-		Tags: in.Tags, Meta: in.Meta, Local: in.Here, Healthy: in.Healthy, Down: down(in), Permissive: in.Permissive}
+		Tags: in.Tags, Meta: in.Meta, Local: in.Here, Healthy: in.Healthy, Down: down(in), Permissive: in.Permissive,
+		Weight: in.Weight, Zone: in.Zone}
 	if !in.Here {
 		return out
 	}

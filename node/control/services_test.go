@@ -9,6 +9,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/api"
+	"tacit/node/balance"
 	"tacit/node/definition"
 	"tacit/node/inventory"
 )
@@ -29,6 +30,9 @@ func instances(s *api.Service) string {
 		}
 		if in.Permissive {
 			text += ", permissive"
+		}
+		if in.Ejected != nil {
+			text += fmt.Sprintf(", ejected after %d failures", in.Ejected.Failures)
 		}
 		out = append(out, text)
 	}
@@ -51,6 +55,7 @@ func TestServices(t *testing.T) {
 	f.runs(t, "host2", f.admit(t, "host2", "10.0.0.2"), "db", 5432)
 	f.runs(t, "host3", f.admit(t, "host3", "10.0.0.3"), "db", 5432)
 	f.alive["host3"] = false
+	f.proxy.ejected = map[balance.Key]balance.Ejected{{Node: "host2", ID: "db"}: {Failures: 4}}
 	f.loop.Settle()
 	db, err := f.Services.Show(t.Context(), "db")
 	if err != nil {
@@ -60,7 +65,7 @@ func TestServices(t *testing.T) {
 db-2 on host1 at 10.0.0.9:5433, local, unverified, of db.hcl:1, healthy
 db-3 on host1 at 10.0.0.1:5434, local, foreign, of db.hcl:1, no: listener
 db-4 on host1 at 10.0.0.1:5435, local, none, of db.hcl:1, no: listener
-db on host2 at 10.0.0.2:5432, healthy
+db on host2 at 10.0.0.2:5432, healthy, ejected after 4 failures
 db on host3 at 10.0.0.3:5432, no: node`)
 	if db.ID != "spiffe://mesh.test/svc/db" || db.Virtual4.String() != "240.64.0.2" || db.Virtual6.String() != "fd00::2" {
 		t.Errorf("db is %s at %s and %s", db.ID, db.Virtual4, db.Virtual6)
