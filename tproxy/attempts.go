@@ -15,6 +15,7 @@ const (
 	connectBudget = 3 * time.Second        // for all attempts together
 	attemptLimit  = 900 * time.Millisecond // for one attempt, while another instance is left
 	attemptsLimit = 8
+	replaysLimit  = 2                      // of bytes that an instance has got: they may be what ends it
 	repeatPause   = 200 * time.Millisecond // before an instance is tried again
 )
 
@@ -23,6 +24,7 @@ type attempts struct {
 	target   Target
 	held     bool // target is to be reported as failed or ended
 	tried    []Target
+	replays  int       // times that an instance was lost that had got bytes
 	running  bool      // an instance was found once: the stream's writer reads from the program
 	deadline time.Time // no attempt begins afterwards
 	opened   time.Time // when the present instance took the stream
@@ -181,7 +183,14 @@ func (r *route) mayMove(reason policy.Reason) bool {
 	if slices.Contains(refusedThere, reason) {
 		return true
 	}
-	return slices.Contains(lost, reason) && (r.target.Retry != RetryConnect || r.passed == 0 && !r.fin)
+	if !slices.Contains(lost, reason) {
+		return false
+	}
+	if r.passed == 0 && !r.fin {
+		return true
+	}
+	r.replays++
+	return r.target.Retry != RetryConnect && r.replays <= replaysLimit
 }
 
 var (
@@ -193,7 +202,7 @@ var (
 	lost = []policy.Reason{policy.ReasonLane, policy.ReasonReset, policy.ReasonDrain, policy.ReasonExpired,
 		policy.ReasonRevoked, policy.ReasonIdle, policy.ReasonProtocol}
 	// faults are the losses that count against an instance.
-	faults = []policy.Reason{policy.ReasonDial, policy.ReasonListener, policy.ReasonInstance, policy.ReasonLimit, policy.ReasonLane, policy.ReasonReset}
+	faults = []policy.Reason{policy.ReasonDial, policy.ReasonListener, policy.ReasonInstance, policy.ReasonLane, policy.ReasonReset}
 )
 
 // failed reports a loss, if it counts against the instance.

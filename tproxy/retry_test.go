@@ -188,6 +188,24 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// TestPoison: a request that ends every program that gets it ends three at most.
+func TestPoison(t *testing.T) {
+	a, _, _ := trio(t, "", readThenReset(5, ""))
+	a.with(func() {
+		a.others = slices.Repeat([]Target{a.target}, 7)
+		for i := range a.others {
+			a.others[i].Instance = string(rune('a' + i))
+		}
+	})
+	a.wantRefused([]byte("hello"))
+	a.lastFlow(1)
+	a.with(func() {
+		if len(a.results) != 3 {
+			t.Errorf("%d programs got the request, want 3", len(a.results))
+		}
+	})
+}
+
 // TestCutMeanwhile: a change of policy ends a stream that is on its way elsewhere.
 func TestCutMeanwhile(t *testing.T) {
 	a, _, c := trio(t, "", readThenReset(5, ""))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,7 +87,7 @@ func (s *stream) reason() policy.Reason {
 func (s *stream) place(node identity.Name, port uint16, direction string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.record.Node, s.record.Port, s.record.Direction = node, port, direction
+	s.record.Node, s.record.Port, s.record.Direction, s.record.DialledFrom = node, port, direction, netip.AddrPort{}
 }
 
 // dialled records the source address of the connection to the program here.

@@ -82,12 +82,14 @@ service {
   name     = "old"
   port     = 70
   mode     = "permissive"
+  balance  = "round_robin"
+  retry    = "connect"
   address  = "192.0.2.7"
   workload { uid = 0 }
 }
 `,
 		`[{"name":"db","id":"db","port":5432,"weight":1,"workload":{"systemd_unit":"postgresql.service"},"source":"many.hcl:2"},
-		{"name":"old","id":"old","port":70,"address":"192.0.2.7","weight":1,"workload":{"uid":0},"permissive":true,"source":"many.hcl:7"}]`,
+		{"name":"old","id":"old","port":70,"address":"192.0.2.7","weight":1,"balance":"round_robin","retry":"connect","workload":{"uid":0},"permissive":true,"source":"many.hcl:7"}]`,
 	},
 	{
 		"a list in HCL, and null stands for nothing", "list.hcl",
@@ -187,6 +189,9 @@ var refused = []struct {
 		[]string{`x.hcl:3:2: service.workload: give only one of cgroup, systemd_unit, uid, netns, container and interface`}},
 	{"mode", "x.json", `{"service":{"name":"a","mode":"open"}}`,
 		[]string{`x.json:1:24: service.mode: "open": must be strict or permissive`}},
+	{"balance and retry", "x.json", `{"service":{"name":"a","balance":"fair","retry":"twice"}}`,
+		[]string{`x.json:1:24: service.balance: "fair": must be one of least, round_robin, weighted, hash`,
+			`x.json:1:41: service.retry: "twice": must be one of unanswered, connect, never`}},
 	{"a name for an address", "x.json", `{"service":{"name":"a","address":"db.example"}}`,
 		[]string{`x.json:1:24: service.address: "db.example": must be an IP address; leave it out for the node's own`}},
 	{"meta keys", "x.json", `{"service":{"name":"a","meta":{"a.b":"c"}}}`,

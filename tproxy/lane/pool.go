@@ -46,7 +46,7 @@ func (q *pool) take(ctx context.Context, o *Opening) (*lane, error) {
 		return l, nil
 	case <-ctx.Done():
 		q.leave(turn)
-		return nil, policy.Refuse(policy.ReasonLane, "%d lanes were being dialled already", q.dials)
+		return nil, policy.Refuse(policy.ReasonLimit, "%d lanes were being dialled already", q.dials)
 	}
 }
 
