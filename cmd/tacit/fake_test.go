@@ -179,7 +179,11 @@ func (f fakeServices) Register(_ context.Context, r api.Registration) (*api.Regi
 	if r.Port == 22 && !r.Yes {
 		return nil, api.Refused("repeat it with --yes if that is meant", "port 22 carries your own session from 198.51.100.7")
 	}
-	return &api.RegisterResult{Service: api.Service{Name: r.Name, Virtual4: v4, Virtual6: v6}, GrantSigned: true,
+	var spread *api.Spread
+	if r.Wait {
+		spread = &api.Spread{Resolves: 2, Nodes: 3, Waiting: []string{"host3"}, Elapsed: 2 * time.Second}
+	}
+	return &api.RegisterResult{Spread: spread, Service: api.Service{Name: r.Name, Virtual4: v4, Virtual6: v6}, GrantSigned: true,
 		Warnings: []string{"nobody may call " + string(r.Name) + " yet: tacit intention allow SRC " + string(r.Name)}}, nil
 }
 

@@ -41,12 +41,24 @@ func (e *env) serviceRegister() *cobra.Command {
 			if err := r.parse(args[0], cmd.Flags().Changed("uid")); err != nil {
 				return err
 			}
+			if r.Timeout <= 0 || r.Timeout > api.MaxWait {
+				return fmt.Errorf("--timeout %s: must be positive and at most %s", r.Timeout, api.MaxWait)
+			}
+			if !r.Wait {
+				r.Timeout = 0
+			}
 			out, err := e.daemon().Register(cmd.Context(), r.Registration)
 			if err != nil {
 				return err
 			}
 			e.warn(out.Warnings)
-			return e.print(out, func(w io.Writer) { printRegistered(w, out) })
+			if err := e.print(out, func(w io.Writer) { printRegistered(w, out) }); err != nil {
+				return err
+			}
+			if out.Spread != nil && len(out.Spread.Waiting) > 0 {
+				return exitStatus(exitError)
+			}
+			return nil
 		},
 	}
 	r.bind(cmd)
@@ -69,6 +81,8 @@ func (r *registration) bind(cmd *cobra.Command) {
 	f.StringSliceVar(&r.upstreams, "upstream", nil, "NAME=PORT or NAME=ADDRESS:PORT: local port for a service; repeatable")
 	f.BoolVar(&r.Permissive, "permissive", false, "accept plain connections to the port as well, during a migration")
 	f.BoolVar(&r.Yes, "yes", false, "register even if the port carries your own session")
+	f.BoolVar(&r.Wait, "wait", false, "return when every live node resolves the service")
+	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long --wait waits")
 	usage.Exclusive(cmd, "cgroup", "systemd-unit", "container", "netns", "interface", "uid")
 }
 
@@ -116,6 +130,12 @@ func printRegistered(w io.Writer, r *api.RegisterResult) {
 	fmt.Fprintln(w)
 	if r.GrantSigned {
 		fmt.Fprintf(w, "granted %s to this node with its operator key\n", r.Service.Name)
+	}
+	if s := r.Spread; s != nil {
+		fmt.Fprintf(w, "resolves on %d of %s after %s\n", s.Resolves, plural(s.Nodes, "node"), elapsed(s.Elapsed))
+		if len(s.Waiting) > 0 {
+			fmt.Fprintf(w, "doesn't resolve on: %s\n", table.OneLine(list(s.Waiting)))
+		}
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintln(w, table.OneLine(note))

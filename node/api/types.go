@@ -195,7 +195,9 @@ type Registration struct {
 	Workload   Workload          `json:"workload,omitzero"`
 	Permissive bool              `json:"permissive,omitempty"`
 	Upstreams  []Upstream        `json:"upstreams,omitempty"`
-	Yes        bool              `json:"yes,omitempty"` // even if the port carries the caller's own session, whose successor will be refused
+	Yes        bool              `json:"yes,omitempty"`        // even if the port carries the caller's own session, whose successor will be refused
+	Wait       bool              `json:"wait,omitempty"`       // answer when every live node resolves the service, or after Timeout
+	Timeout    time.Duration     `json:"timeout_ns,omitempty"` // of Wait; 0: DefaultWait, at most MaxWait
 }
 
 // RegisterResult says what registering did.
@@ -204,6 +206,15 @@ type RegisterResult struct {
 	Warnings    []string `json:"warnings,omitempty"` // one line each: plain clients that are cut, no intention allows a caller yet
 	GrantSigned bool     `json:"grant_signed"`       // this node granted the service to itself with its operator key
 	Notes       []string `json:"notes,omitempty"`
+	Spread      *Spread  `json:"spread,omitempty"` // only with Wait
+}
+
+// Spread says which live nodes resolve a service by the ports that it has now.
+type Spread struct {
+	Resolves int           `json:"resolves"`
+	Nodes    int           `json:"nodes"`
+	Waiting  []string      `json:"waiting,omitempty"` // the others
+	Elapsed  time.Duration `json:"elapsed_ns"`
 }
 
 // Deregistration removes instances that were registered on this node by command.

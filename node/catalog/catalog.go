@@ -8,9 +8,13 @@ package catalog
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"tacit/identity"
 	"tacit/policy/ledger"
@@ -33,6 +37,7 @@ type Catalog struct {
 	node     identity.Name
 	zone     string // of node
 	services map[identity.Name][]Instance
+	digest   func() string
 }
 
 // Records is the part of the ledger that a catalog reads.
@@ -62,7 +67,22 @@ func New(node identity.Name, records Records, alive func(identity.Name) bool) *C
 			return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ID, b.ID))
 		})
 	}
+	c.digest = sync.OnceValue(c.sum)
 	return c
+}
+
+// Digest is equal on nodes that resolve the same services, and know the same ports
+// of them.
+func (c *Catalog) Digest() string { return c.digest() }
+
+func (c *Catalog) sum() string {
+	h := sha256.New()
+	for _, service := range c.Services() {
+		if ports := c.Ports(service); len(ports) > 0 {
+			fmt.Fprintln(h, service, ports)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 func instance(body ledger.InstanceBody, records Records) (Instance, bool) {

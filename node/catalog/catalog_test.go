@@ -77,3 +77,20 @@ func TestPick(t *testing.T) {
 		})
 	}
 }
+
+// TestDigest: services and ports count; who is alive and who only calls doesn't.
+func TestDigest(t *testing.T) {
+	whole := mesh().Digest()
+	if mesh("there", "far").Digest() != whole {
+		t.Error("it depends on who is alive")
+	}
+	of := func(port uint16, more ...ledger.InstanceBody) string {
+		return New("here", append(records{{Node: "there", Service: "db", ID: "db", Port: port}}, more...), func(identity.Name) bool { return true }).Digest()
+	}
+	if of(1) == of(2) || of(1) == whole {
+		t.Error("other ports or services give the same digest")
+	}
+	if of(1) != of(1, ledger.InstanceBody{Node: "far", Service: "job", ID: "job"}, ledger.InstanceBody{Node: "far", Service: "db", ID: "db", Port: 1}) {
+		t.Error("a client, or another instance with the same port, gives another digest")
+	}
+}

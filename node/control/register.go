@@ -3,6 +3,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -48,6 +49,9 @@ func (s services) Register(ctx context.Context, r api.Registration) (*api.Regist
 	s.Loop.Settle()
 	out.Warnings = append(s.registerWarnings(d, plain, own), outside...)
 	out.Service = s.service(d.Name)
+	if r.Wait {
+		out.Spread = s.awaitNames(ctx, cmp.Or(r.Timeout, api.DefaultWait))
+	}
 	return out, nil
 }
 

@@ -4,8 +4,10 @@ package control
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tacit/identity"
 	"tacit/node/api"
@@ -245,5 +247,20 @@ func TestToDefinition(t *testing.T) {
 		want := definition.Definition{Name: "db", ID: "db-1", Port: 5432, Weight: 1, Address: "10.0.0.9", Tags: []string{"a"}, Meta: map[string]string{"k": "v"},
 			Workload: c.want, Upstreams: []definition.Upstream{{Destination: "cache", Bind: loopback6379}}, Source: inventory.SourceCommand}
 		differs(t, name, fmt.Sprintf("%+v", d), fmt.Sprintf("%+v", want))
+	}
+}
+
+// TestRegisterWait: until every live node says that it answers the same names.
+func TestRegisterWait(t *testing.T) {
+	f := newFixture(t)
+	out, err := f.Services.Register(t.Context(), api.Registration{Name: "db", Port: 5432, Wait: true, Timeout: time.Millisecond})
+	if err != nil {
+		t.Fatal(says(err))
+	}
+	if s := out.Spread; s == nil || s.Nodes-s.Resolves != len(s.Waiting) || s.Resolves == 0 || slices.Contains(s.Waiting, "host1") || s.Elapsed < time.Millisecond && len(s.Waiting) > 0 {
+		t.Errorf("spread %+v", s)
+	}
+	if out, err = f.Services.Register(t.Context(), api.Registration{Name: "db", Port: 5432}); err != nil || out.Spread != nil {
+		t.Errorf("without waiting: %+v, %v", out, err)
 	}
 }

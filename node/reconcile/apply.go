@@ -50,7 +50,7 @@ func (l *Loop) apply(view *inventory.View) (ok bool) {
 	if err == nil {
 		now := l.table.Load().Digest()
 		l.inForce.Store(&now)
-		l.conf.Announce(now, l.conf.Enforcer.Revision())
+		l.conf.Announce(now, cat.Digest(), l.conf.Enforcer.Revision())
 	}
 	return err == nil
 }

@@ -81,7 +81,7 @@ type Config struct {
 	Enrol    func(*kernel.State)            // adds the self-probe
 	Want     func(services []identity.Name) // that need certificates
 	Streams  func() (cut int)               // judges the proxy's streams again
-	Announce func(digest string, revision uint64)
+	Announce func(digest, names string, revision uint64)
 	Remember func([]kernel.Remote) error // for `tacitd guard` at the next boot
 	Save     func()                      // keeps what the disk had no room for
 	Health   Health

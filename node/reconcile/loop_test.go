@@ -94,7 +94,7 @@ func newLoop(h *host) (*Loop, *health.Board) {
 		Alive:     func() map[identity.Name]bool { return h.up }, Addresses: func() []netip.Addr { return nil },
 		Names: func(map[identity.Name][]string) (domains, hosts []string, crowded bool) { return nil, nil, false }, Enrol: func(*kernel.State) {}, Want: func(n []identity.Name) { h.wanted = n },
 		Streams: func() int { h.streams++; return 0 }, Save: func() {},
-		Announce: func(digest string, _ uint64) { h.announced = append(h.announced, digest) },
+		Announce: func(digest, _ string, _ uint64) { h.announced = append(h.announced, digest) },
 		Remember: func([]kernel.Remote) error { return nil }, Health: board, Log: log,
 	}), board
 }

@@ -239,12 +239,26 @@ func TestBeforeConnect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Announce("d1", 1)
+	r.Announce("d1", "", 1)
 	var got []string
 	r.Connect(func(payload []byte) { got = append(got, string(payload)) })
-	r.Announce("d2", 2)
+	r.Announce("d2", "", 2)
 	if len(got) != 2 || !strings.Contains(got[0], "d1") || !strings.Contains(got[1], "d2") {
 		t.Errorf("sent %q", got)
+	}
+}
+
+// TestNamesRevision: a change of names alone is announced, once.
+func TestNamesRevision(t *testing.T) {
+	f := newFixture(t, "host1", newKey(t))
+	for _, step := range []struct {
+		names string
+		want  uint64
+	}{{"a", 0}, {"a", 0}, {"b", 1}, {"b", 1}, {"a", 2}} {
+		f.Announce("d", step.names, 1)
+		if rev := f.Revisions()["host1"]; rev.Names != step.names || rev.Change != step.want {
+			t.Errorf("announced %+v, want the names %s and change %d", rev, step.names, step.want)
+		}
 	}
 }
 
@@ -276,7 +290,7 @@ func (f *fixture) addMember(t *testing.T, name identity.Name) *identity.Key {
 func TestRevisions(t *testing.T) {
 	f := newFixture(t, "host1", newKey(t))
 	f.addMember(t, "host2")
-	f.Announce("own", 7)
+	f.Announce("own", "", 7)
 	say := func(node identity.Name, rev Revision) {
 		payload, err := json.Marshal(message{Revisions: map[identity.Name]Revision{node: rev}})
 		if err != nil {
@@ -289,13 +303,13 @@ func TestRevisions(t *testing.T) {
 		rev    Revision
 		digest string
 	}{
-		{"host2", Revision{"a", 1, 5}, "a"},
-		{"host2", Revision{"b", 1, 6}, "b"},
-		{"host2", Revision{"late", 1, 5}, "b"},
-		{"host2", Revision{"again", 2, 1}, "again"},
-		{"host2", Revision{"before", 1, 9}, "again"},
-		{"host1", Revision{"forged", 1 << 60, 9}, "own"},
-		{"stranger", Revision{"x", 1, 1}, ""},
+		{"host2", Revision{Digest: "a", Epoch: 1, Number: 5}, "a"},
+		{"host2", Revision{Digest: "b", Epoch: 1, Number: 6}, "b"},
+		{"host2", Revision{Digest: "late", Epoch: 1, Number: 5}, "b"},
+		{"host2", Revision{Digest: "again", Epoch: 2, Number: 1}, "again"},
+		{"host2", Revision{Digest: "before", Epoch: 1, Number: 9}, "again"},
+		{"host1", Revision{Digest: "forged", Epoch: 1 << 60, Number: 9}, "own"},
+		{"stranger", Revision{Digest: "x", Epoch: 1, Number: 1}, ""},
 	} {
 		before := len(f.sent)
 		old := f.Revisions()[c.node].Digest

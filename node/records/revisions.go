@@ -13,15 +13,17 @@ import (
 	"tacit/identity"
 )
 
-// Revision says what a node's kernel maps hold.
+// Revision says what a node's kernel maps hold, and which names it answers.
 type Revision struct {
-	Digest string `json:"d"` // of the intentions
-	Epoch  uint64 `json:"e"` // grows with every start of the daemon
-	Number uint64 `json:"r"` // grows with every change to the maps; a reboot begins anew
+	Digest string `json:"d"`           // of the intentions
+	Epoch  uint64 `json:"e"`           // grows with every start of the daemon
+	Number uint64 `json:"r"`           // grows with every change to the maps; a reboot begins anew
+	Names  string `json:"n,omitempty"` // digest of the services and ports by which it answers names
+	Change uint64 `json:"c,omitempty"` // grows with every change to Names
 }
 
 func (r Revision) newer(old Revision) bool {
-	return cmp.Or(cmp.Compare(r.Epoch, old.Epoch), cmp.Compare(r.Number, old.Number)) > 0
+	return cmp.Or(cmp.Compare(r.Epoch, old.Epoch), cmp.Compare(r.Number, old.Number), cmp.Compare(r.Change, old.Change)) > 0
 }
 
 // setEpoch is the setting with the epoch of the last start.
@@ -69,9 +71,15 @@ func (p *revisions) all() map[identity.Name]Revision {
 }
 
 // Announce tells the other members what this node's kernel maps hold: the
-// digest of the intentions, and the number of the last change.
-func (r *Records) Announce(digest string, number uint64) {
-	rev := Revision{Digest: digest, Epoch: r.epoch, Number: number}
+// digest of the intentions, and the number of the last change; and the digest of
+// the names that it answers. It is called by one goroutine at a time.
+func (r *Records) Announce(digest, names string, number uint64) {
+	rev := Revision{Digest: digest, Epoch: r.epoch, Number: number, Names: names}
+	if last := r.peers.all()[r.conf.Self]; last.Epoch == r.epoch {
+		if rev.Change = last.Change; last.Names != names {
+			rev.Change++
+		}
+	}
 	if r.peers.learn(r.conf.Self, rev) {
 		r.send(message{Revisions: map[identity.Name]Revision{r.conf.Self: rev}})
 	}
