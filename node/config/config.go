@@ -72,7 +72,7 @@ type Membership struct {
 type Naming struct {
 	Domains       []string // that the mesh answers, besides consul
 	Search        []string // suffixes below which bare service names are the mesh's
-	Datacenter    string   // what the mesh is called in Consul's names
+	Datacenter    string   // what the mesh is called in Consul's names; "": names with a datacenter aren't the mesh's
 	ForwardConsul bool     // names below consul that the mesh doesn't have go to the resolver that was asked
 }
 

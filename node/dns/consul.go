@@ -58,10 +58,13 @@ func (s *Server) inConsul(rest []string) meaning {
 	return meaning{kind: missing, ours: s.has(names[len(names)-1])}
 }
 
-// cutDatacenter removes this mesh's datacenter: DATACENTER or DATACENTER.dc.
+// cutDatacenter removes this mesh's datacenter, if it has one: DATACENTER or
+// DATACENTER.dc.
 func (s *Server) cutDatacenter(rest []string) []string {
 	n := len(rest)
 	switch {
+	case s.datacenter == "":
+		return rest
 	case n == 1 && rest[0] == inDC:
 		return nil
 	case n > 1 && rest[n-1] == inDC && rest[n-2] == s.datacenter:

@@ -49,7 +49,10 @@ func (s *Server) consulPins(services map[identity.Name][]string) []string {
 		return nil
 	}
 	var out []string
-	tails := []string{".consul", "." + s.datacenter + ".consul", "." + s.datacenter + "." + inDC + ".consul"}
+	tails := []string{".consul"}
+	if s.datacenter != "" {
+		tails = append(tails, "."+s.datacenter+".consul", "."+s.datacenter+"."+inDC+".consul")
+	}
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		out = append(out, string(name)+"."+inVirtual+".consul")
 		for _, tail := range tails {
