@@ -83,6 +83,27 @@ func TestDefinitions(t *testing.T) {
 	}
 }
 
+// TestIgnoredSettings: what a file says in vain is logged once, and again when
+// it is said again.
+func TestIgnoredSettings(t *testing.T) {
+	h := newHost(t, config.Exclude{})
+	for _, step := range []struct {
+		text string
+		want int // lines so far
+	}{
+		{`service { name = "db" token = "x" }`, 1},
+		{`service { name = "db" token = "y" port = 1 }`, 1},
+		{`service { name = "db" }`, 1},
+		{`service { name = "db" token = "x" }`, 2},
+	} {
+		h.file("a.hcl", step.text)
+		h.ids()
+		if n := strings.Count(h.log.String(), "a.hcl:1: service.token: there are no ACL tokens"); n != step.want {
+			t.Errorf("%s: %d lines, want %d:\n%s", step.text, n, step.want, h.log.String())
+		}
+	}
+}
+
 // TestUnreadableRegistrations: what can't be read opens no port.
 func TestUnreadableRegistrations(t *testing.T) {
 	h := newHost(t, config.Exclude{})

@@ -62,7 +62,8 @@ func differing(a, b definition.Definition) []string {
 	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
 	var out []string
 	for i := range x.NumField() {
-		if name, _, _ := strings.Cut(x.Type().Field(i).Tag.Get("json"), ","); !reflect.DeepEqual(x.Field(i).Interface(), y.Field(i).Interface()) {
+		name, _, _ := strings.Cut(x.Type().Field(i).Tag.Get("json"), ",")
+		if name != "-" && !reflect.DeepEqual(x.Field(i).Interface(), y.Field(i).Interface()) {
 			out = append(out, name)
 		}
 	}

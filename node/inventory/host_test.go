@@ -5,7 +5,6 @@ package inventory
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -34,6 +33,7 @@ type host struct {
 	dir   string // service files
 	board *health.Board
 	store memory
+	log   strings.Builder
 }
 
 // memory is a Store without a disk.
@@ -77,7 +77,7 @@ func (h *host) reopen(exclude config.Exclude) {
 		h.t.Fatal(err)
 	}
 	settings := &config.Settled{Config: config.Config{Paths: config.Paths{ServicesDir: h.dir}, Exclude: exclude}}
-	h.Inventory, err = Open(Config{Settings: settings, Tree: tree, Store: h.store, Health: h.board, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	h.Inventory, err = Open(Config{Settings: settings, Tree: tree, Store: h.store, Health: h.board, Log: slog.New(slog.NewTextHandler(&h.log, nil))})
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -3,9 +3,13 @@
 package inventory
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
+	"strings"
 	"testing"
 
+	"tacit/node/config"
 	"tacit/node/definition"
 	"tacit/node/workload"
 	"tacit/redirect/sockdiag"
@@ -80,5 +84,32 @@ func TestOwners(t *testing.T) {
 		if o.known != c.known || (o.init == 1) != c.systemd {
 			t.Errorf("%s: %+v", name, o)
 		}
+	}
+}
+
+// TestReach: an instance is dialled where it listens, and never where another
+// program does.
+func TestReach(t *testing.T) {
+	h := newHost(t, config.Exclude{})
+	ln, err := net.Listen("tcp", "127.0.0.1:5432")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	h.file("a.hcl", `service { name = "db" port = 5432 } service { name = "other" port = 5432 workload { uid = 4000000 } } service { name = "down" port = 1 }`)
+	h.ids()
+	for id, want := range map[string]string{
+		"db": "127.0.0.1:5432 <nil>", "down": "127.0.0.1:1 <nil>", "gone": "invalid AddrPort gone doesn't run on this node",
+	} {
+		at, err := h.Reach(id)
+		if got := fmt.Sprint(at, " ", err); got != want {
+			t.Errorf("%s: %s, want %s", id, got, want)
+		}
+	}
+	if _, err := h.Reach("other"); err == nil || !strings.Contains(err.Error(), "port 5432 of other: socket of uid ") {
+		t.Errorf("another program's port: %v", err)
+	}
+	if got := len(h.View().Definitions()); got != 3 {
+		t.Errorf("%d definitions", got)
 	}
 }
