@@ -5,7 +5,10 @@ package definition
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"strconv"
+
+	"tacit/node/definition/suggest"
 )
 
 // reader turns one file's values into definitions and collects the problems.
@@ -38,7 +41,7 @@ func (r *reader) object(f field, path string, known keys) {
 		read, ok := known[f.key]
 		switch {
 		case !ok:
-			r.fail(f.at, "%s: unknown key; %s", join(path, f.key), known.hint(f.key))
+			r.fail(f.at, "%s: unknown key; %s", join(path, f.key), suggest.Instead(f.key, maps.Keys(known)))
 		case seen[f.key]:
 			r.fail(f.at, "%s: given twice", join(path, f.key))
 		case f.kind != kindNull:

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package definition
+// Package suggest says what was probably meant by an unknown word. It must not
+// know what the words are for.
+package suggest
 
 import (
-	"maps"
+	"iter"
 	"slices"
 	"strings"
 )
 
-// hint says what to write instead of an unknown key: the known one that it
+// Instead says what to write instead of an unknown key: the known one that it
 // resembles, or all of them.
-func (k keys) hint(unknown string) string {
-	all := slices.Sorted(maps.Keys(k))
+func Instead(unknown string, known iter.Seq[string]) string {
+	all := slices.Sorted(known)
 	best, least := "", 1+len(unknown)/3 // more changes than that make another word
 	for _, key := range all {
 		if d := distance(strings.ToLower(unknown), key); d <= least && (best == "" || d < least) {
