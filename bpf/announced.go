@@ -4,9 +4,7 @@ package bpf
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
@@ -26,11 +24,12 @@ func (o *Objects) Listening(ctx context.Context, f func()) error {
 	if err != nil {
 		return fmt.Errorf("announcements of listeners: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = r.Close() })
+	defer func() { _ = r.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = r.Flush() }) // ends Read; a closed reader would panic in drain
 	defer stop()
 	for {
 		_, err := r.Read()
-		for more := err == nil; more; {
+		for more := err == nil; more && ctx.Err() == nil; {
 			f()
 			select {
 			case <-ctx.Done():
@@ -41,11 +40,11 @@ func (o *Objects) Listening(ctx context.Context, f func()) error {
 				f()
 			}
 		}
-		if ctx.Err() != nil || errors.Is(err, os.ErrClosed) {
+		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
-			return errors.Join(fmt.Errorf("announcements of listeners: %w", err), r.Close())
+			return fmt.Errorf("announcements of listeners: %w", err)
 		}
 	}
 }
