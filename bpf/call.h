@@ -22,7 +22,7 @@ struct call {
 	enum mode mode;
 	bool home;   /* netns is the daemon's */
 	bool direct; /* to a service's port on this node, not to a virtual address */
-	bool anyone; /* see GUARD_ANYONE */
+	enum guard_flag flags; /* of the port, with direct */
 };
 
 static __always_inline int refuse(struct call *c, __u32 reason)
@@ -60,7 +60,8 @@ __noinline __u32 classify(const struct config *s, struct call *c)
 	if (c->home && is_local(&c->to.addr)) { /* before remotes: another node may claim an address of this one */
 		g = bpf_map_lookup_elem(&guards, &port);
 		c->direct = g != 0;
-		c->anyone = g && (g->flags & GUARD_ANYONE);
+		if (g)
+			c->flags = g->flags;
 		return g ? g->service : 0;
 	}
 	if (is_exempt_target(s, &c->to))

@@ -8,6 +8,7 @@
 #include "listener.h"
 #include "quota.h"
 #include "resolve.h"
+#include "seen.h"
 #include "source.h"
 
 /* takes4 returns whether an IPv6 socket can have an IPv4 peer: IPV6_V6ONLY is off
@@ -24,12 +25,13 @@ static __always_inline bool takes4(struct bpf_sock_addr *ctx)
 }
 
 /* fits returns whether the socket can connect to the local instance directly. An
- * MPTCP socket goes to the daemon: it could add subflows that no hook judges. */
-static __always_inline bool fits(struct bpf_sock_addr *ctx, const struct address *asked, const struct endpoint *local)
+ * MPTCP socket that asks for a virtual address goes to the daemon: it could add
+ * subflows that no hook judges. */
+static __always_inline bool fits(struct bpf_sock_addr *ctx, const struct call *c, const struct endpoint *local)
 {
-	if (!local->port || bpf_skc_to_mptcp_sock(ctx->sk))
+	if (!local->port || (!c->direct && bpf_skc_to_mptcp_sock(ctx->sk)))
 		return false;
-	if (is4(asked))
+	if (is4(&c->to.addr))
 		return is4(&local->addr);
 	return !is4(&local->addr) || takes4(ctx);
 }
@@ -43,22 +45,34 @@ static __always_inline int bound_elsewhere(struct bpf_sock_addr *ctx)
 	return sk && sk->bound_dev_if && sk->bound_dev_if != LOOPBACK_IFINDEX;
 }
 
-/* place_direct: a call to a service's port on this node goes there, or nowhere. A
- * service whose record isn't in force yet has no entry in ports: then the socket
- * table says whether somebody listens. */
-static __always_inline int place_direct(struct bpf_sock_addr *ctx, struct call *c)
+/* unserved returns why a call to a service's port on this node, which goes there or
+ * nowhere, isn't served, else 0. With GUARD_CARRIED the daemon serves it, and chooses
+ * the instance. A service whose record isn't in force yet has no entry in ports: then
+ * the socket table says whether somebody listens. */
+static __always_inline __u32 unserved(struct bpf_sock_addr *ctx, struct call *c)
 {
 	struct port_key key = {.service = c->destination, .port = c->to.port};
 	struct port_value *v = bpf_map_lookup_elem(&ports, &key);
 	int server = server_at(ctx, &c->to, c->destination);
 
-	if (server == SERVER_OTHER && !c->anyone)
-		return refuse(c, REASON_LISTENER);
+	if (server == SERVER_OTHER && !(c->flags & GUARD_ANYONE))
+		return REASON_LISTENER;
 	if (c->source == c->destination) /* a program may call itself at once, before the daemon knows that it listens */
+		return 0;
+	if (!v)
+		return server == SERVER_NONE ? REASON_INSTANCE : 0;
+	return v->local.port || ((c->flags & GUARD_CARRIED) && v->remote) ? 0 : REASON_INSTANCE;
+}
+
+/* name_loopback replaces 0.0.0.0, for which the kernel would take the address to
+ * which the socket is bound now. */
+static __always_inline int name_loopback(struct call *c)
+{
+	if (!is4(&c->to.addr) || c->to.addr.word[3])
 		return PASS;
-	if (v ? !v->local.port : server == SERVER_NONE)
-		return refuse(c, REASON_INSTANCE);
-	return PASS;
+	c->to.addr.word[3] = bpf_htonl(0x7f000001);
+	c->asked = c->to;
+	return REWRITE;
 }
 
 /* place decides where an allowed call goes. */
@@ -66,14 +80,22 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 {
 	struct port_key key = {};
 	struct port_value *v;
+	__u32 reason;
 	int server;
 
 	if (!s || !c)
 		return REFUSE;
 	c->mode = MODE_LOCAL;
-	if (c->direct)
-		return place_direct(ctx, c);
 	key.service = c->destination;
+	if (c->direct) {
+		reason = unserved(ctx, c);
+		if (reason)
+			return refuse(c, reason);
+		if (c->source == c->destination)
+			return PASS;
+		if (shows(ctx, s, c, &c->to.addr, c->flags))
+			return name_loopback(c);
+	}
 	if (!bpf_map_lookup_elem(&ports, &key))
 		return refuse(c, REASON_INSTANCE);
 	key.port = c->to.port;
@@ -82,7 +104,7 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 		return refuse(c, REASON_PORT);
 	if (!v->local.port && !v->remote)
 		return refuse(c, REASON_INSTANCE);
-	if (!listening(&c->to.addr))
+	if (!c->direct && !listening(&c->to.addr))
 		return refuse(c, REASON_DAEMON);
 	if (!c->home) {
 		if (!room(s, c->source))
@@ -94,15 +116,18 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 	}
 	if (bound_elsewhere(ctx))
 		return refuse(c, REASON_DEVICE);
-	if (fits(ctx, &c->to.addr, &v->local)) {
+	if (fits(ctx, c, &v->local)) {
 		server = server_at(ctx, &v->local, c->destination);
-		if (server == SERVER_OTHER && !v->anyone)
+		if (server == SERVER_OTHER && !(v->flags & GUARD_ANYONE))
 			return refuse(c, REASON_LISTENER);
-		if (server != SERVER_NONE || !v->remote) { /* it has just ended: an instance elsewhere serves the call */
+		/* if it has just ended, an instance elsewhere serves the call */
+		if ((server != SERVER_NONE || !v->remote) && shows(ctx, s, c, &v->local.addr, v->flags)) {
 			c->to = v->local;
 			return REWRITE;
 		}
 	}
+	if (c->direct && !listening(&c->to.addr))
+		return refuse(c, REASON_DAEMON);
 	if (!room(s, c->source))
 		return refuse(c, REASON_LIMIT);
 	c->mode = MODE_CAPTURE;
@@ -186,6 +211,8 @@ static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct conf
 
 	if (st)
 		st->mode = MODE_NONE; /* an earlier connect() may have set it */
+	if (c->home && !hide(ctx, s))
+		return refuse(c, REASON_DEVICE);
 	c->destination = classify(s, c);
 	mesh = c->direct || in_range(s, &c->to.addr);
 	if (!c->destination && !mesh && !(c->home && is_loopback(&c->to.addr)))
@@ -242,7 +269,7 @@ static __always_inline int on_call(struct bpf_sock_addr *ctx, struct call *c, bo
 	}
 	if (!c->home)
 		names_elsewhere(ctx, &c->to);
-	return ctx->type == SOCK_STREAM ? tcp_call(ctx, s, c) : udp_call(s, c, sending);
+	return !sending && ctx->type == SOCK_STREAM ? tcp_call(ctx, s, c) : udp_call(s, c, sending);
 }
 
 /* on_peername returns the peer that the program passed to connect(). */

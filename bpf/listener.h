@@ -116,10 +116,11 @@ static __always_inline bool held(struct bpf_sock_addr *ctx, const struct endpoin
 	return false;
 }
 
-/* may_bind: while a service listens on its port, no other program can bind it.
+/* may_bind: nobody but the daemon binds a virtual address, since servers know
+ * callers by it. And while a service listens on its port, no other program can bind it.
  * While there is no listener, any program can: it may be the service itself,
  * restarted in a new cgroup that isn't enrolled yet. A program of another service
- * gains nothing by it, since listens() refuses connections to its socket. */
+ * gains nothing by it, since place() refuses connections to its socket. */
 __noinline int may_bind(struct bpf_sock_addr *ctx, struct endpoint *at)
 {
 	struct config *s = bpf_map_lookup_elem(&settings, &(__u32){0});
@@ -128,7 +129,13 @@ __noinline int may_bind(struct bpf_sock_addr *ctx, struct endpoint *at)
 	__u64 netns = bpf_get_netns_cookie(ctx);
 	__u32 source = 0;
 
-	if (!s || !at || ctx->type != SOCK_STREAM || netns != s->netns || is_daemon(s))
+	if (!s || !at || netns != s->netns || is_daemon(s))
+		return true;
+	if (in_range(s, &at->addr)) {
+		report(REASON_LISTENER, 0, number_of(s, &at->addr), at);
+		return false;
+	}
+	if (ctx->type != SOCK_STREAM)
 		return true;
 	key.port = at->port;
 	g = bpf_map_lookup_elem(&guards, &key);

@@ -32,9 +32,10 @@ type PortKey struct {
 
 // Port is where a port of a service leads.
 type Port struct {
-	Local  netip.AddrPort // zero: no instance on this node
-	Remote bool           // another node has an instance
-	Anyone bool           // the creator of the socket that listens at Local is not checked
+	Local    netip.AddrPort // zero: no instance on this node
+	Remote   bool           // another node has an instance
+	Anyone   bool           // the creator of the socket that listens at Local is not checked
+	Loopback bool           // callers on this node keep their own address
 }
 
 // Guard is the service that a port of this node belongs to.
@@ -43,17 +44,32 @@ type Guard struct {
 	Permissive bool // plain connections are let in
 	Anyone     bool // neither the creator of the listening socket nor who binds the port is checked
 	Serving    bool // every connection with that local port was accepted there
+	Loopback   bool // callers on this node keep their own address
+	Carried    bool // callers on this node go through the daemon
+}
+
+// places are where a Guard holds each flag.
+func (g *Guard) places() map[meshGuardFlag]*bool {
+	return map[meshGuardFlag]*bool{
+		meshGuardFlagGUARD_PERMISSIVE: &g.Permissive, meshGuardFlagGUARD_ANYONE: &g.Anyone, meshGuardFlagGUARD_SERVING: &g.Serving,
+		meshGuardFlagGUARD_LOOPBACK: &g.Loopback, meshGuardFlagGUARD_CARRIED: &g.Carried,
+	}
 }
 
 func (g Guard) flags() (out meshGuardFlag) {
-	for flag, set := range map[meshGuardFlag]bool{
-		meshGuardFlagGUARD_PERMISSIVE: g.Permissive, meshGuardFlagGUARD_ANYONE: g.Anyone, meshGuardFlagGUARD_SERVING: g.Serving,
-	} {
-		if set {
+	for flag, set := range g.places() {
+		if *set {
 			out |= flag
 		}
 	}
 	return out
+}
+
+func guardOf(flags meshGuardFlag) (g Guard) {
+	for flag, set := range g.places() {
+		*set = flags&flag != 0
+	}
+	return g
 }
 
 // UpstreamKey is a loopback address at which a workload calls an upstream.
@@ -124,9 +140,13 @@ func (o *Objects) Ports() Table[PortKey, Port] {
 		},
 		form[Port, meshPortValue]{
 			func(p Port) meshPortValue {
-				return meshPortValue{Local: toEndpoint(p.Local), Remote: flag(p.Remote), Anyone: flag(p.Anyone)}
+				flags := Guard{Anyone: p.Anyone, Loopback: p.Loopback}.flags()
+				return meshPortValue{Local: toEndpoint(p.Local), Remote: flag(p.Remote), Flags: flags}
 			},
-			func(v meshPortValue) Port { return Port{fromEndpoint(v.Local), v.Remote != 0, v.Anyone != 0} },
+			func(v meshPortValue) Port {
+				g := guardOf(v.Flags)
+				return Port{Local: fromEndpoint(v.Local), Remote: v.Remote != 0, Anyone: g.Anyone, Loopback: g.Loopback}
+			},
 		})
 }
 
@@ -137,8 +157,9 @@ func (o *Objects) Guards() Table[uint16, Guard] {
 		form[Guard, meshGuardValue]{
 			func(g Guard) meshGuardValue { return meshGuardValue{Service: g.Service, Flags: g.flags()} },
 			func(v meshGuardValue) Guard {
-				has := func(f meshGuardFlag) bool { return v.Flags&f != 0 }
-				return Guard{v.Service, has(meshGuardFlagGUARD_PERMISSIVE), has(meshGuardFlagGUARD_ANYONE), has(meshGuardFlagGUARD_SERVING)}
+				g := guardOf(v.Flags)
+				g.Service = v.Service
+				return g
 			},
 		})
 }

@@ -75,6 +75,8 @@ const (
 	meshGuardFlagGUARD_PERMISSIVE meshGuardFlag = 1
 	meshGuardFlagGUARD_ANYONE     meshGuardFlag = 2
 	meshGuardFlagGUARD_SERVING    meshGuardFlag = 4
+	meshGuardFlagGUARD_LOOPBACK   meshGuardFlag = 8
+	meshGuardFlagGUARD_CARRIED    meshGuardFlag = 16
 )
 
 type meshGuardKey struct {
@@ -154,7 +156,7 @@ type meshPortValue struct {
 	_      structs.HostLayout
 	Local  meshEndpoint
 	Remote uint32
-	Anyone uint32
+	Flags  meshGuardFlag
 }
 
 type meshReason uint32

@@ -62,7 +62,7 @@ static __always_inline void both(struct sock_common *sk, struct endpoint *own, s
 
 /* may_stay_accepted returns whether an accepted connection may live. On a strict
  * port the peer must be on this node: there, the connect hook has judged it, or
- * may_call does so now, or it is the daemon. */
+ * may_call does so now, or it is the daemon. Only those two bind virtual addresses. */
 static __always_inline bool may_stay_accepted(const struct config *s, const struct endpoint *own, struct endpoint *peer)
 {
 	struct guard_key key = {.port = own->port};
@@ -70,7 +70,7 @@ static __always_inline bool may_stay_accepted(const struct config *s, const stru
 
 	if (!g || !(g->flags & GUARD_SERVING) || (g->flags & GUARD_PERMISSIVE))
 		return true;
-	return is_local(&peer->addr) || in_range(s, &own->addr) || bpf_map_lookup_elem(&exempt_peers, peer);
+	return is_local(&peer->addr) || in_range(s, &peer->addr) || in_range(s, &own->addr) || bpf_map_lookup_elem(&exempt_peers, peer);
 }
 
 /* may_call judges a caller on this node whose connection is older than the guard

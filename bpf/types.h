@@ -104,22 +104,24 @@ struct port_key {
 	__u16 pad;
 };
 
+enum guard_flag {
+	GUARD_PERMISSIVE = 1, /* plain connections are let in */
+	GUARD_ANYONE = 2,     /* the listener's creator isn't checked: unknown, or checked by the daemon */
+	GUARD_SERVING = 4,    /* every socket with that local port was accepted there */
+	GUARD_LOOPBACK = 8,   /* callers on this node keep their own address: client_address = "loopback" */
+	GUARD_CARRIED = 16,   /* callers on this node go through the daemon as well */
+};
+
 /* port_value is where a service's virtual address and port lead. */
 struct port_value {
 	struct endpoint local; /* port 0: no instance on this node */
 	__u32 remote;          /* 1: another node has an instance */
-	__u32 anyone;          /* 1: see GUARD_ANYONE */
+	enum guard_flag flags; /* GUARD_ANYONE and GUARD_LOOPBACK */
 };
 
 struct guard_key {
 	__u16 port;
 	__u16 pad;
-};
-
-enum guard_flag {
-	GUARD_PERMISSIVE = 1, /* plain connections are let in */
-	GUARD_ANYONE = 2,     /* the listener's creator isn't checked: unknown, or checked by the daemon */
-	GUARD_SERVING = 4,    /* every socket with that local port was accepted there */
 };
 
 struct guard_value {

@@ -4,23 +4,20 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
-	"time"
 
 	"tacit/identity"
 	"tacit/node/balance"
 	"tacit/node/checks"
+	"tacit/node/config"
 	"tacit/node/inventory"
+	"tacit/node/seen"
 	"tacit/policy"
 	"tacit/redirect/links"
 	"tacit/tproxy"
 )
-
-const dialTimeout = 5 * time.Second
 
 // carrier is what carries connections, and what chooses their instances.
 type carrier struct {
@@ -132,20 +129,18 @@ func (r router) Dial(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, erro
 	case inventory.StateNone:
 		return nil, policy.Refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
 	}
-	return r.dial(ctx, l.Addr, in)
-}
-
-func (r router) dial(ctx context.Context, to netip.AddrPort, in tproxy.Inbound) (*net.TCPConn, error) {
-	d := net.Dialer{Timeout: dialTimeout, Control: func(_, _ string, raw syscall.RawConn) error {
-		var err error
-		return errors.Join(raw.Control(func(fd uintptr) { err = r.n.enforcer.Tag(int(fd), in.Source, in.Destination) }), err)
-	}}
-	d.SetMultipathTCP(false)
-	conn, err := d.DialContext(ctx, "tcp", to.String())
+	conn, err := r.dial(ctx, seen.Call{Source: in.Source, Destination: in.Destination, Client: in.Client, To: l.Addr, Show: s.ClientAddress})
 	if err != nil {
 		return nil, policy.Refuse(policy.ReasonDial, "%s on port %d: %v", in.Destination, in.Port, err)
 	}
-	return conn.(*net.TCPConn), nil
+	return conn, nil
+}
+
+func (r router) dial(ctx context.Context, c seen.Call) (*net.TCPConn, error) {
+	td := r.n.member.Bundle.TrustDomain()
+	d := seen.Dialer{Virtual: r.n.virtual, Tag: r.n.enforcer.Tag, Transparent: r.n.cfg.Redirect == config.TPROXY,
+		ID: func(name identity.Name) string { return identity.ServiceID(td, name).String() }}
+	return d.Dial(ctx, c)
 }
 
 func onFD(conn *net.TCPConn, f func(fd int) error) error {

@@ -29,7 +29,7 @@ func listening(t *testing.T) (*net.TCPListener, uint16) {
 // runs defines an instance on this node, made by user uid; nil is anybody.
 func runs(t *testing.T, n *Node, port uint16, uid *uint32) {
 	t.Helper()
-	d := definition.Definition{Name: "db", ID: "db", Port: port, Source: inventory.SourceCommand, Workload: definition.Workload{UID: uid}}
+	d := definition.Definition{Name: "db", ID: "db", Port: port, Source: inventory.SourceCommand, ClientAddress: definition.ClientLoopback, Workload: definition.Workload{UID: uid}}
 	if err := n.inventory.Register(d); err != nil {
 		t.Fatal(err)
 	}

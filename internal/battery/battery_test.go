@@ -49,7 +49,7 @@ func (r row) expects(p phase) string {
 	case r.free || p == up:
 		return r.want
 	case p == guarded:
-		return unreachable + "|" + refusedOnSend
+		return unreachable + "|" + refusedOnSend + "|bind: EACCES"
 	case r.killed != "":
 		return r.killed
 	case !oneOf("ok", r.want):

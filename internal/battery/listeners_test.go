@@ -18,7 +18,10 @@ func (f *fixture) listeners(t *testing.T) {
 		cgroup := []string{"user", testhost.WorkloadCgroup("evil")}[i%2]
 		f.holds(t, "another listener on the service's port", strings.TrimSpace(p.addr+" "+p.words), func(t *testing.T) { f.impostor(t, cgroup, p.addr, p.words) })
 	}
-	for _, at := range []string{"{v4}", "::ffff:{v4}", "::", "0.0.0.0", "{host1}"} {
+	for _, at := range []string{"{v4}", "::ffff:{v4}"} {
+		f.holds(t, "listener on a virtual address or its port", at, func(t *testing.T) { f.noListener(t, at) })
+	}
+	for _, at := range []string{"::", "0.0.0.0", "{host1}"} {
 		f.holds(t, "listener on a virtual address or its port", at, func(t *testing.T) { f.virtualListener(t, at) })
 	}
 	f.holds(t, "listener whose process is moved into the workload", "", f.movedListener)
@@ -78,6 +81,15 @@ func (f *fixture) virtualListener(t *testing.T, at string) {
 	}
 	p.Signal(syscall.SIGKILL)
 	<-p.Ended()
+}
+
+// noListener: only the daemon binds virtual addresses.
+func (f *fixture) noListener(t *testing.T, at string) {
+	p := f.host1.Start(t, "user", testhost.Python(), f.script("serve.py"), f.place(at), fmt.Sprint(servicePort))
+	<-p.Ended()
+	if !strings.Contains(p.Output(), "PermissionError") {
+		t.Errorf("listen on %s: %s; want EACCES", at, p.Output())
+	}
 }
 
 // movedListener: a program that already listens is moved into a workload's cgroup.

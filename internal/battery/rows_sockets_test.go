@@ -17,8 +17,11 @@ func sockets() []row {
 	}
 	rows = append(rows, cookies()...)
 	rows = append(rows, devices()...)
-	rows = append(rows, cross("bind() to a source address", "ok", []string{"web"}, []string{"{v4}"}, []string{"source=240.64.0.9", "source={host1}"})...)
-	rows = append(rows, cross("bind() to a source address", refused, denied(), []string{"{v4}", "{real4}"}, []string{"source=240.64.0.9", "source={host1}"})...)
+	rows = append(rows, cross("bind() to a source address", "ok", []string{"web"}, []string{"{v4}"}, []string{"source={host1}"})...)
+	rows = append(rows, cross("bind() to a source address", refused, denied(), []string{"{v4}", "{real4}"}, []string{"source={host1}"})...)
+	callers := append([]string{"web"}, denied()...)
+	rows = append(rows, cross("bind() to a virtual address", "bind: EACCES", callers, []string{"{v4}", "{real4}"}, []string{"source=240.64.0.9", "transparent source=240.64.0.9"})...)
+	rows = append(rows, cross("bind() to a virtual address", "bind: EACCES", deniedHere(), []string{"127.0.0.1", "{here4}"}, []string{"source=240.64.0.9", "transparent source=240.64.0.9"})...)
 	return append(rows, mptcp()...)
 }
 

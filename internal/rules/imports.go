@@ -108,6 +108,8 @@ func nodeRooms() []room {
 			"reconcile computes the kernel's state from views; gathering views and writing maps are behind interfaces"},
 		{"node/records", []string{"identity", "policy", "policy/ledger", "node/health"},
 			"records signs, keeps and merges the shared state; disk and gossip are behind interfaces"},
+		{"node/seen", []string{"identity", "node/definition"},
+			"seen makes the last socket to a program; who may call it is decided before"},
 		{"node/selfprobe", []string{"identity", "policy", "policy/kernel", "node/health", "node/probe", "node/workload"},
 			"the self-probe uses the mesh as a workload does, so it can't look inside other parts"},
 		{"node/store", []string{"identity", "policy", "policy/ledger"},

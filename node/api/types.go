@@ -186,18 +186,19 @@ type Upstream struct {
 
 // Registration is an instance of a service on this node.
 type Registration struct {
-	Name       Name              `json:"name"`
-	ID         string            `json:"id,omitempty"`      // default: the name
-	Port       uint16            `json:"port,omitempty"`    // 0: the program only calls others
-	Address    string            `json:"address,omitempty"` // IP; default: the node's
-	Tags       []string          `json:"tags,omitempty"`
-	Meta       map[string]string `json:"meta,omitempty"`
-	Workload   Workload          `json:"workload,omitzero"`
-	Permissive bool              `json:"permissive,omitempty"`
-	Upstreams  []Upstream        `json:"upstreams,omitempty"`
-	Yes        bool              `json:"yes,omitempty"`        // even if the port carries the caller's own session, whose successor will be refused
-	Wait       bool              `json:"wait,omitempty"`       // answer when every live node resolves the service, or after Timeout
-	Timeout    time.Duration     `json:"timeout_ns,omitempty"` // of Wait; 0: DefaultWait, at most MaxWait
+	Name          Name              `json:"name"`
+	ID            string            `json:"id,omitempty"`      // default: the name
+	Port          uint16            `json:"port,omitempty"`    // 0: the program only calls others
+	Address       string            `json:"address,omitempty"` // IP; default: the node's
+	Tags          []string          `json:"tags,omitempty"`
+	Meta          map[string]string `json:"meta,omitempty"`
+	Workload      Workload          `json:"workload,omitzero"`
+	Permissive    bool              `json:"permissive,omitempty"`
+	ClientAddress string            `json:"client_address,omitempty"` // what the program sees of its callers: service (default), loopback or proxy_protocol
+	Upstreams     []Upstream        `json:"upstreams,omitempty"`
+	Yes           bool              `json:"yes,omitempty"`        // even if the port carries the caller's own session, whose successor will be refused
+	Wait          bool              `json:"wait,omitempty"`       // answer when every live node resolves the service, or after Timeout
+	Timeout       time.Duration     `json:"timeout_ns,omitempty"` // of Wait; 0: DefaultWait, at most MaxWait
 }
 
 // RegisterResult says what registering did.

@@ -137,7 +137,7 @@ func (s services) callable(service identity.Name) bool {
 
 func toDefinition(r api.Registration) (definition.Definition, error) {
 	d := definition.Definition{Name: r.Name, ID: r.ID, Port: r.Port, Address: r.Address, Tags: r.Tags, Meta: r.Meta,
-		Permissive: r.Permissive, Source: inventory.SourceCommand}
+		Permissive: r.Permissive, ClientAddress: definition.ClientAddress(r.ClientAddress), Source: inventory.SourceCommand}
 	if d.ID == "" {
 		d.ID = string(r.Name)
 	}

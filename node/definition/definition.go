@@ -25,11 +25,13 @@ type Definition struct {
 	Retry      string            `json:"retry,omitempty"`   // unanswered, connect, never; "": unanswered
 	Workload   Workload          `json:"workload,omitzero"`
 	Permissive bool              `json:"permissive,omitempty"` // mode = "permissive": plain connections to the port are let in
-	Upstreams  []Upstream        `json:"upstreams,omitempty"`
-	Checks     []HealthCheck     `json:"checks,omitempty"`
-	Ignored    []string          `json:"ignored,omitempty"` // settings of the file that tacit ignores, one line each, with file:line
-	Source     string            `json:"source,omitempty"`  // file:line
-	Settings   []Setting         `json:"-"`                 // all of the file but the checks
+	// ClientAddress is what the program sees as the address of its callers.
+	ClientAddress ClientAddress `json:"client_address,omitempty"`
+	Upstreams     []Upstream    `json:"upstreams,omitempty"`
+	Checks        []HealthCheck `json:"checks,omitempty"`
+	Ignored       []string      `json:"ignored,omitempty"` // settings of the file that tacit ignores, one line each, with file:line
+	Source        string        `json:"source,omitempty"`  // file:line
+	Settings      []Setting     `json:"-"`                 // all of the file but the checks
 }
 
 // Setting is one setting of a service file, as it stands there.

@@ -38,7 +38,7 @@ func (r *reader) service(f field) Definition {
 		"name": d.name, "id": func(f field) { d.id, d.ID = f, r.string(f, "service.id") },
 		"port":    func(f field) { d.Port = uint16(r.number(f, "service.port", 0, 65535)) },
 		"address": d.address, "tags": d.tags, "meta": d.meta, "weights": d.weights,
-		"kind": d.kind, "mode": d.mode, "balance": d.oneOf(&d.Balance, "balance", balances), "retry": d.oneOf(&d.Retry, "retry", retries), "workload": d.workload, "connect": d.connect,
+		"kind": d.kind, "mode": d.mode, "client_address": d.clientAddress, "balance": d.oneOf(&d.Balance, "balance", balances), "retry": d.oneOf(&d.Retry, "retry", retries), "workload": d.workload, "connect": d.connect,
 		"check": d.checks, "checks": d.checks,
 		"token":               d.ignore("service.token", "there are no ACL tokens; a node's grants say what it may run"),
 		"enable_tag_override": d.ignore("service.enable_tag_override", "tags are changed in this file only"),

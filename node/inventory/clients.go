@@ -3,6 +3,7 @@
 package inventory
 
 import (
+	"net/netip"
 	"slices"
 
 	"tacit/node/inventory/sessions"
@@ -32,7 +33,7 @@ func (i *Inventory) PlainClients(port uint16, pid int) (plain, own []sockdiag.Co
 // carries reports whether a connection's other end is the daemon's, or that of
 // a workload of this node, whose connections are judged.
 func (i *Inventory) carries(c sockdiag.Connection) bool {
-	if !c.Remote.Addr().IsLoopback() && c.Remote.Addr() != c.Local.Addr() {
+	if !c.Remote.Addr().IsLoopback() && c.Remote.Addr() != c.Local.Addr() && !i.virtual(c.Remote.Addr()) {
 		return false // of another host
 	}
 	others, _ := sockdiag.EstablishedOn(c.Remote.Port()) // without an answer the connection is plain
@@ -45,4 +46,10 @@ func (i *Inventory) carries(c sockdiag.Connection) bool {
 		return true
 	}
 	return slices.ContainsFunc(i.View().Services, func(s Service) bool { return s.holds(maker) })
+}
+
+// virtual reports whether a is a virtual address, to which only the daemon and
+// the hooks bind a caller's socket.
+func (i *Inventory) virtual(a netip.Addr) bool {
+	return i.conf.Settings.Range4.Contains(a.Unmap()) || i.conf.Settings.Range6.Contains(a)
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"tacit/identity"
+	"tacit/node/definition"
 	"tacit/policy"
 	"tacit/policy/kernel"
 )
@@ -71,7 +72,9 @@ func (v *View) Guards(low, high int) ([]kernel.Guard, map[string]error) {
 		}
 		g := kernel.Guard{Port: s.Port, Service: s.Name, Permissive: s.Permissive, Anyone: s.Listener.Anyone}
 		g.Serving = s.Listener.Present() || int(s.Port) < low || int(s.Port) > high
+		g.Loopback, g.Carried = s.ClientAddress == definition.ClientLoopback, s.ClientAddress == definition.ClientProxyProtocol
 		if old, taken := byPort[s.Port]; taken {
+			g.Loopback, g.Carried = g.Loopback && old.Loopback, g.Carried || old.Carried
 			g.Permissive, g.Anyone = g.Permissive && old.Permissive, g.Anyone && old.Anyone
 			if old.Service != g.Service {
 				problems[strconv.Itoa(int(g.Port))] = fmt.Errorf("%s and %s both define it: neither is served there", old.Service, g.Service)

@@ -85,22 +85,29 @@ func TestGuards(t *testing.T) {
 	s := func(name identity.Name, port uint16, permissive bool, l Listener) Service {
 		return Service{Definition: definition.Definition{Name: name, ID: string(name), Port: port, Permissive: permissive}, Listener: l}
 	}
+	shows := func(c definition.ClientAddress) Service {
+		return Service{Definition: definition.Definition{Name: "db", ID: "db", Port: 80, ClientAddress: c}}
+	}
 	none, ours, anyones := Listener{State: StateNone}, Listener{State: StateVerified}, Listener{State: StateUnverified, Anyone: true}
 	for name, c := range map[string]struct {
 		services []Service
-		want     string // port service permissive anyone serving
+		want     string // port service permissive anyone serving loopback carried
 		problems string
 	}{
 		"no port":                       {[]Service{s("web", 0, false, Listener{})}, "[]", "map[]"},
-		"strict":                        {[]Service{s("db", 80, false, ours)}, "[{80 db false false true}]", "map[]"},
-		"permissive":                    {[]Service{s("db", 80, true, ours)}, "[{80 db true false true}]", "map[]"},
-		"not looked at yet":             {[]Service{s("db", 80, false, Listener{})}, "[{80 db false false true}]", "map[]"},
-		"an ephemeral port, served":     {[]Service{s("db", 41000, false, ours)}, "[{41000 db false false true}]", "map[]"},
-		"an ephemeral port, not served": {[]Service{s("db", 41000, false, none)}, "[{41000 db false false false}]", "map[]"},
-		"whoever listens":               {[]Service{s("db", 80, false, anyones)}, "[{80 db false true true}]", "map[]"},
-		"in order of port":              {[]Service{s("b", 81, false, ours), s("a", 80, false, ours)}, "[{80 a false false true} {81 b false false true}]", "map[]"},
-		"two instances, one strict":     {[]Service{s("db", 80, true, ours), s("db", 80, false, anyones)}, "[{80 db false false true}]", "map[]"},
-		"two services":                  {[]Service{s("db", 80, true, ours), s("web", 80, true, ours)}, "[{80  true false true}]", "map[80:db and web both define it: neither is served there]"},
+		"strict":                        {[]Service{s("db", 80, false, ours)}, "[{80 db false false true false false}]", "map[]"},
+		"permissive":                    {[]Service{s("db", 80, true, ours)}, "[{80 db true false true false false}]", "map[]"},
+		"not looked at yet":             {[]Service{s("db", 80, false, Listener{})}, "[{80 db false false true false false}]", "map[]"},
+		"an ephemeral port, served":     {[]Service{s("db", 41000, false, ours)}, "[{41000 db false false true false false}]", "map[]"},
+		"an ephemeral port, not served": {[]Service{s("db", 41000, false, none)}, "[{41000 db false false false false false}]", "map[]"},
+		"whoever listens":               {[]Service{s("db", 80, false, anyones)}, "[{80 db false true true false false}]", "map[]"},
+		"in order of port":              {[]Service{s("b", 81, false, ours), s("a", 80, false, ours)}, "[{80 a false false true false false} {81 b false false true false false}]", "map[]"},
+		"two instances, one strict":     {[]Service{s("db", 80, true, ours), s("db", 80, false, anyones)}, "[{80 db false false true false false}]", "map[]"},
+		"loopback":                      {[]Service{shows(definition.ClientLoopback)}, "[{80 db false false true true false}]", "map[]"},
+		"proxy_protocol":                {[]Service{shows(definition.ClientProxyProtocol)}, "[{80 db false false true false true}]", "map[]"},
+		"one of two with loopback":      {[]Service{shows(definition.ClientLoopback), shows("")}, "[{80 db false false true false false}]", "map[]"},
+		"one of two with a header":      {[]Service{shows(definition.ClientProxyProtocol), shows("")}, "[{80 db false false true false true}]", "map[]"},
+		"two services":                  {[]Service{s("db", 80, true, ours), s("web", 80, true, ours)}, "[{80  true false true false false}]", "map[80:db and web both define it: neither is served there]"},
 	} {
 		guards, problems := (&View{Services: c.services}).Guards(40000, 50000)
 		if got := fmt.Sprint(guards); got != c.want || fmt.Sprint(problems) != c.problems {

@@ -103,7 +103,7 @@ func (o owners) activated(s sockdiag.Listener) bool { return o.init != 0 && s.Cg
 func judge(d definition.Definition, socks []sockdiag.Listener, o owners) Listener {
 	out := Listener{State: StateNone, Anyone: !o.known || o.init != 0}
 	for _, s := range socks {
-		at, reached := dialable(d, s.Addr)
+		at, reached := dialable(d, s)
 		if !reached {
 			continue
 		}
@@ -122,14 +122,15 @@ func judge(d definition.Definition, socks []sockdiag.Listener, o owners) Listene
 }
 
 // dialable turns a listening address into the one to dial, and reports whether
-// the instance is reached there.
-func dialable(d definition.Definition, listening netip.AddrPort) (at netip.AddrPort, reached bool) {
-	addr, port := listening.Addr().Unmap(), listening.Port()
+// the instance is reached there. IPv4 is preferred: the connect hook can give a
+// caller's socket an IPv4 source address only.
+func dialable(d definition.Definition, s sockdiag.Listener) (at netip.AddrPort, reached bool) {
+	addr, port := s.Addr.Addr().Unmap(), s.Addr.Port()
 	switch {
 	case addr.IsUnspecified() && d.Address != "":
 		own, err := netip.ParseAddr(d.Address)
 		return netip.AddrPortFrom(own, port), err == nil
-	case addr.IsUnspecified() && addr.Is4():
+	case addr.IsUnspecified() && (addr.Is4() || !s.V6Only):
 		return netip.AddrPortFrom(localhost(), port), true
 	case addr.IsUnspecified():
 		return netip.AddrPortFrom(netip.IPv6Loopback(), port), true

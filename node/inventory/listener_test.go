@@ -36,7 +36,9 @@ func TestJudge(t *testing.T) {
 		"nobody":                         {state: StateNone},
 		"loopback only":                  {socks: socks{at("127.0.0.1:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
 		"every address":                  {socks: socks{at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
-		"every address of both families": {socks: socks{at("[::]:80", ours)}, state: StateVerified, dial: "[::1]:80"},
+		"every address of both families": {socks: socks{at("[::]:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
+		"every IPv6 address":             {socks: socks{{Addr: netip.MustParseAddrPort("[::]:80"), CgroupID: ours, V6Only: true}}, state: StateVerified, dial: "[::1]:80"},
+		"IPv6 loopback only":             {socks: socks{at("[::1]:80", ours)}, state: StateVerified, dial: "[::1]:80"},
 		"IPv4 is preferred":              {socks: socks{at("[::]:80", ours), at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
 		"one address":                    {socks: socks{at("10.0.0.5:80", ours)}, state: StateVerified, dial: "10.0.0.5:80"},
 		"an IPv4 one of an IPv6 socket":  {socks: socks{at("[::ffff:10.0.0.5]:80", ours)}, state: StateVerified, dial: "10.0.0.5:80"},
@@ -99,7 +101,7 @@ func TestReach(t *testing.T) {
 	h.file("a.hcl", `service { name = "db" port = 5432 } service { name = "other" port = 5432 workload { uid = 4000000 } } service { name = "down" port = 1 }`)
 	h.ids()
 	for id, want := range map[string]string{
-		"db": "127.0.0.1:5432 <nil>", "down": "127.0.0.1:1 <nil>", "gone": "invalid AddrPort gone doesn't run on this node",
+		"db": "127.0.0.1:5432 <nil>", "down": "invalid AddrPort nobody listens on port 1 of down", "gone": "invalid AddrPort gone doesn't run on this node",
 	} {
 		at, err := h.Reach(id)
 		if got := fmt.Sprint(at, " ", err); got != want {

@@ -13,6 +13,7 @@ import (
 	"tacit/identity"
 	"tacit/node/catalog"
 	"tacit/node/config"
+	"tacit/node/definition"
 	"tacit/node/health"
 	"tacit/node/inventory"
 	"tacit/policy"
@@ -95,12 +96,24 @@ func endpoints(in Input, service identity.Name) []kernel.Endpoint {
 				continue
 			}
 			if s, ok := in.View.Find(service, port, instance.ID); ok && s.Listener.Serves() {
-				e.Local, e.Anyone = s.Listener.Addr, s.Listener.Anyone
+				e = reachedHere(e, s)
 			}
 		}
 		out = append(out, e)
 	}
 	return out
+}
+
+// reachedHere adds an instance on this node. One that the daemon must carry
+// connections to, because it writes a header first, is as if it were elsewhere.
+func reachedHere(e kernel.Endpoint, s inventory.Service) kernel.Endpoint {
+	if s.ClientAddress == definition.ClientProxyProtocol {
+		e.Remote = true
+		return e
+	}
+	e.Local, e.Anyone = s.Listener.Addr, s.Listener.Anyone
+	e.Loopback = s.ClientAddress == definition.ClientLoopback
+	return e
 }
 
 // remotes are the real addresses of a service's instances elsewhere.

@@ -120,7 +120,7 @@ func (c *compiler) ports() map[bpf.PortKey]bpf.Port {
 }
 
 func (e Endpoint) port() bpf.Port {
-	return bpf.Port{Local: e.Local, Remote: e.Remote, Anyone: e.Anyone}
+	return bpf.Port{Local: e.Local, Remote: e.Remote, Anyone: e.Anyone, Loopback: e.Loopback}
 }
 
 // guards keeps a port guarded even where its service has no number: number 0
@@ -128,7 +128,7 @@ func (e Endpoint) port() bpf.Port {
 func (c *compiler) guards() map[uint16]bpf.Guard {
 	out := make(map[uint16]bpf.Guard, len(c.Guards))
 	for _, g := range c.Guards {
-		guard := bpf.Guard{Permissive: g.Permissive, Anyone: g.Anyone, Serving: g.Serving}
+		guard := bpf.Guard{Permissive: g.Permissive, Anyone: g.Anyone, Serving: g.Serving, Loopback: g.Loopback, Carried: g.Carried}
 		if g.Service != "" {
 			guard.Service = c.number(g.Service)
 		}

@@ -69,11 +69,12 @@ func (e Exempt) equal(o Exempt) bool {
 
 // Endpoint is one port of a service.
 type Endpoint struct {
-	Service identity.Name
-	Port    uint16
-	Local   netip.AddrPort // zero: no instance on this node
-	Remote  bool           // another node has an instance
-	Anyone  bool           // the creator of the socket that listens at Local is not checked
+	Service  identity.Name
+	Port     uint16
+	Local    netip.AddrPort // zero: no instance on this node
+	Remote   bool           // another node has an instance
+	Anyone   bool           // the creator of the socket that listens at Local is not checked
+	Loopback bool           // callers on this node keep their own address
 }
 
 // Guard is a port of this node that belongs to a service.
@@ -83,6 +84,8 @@ type Guard struct {
 	Permissive bool          // plain connections are let in and counted
 	Anyone     bool          // neither the creator of the listening socket nor who binds the port is checked
 	Serving    bool          // every connection with that local port was accepted there
+	Loopback   bool          // callers on this node keep their own address
+	Carried    bool          // callers on this node go through the daemon
 }
 
 // Remote is the real address of an instance on another node.
