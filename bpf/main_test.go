@@ -67,6 +67,8 @@ func help(words []string) error {
 		return helpPrompt(words[1])
 	case "serve", "serve-mptcp":
 		return helpServe(words[1], words[0] == "serve-mptcp")
+	case "from": // bind to an address, then connect
+		return helpFrom(words[1], words[2])
 	case "inherit": // connect with the socket passed as descriptor 3
 		return connectFD(3, words[1])
 	}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const web4 = "240.64.0.1"
+
+// helpFrom connects a socket that is bound to source, and prints the peer or the
+// errno.
+func helpFrom(source, target string) error {
+	at := netip.MustParseAddrPort(source)
+	family := unix.AF_INET6
+	if at.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1), unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1))
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, sockaddr(source)); err != nil {
+		return errors.New("bind: " + unix.ErrnoName(err.(unix.Errno)))
+	}
+	return connectFD(fd, target)
+}
+
+// seenHost is a host with db's listener, which is guarded, and an instance of db.
+func seenHost(t *testing.T, at string, flags Guard) (h *host, ln, v4, v6 *net.TCPListener) {
+	h = newHost(t)
+	v4, v6 = h.proxy()
+	ln = h.listen(at)
+	local := Port{Local: netip.MustParseAddrPort("127.0.0.1:15432"), Anyone: true, Loopback: flags.Loopback}
+	if flags.Carried {
+		local = Port{Remote: true}
+	}
+	h.serve(db, 5432, local)
+	h.ok(h.Ports().Put(PortKey{Service: db, Port: 15432}, local))
+	flags.Service, flags.Anyone, flags.Serving = db, true, true
+	h.ok(h.Guards().Put(15432, flags))
+	h.allow(Pair{web, db})
+	return h, ln, v4, v6
+}
+
+// TestSeen: the program sees the virtual address of a caller on its node. What can't
+// be bound to it arrives at the daemon, which shows it.
+func TestSeen(t *testing.T) {
+	const program, daemon4, daemon6 = "the program", "the daemon, IPv4", "the daemon, IPv6"
+	for _, c := range []struct {
+		name, listener string
+		flags          Guard
+		cgroup         string
+		words          []string
+		arrives, peer  string
+	}{
+		{"IPv4", "127.0.0.1:15432", Guard{}, "web", []string{"connect", db4}, program, web4},
+		{"IPv6 socket, IPv4 address", "127.0.0.1:15432", Guard{}, "web", []string{"connect", mapped}, program, web4},
+		{"IPv6 address, IPv4 listener", "127.0.0.1:15432", Guard{}, "web", []string{"connect", db6}, program, web4},
+		{"IPv6 address, dual-stack listener", "[::]:15432", Guard{}, "web", []string{"connect", db6}, program, web4},
+		{"the program's own address", "127.0.0.1:15432", Guard{}, "web", []string{"connect", "127.0.0.1:15432"}, program, web4},
+		{"0.0.0.0", "127.0.0.1:15432", Guard{}, "web", []string{"connect", "0.0.0.0:15432"}, program, web4},
+		{"::1 of a dual-stack listener", "[::]:15432", Guard{}, "web", []string{"connect", "[::1]:15432"}, program, web4},
+		{"MPTCP", "127.0.0.1:15432", Guard{}, "web", []string{"mptcp", "127.0.0.1:15432"}, program, web4},
+		{"bound to an address", "127.0.0.1:15432", Guard{}, "web", []string{"from", "127.0.0.1:0", db4}, daemon4, "127.0.0.1"},
+		{"bound to a port", "127.0.0.1:15432", Guard{}, "web", []string{"from", "0.0.0.0:4000", db4}, daemon4, "127.0.0.1"},
+		{"bound, to the program's own address", "127.0.0.1:15432", Guard{}, "web", []string{"from", "127.0.0.1:0", "127.0.0.1:15432"}, daemon4, "127.0.0.1"},
+		{"bound to an IPv6 address", "[::]:15432", Guard{}, "web", []string{"from", "[::1]:0", "[::1]:15432"}, daemon6, "::1"},
+		{"IPv6 only", "[::]:15432", Guard{}, "web", []string{"v6only", "[::1]:15432"}, daemon6, "::1"},
+		{"a service itself", "127.0.0.1:15432", Guard{}, "db", []string{"connect", "127.0.0.1:15432"}, program, "127.0.0.1"},
+		{"loopback", "127.0.0.1:15432", Guard{Loopback: true}, "web", []string{"connect", db4}, program, "127.0.0.1"},
+		{"loopback, the program's own address", "127.0.0.1:15432", Guard{Loopback: true}, "web", []string{"connect", "127.0.0.1:15432"}, program, "127.0.0.1"},
+		{"loopback, bound", "127.0.0.1:15432", Guard{Loopback: true}, "web", []string{"from", "127.0.0.9:0", db4}, program, "127.0.0.9"},
+		{"carried", "127.0.0.1:15432", Guard{Carried: true}, "web", []string{"connect", db4}, daemon4, "127.0.0.1"},
+		{"carried, the program's own address", "127.0.0.1:15432", Guard{Carried: true}, "web", []string{"connect", "127.0.0.1:15432"}, daemon4, "127.0.0.1"},
+		{"plain, permissive", "127.0.0.1:15432", Guard{Permissive: true}, "nobody", []string{"connect", "127.0.0.1:15432"}, program, "127.0.0.1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h, ln, v4, v6 := seenHost(t, c.listener, c.flags)
+			target := c.words[len(c.words)-1]
+			want := "ok " + strings.Replace(target, "0.0.0.0", "127.0.0.1", 1)
+			if out := h.do(c.cgroup, c.words...); out != want {
+				t.Fatalf("the caller's peer: %s, want %s", out, want)
+			}
+			conn := accept(t, map[string]*net.TCPListener{program: ln, daemon4: v4, daemon6: v6}[c.arrives])
+			if got := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().String(); got != c.peer {
+				t.Errorf("%s saw %s, want %s", c.arrives, got, c.peer)
+			}
+		})
+	}
+}
+
+// TestVirtualSource: only the daemon binds virtual addresses.
+func TestVirtualSource(t *testing.T) {
+	h, _, _, _ := seenHost(t, "127.0.0.1:15432", Guard{Permissive: true})
+	for _, cgroup := range []string{"web", "db", "nobody"} {
+		for _, source := range []string{"240.64.0.1:0", "240.64.0.9:0", "[::ffff:240.64.0.1]:0", "[fd7a:ac17::1]:0"} {
+			if out := h.do(cgroup, "from", source, "127.0.0.1:15432"); out != "bind: EACCES" {
+				t.Errorf("%s from %s: %s", cgroup, source, out)
+			}
+		}
+	}
+	if e := h.lastEvent(Listener); e.Pair.Destination != web || e.PID == 0 {
+		t.Errorf("event %+v", e)
+	}
+	plain := h.listen("[::1]:0").Addr().String()
+	if out := h.do("daemon", "from", "[fd7a:ac17::1]:0", plain); out != "ok "+plain {
+		t.Errorf("the daemon: %s", out)
+	}
+}
+
+// TestUnseen: a socket that connects again, to a program outside of the mesh, has
+// no virtual address any more.
+func TestUnseen(t *testing.T) {
+	h, ln, _, _ := seenHost(t, "127.0.0.1:15432", Guard{})
+	h.ok(ln.Close())
+	for _, c := range []struct{ first, second string }{
+		{db4, "127.0.0.1:8888"}, {mapped, "[::ffff:127.0.0.1]:8888"}, {db6, "[::ffff:127.0.0.1]:8888"}, {"127.0.0.1:15432", "127.0.0.1:8888"},
+	} {
+		at := netip.MustParseAddrPort(c.second)
+		plain := h.listen(netip.AddrPortFrom(at.Addr().Unmap(), at.Port()).String())
+		if out := h.do("web", "again", c.first, c.second); out != "ok "+c.second {
+			t.Errorf("%s, then %s: %s", c.first, c.second, out)
+			continue
+		}
+		if peer := accept(t, plain).RemoteAddr().(*net.TCPAddr).AddrPort().Addr(); peer != at.Addr().Unmap() {
+			t.Errorf("%s, then %s: from %s", c.first, c.second, peer)
+		}
+		h.ok(plain.Close())
+	}
+}
+
+// TestSweepSeen: the sweep leaves allowed connections from virtual addresses.
+func TestSweepSeen(t *testing.T) {
+	h, ln, _, _ := seenHost(t, "127.0.0.1:15432", Guard{})
+	cmd := h.command("web", "hold", db4)
+	h.ok(cmd.Start())
+	conn := accept(t, ln)
+	if n, err := h.Sweep(t.Context()); err != nil || n != 0 {
+		t.Errorf("cut %d, %v; want none", n, err)
+	}
+	h.ok(h.Intentions().Put(Pair{web, db}, false))
+	if n, err := h.Sweep(t.Context()); err != nil || n != 1 {
+		t.Errorf("denied: cut %d, %v; want the caller's end", n, err)
+	}
+	_ = cmd.Wait()
+	h.ok(conn.Close())
+}
+
+// TestGoneCaller: a program that writes to a caller whose socket is gone gets RST,
+// not silence.
+func TestGoneCaller(t *testing.T) {
+	h, ln, _, _ := seenHost(t, "127.0.0.1:15432", Guard{})
+	run(t, "sysctl -qw net.ipv4.tcp_fin_timeout=1")
+	if out := h.do("web", "connect", db4); out != "ok "+db4 {
+		t.Fatal(out)
+	}
+	conn := accept(t, ln)
+	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	eventually(t, "the caller's socket is gone", func() bool { return !connected(t, peer) })
+	eventually(t, "the connection is reset", func() bool {
+		_, err := conn.Write([]byte("late"))
+		return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+	})
+}
+
+// connected returns whether the namespace has a TCP socket with that local end, in
+// any state.
+func connected(t *testing.T, local netip.AddrPort) bool {
+	t.Helper()
+	out, err := exec.Command("ss", "-Htan", "src", local.String()).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(out) > 0
+}
