@@ -89,7 +89,12 @@ func ask(t *testing.T, h *testhost.Host, service string, targets ...string) []st
 // TestWhoTheServerSees: whichever way a call takes, and however the program
 // listens, its peer address is the calling service's virtual address on its node.
 func TestWhoTheServerSees(t *testing.T) {
-	m := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, Grants: []string{"lo4", "lo6", "any4", "dual", "web", "boxed"}})
+	m := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, Grants: []string{"lo4", "lo6", "any4", "dual", "web", "boxed"}, Prepare: func(m *testhost.Mesh) {
+		for _, h := range m.Nodes { // NAT gives every connection, by loopback too, the address of its interface
+			h.Sh(t, "iptables -t nat -A POSTROUTING -j MASQUERADE")
+			h.Sh(t, "ip6tables -t nat -A POSTROUTING -j MASQUERADE")
+		}
+	}})
 	host1, host2 := m.Nodes[0], m.Nodes[1]
 	var upstreams []string
 	for i, l := range listeners {
@@ -165,6 +170,39 @@ func TestWhoTheServerSees(t *testing.T) {
 				t.Errorf("%s, %s: the programs saw %q; want %q", way.name, family, got, want)
 			}
 		}
+	}
+}
+
+// TestSeenByTPROXY: the TPROXY backend shows the same.
+func TestSeenByTPROXY(t *testing.T) {
+	m := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, Grants: []string{"lo4", "lo6", "any4", "dual", "web"}, Flags: []string{"--redirect", "tproxy"}})
+	host1, host2 := m.Nodes[0], m.Nodes[1]
+	for _, l := range listeners {
+		servePeer(t, host2, l.service, "plain", l.bind, l.port)
+		host1.Tacit(t, "intention", "allow", "web", l.service, "--wait")
+	}
+	for _, h := range m.Nodes {
+		h.Tacit(t, "service", "register", "web")
+		testhost.Eventually(t, 10*time.Second, "everything is known on "+h.Name, func() error { return succeeded(h.TryTacit(t, "service", "show", "dual")) })
+	}
+	v4, v6 := virtuals(t, host2, "web")
+	for _, h := range m.Nodes {
+		var targets []string
+		for _, l := range listeners {
+			at4, at6 := virtuals(t, h, l.service)
+			targets = append(targets, at4, fmt.Sprint(l.port), at6, fmt.Sprint(l.port))
+		}
+		want := []string{v4, v4, v6, v6, v4, v4, "::ffff:" + v4, "::ffff:" + v4}
+		testhost.Eventually(t, 10*time.Second, "the programs see web of "+h.Name, func() error {
+			if got := ask(t, h, "web", targets...); !equalLines(got, want) {
+				return fmt.Errorf("%q; want %q", got, want)
+			}
+			return nil
+		})
+	}
+	out, _ := host2.RunAs(t, "", testhost.Python(), "-c", askPeer, v4+">127.0.0.1", "8001")
+	if got := strings.TrimSpace(out); got != refusedBy {
+		t.Errorf("an impostor: %q", got)
 	}
 }
 

@@ -46,6 +46,13 @@ func local(name identity.Name, port uint16, l inventory.Listener) inventory.Serv
 	return inventory.Service{Definition: definition.Definition{Name: name, ID: string(name), Port: port}, Listener: l}
 }
 
+// shows is local with a client_address.
+func shows(name identity.Name, c definition.ClientAddress, l inventory.Listener) inventory.Service {
+	s := local(name, 5432, l)
+	s.ClientAddress = c
+	return s
+}
+
 func everything(identity.Name) bool { return true }
 
 // compile fills in what a case leaves out.
@@ -68,6 +75,9 @@ func compile(in Input, m mesh, alive ...identity.Name) string {
 		where := ""
 		if e.Local.IsValid() {
 			where = " here at " + e.Local.String()
+		}
+		if e.Loopback {
+			where += ", by loopback"
 		}
 		if e.Anyone {
 			where += ", whoever listens"
@@ -122,6 +132,25 @@ port 5432 is guarded for "db"`,
 				inventory.Listener{State: inventory.StateUnverified, Addr: netip.MustParseAddrPort("[::1]:5432"), Anyone: true})}}},
 			mesh: mesh{on("host1", "db", 5432)},
 			want: `db:5432 is here at [::1]:5432, whoever listens
+port 5432 is guarded for "db"`,
+		},
+		"callers by loopback": {
+			in:   Input{View: &inventory.View{Services: []inventory.Service{shows("db", definition.ClientLoopback, verified)}}},
+			mesh: mesh{on("host1", "db", 5432)},
+			want: `db:5432 is here at 127.0.0.1:5432, by loopback
+port 5432 is guarded for "db"`,
+		},
+		"callers with a header": { // which the daemon writes
+			in:   Input{View: &inventory.View{Services: []inventory.Service{shows("db", definition.ClientProxyProtocol, verified)}}},
+			mesh: mesh{on("host1", "db", 5432)},
+			want: `db:5432 is elsewhere
+port 5432 is guarded for "db"`,
+		},
+		"callers with a header, nobody listens": {
+			in: Input{View: &inventory.View{Services: []inventory.Service{
+				shows("db", definition.ClientProxyProtocol, inventory.Listener{State: inventory.StateNone})}}},
+			mesh: mesh{on("host1", "db", 5432)},
+			want: `db:5432 is nowhere
 port 5432 is guarded for "db"`,
 		},
 		"nobody listens yet": { // no instance

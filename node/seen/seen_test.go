@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seen
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tacit/identity"
+	"tacit/node/definition"
+)
+
+const (
+	web4 = "240.64.0.3"
+	web6 = "fd7a:ac17::3"
+)
+
+// enterNamespace moves the thread of the test into a network namespace with the
+// routes of the virtual ranges.
+func enterNamespace(t testing.TB, more ...string) {
+	t.Helper()
+	runtime.LockOSThread() // until the test ends, and the thread with it
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	run(t, append([]string{"ip link set lo up", "ip route add local 240.64.0.0/12 dev lo src 127.0.0.1",
+		"ip -6 route add local fd7a:ac17::/32 dev lo src ::1"}, more...)...)
+}
+
+func run(t testing.TB, lines ...string) {
+	t.Helper()
+	for _, line := range lines {
+		words := strings.Fields(line)
+		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", line, err, out)
+		}
+	}
+}
+
+func dialer() Dialer {
+	return Dialer{
+		Virtual: func(name identity.Name) (v4, v6 netip.Addr) {
+			if name == "web" {
+				return netip.MustParseAddr(web4), netip.MustParseAddr(web6)
+			}
+			return netip.Addr{}, netip.Addr{}
+		},
+		ID:  func(name identity.Name) string { return "spiffe://mesh.test/svc/" + string(name) },
+		Tag: func(int, identity.Name, identity.Name) error { return nil },
+	}
+}
+
+func listen(t testing.TB, addr string) (net.Listener, uint16) {
+	t.Helper()
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	ln, err := lc.Listen(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	return ln, uint16(ln.Addr().(*net.TCPAddr).Port)
+}
+
+// TestDial: each listener sees the source's virtual address, whatever the sysctls
+// that concern source addresses say.
+func TestDial(t *testing.T) {
+	for _, sysctls := range [][]string{
+		nil,
+		{"sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.lo.rp_filter=1"},
+		{"sysctl -qw net.ipv4.conf.all.rp_filter=2"},
+		{"sysctl -qw net.ipv4.conf.all.route_localnet=1"},
+		{"sysctl -qw net.ipv4.conf.all.accept_local=0 net.ipv4.conf.all.src_valid_mark=1"},
+		{"sysctl -qw net.ipv4.conf.all.log_martians=1 net.ipv4.ip_early_demux=0"},
+		{"sysctl -qw net.ipv6.bindv6only=0 net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1"},
+	} {
+		t.Run(strings.Join(sysctls, ""), func(t *testing.T) {
+			enterNamespace(t, sysctls...)
+			for _, transparent := range []bool{false, true} {
+				for _, c := range []struct {
+					bind, to string
+					show     definition.ClientAddress
+					want     string
+				}{
+					{"127.0.0.1", "127.0.0.1", "", web4},
+					{"0.0.0.0", "127.0.0.1", "", web4},
+					{"[::]", "127.0.0.1", "", web4},
+					{"[::]", "::1", "", web6},
+					{"[::1]", "::1", "", web6},
+					{"127.0.0.1", "127.0.0.1", definition.ClientLoopback, "127.0.0.1"},
+					{"[::1]", "::1", definition.ClientLoopback, "::1"},
+					{"127.0.0.1", "127.0.0.1", definition.ClientProxyProtocol, web4},
+				} {
+					ln, port := listen(t, c.bind+":0")
+					d := dialer()
+					d.Transparent = transparent
+					conn, err := d.Dial(t.Context(), Call{Source: "web", Destination: "db", To: netip.AddrPortFrom(netip.MustParseAddr(c.to), port), Show: c.show})
+					if err != nil {
+						t.Errorf("%s by %s: %v", c.bind, c.to, err)
+						continue
+					}
+					accepted, err := ln.Accept()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got := accepted.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().String(); got != c.want {
+						t.Errorf("%s by %s, %q: saw %s, want %s", c.bind, c.to, c.show, got, c.want)
+					}
+					_, _ = conn.Close(), accepted.Close()
+				}
+			}
+		})
+	}
+}
+
+// TestPorts: two programs have an ephemeral port each for every port in the range,
+// from one source: bind() takes none from the address.
+func TestPorts(t *testing.T) {
+	enterNamespace(t)
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("50000 50019"), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{"127.0.0.1:8001", "127.0.0.1:8002", "[::1]:8001", "[::1]:8002"} {
+		listen(t, addr)
+		for i := range 20 {
+			conn, err := dialer().Dial(t.Context(), Call{Source: "web", To: netip.MustParseAddrPort(addr)})
+			if err != nil {
+				t.Fatalf("connection %d to %s: %v", i+1, addr, err)
+			}
+			defer conn.Close()
+		}
+		if _, err := dialer().Dial(t.Context(), Call{Source: "web", To: netip.MustParseAddrPort(addr)}); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			t.Errorf("connection 21 to %s: %v", addr, err)
+		}
+	}
+}
+
+// TestDialFails with an error that says why, and leaves no socket.
+func TestDialFails(t *testing.T) {
+	enterNamespace(t)
+	ln, port := listen(t, "127.0.0.1:0")
+	to := netip.MustParseAddrPort(ln.Addr().String())
+	refuses := dialer()
+	refuses.Tag = func(int, identity.Name, identity.Name) error { return errors.New("the map is full") }
+	for _, c := range []struct {
+		name string
+		d    Dialer
+		call Call
+		want string
+	}{
+		{"no virtual address", dialer(), Call{Source: "unknown", To: to}, "unknown has no virtual address on this node"},
+		{"no tag", refuses, Call{Source: "web", To: to}, "the map is full"},
+		{"nobody listens", dialer(), Call{Source: "web", To: netip.AddrPortFrom(netip.IPv6Loopback(), port)}, "connection refused"},
+	} {
+		before := descriptors(t)
+		conn, err := c.d.Dial(t.Context(), c.call)
+		if conn != nil || err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v; want %s", c.name, err, c.want)
+		}
+		if after := descriptors(t); after > before {
+			t.Errorf("%s: %d descriptors, %d before", c.name, after, before)
+		}
+	}
+	run(t, "ip route del local 240.64.0.0/12 dev lo")
+	if _, err := dialer().Dial(t.Context(), Call{Source: "web", To: to}); err == nil || !strings.Contains(err.Error(), "bind to 240.64.0.3, the address of web") {
+		t.Errorf("without the route: %v", err)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+// TestHeaderComesFirst: the program reads the header before what the caller sends.
+func TestHeaderComesFirst(t *testing.T) {
+	enterNamespace(t)
+	ln, _ := listen(t, "127.0.0.1:8001")
+	for client, source := range map[string]string{
+		"10.0.0.7:4321": "10.0.0.7", "127.0.0.1:4321": web4, "[::1]:4321": web4, "[fd88::7]:4321": "fd88::7",
+	} {
+		conn, err := dialer().Dial(t.Context(), Call{Source: "web", Client: netip.MustParseAddrPort(client),
+			To: netip.MustParseAddrPort(ln.Addr().String()), Show: definition.ClientProxyProtocol})
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepted, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write([]byte("hello"))
+		_ = conn.Close()
+		want := string(header(netip.AddrPortFrom(netip.MustParseAddr(source), 4321), netip.MustParseAddrPort("127.0.0.1:8001"), "spiffe://mesh.test/svc/web")) + "hello"
+		var got strings.Builder
+		_ = accepted.SetDeadline(time.Now().Add(5 * time.Second))
+		for buf := make([]byte, 512); ; {
+			n, err := accepted.Read(buf)
+			got.Write(buf[:n])
+			if err != nil {
+				break
+			}
+		}
+		if got.String() != want {
+			t.Errorf("client %s: %q; want %q", client, got.String(), want)
+		}
+		_ = accepted.Close()
+	}
+}
+
+// TestHeader compares whole headers with the specification's layout.
+func TestHeader(t *testing.T) {
+	const start = "\r\n\r\n\x00\r\nQUIT\n\x21"
+	for _, c := range []struct{ client, program, want string }{
+		{"10.0.0.7:258", "127.0.0.1:8000", start + "\x11\x00\x18" + "\x0a\x00\x00\x07" + "\x7f\x00\x00\x01" + "\x01\x02\x1f\x40" + "\xe0\x00\x09spiffe://"},
+		{"[::ffff:10.0.0.7]:258", "127.0.0.1:8000", start + "\x11\x00\x18" + "\x0a\x00\x00\x07" + "\x7f\x00\x00\x01" + "\x01\x02\x1f\x40" + "\xe0\x00\x09spiffe://"},
+		{"10.0.0.7:258", "[::1]:8000", start + "\x21\x00\x30" + strings.Repeat("\x00", 10) + "\xff\xff\x0a\x00\x00\x07" + strings.Repeat("\x00", 15) + "\x01" + "\x01\x02\x1f\x40" + "\xe0\x00\x09spiffe://"},
+	} {
+		if got := string(header(netip.MustParseAddrPort(c.client), netip.MustParseAddrPort(c.program), "spiffe://")); got != c.want {
+			t.Errorf("%s to %s: %q, want %q", c.client, c.program, got, c.want)
+		}
+	}
+}
+
+// BenchmarkDial is what the source address costs a connection.
+func BenchmarkDial(b *testing.B) {
+	for _, show := range []definition.ClientAddress{definition.ClientLoopback, definition.ClientService} {
+		b.Run("client_address="+string(show), func(b *testing.B) {
+			enterNamespace(b)
+			ln, port := listen(b, "127.0.0.1:0")
+			to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+			for b.Loop() {
+				conn, err := dialer().Dial(b.Context(), Call{Source: "web", Destination: "db", To: to, Show: show})
+				if err != nil {
+					b.Fatal(err)
+				}
+				accepted, err := ln.Accept()
+				if err != nil {
+					b.Fatal(err)
+				}
+				_ = conn.SetLinger(0)
+				_, _ = conn.Close(), accepted.Close()
+			}
+		})
+	}
+}
