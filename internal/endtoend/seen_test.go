@@ -14,7 +14,8 @@ import (
 
 // answerPeer is a server that answers each connection with the peer's address.
 // With "proxy" it first reads a PROXY protocol header, and answers with the
-// header's source address and the value of its TLV too.
+// header's source address and the value of its TLV too. With "trust" it admits
+// callers from localhost only, as pg_hba.conf may say.
 const answerPeer = `import socket, struct, sys
 how, addr, port = sys.argv[1:4]
 s = socket.socket(socket.AF_INET6 if ":" in addr else socket.AF_INET)
@@ -36,6 +37,8 @@ while True:
             out += " " + c.recv(5, socket.MSG_WAITALL).decode()
         except Exception as e:
             out = "no header: %r" % e
+    if how == "trust":
+        out = "trusted" if out in ("127.0.0.1", "::1", "::ffff:127.0.0.1") else "not trusted"
     c.sendall(out.encode() + b"\n")
     c.close()
 `
@@ -237,6 +240,31 @@ func TestImpostor(t *testing.T) {
 		if line != "127.0.0.1" {
 			t.Errorf("db sees itself as %s", line)
 		}
+	}
+}
+
+// TestLocalhostIsTrusted by a program: no caller of the mesh is taken for it.
+func TestLocalhostIsTrusted(t *testing.T) {
+	m := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, Grants: []string{"db", "web"}})
+	host1, host2 := m.Nodes[0], m.Nodes[1]
+	servePeer(t, host2, "db", "trust", "127.0.0.1", 8000)
+	for _, h := range m.Nodes {
+		h.Tacit(t, "service", "register", "web")
+	}
+	host1.Tacit(t, "intention", "allow", "web", "db", "--wait")
+	for _, h := range m.Nodes {
+		testhost.Eventually(t, 10*time.Second, "db is known on "+h.Name, func() error { return succeeded(h.TryTacit(t, "service", "show", "db")) })
+		v4, v6 := virtuals(t, h, "db")
+		want := []string{"not trusted", "not trusted", "not trusted", "not trusted"}
+		if got := ask(t, h, "web", v4, "8000", v6, "8000", "127.0.0.1>"+v4, "8000", "::1>"+v6, "8000"); !equalLines(got, want) {
+			t.Errorf("web on %s: %q", h.Name, got)
+		}
+	}
+	if got := ask(t, host2, "web", "127.0.0.1", "8000", "127.0.0.1>127.0.0.1", "8000", "::1", "8000", "0.0.0.0", "8000"); !equalLines(got, []string{"not trusted", "not trusted", "not trusted", "not trusted"}) {
+		t.Errorf("web by the program's own port: %q", got)
+	}
+	if got := ask(t, host2, "db", "127.0.0.1", "8000"); !equalLines(got, []string{"trusted"}) {
+		t.Errorf("db itself: %q", got)
 	}
 }
 
