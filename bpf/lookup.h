@@ -73,18 +73,6 @@ static __always_inline bool asks_resolver(struct bpf_sk_lookup *ctx, const struc
 	return bpf_map_lookup_elem(&resolvers, to) && !bpf_map_lookup_elem(&locals, from);
 }
 
-static __always_inline int guarded(struct bpf_sk_lookup *ctx, const struct config *s, const struct address *to);
-
-/* to_caller returns whether the packet comes from a service's program to the
- * virtual address of a caller whose socket is gone: the kernel answers it with RST. */
-static __always_inline bool to_caller(struct bpf_sk_lookup *ctx)
-{
-	struct guard_key key = {.port = (__u16)ctx->remote_port};
-	struct address from = client_of(ctx);
-
-	return ctx->ingress_ifindex == LOOPBACK_IFINDEX && is_local(&from) && bpf_map_lookup_elem(&guards, &key);
-}
-
 static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct config *s, const struct address *to)
 {
 	if (ctx->protocol != IPPROTO_TCP) {
@@ -92,8 +80,6 @@ static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct confi
 		return SK_DROP;
 	}
 	if (!has_origin(ctx, s->netns, to) && !has_origin(ctx, 0, to) && !guest_allowed(ctx, s, to)) {
-		if (to_caller(ctx))
-			return guarded(ctx, s, to);
 		count(REASON_GUARD); /* from another host, or sent without a connect() that was allowed */
 		return SK_DROP;
 	}
