@@ -101,6 +101,57 @@ func TestSeen(t *testing.T) {
 	}
 }
 
+// TestUnserved: whatever the program shall see, a call is refused for want of an
+// instance, or goes to the daemon for one elsewhere.
+func TestUnserved(t *testing.T) {
+	const direct = "127.0.0.1:15432"
+	local := netip.MustParseAddrPort(direct)
+	for _, c := range []struct {
+		name  string
+		flags Guard
+		port  Port
+		ended bool // the program has
+		words []string
+		want  string // of connect(); "daemon": it succeeds, and the daemon gets it
+	}{
+		{"can't serve", Guard{}, Port{}, false, []string{"connect", direct}, refused},
+		{"can't serve, bound", Guard{}, Port{}, false, []string{"from", "127.0.0.1:0", direct}, refused},
+		{"can't serve, loopback", Guard{Loopback: true}, Port{}, false, []string{"connect", direct}, refused},
+		{"can't serve, carried", Guard{Carried: true}, Port{}, false, []string{"connect", direct}, refused},
+		{"can't serve, carried, virtual address", Guard{Carried: true}, Port{}, false, []string{"connect", db4}, refused},
+		{"elsewhere only", Guard{}, Port{Remote: true}, false, []string{"connect", direct}, refused},
+		{"elsewhere only, bound", Guard{}, Port{Remote: true}, false, []string{"from", "127.0.0.1:0", direct}, refused},
+		{"has just ended, and serves elsewhere", Guard{}, Port{Local: local, Remote: true}, true, []string{"connect", db4}, "daemon"},
+		{"has just ended, and serves elsewhere, loopback", Guard{Loopback: true}, Port{Local: local, Remote: true, Loopback: true}, true, []string{"connect", db4}, "daemon"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h, ln, v4, _ := seenHost(t, direct, c.flags)
+			if c.ended {
+				h.ok(ln.Close())
+			}
+			for _, port := range []uint16{5432, 15432} {
+				h.ok(h.Ports().Put(PortKey{Service: db, Port: port}, c.port))
+			}
+			want := c.want
+			if want == "daemon" {
+				want = "ok " + c.words[len(c.words)-1]
+			}
+			if out := h.do("web", c.words...); out != want {
+				t.Fatalf("%s, want %s", out, want)
+			}
+			if c.want == refused {
+				if e := h.lastEvent(NoInstance); e.Pair != (Pair{web, db}) {
+					t.Errorf("event %+v", e)
+				}
+				return
+			}
+			if peer := accept(t, v4).RemoteAddr().(*net.TCPAddr).IP.String(); peer != "127.0.0.1" {
+				t.Errorf("the daemon saw %s: the socket is bound", peer)
+			}
+		})
+	}
+}
+
 // TestVirtualSource: only the daemon binds virtual addresses.
 func TestVirtualSource(t *testing.T) {
 	h, _, _, _ := seenHost(t, "127.0.0.1:15432", Guard{Permissive: true})
