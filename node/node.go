@@ -36,6 +36,7 @@ import (
 // Node is one running daemon: its parts, in the order in which they are built.
 type Node struct {
 	base
+	traffic
 	from         string // the cgroup that this process came from
 	port         *peers.Port
 	socket       net.Listener // the CLI's
@@ -44,10 +45,6 @@ type Node struct {
 	issuer       *membership.Issuer
 	certificates *membership.Certificates
 	deadline     *lifecycle.Deadline
-	balancer     *balance.Balancer
-	proxy        *tproxy.Proxy
-	names        *dns.Server
-	shadows      *dns.ShadowLog
 	addresses    *datapath.Addresses
 	datapath     *datapath.Datapath
 	probe        *selfprobe.SelfProbe
@@ -55,8 +52,16 @@ type Node struct {
 	peers        *peers.Peers
 	loop         *reconcile.Loop
 	pool         *gossip.Pool
-	journal      control.Journal
 	started      time.Time
+}
+
+// traffic is what the connections and queries of programs meet.
+type traffic struct {
+	balancer *balance.Balancer
+	proxy    *tproxy.Proxy
+	names    *dns.Server
+	shadows  *dns.ShadowLog
+	journal  control.Journal
 }
 
 // base is what a daemon and `tacitd guard` have in common.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 	"tacit/node/entries"
@@ -74,10 +75,10 @@ func (e *env) complain(found entries.Result, skip bool) error {
 	}
 	switch {
 	case len(found.Errors) > 0:
-		fmt.Fprintf(e.stderr, "tacit: %s: nothing was changed\n", plural(len(found.Errors), "error"))
+		fmt.Fprintf(e.stderr, "tacit: %s: nothing was changed\n", text.Plural(len(found.Errors), "error"))
 		return exitStatus(exitError)
 	case len(found.Unsupported) > 0 && !skip:
-		fmt.Fprintf(e.stderr, "tacit: %s not supported: nothing was changed\n  leave them out with --skip-unsupported\n", plural(len(found.Unsupported), "setting"))
+		fmt.Fprintf(e.stderr, "tacit: %s not supported: nothing was changed\n  leave them out with --skip-unsupported\n", text.Plural(len(found.Unsupported), "setting"))
 		return exitStatus(exitError)
 	}
 	return nil

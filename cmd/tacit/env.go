@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
@@ -123,7 +124,7 @@ func needVerb(cmd *cobra.Command, args []string) error {
 			verbs = append(verbs, sub.Name())
 		}
 	}
-	known := fmt.Sprintf("; give one of %s", list(verbs))
+	known := fmt.Sprintf("; give one of %s", text.List(verbs))
 	if len(args) > 0 {
 		return fmt.Errorf("%s has no command %.40q%s%s", cmd.CommandPath(), args[0], api.Nearest(args[0], verbs), known)
 	}

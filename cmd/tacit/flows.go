@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
@@ -45,8 +46,8 @@ func (e *env) flowsCommand() *cobra.Command {
 func (e *env) printRecords(w io.Writer, flows []api.FlowRecord) {
 	t := table.New("TIME", "SOURCE", "DESTINATION", "PORT", "DIRECTION", "SENT", "RECEIVED", "LASTED", "REASON")
 	for _, f := range flows {
-		t.Row(f.Time.Local().Format(time.TimeOnly), source(f), orDash(string(f.Destination)), f.Port, direction(f),
-			f.Sent, f.Received, elapsed(f.Duration), reason(f))
+		t.Row(f.Time.Local().Format(time.TimeOnly), source(f), text.OrDash(string(f.Destination)), f.Port, direction(f),
+			f.Sent, f.Received, text.Elapsed(f.Duration), reason(f))
 	}
 	t.Print(w, e.width)
 }
@@ -104,7 +105,7 @@ func (e *env) flowLine(f api.FlowRecord) error {
 		return err
 	}
 	_, err := fmt.Fprintf(e.stdout, "%s %s -> %s:%d %s %s, %d sent, %d received, %s\n", f.Time.Local().Format(time.TimeOnly),
-		table.OneLine(source(f)), table.OneLine(orDash(string(f.Destination))), f.Port, table.OneLine(direction(f)), table.OneLine(reason(f)), f.Sent, f.Received, elapsed(f.Duration))
+		table.OneLine(source(f)), table.OneLine(text.OrDash(string(f.Destination))), f.Port, table.OneLine(direction(f)), table.OneLine(reason(f)), f.Sent, f.Received, text.Elapsed(f.Duration))
 	return err
 }
 

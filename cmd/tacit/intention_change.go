@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
@@ -21,7 +22,7 @@ func (e *env) intentionChange(action api.Change, short string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   verb + " SRC DST",
 		Short: short,
-		Long: upperFirst(short) + ".\nThis needs a node that holds an operator key; others refuse, and name those that do.\n\n" +
+		Long: text.UpperFirst(short) + ".\nThis needs a node that holds an operator key; others refuse, and name those that do.\n\n" +
 			"Exit status: 0 done, 1 refused, 2 error or --timeout reached.",
 		Example: "  tacit intention " + verb + " web db\n" +
 			"  tacit intention " + verb + " web db --wait\n" +
@@ -45,8 +46,6 @@ func (e *env) intentionChange(action api.Change, short string) *cobra.Command {
 	usage.Exclusive(cmd, "wait", "dry-run")
 	return cmd
 }
-
-func upperFirst(s string) string { return string(s[0]-'a'+'A') + s[1:] }
 
 func (e *env) change(ctx context.Context, r api.IntentionChange) error {
 	stop := func() {}
@@ -86,15 +85,15 @@ func printChange(w io.Writer, r api.IntentionChange, out *api.ChangeResult) {
 // printReach says what a change cuts, and where it is in force.
 func printReach(w io.Writer, wait, dryRun bool, cut int, out api.Reach) {
 	if dryRun && cut > 0 {
-		fmt.Fprintf(w, "%s would be cut\n", plural(cut, "live connection"))
+		fmt.Fprintf(w, "%s would be cut\n", text.Plural(cut, "live connection"))
 	} else if cut > 0 {
-		fmt.Fprintf(w, "%s cut\n", plural(cut, "live connection"))
+		fmt.Fprintf(w, "%s cut\n", text.Plural(cut, "live connection"))
 	}
 	if wait {
-		fmt.Fprintf(w, "in force on %d of %s after %s\n", out.InForce, plural(out.Nodes, "node"), elapsed(out.Elapsed))
+		fmt.Fprintf(w, "in force on %d of %s after %s\n", out.InForce, text.Plural(out.Nodes, "node"), text.Elapsed(out.Elapsed))
 	}
 	if wait && len(out.Waiting) > 0 {
-		fmt.Fprintf(w, "not in force on: %s\n", table.OneLine(list(out.Waiting)))
+		fmt.Fprintf(w, "not in force on: %s\n", table.OneLine(text.List(out.Waiting)))
 	}
 }
 
@@ -120,7 +119,7 @@ func (e *env) progress(ctx context.Context, source, destination api.Name) (stop 
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				fmt.Fprintf(e.stderr, "waiting%s (%s)\n", e.laggards(ctx, source, destination), elapsed(time.Since(began)))
+				fmt.Fprintf(e.stderr, "waiting%s (%s)\n", e.laggards(ctx, source, destination), text.Elapsed(time.Since(began)))
 			}
 		}
 	}()
@@ -143,5 +142,5 @@ func (e *env) laggards(ctx context.Context, source, destination api.Name) string
 	if len(out) == 0 {
 		return ""
 	}
-	return " for " + table.OneLine(list(out))
+	return " for " + table.OneLine(text.List(out))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
@@ -73,7 +74,7 @@ func inForce(n api.NodePolicy, want string) string {
 	case !n.Alive:
 		return "unknown: no answer"
 	}
-	return fmt.Sprintf("not yet: it has the policy %s, not %s", orDash(n.Digest), want)
+	return fmt.Sprintf("not yet: it has the policy %s, not %s", text.OrDash(n.Digest), want)
 }
 
 func (e *env) printFlows(w io.Writer, flows []api.Flow) {
@@ -83,7 +84,7 @@ func (e *env) printFlows(w io.Writer, flows []api.Flow) {
 	fmt.Fprintln(w)
 	t := table.New("LIVE HERE", "CLIENT", "OTHER NODE", "PORT", "SENT", "RECEIVED", "SINCE")
 	for _, f := range flows {
-		t.Row(f.Direction, f.Client, orDash(string(f.Node)), f.Port, amount(f.Sent), amount(f.Received), f.Start.UTC().Format(time.RFC3339))
+		t.Row(f.Direction, f.Client, text.OrDash(string(f.Node)), f.Port, text.Amount(f.Sent), text.Amount(f.Received), f.Start.UTC().Format(time.RFC3339))
 	}
 	t.Print(w, e.width)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
@@ -47,7 +48,7 @@ func (e *env) printNodes(w io.Writer, nodes []api.Node) {
 	}
 	t := table.New(header...)
 	for _, n := range nodes {
-		row := []any{n.Name, n.Address, nodeState(n), nodeRole(n), orDash(n.PolicyDigest), orDash(list(n.Grants))}
+		row := []any{n.Name, n.Address, nodeState(n), nodeRole(n), text.OrDash(n.PolicyDigest), text.OrDash(text.List(n.Grants))}
 		if len(digests) < 2 {
 			row = slices.Delete(row, 4, 5)
 		}
@@ -130,7 +131,7 @@ func (e *env) nodeChanged(r *api.NodeResult, err error) error {
 		return err
 	}
 	return e.print(r, func(w io.Writer) {
-		fmt.Fprintf(w, "%s: %s, grants: %s\n", r.Node.Name, nodeState(r.Node), orDash(list(r.Node.Grants)))
+		fmt.Fprintf(w, "%s: %s, grants: %s\n", r.Node.Name, nodeState(r.Node), text.OrDash(text.List(r.Node.Grants)))
 		for _, note := range r.Notes {
 			fmt.Fprintln(w, table.OneLine(note))
 		}
@@ -144,7 +145,7 @@ func (e *env) printNode(w io.Writer, n api.Node) {
 	t.Field("address", n.Address)
 	t.Field("state", nodeState(n))
 	t.Field("role", nodeRole(n))
-	t.Field("policy", orDash(n.PolicyDigest))
+	t.Field("policy", text.OrDash(n.PolicyDigest))
 	t.Field("version", n.Version)
 	for _, g := range n.Grants {
 		t.Row("grant", g)
@@ -173,5 +174,5 @@ func nodeRole(n api.Node) string {
 	if n.Operator {
 		roles = append(roles, "operator")
 	}
-	return orDash(list(roles))
+	return text.OrDash(text.List(roles))
 }

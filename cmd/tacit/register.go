@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
@@ -125,7 +126,7 @@ func parseUpstream(text string) (api.Upstream, error) {
 
 func printRegistered(w io.Writer, r *api.RegisterResult) {
 	fmt.Fprintf(w, "registered %s", r.Service.Name)
-	if a := addresses(r.Service.Virtual4, r.Service.Virtual6); a != "" {
+	if a := text.Addresses(r.Service.Virtual4, r.Service.Virtual6); a != "" {
 		fmt.Fprintf(w, ", reached at %s", a)
 	}
 	fmt.Fprintln(w)
@@ -133,9 +134,9 @@ func printRegistered(w io.Writer, r *api.RegisterResult) {
 		fmt.Fprintf(w, "granted %s to this node with its operator key\n", r.Service.Name)
 	}
 	if s := r.Spread; s != nil {
-		fmt.Fprintf(w, "resolves on %d of %s after %s\n", s.Resolves, plural(s.Nodes, "node"), elapsed(s.Elapsed))
+		fmt.Fprintf(w, "resolves on %d of %s after %s\n", s.Resolves, text.Plural(s.Nodes, "node"), text.Elapsed(s.Elapsed))
 		if len(s.Waiting) > 0 {
-			fmt.Fprintf(w, "doesn't resolve on: %s\n", table.OneLine(list(s.Waiting)))
+			fmt.Fprintf(w, "doesn't resolve on: %s\n", table.OneLine(text.List(s.Waiting)))
 		}
 	}
 	for _, note := range r.Notes {

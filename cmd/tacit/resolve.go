@@ -5,12 +5,12 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
@@ -36,19 +36,9 @@ func (e *env) resolveCommand() *cobra.Command {
 func (e *env) printResolution(w io.Writer, r *api.Resolution) {
 	t := table.New()
 	t.Field("name", r.Name)
-	t.Field("service", orDash(string(r.Service)))
-	t.Field("addresses", addresses(r.Virtual4, r.Virtual6))
+	t.Field("service", text.OrDash(string(r.Service)))
+	t.Field("addresses", text.Addresses(r.Virtual4, r.Virtual6))
 	t.Field("ports", strings.Trim(fmt.Sprint(r.Ports), "[]"))
 	t.Field("why", r.Why)
 	t.Print(w, e.width)
-}
-
-func addresses(all ...netip.Addr) string {
-	var out []string
-	for _, a := range all {
-		if a.IsValid() {
-			out = append(out, a.String())
-		}
-	}
-	return strings.Join(out, ", ")
 }

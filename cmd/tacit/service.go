@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
@@ -31,7 +32,7 @@ func (e *env) servicesCommand() *cobra.Command {
 			return e.printList("services", services, func(w io.Writer) {
 				t := table.New("SERVICE", "ADDRESS", "PORTS", "HEALTHY", "NODES")
 				for _, s := range services {
-					t.Row(s.Name, orDash(addresses(s.Virtual4)), ports(s), healthy(s), nodesOf(s))
+					t.Row(s.Name, text.OrDash(text.Addresses(s.Virtual4)), ports(s), healthy(s), nodesOf(s))
 				}
 				t.Print(w, e.width)
 			})
@@ -82,7 +83,7 @@ func (e *env) serviceDeregister() *cobra.Command {
 				return err
 			}
 			return e.print(out, func(w io.Writer) {
-				fmt.Fprintln(w, "removed:", table.OneLine(list(out.Removed)))
+				fmt.Fprintln(w, "removed:", table.OneLine(text.List(out.Removed)))
 				for _, note := range out.Notes {
 					fmt.Fprintln(w, table.OneLine(note))
 				}
@@ -97,7 +98,7 @@ func (e *env) printService(w io.Writer, s *api.Service) {
 	t := table.New()
 	t.Field("service", s.Name)
 	t.Field("id", s.ID)
-	t.Field("addresses", addresses(s.Virtual4, s.Virtual6))
+	t.Field("addresses", text.Addresses(s.Virtual4, s.Virtual6))
 	t.Field("balance", cmp.Or(s.Balance, "least"))
 	t.Field("retry", cmp.Or(s.Retry, "unanswered"))
 	t.Print(w, e.width)
@@ -107,7 +108,7 @@ func (e *env) printService(w io.Writer, s *api.Service) {
 	fmt.Fprintln(w)
 	t = table.New("INSTANCE", "NODE", "ADDRESS", "HEALTHY", "LISTENER", "MODE", "DEFINED IN")
 	for _, i := range s.Instances {
-		t.Row(i.ID, i.Node, instanceAddress(i), health(i), orDash(string(i.Listener)), mode(i), orDash(i.Source))
+		t.Row(i.ID, i.Node, instanceAddress(i), health(i), text.OrDash(string(i.Listener)), mode(i), text.OrDash(i.Source))
 	}
 	t.Print(w, e.width)
 	printEjected(w, s.Instances)
@@ -136,7 +137,7 @@ func health(i api.Instance) string {
 	if i.Down != "" {
 		return "no: " + i.Down
 	}
-	return yesNo(i.Healthy)
+	return text.YesNo(i.Healthy)
 }
 
 func mode(i api.Instance) string {
@@ -159,7 +160,7 @@ func ports(s api.Service) string {
 	for _, n := range slices.Compact(numbers) {
 		out = append(out, fmt.Sprint(n))
 	}
-	return orDash(list(out))
+	return text.OrDash(text.List(out))
 }
 
 func healthy(s api.Service) string {
@@ -179,5 +180,5 @@ func nodesOf(s api.Service) string {
 			out = append(out, i.Node)
 		}
 	}
-	return orDash(list(out))
+	return text.OrDash(text.List(out))
 }

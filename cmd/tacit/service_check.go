@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
@@ -52,7 +53,7 @@ func (e *env) printHealthChecks(w io.Writer, s *api.Service) {
 	var below []string
 	for _, i := range s.Instances {
 		for _, c := range i.Checks {
-			t.Row(c.Name, i.ID, c.Kind, c.Status, elapsed(time.Since(c.Since)), ago(c.Ran))
+			t.Row(c.Name, i.ID, c.Kind, c.Status, text.Elapsed(time.Since(c.Since)), text.Ago(c.Ran))
 			below = append(below, c.Source+": "+said(c))
 		}
 	}
@@ -79,13 +80,6 @@ func said(c api.HealthCheck) string {
 		return "no result yet"
 	}
 	return "no output"
-}
-
-func ago(at time.Time) string {
-	if at.IsZero() {
-		return "-"
-	}
-	return elapsed(time.Since(at)) + " ago"
 }
 
 // printSettings names what the service files of this node's instances say, and

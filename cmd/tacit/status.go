@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/table"
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
@@ -55,7 +56,7 @@ func (e *env) printStatus(w io.Writer, s *api.Status) {
 	t := table.New()
 	t.Field("trust domain", s.TrustDomain)
 	t.Field("version", s.Version)
-	t.Field("up", elapsed(time.Duration(s.UptimeSeconds*float64(time.Second))))
+	t.Field("up", text.Elapsed(time.Duration(s.UptimeSeconds*float64(time.Second))))
 	t.Field("policy", fmt.Sprintf("revision %d, digest %s", s.Revision, s.Digest))
 	if s.RebindingAnswers > 0 {
 		t.Field("refused answers", fmt.Sprintf("%d of resolvers, which led to virtual addresses", s.RebindingAnswers))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
@@ -48,7 +49,7 @@ func (e *env) tokenCreate() *cobra.Command {
 			}
 			return e.print(t, func(w io.Writer) {
 				fmt.Fprintln(w, t.Token)
-				fmt.Fprintf(e.stderr, "for node %s, services: %s, until %s\n", t.Node, orDash(list(t.Services)), t.Expires.UTC().Format(time.RFC3339))
+				fmt.Fprintf(e.stderr, "for node %s, services: %s, until %s\n", t.Node, text.OrDash(text.List(t.Services)), t.Expires.UTC().Format(time.RFC3339))
 			})
 		},
 	}

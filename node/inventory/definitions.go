@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"tacit/node/definition"
+	"tacit/node/definition/folder"
 )
 
 // SourceCommand is the Source of a definition that was registered by command.
@@ -15,7 +16,7 @@ const SourceCommand = "command"
 // definitions are those of the folder and those registered by command. A file's
 // counts where both have the same id.
 type definitions struct {
-	folder *definition.Folder
+	folder *folder.Folder
 	files  setting
 	bad    []definition.Problem // in the service files
 	told   told

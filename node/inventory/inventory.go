@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tacit/node/config"
-	"tacit/node/definition"
+	"tacit/node/definition/folder"
 	"tacit/node/health"
 	"tacit/node/workload"
 )
@@ -68,7 +68,7 @@ type Inventory struct {
 // the kernel nothing. Errors: the folder of service files is something else,
 // or the state can't be read.
 func Open(c Config) (*Inventory, error) {
-	folder, err := definition.NewFolder(c.Settings.ServicesDir)
+	folder, err := folder.New(c.Settings.ServicesDir)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"tacit/node/config"
 	"tacit/node/datapath"
 	"tacit/node/definition"
+	"tacit/node/definition/folder"
 	"tacit/node/dns"
 	"tacit/node/workload"
 	"tacit/redirect"
@@ -52,14 +53,14 @@ func look(s *config.Settled, m Member) (facts, error) {
 	if pids := tree.Daemons(); len(pids) > 0 {
 		f.daemon = pids[0]
 	}
-	if _, err := definition.NewFolder(s.ServicesDir); err != nil {
+	if _, err := folder.New(s.ServicesDir); err != nil {
 		return f, err
 	}
 	if err := m.Check(s); err != nil {
 		return f, err
 	}
 	f.files = m.Files(s)
-	f.definitions, f.bad = definition.Load(s.ServicesDir)
+	f.definitions, f.bad = folder.Load(s.ServicesDir)
 	if f.captured, f.excluded, err = lookResolvers(s); err != nil {
 		return f, err
 	}

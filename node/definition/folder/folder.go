@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package definition
+// Package folder reads a directory of service files, and keeps the last good version
+// of each. What a file means is the definition package's to say.
+package folder
 
 import (
 	"errors"
@@ -13,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"tacit/node/definition"
 )
 
 // maxFile is the largest file that is read, in bytes.
@@ -24,14 +28,14 @@ type Folder struct {
 	dir string
 
 	mu   sync.Mutex
-	good map[string][]Definition // last good version by file; ids are unique over all
-	seen listing                 // as of the last Reload
-	read map[string]reading      // by file, so that only changed files are parsed again
+	good map[string][]definition.Definition // last good version by file; ids are unique over all
+	seen listing                            // as of the last Reload
+	read map[string]reading                 // by file, so that only changed files are parsed again
 }
 
-// NewFolder returns the folder at dir, which need not exist yet, without
+// New returns the folder at dir, which need not exist yet, without
 // reading it. The error says that dir exists and is no directory.
-func NewFolder(dir string) (*Folder, error) {
+func New(dir string) (*Folder, error) {
 	st, err := os.Stat(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("services folder: %w", err)
@@ -39,42 +43,42 @@ func NewFolder(dir string) (*Folder, error) {
 	if err == nil && !st.IsDir() {
 		return nil, fmt.Errorf("services folder: %s is not a directory", dir)
 	}
-	return &Folder{dir: filepath.Clean(dir), good: map[string][]Definition{}}, nil
+	return &Folder{dir: filepath.Clean(dir), good: map[string][]definition.Definition{}}, nil
 }
 
 // Remember sets the last good version of each file, as an earlier process has
 // read them. Call it before the first Reload.
-func (f *Folder) Remember(good map[string][]Definition) {
+func (f *Folder) Remember(good map[string][]definition.Definition) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	maps.Copy(f.good, good)
 }
 
 // Good returns the last good version of each file, for Remember.
-func (f *Folder) Good() map[string][]Definition {
+func (f *Folder) Good() map[string][]definition.Definition {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.good)
 }
 
 // Load reads dir once. A file with an error defines nothing.
-func Load(dir string) ([]Definition, []Problem) {
-	f, err := NewFolder(dir)
+func Load(dir string) ([]definition.Definition, []definition.Problem) {
+	f, err := New(dir)
 	if err != nil {
-		return nil, []Problem{{File: dir, Message: err.Error()}}
+		return nil, []definition.Problem{{File: dir, Message: err.Error()}}
 	}
 	return f.Reload()
 }
 
 // Definitions returns the definitions in force, ordered by file and position.
-func (f *Folder) Definitions() []Definition {
+func (f *Folder) Definitions() []definition.Definition {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.inForce()
 }
 
-func (f *Folder) inForce() []Definition {
-	var out []Definition
+func (f *Folder) inForce() []definition.Definition {
+	var out []definition.Definition
 	for _, file := range sortedKeys(f.good) {
 		out = append(out, f.good[file]...)
 	}
@@ -84,16 +88,16 @@ func (f *Folder) inForce() []Definition {
 // Reload reads the *.hcl and *.json files that have changed, and returns the
 // definitions that are in force now. A file with an error keeps its last good
 // version; the definitions of a file that was removed are dropped.
-func (f *Folder) Reload() ([]Definition, []Problem) {
+func (f *Folder) Reload() ([]definition.Definition, []definition.Problem) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen = examine(f.dir) // before reading: a change meanwhile shows as one
 	if err := f.seen.err; err != nil {
-		return f.inForce(), []Problem{{File: f.dir, Message: "can't be listed: " + err.Error()}}
+		return f.inForce(), []definition.Problem{{File: f.dir, Message: "can't be listed: " + err.Error()}}
 	}
 	f.readAgain()
-	var problems []Problem
-	next := map[string][]Definition{}
+	var problems []definition.Problem
+	next := map[string][]definition.Definition{}
 	for _, file := range f.seen.names() {
 		r := f.read[file]
 		if next[file] = r.defs; len(r.problems) > 0 {
@@ -130,8 +134,8 @@ func (f *Folder) readAgain() {
 // another file has. The file that had the id keeps it; of two files that claim
 // it newly, the first by name gets it. Last good versions share no id, so the
 // loop ends.
-func (f *Folder) settle(next map[string][]Definition) []Problem {
-	var problems []Problem
+func (f *Folder) settle(next map[string][]definition.Definition) []definition.Problem {
+	var problems []definition.Problem
 	for {
 		loser, p := f.clash(next)
 		if p == nil {
@@ -142,10 +146,10 @@ func (f *Folder) settle(next map[string][]Definition) []Problem {
 	}
 }
 
-func (f *Folder) clash(next map[string][]Definition) (string, *Problem) {
+func (f *Folder) clash(next map[string][]definition.Definition) (string, *definition.Problem) {
 	type claim struct {
 		file string
-		def  Definition
+		def  definition.Definition
 	}
 	claims := map[string]claim{}
 	for _, file := range sortedKeys(next) {
@@ -159,23 +163,18 @@ func (f *Folder) clash(next map[string][]Definition) (string, *Problem) {
 			if owns(f.good[file], d.ID) {
 				winner, loser = loser, winner
 			}
-			return loser.file, &Problem{File: loser.file, Line: sourceLine(loser.def), Column: 1,
+			return loser.file, &definition.Problem{File: loser.file, Line: loser.def.Line(), Column: 1,
 				Message: fmt.Sprintf("service id %s is defined in %s already; give one of them another id", d.ID, winner.def.Source)}
 		}
 	}
 	return "", nil
 }
 
-func owns(defs []Definition, id string) bool {
-	return slices.ContainsFunc(defs, func(d Definition) bool { return d.ID == id })
+func owns(defs []definition.Definition, id string) bool {
+	return slices.ContainsFunc(defs, func(d definition.Definition) bool { return d.ID == id })
 }
 
-func sourceLine(d Definition) (line int) {
-	_, _ = fmt.Sscanf(d.Source[strings.LastIndexByte(d.Source, ':')+1:], "%d", &line)
-	return line
-}
-
-func sortedKeys(m map[string][]Definition) []string {
+func sortedKeys(m map[string][]definition.Definition) []string {
 	out := make([]string, 0, len(m))
 	for k := range m {
 		out = append(out, k)
@@ -198,31 +197,6 @@ func list(dir string) ([]string, error) {
 		}
 	}
 	return out, err
-}
-
-// Parse reads the text of one file: JSON if path ends in .json, else HCL. It
-// returns either definitions or problems.
-func Parse(path string, text []byte) ([]Definition, []Problem) {
-	parse := parseHCL
-	if filepath.Ext(path) == ".json" {
-		parse = parseJSON
-	}
-	v, p := parse(text)
-	if p != nil {
-		p.File = path
-		return nil, []Problem{*p}
-	}
-	r := &reader{file: path}
-	defs := r.top(v)
-	for i, d := range defs {
-		if j := slices.IndexFunc(defs[:i], func(o Definition) bool { return o.ID == d.ID }); j >= 0 && d.ID != "" {
-			r.fail(place{sourceLine(d), 1}, "service id %s is defined in %s already; give one of them another id", d.ID, defs[j].Source)
-		}
-	}
-	if len(r.problems) > 0 {
-		return nil, r.problems
-	}
-	return defs, nil
 }
 
 // read reads regular files only: a FIFO would block the daemon.

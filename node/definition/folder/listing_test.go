@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package definition
+package folder
 
 import (
 	"fmt"
@@ -45,7 +45,7 @@ func TestReloadParsesChanges(t *testing.T) {
 	for n := range 3 {
 		write(t, dir, n, 1)
 	}
-	f, err := NewFolder(dir)
+	f, err := New(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func BenchmarkReload(b *testing.B) {
 	for n := range 1000 {
 		write(b, dir, n, 1)
 	}
-	f, err := NewFolder(dir)
+	f, err := New(dir)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func BenchmarkChanged(b *testing.B) {
 	for n := range 1000 {
 		write(b, dir, n, 1)
 	}
-	f, err := NewFolder(dir)
+	f, err := New(dir)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package definition
+package folder
 
 import (
 	"io/fs"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"tacit/node/definition"
 )
 
 // listing is the folder's files with a stamp each.
@@ -57,8 +59,8 @@ func (l listing) names() []string { return slices.Sorted(maps.Keys(l.files)) }
 type reading struct {
 	stamp    stamp
 	at       time.Time
-	defs     []Definition
-	problems []Problem
+	defs     []definition.Definition
+	problems []definition.Problem
 }
 
 // fresh is longer than any file system's clock needs to tell two writes apart.
@@ -77,9 +79,9 @@ func readFile(path string, s stamp) reading {
 	text, err := read(path)
 	if err != nil {
 		r.at = time.Time{} // try again at the next reload
-		r.problems = []Problem{{File: path, Message: err.Error()}}
+		r.problems = []definition.Problem{{File: path, Message: err.Error()}}
 		return r
 	}
-	r.defs, r.problems = Parse(path, text)
+	r.defs, r.problems = definition.Parse(path, text)
 	return r
 }

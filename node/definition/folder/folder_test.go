@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package definition_test
+package folder_test
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"tacit/identity"
 	"tacit/node/definition"
+	"tacit/node/definition/folder"
 )
 
 // TestReload is the life of a folder: each step changes files, and beside it
@@ -36,7 +36,7 @@ func TestReload(t *testing.T) {
 		{"an empty file defines nothing", map[string]string{"b.hcl": "# nothing"}, "", nil},
 	}
 	dir := filepath.Join(t.TempDir(), "services.d")
-	folder, err := definition.NewFolder(dir)
+	folder, err := folder.New(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestUnreadable(t *testing.T) {
 	if err := os.Symlink("nowhere", filepath.Join(dir, "gone.hcl")); err != nil {
 		t.Fatal(err)
 	}
-	_, problems := definition.Load(dir)
+	_, problems := folder.Load(dir)
 	var got []string
 	for _, p := range problems {
 		got = append(got, strings.TrimPrefix(p.Error(), dir+"/"))
@@ -79,7 +79,7 @@ func TestUnreadable(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if _, err := definition.NewFolder(filepath.Join(dir, "big.json")); err == nil {
+	if _, err := folder.New(filepath.Join(dir, "big.json")); err == nil {
 		t.Error("a file was taken for a folder")
 	}
 }
@@ -97,7 +97,7 @@ func TestDeepFile(t *testing.T) {
 func TestWatch(t *testing.T) {
 	before := runtime.NumGoroutine()
 	dir := t.TempDir()
-	folder, err := definition.NewFolder(dir)
+	folder, err := folder.New(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,25 +140,6 @@ func await(t *testing.T, got <-chan string, want string) {
 			}
 		case <-deadline:
 			t.Fatalf("never saw %q", want)
-		}
-	}
-}
-
-func TestCheck(t *testing.T) {
-	d := definition.Definition{Name: "DB", Address: "::ffff:192.0.2.1"}
-	if err := d.Check(); err != nil || d.Name != identity.MustName("db") || d.ID != "db" || d.Weight != 1 || d.Address != "192.0.2.1" {
-		t.Errorf("%+v, %v", d, err)
-	}
-	for want, bad := range map[string]definition.Definition{
-		"id":        {Name: "a", ID: "a/b"},
-		"address":   {Name: "a", Address: "0.0.0.0"},
-		"weight":    {Name: "a", Weight: -1},
-		"upstreams": {Name: "a", Upstreams: []definition.Upstream{{Destination: "b"}}},
-		"workload":  {Name: "a", Workload: definition.Workload{Cgroup: "/a", NetNS: "b"}},
-		"tags":      {Name: "a", Tags: []string{""}},
-	} {
-		if err := bad.Check(); err == nil || !strings.HasPrefix(err.Error(), want+": ") {
-			t.Errorf("%s: got %v", want, err)
 		}
 	}
 }
