@@ -45,11 +45,18 @@ static __always_inline int bound_elsewhere(struct bpf_sock_addr *ctx)
 	return sk && sk->bound_dev_if && sk->bound_dev_if != LOOPBACK_IFINDEX;
 }
 
+/* plain: a program may call itself at once, before the daemon knows that it listens,
+ * and a health check finds out whether the instance can serve. */
+static __always_inline bool plain(const struct config *s, struct call *c)
+{
+	return c->source == c->destination || c->source == bpf_ntohl(~s->mask4) - RESERVED_CHECKS;
+}
+
 /* unserved returns why a call to a service's port on this node, which goes there or
  * nowhere, isn't served, else 0. With GUARD_CARRIED the daemon serves it, and chooses
  * the instance. A service whose record isn't in force yet has no entry in ports: then
  * the socket table says whether somebody listens. */
-static __always_inline __u32 unserved(struct bpf_sock_addr *ctx, struct call *c)
+static __always_inline __u32 unserved(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
 {
 	struct port_key key = {.service = c->destination, .port = c->to.port};
 	struct port_value *v = bpf_map_lookup_elem(&ports, &key);
@@ -57,7 +64,7 @@ static __always_inline __u32 unserved(struct bpf_sock_addr *ctx, struct call *c)
 
 	if (server == SERVER_OTHER && !(c->flags & GUARD_ANYONE))
 		return REASON_LISTENER;
-	if (c->source == c->destination) /* a program may call itself at once, before the daemon knows that it listens */
+	if (plain(s, c))
 		return 0;
 	if (!v)
 		return server == SERVER_NONE ? REASON_INSTANCE : 0;
@@ -88,10 +95,10 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 	c->mode = MODE_LOCAL;
 	key.service = c->destination;
 	if (c->direct) {
-		reason = unserved(ctx, c);
+		reason = unserved(ctx, s, c);
 		if (reason)
 			return refuse(c, reason);
-		if (c->source == c->destination)
+		if (plain(s, c))
 			return PASS;
 		if (shows(ctx, s, c, &c->to.addr, c->flags))
 			return name_loopback(c);

@@ -11,8 +11,9 @@ import (
 
 // Numbers that stand in the place of a service.
 const (
-	Any    = uint32(meshSpecialANY_SERVICE)    // every service, in intentions
-	Exempt = uint32(meshSpecialEXEMPT_SERVICE) // a caller that the hooks leave alone
+	Any    = uint32(meshSpecialANY_SERVICE)      // every service, in intentions
+	Exempt = uint32(meshSpecialEXEMPT_SERVICE)   // a caller that the hooks leave alone
+	Checks = uint32(meshReservedRESERVED_CHECKS) // how far the number of the health checks is below the last one
 
 	daemonService = uint32(meshSpecialDAEMON_SERVICE) // creator of the daemon's own sockets
 )

@@ -36,6 +36,7 @@ const struct unmapped {
 	struct event event;
 	enum special special;
 	enum depth depth;
+	enum reserved reserved;
 	enum listener listener;
 } *unmapped __attribute__((unused));
 

@@ -185,6 +185,12 @@ const (
 	meshReasonREASON_COUNT      meshReason = 20
 )
 
+type meshReserved uint32
+
+const (
+	meshReservedRESERVED_CHECKS meshReserved = 2
+)
+
 type meshScratch struct {
 	_      structs.HostLayout
 	Query  [256]uint8

@@ -152,6 +152,38 @@ func TestUnserved(t *testing.T) {
 	}
 }
 
+// TestCheck: a health check reaches an instance that can't serve, from loopback and by
+// the program's own address only; another creator's listener it doesn't reach.
+func TestCheck(t *testing.T) {
+	const direct = "127.0.0.1:15432"
+	number := uint32(1)<<(32-testRange4.Bits()) - 1 - Checks
+	for _, flags := range []Guard{{}, {Carried: true}, {Loopback: true}} {
+		h, ln, _, _ := seenHost(t, direct, flags)
+		h.ok(h.Workloads().Put(h.dir("checks"), number))
+		for _, port := range []uint16{5432, 15432} {
+			h.ok(h.Ports().Put(PortKey{Service: db, Port: port}, Port{}))
+		}
+		if out := h.do("checks", "connect", direct); out != refused {
+			t.Errorf("%+v, without a rule: %s", flags, out)
+		}
+		h.allow(Pair{number, db})
+		if out := h.do("checks", "connect", db4); out != refused {
+			t.Errorf("%+v, virtual address: %s", flags, out)
+		}
+		if out := h.do("checks", "connect", direct); out != "ok "+direct {
+			t.Fatalf("%+v: %s", flags, out)
+		}
+		if peer := accept(t, ln).RemoteAddr().(*net.TCPAddr).IP.String(); peer != "127.0.0.1" {
+			t.Errorf("%+v: the program saw %s", flags, peer)
+		}
+		flags.Service, flags.Serving = db, true
+		h.ok(h.Guards().Put(15432, flags)) // the listener is the test's own
+		if out := h.do("checks", "connect", direct); out != refused {
+			t.Errorf("%+v, another program listens: %s", flags, out)
+		}
+	}
+}
+
 // TestVirtualSource: only the daemon binds virtual addresses.
 func TestVirtualSource(t *testing.T) {
 	h, _, _, _ := seenHost(t, "127.0.0.1:15432", Guard{Permissive: true})

@@ -18,6 +18,10 @@ enum special {
 	EXEMPT_SERVICE = 0xfffffffdu, /* a caller that the hooks leave alone */
 };
 
+enum reserved {
+	RESERVED_CHECKS = 2, /* the number of the health checks is that far below the last one of the IPv4 range */
+};
+
 enum depth {
 	MAX_DEPTH = 16, /* cgroup levels below the hooked root that are searched for workloads */
 };

@@ -27,7 +27,7 @@ type Numbers interface {
 // Reserve keeps a number for Identity below the self-probe's, at the end of a
 // range of that many bits: services are counted from the other end.
 func Reserve(n Numbers, bits int) error {
-	if err := n.Reserve(Identity, uint32(1)<<(32-bits)-3); err != nil {
+	if err := n.Reserve(Identity, kernel.CheckNumber(bits)); err != nil {
 		return fmt.Errorf("--virtual-range4 is used up, so health checks have no number: %w", err)
 	}
 	return nil

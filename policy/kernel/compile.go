@@ -28,6 +28,10 @@ type compiler struct {
 // kernel and its connections are refused. The next Apply tries again.
 var ErrNoNumber = errors.New("the service has no number")
 
+// CheckNumber is the number by which the kernel knows health checks, in an IPv4
+// range of that many bits.
+func CheckNumber(bits int) uint32 { return uint32(1)<<(32-bits) - 1 - bpf.Checks }
+
 func (c *compiler) number(name identity.Name) uint32 {
 	n := c.numbers.Number(name)
 	c.unnumbered = c.unnumbered || n == 0
