@@ -115,6 +115,9 @@ func (r router) Granted(node, service identity.Name) bool {
 	return r.n.records.View().Granted(node, service)
 }
 
+// Alive asks the other nodes.
+func (r router) Alive(node identity.Name) bool { return r.n.alive()[node] }
+
 // Dial connects to the program: only to a listener of the workload, and only
 // with a socket that carries the proven source, which the kernel judges again.
 func (r router) Dial(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, error) {

@@ -97,6 +97,7 @@ type host struct {
 	results  []Result
 	who, how error // of Identify, of Pick
 	revoked  bool
+	dead     bool // the other nodes, as far as the mesh sees
 	ended    []Flow
 }
 
@@ -211,6 +212,12 @@ func (h *host) Pick(_ Origin, tried []Target) (Target, error) {
 	t := all[len(tried)%len(all)]
 	t.Others, t.Retry = len(tried)+1 < len(all), h.target.Retry
 	return t, h.how
+}
+
+func (h *host) Alive(identity.Name) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.dead
 }
 
 func (h *host) Report(_ Target, how Result) { h.with(func() { h.results = append(h.results, how) }) }

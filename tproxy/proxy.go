@@ -94,6 +94,8 @@ type Router interface {
 	Decide(source, destination identity.Name) policy.Decision
 	// Granted says whether a live grant lets node run service.
 	Granted(node, service identity.Name) bool
+	// Alive says whether the other nodes see a node alive.
+	Alive(node identity.Name) bool
 	// Dial connects to the program of this node that is to serve in.
 	Dial(ctx context.Context, in Inbound) (*net.TCPConn, error)
 }
@@ -155,9 +157,11 @@ func (p *Proxy) upkeep() {
 		case now := <-t.C:
 			p.tick.Add(1)
 			p.lanes.Upkeep(now)
-			for _, s := range p.all() {
+			all := p.all()
+			for _, s := range all {
 				s.cutStalled()
 			}
+			p.dropDead(all)
 		}
 	}
 }

@@ -4,6 +4,7 @@ package tproxy
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/netip"
@@ -262,6 +263,7 @@ func newRelay(t *testing.T, h *host, to string) *relay {
 	t.Helper()
 	ln := h.listen("127.0.0.1:0")
 	r := &relay{addr: netip.MustParseAddrPort(ln.Addr().String()), frozen: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -271,15 +273,15 @@ func newRelay(t *testing.T, h *host, to string) *relay {
 			}
 			far, err := net.Dial("tcp", to)
 			if err != nil {
-				t.Error(err)
-				return
+				_ = near.Close()
+				continue
 			}
 			wg.Go(func() { r.copy(far, near) })
 			wg.Go(func() { r.copy(near, far) })
-			t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+			context.AfterFunc(ctx, func() { _, _ = near.Close(), far.Close() })
 		}
 	})
-	t.Cleanup(func() { _ = ln.Close(); wg.Wait() })
+	t.Cleanup(func() { _ = ln.Close(); cancel(); wg.Wait() })
 	return r
 }
 
@@ -323,6 +325,32 @@ func TestSilentNode(t *testing.T) {
 		}
 	}
 	t.Logf("two calls in %v", time.Since(began))
+}
+
+// TestDeadNode: a stream that was answered ends when the mesh holds its node for
+// dead and the node gives no sign of life; a node that gives one keeps its streams.
+func TestDeadNode(t *testing.T) {
+	a, b := pair(t, echo)
+	r := newRelay(t, b, b.lane.String())
+	a.with(func() { a.target.Lane, a.dead = r.addr, true })
+	c := a.call()
+	for range 2 { // the second one comes after a question
+		_, _ = c.Write([]byte("x"))
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a question", func() bool { a.signs.mu.Lock(); defer a.signs.mu.Unlock(); return a.signs.last["b"] != nil })
+	}
+	close(r.frozen)
+	began := time.Now()
+	_, _ = c.Write([]byte("y"))
+	wantReset(t, c)
+	if d := time.Since(began); d > 2*time.Second {
+		t.Errorf("took %v", d)
+	}
+	if f := a.lastFlow(1); f.End != policy.ReasonLane {
+		t.Errorf("ended with %q", f.End)
+	}
 }
 
 // TestSlowProgram: a program that takes its time, on a node that lives, keeps its stream.

@@ -75,6 +75,33 @@ func (v *vigil) over() bool {
 	return v.r.vigil != v || v.r.settled.Load()
 }
 
+// dropDead ends the lanes of peers that the mesh holds for dead and that give no
+// sign of life. Without it, an answered stream would wait for a stopped daemon as
+// long as its kernel acknowledges bytes.
+func (p *Proxy) dropDead(all []*stream) {
+	dead := map[identity.Name]bool{}
+	for _, s := range all {
+		node := s.flow().Node
+		if _, known := dead[node]; node == "" || known {
+			continue
+		}
+		if dead[node] = !p.cfg.Router.Alive(node); dead[node] {
+			p.work.Go(func() { p.dropSilent(node) })
+		}
+	}
+}
+
+func (p *Proxy) dropSilent(node identity.Name) {
+	for _, l := range p.lanes.List() {
+		if l.Peer.Name() == node && l.Dialled {
+			if p.ask(p.ctx, lane.Peer{Node: node, Addr: l.Addr}) != nil {
+				p.lanes.Lose(node)
+			}
+			return
+		}
+	}
+}
+
 // signs are the last signs of life of peers. However many streams ask, a peer is
 // asked once at a time.
 type signs struct {

@@ -83,8 +83,9 @@ type Peer struct {
 // Info is one lane.
 type Info struct {
 	Peer    identity.ID
-	Dialled bool          // by this node, rather than accepted
-	Proven  []identity.ID // services that the peer has proven on it
+	Dialled bool           // by this node, rather than accepted
+	Addr    netip.AddrPort // the other end's
+	Proven  []identity.ID  // services that the peer has proven on it
 	Since   time.Time
 	Streams int // carried so far, the current one included
 	Busy    bool

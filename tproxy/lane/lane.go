@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -238,7 +239,8 @@ func (l *lane) good(now time.Time) bool {
 func (l *lane) info() Info {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	info := Info{Peer: l.peer, Dialled: l.dialled, Since: l.since, Streams: l.streams, Busy: l.busy, Ends: l.endsAt()}
+	addr, _ := netip.ParseAddrPort(l.tcp.RemoteAddr().String())
+	info := Info{Peer: l.peer, Dialled: l.dialled, Addr: addr, Since: l.since, Streams: l.streams, Busy: l.busy, Ends: l.endsAt()}
 	for id := range l.theirs {
 		info.Proven = append(info.Proven, id)
 	}

@@ -242,10 +242,16 @@ func (s *Set) Recheck() {
 
 // Revoke aborts every lane with a node; their streams end with the reason
 // "revoked".
-func (s *Set) Revoke(node identity.Name) {
+func (s *Set) Revoke(node identity.Name) { s.end(node, policy.ReasonRevoked) }
+
+// Lose aborts every lane with a node that is lost; their streams end with the
+// reason "lane".
+func (s *Set) Lose(node identity.Name) { s.end(node, policy.ReasonLane) }
+
+func (s *Set) end(node identity.Name, why policy.Reason) {
 	for _, l := range s.all() {
 		if l.peer.Name() == node {
-			l.abort(policy.ReasonRevoked)
+			l.abort(why)
 		}
 	}
 }
