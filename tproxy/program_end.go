@@ -35,11 +35,14 @@ type programEnd struct {
 	late    error // the error of firstBytes, for Read to return
 }
 
+// newProgramEnd takes conn over. Until Close, the kernel ends conn with a reset if
+// this process dies: FIN would tell the program that what it got is complete.
 func newProgramEnd(conn *net.TCPConn, blocks *lane.Blocks) (*programEnd, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
+	_ = conn.SetLinger(0)
 	e := &programEnd{conn: conn, raw: raw, blocks: blocks}
 	e.attempt = e.tryRead
 	return e, nil
@@ -134,6 +137,7 @@ func (e *programEnd) Dead() bool { return socket.Closed(e.raw) }
 
 func (e *programEnd) Close() {
 	if e.gone.CompareAndSwap(false, true) {
+		_ = e.conn.SetLinger(-1)
 		_ = e.conn.Close()
 	}
 }
