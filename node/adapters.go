@@ -3,6 +3,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,11 +12,17 @@ import (
 
 	"tacit/identity"
 	"tacit/node/api"
+	"tacit/node/balance"
+	"tacit/node/catalog"
 	"tacit/node/checks"
+	"tacit/node/config"
 	"tacit/node/definition"
 	"tacit/node/records"
+	"tacit/node/seen"
+	"tacit/node/zone"
 	"tacit/policy/kernel"
 	"tacit/policy/ledger"
+	"tacit/tproxy"
 )
 
 // What follows connects parts: each function asks one and tells another.
@@ -115,6 +122,45 @@ func (n *Node) virtual(name identity.Name) (v4, v6 netip.Addr) {
 		v6 = kernel.Virtual6(n.cfg.Range6, number)
 	}
 	return kernel.Virtual4(n.cfg.Range4, number), v6
+}
+
+// dialer connects to the programs of this node.
+func (n *Node) dialer() seen.Dialer {
+	td := n.member.Bundle.TrustDomain()
+	return seen.Dialer{Virtual: n.virtual, Tag: n.enforcer.Tag, Transparent: n.cfg.Redirect == config.TPROXY,
+		ID: func(name identity.Name) string { return identity.ServiceID(td, name).String() }}
+}
+
+// zone tells the DNS server what there is.
+func (n *Node) zone() zone.Zone {
+	return zone.Zone{Config: zone.Config{
+		Probe:   func(name identity.Name) (v4, v6 netip.Addr, ok bool) { return n.probe.Lookup(name) },
+		Catalog: func() *catalog.Catalog { return n.loop.Catalog() },
+		Virtual: n.virtual, Record: n.records.View().Node, Number: n.enforcer.NumberOf, Name: n.numbers.Name,
+	}}
+}
+
+// names is what the CLI asks about names.
+type names struct{ n *Node }
+
+// Service says which service a name means, and why.
+func (a names) Service(name string) (identity.Name, string) { return a.n.names.Service(name) }
+
+// Virtual returns a service's virtual addresses.
+func (a names) Virtual(name identity.Name) (v4, v6 netip.Addr) { return a.n.virtual(name) }
+
+// Outside says what the bare name of a service means to the host's first resolver.
+func (a names) Outside(ctx context.Context, name identity.Name) []string {
+	return a.n.shadows.Ask(ctx, name)
+}
+
+// Rebinding is how many answers of resolvers were refused.
+func (a names) Rebinding() uint64 { return a.n.names.Rebinding() }
+
+// carrier is what carries connections, and what chooses their instances.
+type carrier struct {
+	*tproxy.Proxy
+	*balance.Balancer
 }
 
 // signer signs on behalf of this node.

@@ -40,7 +40,7 @@ func TestVirtual(t *testing.T) {
 	if !n.cfg.Range4.Contains(db4) || !n.cfg.Range6.Contains(db6) || db4 == web4 || db6 == web6 {
 		t.Errorf("db is %s and %s, web %s and %s", db4, db6, web4, web6)
 	}
-	if v4, v6 := (zone{n}).Virtual("db"); v4 != db4 || v6 != db6 {
+	if v4, v6 := (names{n}).Virtual("db"); v4 != db4 || v6 != db6 {
 		t.Errorf("db is %s and %s now", v4, v6)
 	}
 	n.ipv6 = false
@@ -109,35 +109,6 @@ func TestSignInstance(t *testing.T) {
 		if strings.Join(got, " ") != step.want {
 			t.Errorf("published %q, want %q", got, step.want)
 		}
-	}
-}
-
-// TestZoneNode: the addresses of a member's record, those that it has besides too.
-func TestZoneNode(t *testing.T) {
-	n := newNode(t)
-	sign(t, n, n.member.Key, records.Change{Kind: ledger.KindNode, Key: "host1", Body: ledger.NodeBody{Node: "host1", Address: "10.0.0.1",
-		LanePort: 7947, GossipPort: 7946, Also: []string{"2001:db8::1"}}})
-	admit(t, n, "host4", "")
-	for name, want := range map[identity.Name]string{"host1": "[10.0.0.1 2001:db8::1]", "host4": "[]", "host9": "[]"} {
-		if got := fmt.Sprint(zone{n}.Node(name)); got != want {
-			t.Errorf("%s is at %s, want %s", name, got, want)
-		}
-	}
-}
-
-// TestZoneOwner: a virtual address belongs to the service with its number.
-func TestZoneOwner(t *testing.T) {
-	n := newNode(t)
-	n.enforcer = &tagged{}
-	for i := range 9 {
-		n.virtual(identity.Name(fmt.Sprintf("s%d", i)))
-	}
-	seventh, _ := n.numbers.Name(7)
-	if got := (zone{n}).Owner(netip.MustParseAddr("127.0.0.7")); got != seventh || got == "" {
-		t.Errorf("the address with the number 7 belongs to %q, want %q", got, seventh)
-	}
-	if got := (zone{n}).Owner(netip.MustParseAddr("10.0.0.1")); got != "" {
-		t.Errorf("an address outside of the range belongs to %s", got)
 	}
 }
 

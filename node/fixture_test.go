@@ -10,7 +10,6 @@ import (
 
 	"tacit/identity"
 	"tacit/node/config"
-	"tacit/node/datapath"
 	"tacit/node/health"
 	"tacit/node/membership"
 	"tacit/node/records"
@@ -63,22 +62,4 @@ func sign(t *testing.T, n *Node, key *identity.Key, c records.Change) {
 	if err := n.records.Sign(key, c); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// tagged is an enforcer for which 127.0.0.7 is a virtual address, and that
-// remembers the last tag; nothing else is asked of it.
-type tagged struct {
-	datapath.Enforcer
-	fd                  int
-	source, destination identity.Name
-	err                 error
-}
-
-func (e *tagged) Tag(fd int, source, destination identity.Name) error {
-	e.fd, e.source, e.destination = fd, source, destination
-	return e.err
-}
-
-func (e *tagged) NumberOf(a netip.Addr) (uint32, bool) {
-	return 7, a == netip.MustParseAddr("127.0.0.7")
 }

@@ -24,9 +24,11 @@ import (
 	"tacit/node/peers"
 	"tacit/node/reconcile"
 	"tacit/node/records"
+	"tacit/node/routing"
 	"tacit/node/selfprobe"
 	"tacit/node/store"
 	"tacit/node/workload"
+	"tacit/node/zone"
 	"tacit/policy/kernel"
 	"tacit/redirect/listen"
 	"tacit/redirect/sockdiag"
@@ -156,15 +158,17 @@ func (n *Node) build(context.Context) error {
 	}
 	check := membership.CheckPeer(n.records.View())
 	n.balancer = balance.New(n.log)
-	n.proxy = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router{n}, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended})
-	n.names = dns.New(dns.Config{Zone: zone{n}, Self: n.cfg.Name, Domains: n.cfg.Domains, Search: n.cfg.Search, Datacenter: n.cfg.Datacenter,
-		ForwardConsul: n.cfg.ForwardConsul, Ranges: []netip.Prefix{n.cfg.Range4, n.cfg.Range6}, Sender: sender(&sockdiag.Senders{}), Log: n.log})
+	router := routing.New(routing.Config{Enforcer: n.enforcer, Numbers: n.numbers, Picture: func() routing.Picture { return n.loop }, Balancer: n.balancer,
+		Inventory: n.inventory, Granted: n.records.View().Granted, Alive: n.alive, Dialer: n.dialer()})
+	n.proxy = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended})
+	n.names = dns.New(dns.Config{Zone: n.zone(), Self: n.cfg.Name, Domains: n.cfg.Domains, Search: n.cfg.Search, Datacenter: n.cfg.Datacenter,
+		ForwardConsul: n.cfg.ForwardConsul, Ranges: []netip.Prefix{n.cfg.Range4, n.cfg.Range6}, Sender: zone.Sender(&sockdiag.Senders{}), Log: n.log})
 	n.addresses = datapath.NewAddresses(n.cfg.Addr, n.board)
 	n.datapath = datapath.New(datapath.Config{Settings: n.cfg, Tree: n.tree, Daemon: daemon, Hooks: n.hooks, Enforcer: n.enforcer,
 		Names: n.names, Health: n.board, Log: n.log, Changed: n.changed, Moved: n.moved})
 	n.shadows = &dns.ShadowLog{Names: n.names, Resolvers: n.datapath.Resolvers, Search: n.datapath.Search, Log: n.log}
 	n.probe, err = selfprobe.New(selfprobe.Config{Range4: n.cfg.Range4, Domains: n.cfg.Domains, Hooks: n.cfg.Redirect != config.TPROXY,
-		Cgroup: n.tree.ProbePath(), Numbers: n.numbers, Virtual: n.virtual, Resolvers: n.datapath.Resolvers, Source: router{n}.source, Settle: n.settle})
+		Cgroup: n.tree.ProbePath(), Numbers: n.numbers, Virtual: n.virtual, Resolvers: n.datapath.Resolvers, Source: router.Source, Settle: n.settle})
 	if err != nil {
 		return err
 	}
@@ -220,6 +224,6 @@ func (n *Node) backend() api.Backend {
 		Settings: n.cfg, Member: n.member, Tree: n.tree, Started: n.started, Records: n.records, Signer: signer{n},
 		Tokens:       membership.TokenMaker{Member: n.member, Self: n.cfg.Name, Roll: n.records.View(), Records: n.records, Store: n.store},
 		Certificates: n.certificates, Inventory: n.inventory, Loop: n.loop, Datapath: n.datapath, Enforcer: n.enforcer,
-		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer}, Names: zone{n}, Deadline: n.deadline, Board: n.board, Journal: &n.journal, Alive: n.alive,
+		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer}, Names: names{n}, Deadline: n.deadline, Board: n.board, Journal: &n.journal, Alive: n.alive,
 	})
 }

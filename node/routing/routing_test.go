@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package node
+package routing
 
 import (
 	"errors"
+	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
 
+	"tacit/identity"
+	"tacit/node/config"
 	"tacit/node/definition"
+	"tacit/node/health"
 	"tacit/node/inventory"
+	"tacit/node/seen"
+	"tacit/node/store"
 	"tacit/policy"
+	"tacit/policy/kernel"
 	"tacit/tproxy"
 )
 
@@ -27,13 +35,13 @@ func listening(t *testing.T) (*net.TCPListener, uint16) {
 }
 
 // runs defines an instance on this node, made by user uid; nil is anybody.
-func runs(t *testing.T, n *Node, port uint16, uid *uint32) {
+func runs(t *testing.T, r *Router, port uint16, uid *uint32) {
 	t.Helper()
 	d := definition.Definition{Name: "db", ID: "db", Port: port, Source: inventory.SourceCommand, ClientAddress: definition.ClientLoopback, Workload: definition.Workload{UID: uid}}
-	if err := n.inventory.Register(d); err != nil {
+	if err := r.conf.Inventory.Register(d); err != nil {
 		t.Fatal(err)
 	}
-	n.inventory.Look()
+	r.conf.Inventory.Look()
 }
 
 // reason is the reason of a refusal, and its detail.
@@ -49,12 +57,12 @@ func reason(t *testing.T, err error) (policy.Reason, string) {
 // TestRouterDial reaches a listener of the workload with a socket that carries
 // both names.
 func TestRouterDial(t *testing.T) {
-	n, tag := newNode(t), &tagged{}
-	n.enforcer = tag
+	tag := &tagged{}
+	r := newRouter(t, tag)
 	_, port := listening(t)
-	runs(t, n, port, nil)
+	runs(t, r, port, nil)
 	in := tproxy.Inbound{Source: "web", Destination: "db", Port: port, Instance: "db"}
-	conn, err := router{n}.Dial(t.Context(), in)
+	conn, err := r.Dial(t.Context(), in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,8 +82,8 @@ func TestRouterDial(t *testing.T) {
 
 // TestRouterRefuses, each with its reason.
 func TestRouterRefuses(t *testing.T) {
-	n, tag := newNode(t), &tagged{}
-	n.enforcer = tag
+	tag := &tagged{}
+	r := newRouter(t, tag)
 	ln, port := listening(t)
 	at := strconv.Itoa(int(port))
 	stranger := uint32(4_000_000)
@@ -87,12 +95,12 @@ func TestRouterRefuses(t *testing.T) {
 		detail string
 	}{
 		{"not defined here", func() {}, policy.ReasonInstance, "db port " + at + " doesn't run on this node"},
-		{"another program's listener", func() { runs(t, n, port, &stranger) }, policy.ReasonListener, "port " + at + " of db: socket of uid "},
-		{"no tag", func() { runs(t, n, port, nil); tag.err = errors.New("the map is full") }, policy.ReasonDial, "db on port " + at + ": dial tcp 127.0.0.1:" + at + ": the map is full"},
+		{"another program's listener", func() { runs(t, r, port, &stranger) }, policy.ReasonListener, "port " + at + " of db: socket of uid "},
+		{"no tag", func() { runs(t, r, port, nil); tag.err = errors.New("the map is full") }, policy.ReasonDial, "db on port " + at + ": dial tcp 127.0.0.1:" + at + ": the map is full"},
 		{"nobody listens", func() { _ = ln.Close() }, policy.ReasonDial, "nobody listens on port " + at + " of db"},
 	} {
 		c.make()
-		conn, err := router{n}.Dial(t.Context(), in)
+		conn, err := r.Dial(t.Context(), in)
 		if got, detail := reason(t, err); conn != nil || got != c.reason || !strings.HasPrefix(detail, c.detail) {
 			t.Errorf("%s: %s: %s; want %s: %s", c.name, got, detail, c.reason, c.detail)
 		}
@@ -102,8 +110,7 @@ func TestRouterRefuses(t *testing.T) {
 // TestRouterIdentifies only connections to virtual addresses of services: the
 // daemon's port is no open proxy.
 func TestRouterIdentifies(t *testing.T) {
-	n := newNode(t)
-	n.enforcer = &tagged{}
+	r := newRouter(t, &tagged{})
 	for addr, want := range map[string]struct {
 		reason policy.Reason
 		detail string
@@ -123,7 +130,7 @@ func TestRouterIdentifies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = router{n}.Identify(conn.(*net.TCPConn))
+		_, err = r.Identify(conn.(*net.TCPConn))
 		if got, detail := reason(t, err); got != want.reason || detail != ln.Addr().String()+want.detail {
 			t.Errorf("%s: %s: %s; want %s", addr, got, detail, want.reason)
 		}
@@ -131,27 +138,45 @@ func TestRouterIdentifies(t *testing.T) {
 	}
 }
 
-// TestTryGossipPort before anything is changed on the host; it leaves nothing open.
-func TestTryGossipPort(t *testing.T) {
-	n := newNode(t)
-	ln, port := listening(t)
-	n.cfg.GossipPort = port
-	inUse := "--gossip-port " + strconv.Itoa(int(port)) + ": the port is in use by another program; stop it (ss -lntp) or give another port"
-	if err := tryGossipPort(t.Context(), n.cfg); err == nil || err.Error() != inUse {
-		t.Errorf("TCP in use: %v", err)
-	}
-	_ = ln.Close()
-	udp, err := net.ListenPacket("udp", ln.Addr().String())
+// newRouter is a router of a node that defines nothing yet.
+func newRouter(t *testing.T, e *tagged) *Router {
+	t.Helper()
+	s := &config.Settled{Name: "host1", Addr: netip.MustParseAddr("127.0.0.1"), Config: config.Config{
+		Paths: config.Paths{StateDir: t.TempDir(), ServicesDir: t.TempDir()}, Log: slog.New(slog.DiscardHandler)}}
+	disk, err := store.Open(s.StateDir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tryGossipPort(t.Context(), n.cfg); err == nil || err.Error() != inUse {
-		t.Errorf("UDP in use: %v", err)
+	t.Cleanup(func() { _ = disk.Close() })
+	list, err := inventory.Open(inventory.Config{Settings: s, Store: disk, Health: health.NewBoard(), Log: s.Log})
+	if err != nil {
+		t.Fatal(err)
 	}
-	_ = udp.Close()
-	for range 2 {
-		if err := tryGossipPort(t.Context(), n.cfg); err != nil {
-			t.Errorf("free: %v", err)
-		}
-	}
+	return New(Config{Enforcer: e, Numbers: none{}, Inventory: list, Dialer: seen.Dialer{Tag: e.Tag,
+		Virtual: func(identity.Name) (v4, v6 netip.Addr) { return }}})
+}
+
+type none struct{}
+
+func (none) Name(uint32) (identity.Name, bool) { return "", false }
+
+// tagged is an enforcer for which 127.0.0.7 is a virtual address, and that
+// remembers the last tag.
+type tagged struct {
+	fd                  int
+	source, destination identity.Name
+	err                 error
+}
+
+func (e *tagged) Tag(fd int, source, destination identity.Name) error {
+	e.fd, e.source, e.destination = fd, source, destination
+	return e.err
+}
+
+func (e *tagged) Origin(int) (kernel.Origin, error) {
+	return kernel.Origin{}, errors.New("nothing is recorded")
+}
+
+func (e *tagged) NumberOf(a netip.Addr) (uint32, bool) {
+	return 7, a == netip.MustParseAddr("127.0.0.7")
 }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package node
+// Package routing answers the proxy's questions about one connection: who made it,
+// which instance gets it, what the policy says, and where its program listens. It
+// asks other parts for their present values; it must neither copy bytes nor keep
+// anything of a connection.
+package routing
 
 import (
 	"context"
@@ -10,27 +14,56 @@ import (
 
 	"tacit/identity"
 	"tacit/node/balance"
+	"tacit/node/catalog"
 	"tacit/node/checks"
-	"tacit/node/config"
 	"tacit/node/inventory"
 	"tacit/node/seen"
 	"tacit/policy"
+	"tacit/policy/kernel"
 	"tacit/redirect/links"
 	"tacit/tproxy"
 )
 
-// carrier is what carries connections, and what chooses their instances.
-type carrier struct {
-	*tproxy.Proxy
-	*balance.Balancer
+// Enforcer is the kernel's side.
+type Enforcer interface {
+	NumberOf(netip.Addr) (uint32, bool)
+	Origin(fd int) (kernel.Origin, error)
+	Tag(fd int, source, destination identity.Name) error
 }
 
-// router answers the proxy's questions from the node's present picture.
-type router struct{ n *Node }
+// Numbers are those of virtual addresses.
+type Numbers interface {
+	Name(number uint32) (identity.Name, bool)
+}
+
+// Picture is what the node knows now: *reconcile.Loop.
+type Picture interface {
+	Catalog() *catalog.Catalog
+	Policy() *policy.Table
+	Guest(index uint32) identity.Name
+}
+
+// Config is what a Router asks.
+type Config struct {
+	Enforcer  Enforcer
+	Numbers   Numbers
+	Picture   func() Picture
+	Balancer  *balance.Balancer
+	Inventory *inventory.Inventory
+	Granted   func(node, service identity.Name) bool
+	Alive     func() map[identity.Name]bool
+	Dialer    seen.Dialer
+}
+
+// Router answers the proxy's questions from the node's present picture.
+type Router struct{ conf Config }
+
+// New returns a router.
+func New(c Config) *Router { return &Router{c} }
 
 // Identify asks the kernel who made the connection. Only a connection to a
 // virtual address has an answer: the daemon's port is no open proxy.
-func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
+func (r *Router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
 	if err != nil {
 		return tproxy.Origin{}, fmt.Errorf("captured connection: %w", err)
@@ -39,15 +72,15 @@ func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 	if err != nil {
 		return tproxy.Origin{}, fmt.Errorf("captured connection: %w", err)
 	}
-	number, ok := r.n.enforcer.NumberOf(local.Addr().Unmap())
+	number, ok := r.conf.Enforcer.NumberOf(local.Addr().Unmap())
 	if !ok {
 		return tproxy.Origin{}, policy.Refuse(policy.ReasonIdentity, "%s is no virtual address", local)
 	}
-	destination, ok := r.n.numbers.Name(number)
+	destination, ok := r.conf.Numbers.Name(number)
 	if !ok {
 		return tproxy.Origin{}, policy.Refuse(policy.ReasonInstance, "%s belongs to no service", local)
 	}
-	source, err := r.source(conn)
+	source, err := r.Source(conn)
 	if err != nil {
 		guest, unknown := r.guest(conn, local.Addr().Unmap().Is6())
 		if unknown != nil || guest == "" {
@@ -61,11 +94,11 @@ func (r router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 	return tproxy.Origin{Source: source, Destination: destination, Port: local.Port(), Client: client, OriginalDst: local}, nil
 }
 
-// source is who made the connection, as the hooks saw it.
-func (r router) source(conn *net.TCPConn) (identity.Name, error) {
+// Source is who made the connection, as the hooks saw it.
+func (r *Router) Source(conn *net.TCPConn) (identity.Name, error) {
 	var name identity.Name
 	err := onFD(conn, func(fd int) error {
-		origin, err := r.n.enforcer.Origin(fd)
+		origin, err := r.conf.Enforcer.Origin(fd)
 		name = origin.Source
 		return err
 	})
@@ -74,24 +107,24 @@ func (r router) source(conn *net.TCPConn) (identity.Name, error) {
 
 // guest is who made a connection that no hook saw, by the interface that it
 // came in by; "" is nobody.
-func (r router) guest(conn *net.TCPConn, v6 bool) (name identity.Name, err error) {
+func (r *Router) guest(conn *net.TCPConn, v6 bool) (name identity.Name, err error) {
 	err = onFD(conn, func(fd int) error {
 		index, err := links.Ingress(fd, v6)
-		name = r.n.loop.Guest(index)
+		name = r.conf.Picture().Guest(index)
 		return err
 	})
 	return name, err
 }
 
 // Pick chooses an instance of the called service.
-func (r router) Pick(o tproxy.Origin, tried []tproxy.Target) (tproxy.Target, error) {
+func (r *Router) Pick(o tproxy.Origin, tried []tproxy.Target) (tproxy.Target, error) {
 	var before []balance.Key
 	for _, t := range tried {
 		before = append(before, balance.Key{Node: t.Node, ID: t.Instance})
 	}
 	source := string(o.Source) + " " + o.Client.Addr().String()
-	cat := r.n.loop.Catalog()
-	in, others, err := r.n.balancer.Pick(cat, o.Destination, o.Port, source, before)
+	cat := r.conf.Picture().Catalog()
+	in, others, err := r.conf.Balancer.Pick(cat, o.Destination, o.Port, source, before)
 	if err != nil {
 		return tproxy.Target{}, err
 	}
@@ -101,49 +134,42 @@ func (r router) Pick(o tproxy.Origin, tried []tproxy.Target) (tproxy.Target, err
 }
 
 // Report tells the balancer what became of a connection.
-func (r router) Report(t tproxy.Target, how tproxy.Result) {
-	r.n.balancer.Report(t.Service, balance.Key{Node: t.Node, ID: t.Instance}, how)
+func (r *Router) Report(t tproxy.Target, how tproxy.Result) {
+	r.conf.Balancer.Report(t.Service, balance.Key{Node: t.Node, ID: t.Instance}, how)
 }
 
 // Decide judges by the same table that the kernel's maps were made from.
-func (r router) Decide(src, dst identity.Name) policy.Decision {
-	return r.n.loop.Policy().Decide(src, dst)
+func (r *Router) Decide(src, dst identity.Name) policy.Decision {
+	return r.conf.Picture().Policy().Decide(src, dst)
 }
 
 // Granted asks the records.
-func (r router) Granted(node, service identity.Name) bool {
-	return r.n.records.View().Granted(node, service)
+func (r *Router) Granted(node, service identity.Name) bool {
+	return r.conf.Granted(node, service)
 }
 
 // Alive asks the other nodes.
-func (r router) Alive(node identity.Name) bool { return r.n.alive()[node] }
+func (r *Router) Alive(node identity.Name) bool { return r.conf.Alive()[node] }
 
 // Dial connects to the program: only to a listener of the workload, and only
 // with a socket that carries the proven source, which the kernel judges again.
-func (r router) Dial(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, error) {
-	s, ok := r.n.inventory.View().Find(in.Destination, in.Port, in.Instance)
+func (r *Router) Dial(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, error) {
+	s, ok := r.conf.Inventory.View().Find(in.Destination, in.Port, in.Instance)
 	if !ok {
 		return nil, policy.Refuse(policy.ReasonInstance, "%s port %d doesn't run on this node", in.Destination, in.Port)
 	}
-	l := r.n.inventory.Listener(s)
+	l := r.conf.Inventory.Listener(s)
 	switch l.State {
 	case inventory.StateUnowned:
 		return nil, policy.Refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.Owner)
 	case inventory.StateNone:
 		return nil, policy.Refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
 	}
-	conn, err := r.dial(ctx, seen.Call{Source: in.Source, Destination: in.Destination, Client: in.Client, To: l.Addr, Show: s.ClientAddress})
+	conn, err := r.conf.Dialer.Dial(ctx, seen.Call{Source: in.Source, Destination: in.Destination, Client: in.Client, To: l.Addr, Show: s.ClientAddress})
 	if err != nil {
 		return nil, policy.Refuse(policy.ReasonDial, "%s on port %d: %v", in.Destination, in.Port, err)
 	}
 	return conn, nil
-}
-
-func (r router) dial(ctx context.Context, c seen.Call) (*net.TCPConn, error) {
-	td := r.n.member.Bundle.TrustDomain()
-	d := seen.Dialer{Virtual: r.n.virtual, Tag: r.n.enforcer.Tag, Transparent: r.n.cfg.Redirect == config.TPROXY,
-		ID: func(name identity.Name) string { return identity.ServiceID(td, name).String() }}
-	return d.Dial(ctx, c)
 }
 
 func onFD(conn *net.TCPConn, f func(fd int) error) error {
