@@ -25,6 +25,7 @@ func TestConsulBesides(t *testing.T) {
 	host.SetResolvConf(t, fmt.Sprintf("nameserver %s\noptions timeout:1 attempts:1\n", resolver.Addr))
 	host.Daemon(t, "--bootstrap")
 	host.Tacit(t, "service", "register", "web", "--port", "80", "--cgroup", "/web", "--tag", "blue")
+	host.Start(t, "web", host.Bin("probe"), "listen", "0.0.0.0:80")
 	web, _, _ := strings.Cut(virtualAddresses(t, host, "web"), " ")
 	expect := func(when string, limit time.Duration, want map[string]string) {
 		t.Helper()

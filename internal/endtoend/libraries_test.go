@@ -4,6 +4,7 @@ package endtoend
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -104,6 +105,19 @@ func TestLibrariesAgree(t *testing.T) {
 	register("web", "--id", "web2", "--port", "81", "--cgroup", "/web", "--tag", "red")
 	if errs := register("intranet", "--port", "8100", "--cgroup", "/x"); !strings.Contains(errs, "intranet.corp.example exists outside of the mesh (192.0.2.2) and stays as it is") {
 		t.Errorf("the warning doesn't say what the bare name means: %s", errs)
+	}
+	for cgroup, ports := range map[string][]string{"db": {"8000"}, "web": {"80", "81"}} { // tags lead to healthy instances only
+		for _, port := range ports {
+			host.Start(t, cgroup, host.Bin("probe"), "listen", "0.0.0.0:"+port)
+		}
+	}
+	for _, name := range []string{"v1.db.service.consul", "blue.web.service.consul", "red.web.service.consul"} {
+		testhost.Eventually(t, 10*time.Second, name, func() error {
+			if out, exit := host.TryTacit(t, "resolve", name); exit != 0 {
+				return errors.New(out)
+			}
+			return nil
+		})
 	}
 	want := map[string]string{}
 	add := func(list []struct{ want, names string }) (names []string) {
