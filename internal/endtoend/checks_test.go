@@ -91,7 +91,7 @@ func TestHealthChecks(t *testing.T) {
 	host.Tacit(t, "intention", "allow", "*", "far", "--wait")
 
 	become(t, host, "web", map[string]string{
-		"port": "passing 127.0.0.1:8080: connected", "page": "passing web", "script": "passing", "ready": "critical ",
+		"port": "passing 127.0.0.1:8080: connected", "page": "passing web", "script": "passing", "ready": "critical <!DOCTYPE", // python's page of a 404
 		"db": "critical Get \"http://localhost:9090/\": dial tcp 127.0.0.1:9090: connect: connection refused", "dbcurl": "critical curl: (7)",
 		"far": "critical curl: (", "batch": "critical",
 	})
