@@ -101,6 +101,7 @@ func TestSharedRoom(t *testing.T) {
 		return 2
 	}
 	s := New(c)
+	s.timeout = time.Minute
 	addr := serve(t, s, up.addr)
 	flood, err := net.Dial("udp", addr)
 	if err != nil {
@@ -109,7 +110,6 @@ func TestSharedRoom(t *testing.T) {
 	defer flood.Close()
 	greedy <- flood.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	raw := query("www.example.com.", dns.TypeA)
-	s.timeout = time.Minute
 	_ = flood.SetDeadline(time.Now().Add(30 * time.Second))
 	refused := make(chan error, 1)
 	go func() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +32,7 @@ type host struct {
 	ungranted  bool
 	up         map[identity.Name]bool
 
+	mu                                   sync.Mutex // guards view where the loop runs
 	applied, swept, streams, kept, found int
 	state                                kernel.State
 	failing                              error
@@ -42,6 +44,8 @@ type host struct {
 }
 
 func (h *host) Look() (*inventory.View, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	changed := h.view != h.viewed
 	h.viewed = h.view
 	return h.view, changed

@@ -106,7 +106,9 @@ func TestFlapping(t *testing.T) {
 		go func() { ended <- l.Run(ctx) }()
 		states := []inventory.Listener{{State: inventory.StateNone}, {State: inventory.StateVerified, Addr: netip.MustParseAddrPort("127.0.0.1:5432")}}
 		set := func(state, port int) {
+			h.mu.Lock()
 			h.view = &inventory.View{Services: []inventory.Service{local("db", uint16(port), states[state])}}
+			h.mu.Unlock()
 			l.Look()
 			synctest.Wait()
 		}
