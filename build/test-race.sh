@@ -20,7 +20,7 @@ echo "==== $(wc -l <<<"$packages") packages, several at a time"
 # shellcheck disable=SC2086 # one word each
 go test -race -count=1 -timeout 8m $packages || failed=1
 echo "==== daemons built with -race"
-go test -race -count=1 -timeout 9m ./internal/endtoend || failed=1
+go test -race -count=1 -timeout 14m ./internal/endtoend || failed=1
 for report in "$reports"/*; do
 	[ -e "$report" ] || break
 	printf '\n==== a race, in process %s\n' "${report##*.}" >&2
