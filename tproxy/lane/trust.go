@@ -3,6 +3,7 @@
 package lane
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -182,9 +183,11 @@ func (l *lane) renew(p identity.Proof) error {
 	return nil
 }
 
+// parseAll copies what it parses: a certificate refers to its bytes for as long as
+// it lives, and those of a frame are overwritten by the next one.
 func parseAll(ders [][]byte) (chain []*x509.Certificate, err error) {
 	for _, der := range ders {
-		c, e := x509.ParseCertificate(der)
+		c, e := x509.ParseCertificate(bytes.Clone(der))
 		err = errors.Join(err, e)
 		chain = append(chain, c)
 	}

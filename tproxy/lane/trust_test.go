@@ -3,6 +3,7 @@
 package lane
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -50,5 +51,20 @@ func TestProvenOnce(t *testing.T) {
 	}
 	if l := b.all()[0]; l.seen != 1 || l.shown != 2 {
 		t.Errorf("%d proofs seen there, %d shown; want 1 and 2", l.seen, l.shown)
+	}
+}
+
+// TestProofOutlivesItsFrame: certificates of a proof stay what they are when the
+// frame that brought them is overwritten by the next one.
+func TestProofOutlivesItsFrame(t *testing.T) {
+	leaf := newMesh(t).svid(identity.NodeID(td, "a")).Chain[0]
+	frame := bytes.Clone(leaf.Raw)
+	chain, err := parseAll([][]byte{frame})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(frame)
+	if !chain[0].Equal(leaf) || !bytes.Equal(chain[0].RawSubjectPublicKeyInfo, leaf.RawSubjectPublicKeyInfo) {
+		t.Error("the certificate changed with the frame")
 	}
 }
