@@ -103,7 +103,11 @@ func (n *Node) enrol(s *kernel.State) {
 func (n *Node) want(services []identity.Name) {
 	n.certificates.Want(services)
 	n.shadows.Note(services)
-	n.checks.Set(slices.DeleteFunc(n.inventory.View().Definitions(), func(d definition.Definition) bool { return !slices.Contains(services, d.Name) }))
+	run := map[identity.Name]bool{}
+	for _, name := range services {
+		run[name] = true
+	}
+	n.checks.Set(slices.DeleteFunc(n.inventory.View().Definitions(), func(d definition.Definition) bool { return !run[d.Name] }))
 }
 
 // tagCheck marks a socket as a health check's.

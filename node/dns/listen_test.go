@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"tacit/internal/testhost"
+
 	"github.com/miekg/dns"
 )
 
@@ -25,7 +27,7 @@ func (l logTo) Write(line []byte) (int, error) {
 // TestDestroyedListener: while the TCP listener no longer listens, as after ss -K,
 // UDP is served, until the owner of both ends ctx.
 func TestDestroyedListener(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	udp, tcp := sockets(t)
 	s, lines := testServer(), make(logTo, 1)
 	s.log = slog.New(slog.NewTextHandler(lines, nil))

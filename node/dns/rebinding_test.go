@@ -13,12 +13,13 @@ import (
 	"github.com/miekg/dns"
 
 	"tacit/identity"
+	"tacit/internal/testhost"
 )
 
 // TestRebinding: an answer of an upstream that holds a virtual address is refused,
 // wherever it holds it; all others pass unchanged.
 func TestRebinding(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	rr := func(text string) dns.RR {
 		r, err := dns.NewRR(text)
 		if err != nil {
@@ -85,7 +86,7 @@ func FuzzRebinds(f *testing.F) {
 
 // TestSharedRoom: one sender fills its part, and another is still served.
 func TestSharedRoom(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	up := newUpstream(t, func([]byte) [][]byte { return nil })
 	c := testConfig()
 	greedy := make(chan uint16, 1)
@@ -138,7 +139,7 @@ func TestSharedRoom(t *testing.T) {
 
 // TestShadows: what a resolver says about the bare name of a service.
 func TestShadows(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	up := newUpstream(t, func(raw []byte) [][]byte {
 		var m dns.Msg
 		if m.Unpack(raw) != nil {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"tacit/internal/testhost"
 )
 
 func write(t *testing.T, path, text string) {
@@ -44,7 +46,7 @@ func TestResolvers(t *testing.T) {
 }
 
 func TestWatch(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	etc, run := t.TempDir(), t.TempDir()
 	path, real := filepath.Join(etc, "resolv.conf"), filepath.Join(run, "stub.conf")
 	write(t, path, "one")

@@ -13,11 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"tacit/internal/testhost"
+
 	"github.com/miekg/dns"
 )
 
 func TestForwardByteForByte(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	up := newUpstream(t, func(raw []byte) [][]byte {
 		wrongID, wrongName := replyTo(raw), replyTo(raw)
 		wrongID[0]++
@@ -40,7 +42,7 @@ func TestForwardByteForByte(t *testing.T) {
 }
 
 func TestMeshNamesStayHere(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	up := newUpstream(t, func(raw []byte) [][]byte { return [][]byte{replyTo(raw)} })
 	addr := serve(t, testServer(), up.addr)
 	for _, network := range []string{"udp", "tcp"} {
@@ -62,7 +64,7 @@ func TestMeshNamesStayHere(t *testing.T) {
 }
 
 func TestSilentUpstream(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	up := newUpstream(t, func([]byte) [][]byte { return nil })
 	s := testServer()
 	for network, tries := range map[string]int{"udp": udpTries, "tcp": 1} {
@@ -83,7 +85,7 @@ func TestSilentUpstream(t *testing.T) {
 }
 
 func TestBoundedForwarding(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	up := newUpstream(t, func([]byte) [][]byte { return nil })
 	s := testServer()
 	s.timeout = 10 * time.Second
@@ -137,7 +139,7 @@ func underWay(g *gate) int {
 }
 
 func TestMalformedIsDropped(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	up := newUpstream(t, func(raw []byte) [][]byte { return [][]byte{replyTo(raw)} })
 	addr := serve(t, testServer(), up.addr)
 	c, err := net.Dial("udp", addr)
@@ -169,7 +171,7 @@ func TestMalformedIsDropped(t *testing.T) {
 }
 
 func TestPipelinedTCP(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	up := newUpstream(t, func([]byte) [][]byte { return nil })
 	addr := serve(t, testServer(), up.addr)
 	c, err := net.Dial("tcp", addr)
@@ -190,7 +192,7 @@ func TestPipelinedTCP(t *testing.T) {
 }
 
 func TestServeEnds(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	udp, tcp := sockets(t)
 	self := udp.LocalAddr().(*net.UDPAddr).AddrPort()
 	if err := testServer().Serve(t.Context(), udp, tcp, self); err == nil || !strings.Contains(err.Error(), "itself") {

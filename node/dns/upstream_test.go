@@ -7,7 +7,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -164,24 +163,6 @@ func serve(t testing.TB, s *Server, up netip.AddrPort) string {
 		}
 	})
 	return udp.LocalAddr().String()
-}
-
-func noLeak(t *testing.T) {
-	t.Helper()
-	before := runtime.NumGoroutine()
-	t.Cleanup(func() {
-		limit := time.Now().Add(5 * time.Second)
-		tick := time.NewTicker(5 * time.Millisecond)
-		defer tick.Stop()
-		for runtime.NumGoroutine() > before {
-			if time.Now().After(limit) {
-				buf := make([]byte, 1<<20)
-				t.Errorf("goroutines: %d before, %d after\n%s", before, runtime.NumGoroutine(), buf[:runtime.Stack(buf, true)])
-				return
-			}
-			<-tick.C
-		}
-	})
 }
 
 // query is a packet that no DNS library would write: mixed case, an unknown option,

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"tacit/identity"
+	"tacit/internal/testhost"
 )
 
 // fakeConn is an endless stream from an address.
@@ -70,7 +71,7 @@ func TestStreamLimits(t *testing.T) {
 
 // TestJunk sends packets and streams without the key to a pool.
 func TestJunk(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	o := &owner{}
 	var log bytes.Buffer
 	cfg := testConfig("a", "127.0.17.1", o)

@@ -11,10 +11,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tacit/internal/testhost"
 )
 
 func TestReach(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	pools, owners := mesh(t, 4, 11)
 	reach := func(payload string) time.Duration {
 		pools[1].Broadcast([]byte(payload))
@@ -37,7 +39,7 @@ func TestReach(t *testing.T) {
 }
 
 func TestLeaveAndDeath(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	pools, owners := mesh(t, 4, 12)
 	if err := pools[3].Leave(2 * time.Second); err != nil {
 		t.Fatal(err)
@@ -75,7 +77,7 @@ func TestLeaveAndDeath(t *testing.T) {
 }
 
 func TestPushPull(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	a, b := &owner{state: []byte("state of a")}, &owner{state: []byte("state of b")}
 	pa := start(t, testConfig("a", "127.0.13.1", a))
 	pa.Broadcast([]byte("missed"))
@@ -87,7 +89,7 @@ func TestPushPull(t *testing.T) {
 }
 
 func TestJoinRefused(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	hostess := &owner{}
 	host := start(t, testConfig("host", "127.0.14.1", hostess))
 	at := host.Addr().String()
@@ -131,7 +133,7 @@ func TestJoinRefused(t *testing.T) {
 }
 
 func TestKeyRotation(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	pools, owners := mesh(t, 2, 15)
 	old, fresh := bytes.Repeat([]byte{7}, KeySize), bytes.Repeat([]byte{9}, KeySize)
 	steps := [][][]byte{{old, fresh}, {fresh, old}, {fresh}}
@@ -161,7 +163,7 @@ func TestConfig(t *testing.T) {
 	}
 	for name, change := range tests {
 		t.Run(name, func(t *testing.T) {
-			noLeak(t)
+			testhost.VerifyNone(t)
 			cfg := testConfig("a", "127.0.16.1", &owner{})
 			change(&cfg)
 			if p, err := Start(cfg); err == nil {
@@ -173,7 +175,7 @@ func TestConfig(t *testing.T) {
 }
 
 func TestIPv6(t *testing.T) {
-	noLeak(t)
+	testhost.VerifyNone(t)
 	a, b := start(t, testConfig("a", "::1", &owner{})), start(t, testConfig("b", "::1", &owner{}))
 	if err := b.Join(context.Background(), []string{a.Addr().String()}); err != nil {
 		t.Fatal(err)

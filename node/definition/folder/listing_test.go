@@ -41,15 +41,7 @@ func TestReadingHolds(t *testing.T) {
 
 // TestReloadParsesChanges: files that were written long ago are parsed once.
 func TestReloadParsesChanges(t *testing.T) {
-	dir := t.TempDir()
-	for n := range 3 {
-		write(t, dir, n, 1)
-	}
-	f, err := New(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Reload()
+	f, dir := loaded(t, 3)
 	past(f)
 	before := f.read
 	write(t, dir, 1, 2)
@@ -62,6 +54,21 @@ func TestReloadParsesChanges(t *testing.T) {
 			t.Errorf("%s: parsed again: %t, want %t", file, again, want)
 		}
 	}
+}
+
+// loaded is a folder of so many files, which it has read.
+func loaded(t testing.TB, files int) (f *Folder, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for n := range files {
+		write(t, dir, n, 1)
+	}
+	f, err := New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Reload()
+	return f, dir
 }
 
 // past makes the folder's readings look as if the files were old when read.
@@ -84,15 +91,7 @@ func write(t testing.TB, dir string, n, weight int) {
 
 // BenchmarkReload reads a thousand files of which one has changed.
 func BenchmarkReload(b *testing.B) {
-	dir := b.TempDir()
-	for n := range 1000 {
-		write(b, dir, n, 1)
-	}
-	f, err := New(dir)
-	if err != nil {
-		b.Fatal(err)
-	}
-	f.Reload()
+	f, dir := loaded(b, 1000)
 	past(f)
 	for n := 1; b.Loop(); n++ {
 		b.StopTimer()
@@ -104,15 +103,7 @@ func BenchmarkReload(b *testing.B) {
 
 // BenchmarkChanged is what a folder of a thousand files costs every five seconds.
 func BenchmarkChanged(b *testing.B) {
-	dir := b.TempDir()
-	for n := range 1000 {
-		write(b, dir, n, 1)
-	}
-	f, err := New(dir)
-	if err != nil {
-		b.Fatal(err)
-	}
-	f.Reload()
+	f, _ := loaded(b, 1000)
 	for b.Loop() {
 		if f.changed() {
 			b.Fatal("nothing was written")
