@@ -28,8 +28,8 @@ func (o *Objects) hooks() []*hook {
 	m := &o.mesh
 	return []*hook{
 		{name: "lookup", prog: m.MeshLookup, attach: ebpf.AttachSkLookup},
-		{name: "forward4", prog: m.MeshForward, attach: ebpf.AttachNetfilter, family: link.NetfilterProtoIPv4},
-		{name: "forward6", prog: m.MeshForward, attach: ebpf.AttachNetfilter, family: link.NetfilterProtoIPv6},
+		{name: "leaving4", prog: m.MeshLeaving, attach: ebpf.AttachNetfilter, family: link.NetfilterProtoIPv4},
+		{name: "leaving6", prog: m.MeshLeaving, attach: ebpf.AttachNetfilter, family: link.NetfilterProtoIPv6},
 		{name: "egress", prog: m.MeshEgress, attach: ebpf.AttachCGroupInetEgress},
 		{name: "sock_create", prog: m.MeshCreate, attach: ebpf.AttachCGroupInetSockCreate},
 		{name: "sock_release", prog: m.MeshRelease, attach: ebpf.AttachCgroupInetSockRelease},
@@ -96,19 +96,19 @@ func (o *Objects) newLink(h *hook) (link.Link, error) {
 	case ebpf.AttachSkLookup:
 		return attachNetNS(h.prog)
 	case ebpf.AttachNetfilter:
-		return attachForward(h)
+		return attachLeaving(h)
 	}
 	return link.AttachCgroup(link.CgroupOptions{Path: o.conf.Cgroup, Attach: h.attach, Program: h.prog})
 }
 
 // Priorities before all tables of iptables. No two programs can have the same one,
 // and a new program is attached before the old one is detached, so there are two.
-var forwardPriorities = [...]int32{-310, -309}
+var leavingPriorities = [...]int32{-310, -309}
 
-func attachForward(h *hook) (l link.Link, err error) {
-	for _, p := range forwardPriorities {
+func attachLeaving(h *hook) (l link.Link, err error) {
+	for _, p := range leavingPriorities {
 		l, err = link.AttachNetfilter(link.NetfilterOptions{Program: h.prog, ProtocolFamily: h.family,
-			Hook: link.NetfilterInetForward, Priority: p})
+			Hook: link.NetfilterInetPostRouting, Priority: p})
 		if err == nil {
 			return l, nil
 		}

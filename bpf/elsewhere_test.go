@@ -3,12 +3,15 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -120,6 +123,63 @@ func TestAnotherNamespace(t *testing.T) {
 			t.Errorf("without the daemon: %s", out)
 		}
 	})
+}
+
+// TestKernelsAnswersStay: what the kernel itself answers to a virtual address, such
+// as a reset, doesn't leave the host even where a route leads out. No socket of a
+// program sends these packets, so no egress filter of a cgroup sees them.
+func TestKernelsAnswersStay(t *testing.T) {
+	h := newHost(t)
+	there := h.elsewhere()
+	run(t, "ip addr add fd00:7::1/64 dev out nodad",
+		"ip route del local 240.64.0.0/12 dev lo table local", "ip route add 240.64.0.0/12 via 10.7.0.2",
+		"ip -6 route del local fd7a:ac17::/32 dev lo table local", "ip -6 route add fd7a:ac17::/32 via fd00:7::2")
+	for _, c := range []struct{ own, from, flag, to string }{
+		{"10.7.0.2", "240.64.0.2", "", "10.7.0.1:9"},
+		{"fd00:7::2", "fd7a:ac17::2", "nodad", "[fd00:7::1]:9"},
+	} {
+		there(func() {
+			run(t, "ip addr replace fd00:7::2/64 dev in nodad", "ip addr replace "+c.from+" dev in "+c.flag)
+			if err := connectFrom(c.own, c.to, 5*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+				t.Errorf("from %s: %v, want a reset", c.own, err)
+			}
+			if err := connectFrom(c.from, c.to, 300*time.Millisecond); !os.IsTimeout(err) {
+				t.Errorf("from %s: %v, want no answer", c.from, err)
+			}
+		})
+		if e := h.lastEvent(Device); e.Target.Addr().String() != c.from {
+			t.Errorf("event %+v, want one for %s", e, c.from)
+		}
+	}
+}
+
+// TestTimeWaitStays: the ACK of a connection in TIME_WAIT doesn't leave the host
+// either, after somebody removed the routes. (IPv4 has no route from 127.0.0.1.)
+func TestTimeWaitStays(t *testing.T) {
+	h := newHost(t)
+	h.elsewhere()
+	_, proxy := h.proxy()
+	h.serve(db, 5432, Port{Remote: true})
+	h.allow(Pair{web, db})
+	if out := h.do("web", "connect", db6); out != "ok "+db6 { // and closes
+		t.Fatal(out)
+	}
+	conn := accept(t, proxy)
+	run(t, "ip addr add fd00:7::1/64 dev out nodad",
+		"ip -6 route del local fd7a:ac17::/32 dev lo table local", "ip -6 route add fd7a:ac17::/32 via fd00:7::2")
+	h.ok(conn.Close())
+	if e := h.lastEvent(Device); e.Target.Addr() != netip.MustParseAddrPort(db6).Addr() || e.Pair.Source != 0 {
+		t.Errorf("event %+v, want one for %s and of no program", e, db6)
+	}
+}
+
+func connectFrom(from, to string, limit time.Duration) error {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: limit}
+	conn, err := d.Dial("tcp", to)
+	if err == nil {
+		return conn.Close()
+	}
+	return err
 }
 
 // TestForward: a host that forwards drops packets for virtual addresses, even where

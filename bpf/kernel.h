@@ -43,8 +43,23 @@ typedef struct {
 } kuid_t;
 struct sock {
 	struct sock_common __sk_common;
+	__u16 sk_type;
 	kuid_t sk_uid;
 	struct sock_cgroup_data sk_cgrp_data;
+};
+struct sk_buff {
+	struct sock *sk;
+};
+struct net_device {
+	int ifindex;
+};
+struct nf_hook_state {
+	struct net_device *in;
+	struct net_device *out;
+};
+struct bpf_nf_ctx {
+	const struct nf_hook_state *state;
+	struct sk_buff *skb;
 };
 struct inet_sock {
 	struct sock sk;

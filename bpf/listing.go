@@ -62,7 +62,7 @@ func (o *Objects) pin(h *hook) Pin {
 	case ebpf.AttachSkLookup:
 		p.Where = "this network namespace"
 	case ebpf.AttachNetfilter:
-		p.Where = "what this network namespace forwards"
+		p.Where = "what leaves this network namespace"
 	}
 	l, err := link.LoadPinnedLink(p.Path, &ebpf.LoadPinOptions{ReadOnly: true})
 	if errors.Is(err, os.ErrNotExist) {

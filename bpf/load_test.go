@@ -71,7 +71,7 @@ func TestLoadTwiceIsLoadOnce(t *testing.T) {
 		t.Errorf("revision %d, %v; want %d", rev, err, first)
 	}
 	for name, id := range linkIDs(t, again) {
-		if ids[name] != id && !strings.HasPrefix(name, "forward") { // those are attached anew before the old ones are detached
+		if ids[name] != id && !strings.HasPrefix(name, "leaving") { // those are attached anew before the old ones are detached
 			t.Errorf("%s was attached anew: connections went unjudged in between", name)
 		}
 	}

@@ -13,6 +13,7 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define SOCK_STREAM 1
+#define SOCK_RAW 3
 #define ECONNREFUSED 111
 #define EACCES 13
 #define IPPROTO_TCP 6
@@ -21,7 +22,7 @@
 #include "connect.h"
 #include "lookup.h"
 #include "egress.h"
-#include "forward.h"
+#include "leaving.h"
 #include "unix.h"
 #include "origins.h"
 #include "sweep.h"
@@ -215,9 +216,9 @@ int mesh_egress(struct __sk_buff *skb)
 }
 
 SEC("netfilter")
-int mesh_forward(struct bpf_nf_ctx *ctx)
+int mesh_leaving(struct bpf_nf_ctx *ctx)
 {
-	return on_forward(ctx);
+	return on_leaving(ctx);
 }
 
 SEC("sockops")

@@ -273,7 +273,7 @@ const (
 	meshProgMeshCreate    = "mesh_create"
 	meshProgMeshDecide    = "mesh_decide"
 	meshProgMeshEgress    = "mesh_egress"
-	meshProgMeshForward   = "mesh_forward"
+	meshProgMeshLeaving   = "mesh_leaving"
 	meshProgMeshLookup    = "mesh_lookup"
 	meshProgMeshPeername4 = "mesh_peername4"
 	meshProgMeshPeername6 = "mesh_peername6"
@@ -337,7 +337,7 @@ type meshProgramSpecs struct {
 	MeshCreate    *ebpf.ProgramSpec `ebpf:"mesh_create"`
 	MeshDecide    *ebpf.ProgramSpec `ebpf:"mesh_decide"`
 	MeshEgress    *ebpf.ProgramSpec `ebpf:"mesh_egress"`
-	MeshForward   *ebpf.ProgramSpec `ebpf:"mesh_forward"`
+	MeshLeaving   *ebpf.ProgramSpec `ebpf:"mesh_leaving"`
 	MeshLookup    *ebpf.ProgramSpec `ebpf:"mesh_lookup"`
 	MeshPeername4 *ebpf.ProgramSpec `ebpf:"mesh_peername4"`
 	MeshPeername6 *ebpf.ProgramSpec `ebpf:"mesh_peername6"`
@@ -487,7 +487,7 @@ type meshPrograms struct {
 	MeshCreate    *ebpf.Program `ebpf:"mesh_create"`
 	MeshDecide    *ebpf.Program `ebpf:"mesh_decide"`
 	MeshEgress    *ebpf.Program `ebpf:"mesh_egress"`
-	MeshForward   *ebpf.Program `ebpf:"mesh_forward"`
+	MeshLeaving   *ebpf.Program `ebpf:"mesh_leaving"`
 	MeshLookup    *ebpf.Program `ebpf:"mesh_lookup"`
 	MeshPeername4 *ebpf.Program `ebpf:"mesh_peername4"`
 	MeshPeername6 *ebpf.Program `ebpf:"mesh_peername6"`
@@ -510,7 +510,7 @@ func (p *meshPrograms) Close() error {
 		p.MeshCreate,
 		p.MeshDecide,
 		p.MeshEgress,
-		p.MeshForward,
+		p.MeshLeaving,
 		p.MeshLookup,
 		p.MeshPeername4,
 		p.MeshPeername6,
