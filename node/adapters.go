@@ -131,8 +131,20 @@ func (n *Node) virtual(name identity.Name) (v4, v6 netip.Addr) {
 // dialer connects to the programs of this node.
 func (n *Node) dialer() seen.Dialer {
 	td := n.member.Bundle.TrustDomain()
-	return seen.Dialer{Virtual: n.virtual, Tag: n.enforcer.Tag, Transparent: n.cfg.Redirect == config.TPROXY,
+	return seen.Dialer{Virtual: n.virtual, Local: n.local, Host: n.hostOf, Tag: n.enforcer.Tag, Transparent: n.cfg.Redirect == config.TPROXY,
 		ID: func(name identity.Name) string { return identity.ServiceID(td, name).String() }}
+}
+
+// local returns whether an address is this host's own, or virtual.
+func (n *Node) local(a netip.Addr) bool {
+	return n.cfg.Range4.Contains(a) || n.cfg.Range6.Contains(a) || slices.Contains(n.addresses.List(), a)
+}
+
+// hostOf is the address in another node's signed record, zero where there is none.
+func (n *Node) hostOf(node identity.Name) netip.Addr {
+	body, _ := n.records.View().Node(node)
+	a, _ := netip.ParseAddr(body.Address)
+	return a
 }
 
 // zone tells the DNS server what there is.

@@ -196,7 +196,7 @@ func (n *Node) buildLoop() {
 	n.loop = reconcile.New(reconcile.Config{
 		Settings: n.cfg, Inventory: n.inventory, Records: view, Enforcer: n.enforcer, Peers: n.peers,
 		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: signer{n}, Critical: n.checks.Critical, Health: n.board, Log: n.log},
-		Alive:     n.alive, Addresses: n.addresses.List, Names: n.names.Pins, Enrol: n.enrol, Want: n.want,
+		Alive:     n.alive, Addresses: n.addresses.List, Names: n.names.Pins, Enrol: n.enrol, Answer: n.datapath.Answer, Want: n.want,
 		Streams: n.proxy.Sweep, Announce: n.records.Announce, Save: n.records.SaveAgain,
 		Remember: func(list []kernel.Remote) error { return keepRemotes(n.store, list) },
 		Health:   n.board, Log: n.log,

@@ -114,6 +114,11 @@ func (kernelHost) rules() ([]rule, error) {
 		if n.Mask != nil {
 			r.mask = *n.Mask
 		}
+		if n.Src != nil && n.Sport != nil {
+			ones, _ := n.Src.Mask.Size()
+			src, _ := netip.AddrFromSlice(n.Src.IP)
+			r.src, r.sport = netip.PrefixFrom(src.Unmap(), ones), n.Sport.Start
+		}
 		out = append(out, r)
 	}
 	return out, nil
@@ -131,7 +136,12 @@ func (kernelHost) delRule(r rule) error {
 func (r rule) toNetlink() *netlink.Rule {
 	n := netlink.NewRule()
 	n.Family, n.Priority, n.Table, n.Protocol = familyNumber(r.v6), r.priority, r.table, routeProtocol
-	n.Mark, n.Mask = r.mark, &r.mask
+	if !r.src.IsValid() {
+		n.Mark, n.Mask = r.mark, &r.mask
+		return n
+	}
+	n.Src = &net.IPNet{IP: r.src.Addr().AsSlice(), Mask: net.CIDRMask(r.src.Bits(), r.src.Addr().BitLen())}
+	n.IPProto, n.Sport = unix.IPPROTO_TCP, netlink.NewRulePortRange(r.sport, r.sport)
 	return n
 }
 

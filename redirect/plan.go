@@ -32,6 +32,9 @@ type Config struct {
 	// below the root of the v2 tree, with a leading slash. It is for hosts without socket hooks. A rule refers to the cgroup
 	// that had this path when the rule was made.
 	Daemon string
+	// Answers are TCP ports at loopback addresses whose programs the daemon calls from addresses of other hosts: what these
+	// programs answer stays on this host.
+	Answers []uint16
 	// Guards are TCP ports of this host that refuse connections from outside and, with Daemon, from all local programs but
 	// the daemon. It is for hosts without socket hooks; flushing the filter table opens them.
 	Guards []uint16
@@ -64,11 +67,14 @@ const (
 	kindBlackhole routeKind = "blackhole"
 )
 
-// rule is one policy routing rule of ours: marked packets are looked up in a table.
+// rule is one policy routing rule of ours: marked packets, or TCP packets from a port of a loopback address, are looked up in
+// a table.
 type rule struct {
 	v6         bool
 	priority   int
 	mark, mask uint32
+	src        netip.Prefix // may be zero
+	sport      uint16       // with src
 	table      int
 }
 
@@ -82,12 +88,14 @@ func NewPlan(c Config) Plan {
 		if f.virtual.IsValid() {
 			p.routes = append(p.routes, localRoute(f.virtual, tableLocal, f.loopback))
 		}
-		if !c.TPROXY {
-			continue
+		p.rules = append(p.rules, f.answered()...)
+		if c.TPROXY {
+			p.rules = append(p.rules, rule{v6: f.v6, priority: tproxyPriority, mark: tproxyMark, mask: tproxyMark, table: tproxyTable})
+			p.chains = append(p.chains, f.chains()...)
 		}
-		p.routes = append(p.routes, localRoute(f.everything, tproxyTable, netip.Addr{}))
-		p.rules = append(p.rules, rule{v6: f.v6, priority: tproxyPriority, mark: tproxyMark, mask: tproxyMark, table: tproxyTable})
-		p.chains = append(p.chains, f.chains()...)
+		if c.TPROXY || len(c.Answers) > 0 {
+			p.routes = append(p.routes, localRoute(f.everything, tproxyTable, netip.Addr{}))
+		}
 	}
 	return p
 }
@@ -120,6 +128,7 @@ type family struct {
 	resolvers     []netip.Addr // asked by other namespaces
 	ownResolvers  []netip.Addr // asked by this namespace
 	exclude       Exclude
+	answers       []uint16
 	gate          bool
 	daemon        string
 }
@@ -127,9 +136,9 @@ type family struct {
 // families splits a Config into its families, IPv4 first.
 func (c Config) families() []family {
 	v4 := family{virtual: c.Range4.Masked(), everything: netip.PrefixFrom(netip.IPv4Unspecified(), 0),
-		loopback: netip.AddrFrom4([4]byte{127, 0, 0, 1}), port: c.Port4, dnsPort: c.DNSPort4, exclude: c.Exclude, gate: c.Gate, daemon: c.Daemon}
+		loopback: netip.AddrFrom4([4]byte{127, 0, 0, 1}), port: c.Port4, dnsPort: c.DNSPort4, exclude: c.Exclude, answers: c.Answers, gate: c.Gate, daemon: c.Daemon}
 	v6 := family{v6: true, virtual: c.Range6.Masked(), everything: netip.PrefixFrom(netip.IPv6Unspecified(), 0),
-		loopback: netip.IPv6Loopback(), port: c.Port6, dnsPort: c.DNSPort6, exclude: c.Exclude, gate: c.Gate, daemon: c.Daemon}
+		loopback: netip.IPv6Loopback(), port: c.Port6, dnsPort: c.DNSPort6, exclude: c.Exclude, answers: c.Answers, gate: c.Gate, daemon: c.Daemon}
 	for _, a := range c.Resolvers {
 		f := &v4
 		if a = a.Unmap(); a.Is6() {

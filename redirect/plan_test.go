@@ -58,6 +58,8 @@ func TestPlanGolden(t *testing.T) {
 		"guard-ports":     GuardPlan(with(own)),
 		"guard":           GuardPlan(everything()),
 		"guard-v4":        GuardPlan(with(func(c *Config) { c.IPv6 = false })),
+		"answers":         NewPlan(with(func(c *Config) { c.Answers = []uint16{5432, 8080} })),
+		"answers-sockets": NewPlan(with(func(c *Config) { c.Answers, c.TPROXY = []uint16{5432}, false })),
 		"nothing":         NewPlan(Config{}),
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, p.String()) })

@@ -129,6 +129,7 @@ func (f family) untracked(w way) [][]string {
 	if f.virtual.IsValid() {
 		specs = append(specs, []string{"-d", f.virtual.String()}, []string{"-s", f.virtual.String()})
 	}
+	specs = append(specs, f.answersUntracked()...)
 	queries := f.queries(w)
 	specs = append(specs, queries...)
 	for i := range specs {

@@ -52,8 +52,11 @@ func (r route) v6() bool { return r.dst.Addr().Is6() }
 
 // String prints the rule as ip-rule(8) takes it.
 func (r rule) String() string {
-	return fmt.Sprintf("%s rule add priority %d fwmark %#x/%#x lookup %s protocol %d",
-		ipCommand(r.v6), r.priority, r.mark, r.mask, tableName(r.table), routeProtocol)
+	what := fmt.Sprintf("fwmark %#x/%#x", r.mark, r.mask)
+	if r.src.IsValid() {
+		what = fmt.Sprintf("from %s ipproto tcp sport %d", r.src, r.sport)
+	}
+	return fmt.Sprintf("%s rule add priority %d %s lookup %s protocol %d", ipCommand(r.v6), r.priority, what, tableName(r.table), routeProtocol)
 }
 
 func (c chain) newText() string {

@@ -3,6 +3,7 @@
 package endtoend
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -270,14 +271,15 @@ func TestLocalhostIsTrusted(t *testing.T) {
 
 // TestClientAddress: what a definition asks for, the program sees.
 func TestClientAddress(t *testing.T) {
-	m := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, Grants: []string{"plain", "headed", "web"}})
+	m := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, Grants: []string{"plain", "headed", "own", "web"}})
 	host1, host2 := m.Nodes[0], m.Nodes[1]
+	servePeer(t, host2, "own", "plain", "127.0.0.1", 8003, "--client-address", "client")
 	servePeer(t, host2, "plain", "plain", "127.0.0.1", 8001, "--client-address", "loopback")
 	servePeer(t, host2, "headed", "proxy", "127.0.0.1", 8002, "--client-address", "proxy_protocol")
 	for _, h := range m.Nodes {
 		h.Tacit(t, "service", "register", "web")
 	}
-	for _, name := range []string{"plain", "headed"} {
+	for _, name := range []string{"plain", "headed", "own"} {
 		host1.Tacit(t, "intention", "allow", "web", name, "--wait")
 	}
 	box := host1.Container(t, "box")
@@ -306,8 +308,28 @@ func TestClientAddress(t *testing.T) {
 	if words := strings.Fields(out); len(words) < 2 || words[0] != web4 || netip.MustParseAddr(words[1]) != box.Addr {
 		t.Errorf("from a container: %s; want the container's own address %s in the header", out, box.Addr)
 	}
-	stdout, stderr, exit := host2.Output(t, "user", host2.Bin("tacit"), "service", "register", "plain", "--port", "8001", "--client-address", "client")
-	if exit == 0 || !strings.Contains(stdout+stderr, "proxy_protocol tells the program that address") {
-		t.Errorf("client_address client: exit %d, %s%s", exit, stdout, stderr)
+	own4, _ := virtuals(t, host1, "own")
+	out, _ = box.Run(t, "app", testhost.Python(), "-c", askPeer, own4, "8003")
+	if got := append(strings.Fields(out), ask(t, host1, "web", own4, "8003")...); !equalLines(got, []string{box.Addr.String(), host1.Addr.String()}) {
+		t.Errorf("a container and host1 are seen as %q; want their own addresses", got)
 	}
+	own4, _ = virtuals(t, host2, "own")
+	if got := ask(t, host2, "web", own4, "8003", "127.0.0.1", "8003"); !equalLines(got, []string{web4, web4}) {
+		t.Errorf("on the same node: %q; want %s, as it has no address of its own there", got, web4)
+	}
+	if got := ask(t, host2, "own", "127.0.0.1", "8003"); !equalLines(got, []string{"127.0.0.1"}) {
+		t.Errorf("own sees itself as %q", got)
+	}
+	host1.Tacit(t, "intention", "deny", "web", "own", "--wait")
+	own4, _ = virtuals(t, host1, "own")
+	if got := ask(t, host1, "web", own4, "8003"); !equalLines(got, []string{"ECONNREFUSED"}) {
+		t.Errorf("denied: %q", got)
+	}
+	host2.Tacit(t, "service", "deregister", "own")
+	testhost.Eventually(t, 10*time.Second, "the rule goes with the service", func() error {
+		if out, _ := host2.Run(t, "user", "ip", "rule"); strings.Contains(out, "sport 8003") {
+			return errors.New(out)
+		}
+		return nil
+	})
 }

@@ -194,7 +194,7 @@ type Registration struct {
 	Meta          map[string]string `json:"meta,omitempty"`
 	Workload      Workload          `json:"workload,omitzero"`
 	Permissive    bool              `json:"permissive,omitempty"`
-	ClientAddress string            `json:"client_address,omitempty"` // what the program sees of its callers: service (default), loopback or proxy_protocol
+	ClientAddress string            `json:"client_address,omitempty"` // what the program sees of its callers: service (default), client, loopback or proxy_protocol
 	Upstreams     []Upstream        `json:"upstreams,omitempty"`
 	Yes           bool              `json:"yes,omitempty"`        // even if the port carries the caller's own session, whose successor will be refused
 	Wait          bool              `json:"wait,omitempty"`       // answer when every live node resolves the service, or after Timeout

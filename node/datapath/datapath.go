@@ -64,6 +64,7 @@ type Datapath struct {
 
 	mu        sync.Mutex // one change of listeners, routes and rules at a time; guards what follows
 	listeners *listen.Pair
+	answers   []uint16 // ports whose programs see their callers' own addresses
 	plan      redirect.Plan
 }
 

@@ -5,6 +5,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"tacit/node/health"
 	"tacit/redirect"
@@ -15,6 +16,21 @@ import (
 func (d *Datapath) Restate() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.restate()
+}
+
+// Answer has what programs answer from these ports of loopback addresses stay on
+// this host: they see their callers' own addresses.
+func (d *Datapath) Answer(ports []uint16) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if slices.Equal(ports, d.answers) {
+		return nil
+	}
+	d.answers = ports
+	if d.listeners == nil {
+		return nil // Open restates
+	}
 	return d.restate()
 }
 
@@ -30,6 +46,7 @@ func (d *Datapath) restate() error {
 
 func (d *Datapath) redirectConfig() (redirect.Config, error) {
 	c, noIptables := Steering(d.conf.Settings, d.resolvers.addrs())
+	c.Answers = d.answers
 	c.Port4, c.Port6 = d.listeners.Ports()
 	c.DNSPort4, c.DNSPort6 = d.resolvers.directPorts()
 	if b, ok := d.conf.Hooks.(*tproxyBackend); ok {

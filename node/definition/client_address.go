@@ -2,7 +2,11 @@
 
 package definition
 
-import "fmt"
+import (
+	"fmt"
+	"iter"
+	"slices"
+)
 
 // ClientAddress says which peer address the program of a service sees.
 type ClientAddress string
@@ -10,6 +14,7 @@ type ClientAddress string
 // Values of client_address. The default is stored as "".
 const (
 	ClientService       ClientAddress = ""               // the virtual address of the calling service
+	ClientOwn           ClientAddress = "client"         // the calling program's own address, where it has one that can be used here
 	ClientLoopback      ClientAddress = "loopback"       // 127.0.0.1 or ::1, for all callers
 	ClientProxyProtocol ClientAddress = "proxy_protocol" // as by default, and a PROXY protocol header that names the caller
 )
@@ -19,12 +24,10 @@ func (c ClientAddress) parse() (ClientAddress, error) {
 	switch c {
 	case "", "service":
 		return ClientService, nil
-	case ClientLoopback, ClientProxyProtocol:
+	case ClientOwn, ClientLoopback, ClientProxyProtocol:
 		return c, nil
-	case "client":
-		return "", fmt.Errorf("%q isn't supported: the answers to a caller's own address would leave this host; proxy_protocol tells the program that address", c)
 	}
-	return "", fmt.Errorf("%.40q: must be service, loopback or proxy_protocol", c)
+	return "", fmt.Errorf("%.40q: must be service, client, loopback or proxy_protocol", c)
 }
 
 func (d *draft) clientAddress(f field) {
@@ -33,4 +36,16 @@ func (d *draft) clientAddress(f field) {
 		d.ClientAddress, err = ClientAddress(text).parse()
 		d.r.check(f, "service.client_address", err)
 	}
+}
+
+// Answers are the ports of programs that see their callers' own addresses, sorted.
+func Answers(list iter.Seq[Definition]) []uint16 {
+	var out []uint16
+	for d := range list {
+		if d.ClientAddress == ClientOwn && d.Port != 0 {
+			out = append(out, d.Port)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }

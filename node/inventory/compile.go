@@ -87,6 +87,17 @@ func (v *View) Guards(low, high int) ([]kernel.Guard, map[string]error) {
 	return slices.SortedFunc(maps.Values(byPort), byNumber), problems
 }
 
+// Answers are the ports of programs here that see their callers' own addresses.
+func (v *View) Answers() []uint16 {
+	return definition.Answers(func(yield func(definition.Definition) bool) {
+		for _, s := range v.Services {
+			if !yield(s.Definition) {
+				return
+			}
+		}
+	})
+}
+
 // EphemeralPorts are those that the kernel gives to sockets which ask for none
 // (ip_local_port_range, ip(7)); where that can't be read, all of them.
 func EphemeralPorts() (low, high int) {

@@ -5,6 +5,7 @@ package lifecycle
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"tacit/bpf"
@@ -67,7 +68,7 @@ func look(s *config.Settled, m Member) (facts, error) {
 	if f.pins, err = bpf.Pins(bpf.Config{PinDir: s.BPFDir, Cgroup: s.Cgroup}); err != nil {
 		return f, err
 	}
-	f.steering, err = lookSteering(s, f.captured)
+	f.steering, err = lookSteering(s, f.captured, definition.Answers(slices.Values(f.definitions)))
 	return f, err
 }
 
@@ -91,9 +92,10 @@ func lookResolvers(s *config.Settled) (captured, excluded []netip.Addr, err erro
 // lookSteering compares routes, rules and chains with what is there. The
 // listeners' ports are known only to a start, so every rule that names one
 // differs.
-func lookSteering(s *config.Settled, captured []netip.Addr) (steering, error) {
+func lookSteering(s *config.Settled, captured []netip.Addr, answers []uint16) (steering, error) {
 	c, noIptables := datapath.Steering(s, captured)
 	c.Port4, c.DNSPort4, c.Port6, c.DNSPort6 = 1, 2, 3, 4
+	c.Answers = answers
 	want := redirect.NewPlan(c)
 	drift, err := redirect.Drift(want)
 	return steering{want: want.String(), drift: drift, noIptables: noIptables}, err

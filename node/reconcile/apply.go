@@ -39,6 +39,7 @@ func (l *Loop) apply(view *inventory.View) (ok bool) {
 	state, found := Compile(l.input(view, cat))
 	l.conf.Enrol(&state)
 	l.guests.Store(&state.Workloads.Interfaces)
+	answering := l.conf.Answer(view.Answers())
 	changed, err := l.conf.Enforcer.Apply(state)
 	l.catalog.Store(cat) // after the maps: the packets of a name that is answered must not leave the host any more
 	l.report(found, state, err)
@@ -52,7 +53,7 @@ func (l *Loop) apply(view *inventory.View) (ok bool) {
 		l.inForce.Store(&now)
 		l.conf.Announce(now, cat.Digest(), l.conf.Enforcer.Revision())
 	}
-	return err == nil
+	return err == nil && answering == nil
 }
 
 // follow takes over what the records and the members' liveness say.

@@ -79,6 +79,7 @@ type Config struct {
 	// Names are the DNS names that nobody else may be asked for; see Input.
 	Names    func(tags map[identity.Name][]string) (domains, hosts []string, crowded bool)
 	Enrol    func(*kernel.State)            // adds the self-probe
+	Answer   func(ports []uint16) error     // leads what programs answer to their callers' own addresses back to the daemon
 	Want     func(services []identity.Name) // that need certificates
 	Streams  func() (cut int)               // judges the proxy's streams again
 	Announce func(digest, names string, revision uint64)

@@ -15,6 +15,7 @@ import (
 	"tacit/identity"
 	"tacit/node/catalog"
 	"tacit/node/config"
+	"tacit/node/definition"
 	"tacit/node/health"
 	"tacit/node/inventory"
 	"tacit/policy"
@@ -40,6 +41,8 @@ type host struct {
 	signed                               []string
 	announced                            []string
 	wanted                               []identity.Name
+	answering                            []uint16
+	answerFails                          error
 	sweepWanted                          chan struct{}
 }
 
@@ -96,7 +99,7 @@ func newLoop(h *host) (*Loop, *health.Board) {
 		Settings: &config.Settled{Name: "host1", Action: policy.Deny}, Inventory: h, Records: h, Enforcer: h, Peers: h,
 		Publisher: &Publisher{Self: "host1", Records: h, Signer: h, Health: board, Log: log},
 		Alive:     func() map[identity.Name]bool { return h.up }, Addresses: func() []netip.Addr { return nil },
-		Names: func(map[identity.Name][]string) (domains, hosts []string, crowded bool) { return nil, nil, false }, Enrol: func(*kernel.State) {}, Want: func(n []identity.Name) { h.wanted = n },
+		Names: func(map[identity.Name][]string) (domains, hosts []string, crowded bool) { return nil, nil, false }, Enrol: func(*kernel.State) {}, Answer: func(p []uint16) error { h.answering = p; return h.answerFails }, Want: func(n []identity.Name) { h.wanted = n },
 		Streams: func() int { h.streams++; return 0 }, Save: func() {},
 		Announce: func(digest, _ string, _ uint64) { h.announced = append(h.announced, digest) },
 		Remember: func([]kernel.Remote) error { return nil }, Health: board, Log: log,
@@ -129,6 +132,12 @@ func TestSettle(t *testing.T) {
 		{"maps that can't be written", func() { h.failing = errors.New("full"); l.Nudge() }, true, false},
 		{"the next try", func() {}, true, false},
 		{"room again", func() { h.failing = nil }, true, true},
+		{"a program that sees its callers' own addresses", func() {
+			s := local("db", 5432, inventory.Listener{})
+			s.ClientAddress = definition.ClientOwn
+			h.view, h.answerFails = &inventory.View{Services: []inventory.Service{s}}, errors.New("no routes")
+		}, true, true},
+		{"the next try to set its rule", func() { h.answerFails = nil }, true, true},
 		{"nothing at the end", func() {}, false, false},
 	} {
 		applied, swept := h.applied, h.swept
@@ -149,6 +158,9 @@ func TestSettle(t *testing.T) {
 	}
 	if want := l.Policy().Digest(); l.InForce() != want || h.announced[len(h.announced)-1] != want {
 		t.Errorf("in force %s, announced %v, want %s", l.InForce(), h.announced, want)
+	}
+	if len(h.answering) != 1 || h.answering[0] != 5432 {
+		t.Errorf("answers of ports %v are led back", h.answering)
 	}
 	if len(h.wanted) != 1 || h.wanted[0] != "db" {
 		t.Errorf("certificates are wanted for %v", h.wanted)

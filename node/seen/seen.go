@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package seen connects to a program of this node so that the program sees who
-// calls: the socket has the virtual address of the calling service, and, where
-// the program wants one, a PROXY protocol header comes first. It must not decide
-// who may call.
+// calls: the socket has the virtual address of the calling service or, where the
+// program wants that, the caller's own, or a PROXY protocol header comes first. It
+// must not decide who may call.
 package seen
 
 import (
@@ -26,6 +26,7 @@ const timeout = 5 * time.Second
 // Call is a connection that is allowed.
 type Call struct {
 	Source, Destination identity.Name
+	Node                identity.Name  // of the caller; "" for a caller on this node
 	Client              netip.AddrPort // of the calling program, on its own node
 	To                  netip.AddrPort // where the program listens
 	Show                definition.ClientAddress
@@ -35,6 +36,8 @@ type Call struct {
 type Dialer struct {
 	Virtual     func(identity.Name) (v4, v6 netip.Addr) // addresses of a service on this node
 	ID          func(identity.Name) string              // its SPIFFE ID
+	Local       func(netip.Addr) bool                   // this host's own and virtual addresses
+	Host        func(node identity.Name) netip.Addr     // another node's address, zero if there is none
 	Tag         func(fd int, source, destination identity.Name) error
 	Transparent bool // the TPROXY backend, whose rules take only answers for transparent sockets
 }
@@ -68,11 +71,11 @@ func (d Dialer) prepare(fd int, c Call) error {
 	if c.Show == definition.ClientLoopback {
 		return nil
 	}
-	at := d.virtual(c)
+	at, foreign := d.address(c)
 	if !at.IsValid() {
 		return fmt.Errorf("%s has no virtual address on this node", c.Source)
 	}
-	if err := d.bind(fd, at); err != nil {
+	if err := bind(fd, at, foreign || d.Transparent); err != nil {
 		return fmt.Errorf("bind to %s, the address of %s: %w", at, c.Source, err)
 	}
 	return nil
@@ -91,11 +94,11 @@ func (d Dialer) virtual(c Call) netip.Addr {
 // addresses; bind() would take one from all connections of the source. The
 // kernel treats a local route as an address of the host for IPv4 only: IPv6
 // needs IP_FREEBIND (ip(7)), which IP_TRANSPARENT implies. Both hold for either
-// family.
-func (d Dialer) bind(fd int, at netip.Addr) error {
+// family. Another host's address needs IP_TRANSPARENT.
+func bind(fd int, at netip.Addr, transparent bool) error {
 	options := []int{unix.IP_BIND_ADDRESS_NO_PORT}
 	switch {
-	case d.Transparent:
+	case transparent:
 		options = append(options, unix.IP_TRANSPARENT)
 	case at.Is6():
 		options = append(options, unix.IP_FREEBIND)

@@ -56,7 +56,9 @@ func dialer() Dialer {
 			return netip.Addr{}, netip.Addr{}
 		},
 		ID:  func(name identity.Name) string { return "spiffe://mesh.test/svc/" + string(name) },
-		Tag: func(int, identity.Name, identity.Name) error { return nil },
+		Tag:   func(int, identity.Name, identity.Name) error { return nil },
+		Local: func(a netip.Addr) bool { return a.String() == "10.0.0.1" || a.String() == web4 },
+		Host:  func(node identity.Name) netip.Addr { return map[identity.Name]netip.Addr{"host7": netip.MustParseAddr("10.0.0.7")}[node] },
 	}
 }
 
@@ -120,6 +122,35 @@ func TestDial(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOwnAddress: what a program sees that asks for its callers' own addresses.
+func TestOwnAddress(t *testing.T) {
+	enterNamespace(t)
+	for _, c := range []struct {
+		name, node, client, program, want string
+		foreign                           bool
+	}{
+		{"a container of another node", "host7", "172.17.0.2:4000", "127.0.0.1:80", "172.17.0.2", true},
+		{"a container of this node", "", "172.17.0.2:4000", "127.0.0.1:80", "172.17.0.2", true},
+		{"mapped", "host7", "[::ffff:172.17.0.2]:4000", "127.0.0.1:80", "172.17.0.2", true},
+		{"IPv6", "host7", "[fd00:17::2]:4000", "[::1]:80", "fd00:17::2", true},
+		{"a program of another node", "host7", "127.0.0.1:4000", "127.0.0.1:80", "10.0.0.7", true},
+		{"one whose node has no address", "host8", "127.0.0.1:4000", "127.0.0.1:80", web4, false},
+		{"a program of this node", "", "127.0.0.1:4000", "127.0.0.1:80", web4, false},
+		{"the other family", "host7", "[fd00:17::2]:4000", "127.0.0.1:80", web4, false},
+		{"an address of this host", "host7", "10.0.0.1:4000", "127.0.0.1:80", web4, false},
+		{"a virtual address", "host7", web4 + ":4000", "127.0.0.1:80", web4, false},
+		{"a link-local one", "host7", "169.254.1.1:4000", "127.0.0.1:80", web4, false},
+		{"multicast", "host7", "224.0.0.1:4000", "127.0.0.1:80", web4, false},
+		{"with a zone", "host7", "[fd00:17::2%lo]:4000", "[::1]:80", web6, false},
+		{"a program that doesn't listen on loopback", "host7", "172.17.0.2:4000", "10.0.0.1:80", web4, false},
+	} {
+		call := Call{Source: "web", Node: identity.Name(c.node), Client: netip.MustParseAddrPort(c.client), To: netip.MustParseAddrPort(c.program), Show: definition.ClientOwn}
+		if at, foreign := dialer().address(call); at.String() != c.want || foreign != c.foreign {
+			t.Errorf("%s: %s, %v; want %s, %v", c.name, at, foreign, c.want, c.foreign)
+		}
 	}
 }
 
