@@ -55,10 +55,12 @@ func dialer() Dialer {
 			}
 			return netip.Addr{}, netip.Addr{}
 		},
-		ID:  func(name identity.Name) string { return "spiffe://mesh.test/svc/" + string(name) },
+		ID:    func(name identity.Name) string { return "spiffe://mesh.test/svc/" + string(name) },
 		Tag:   func(int, identity.Name, identity.Name) error { return nil },
 		Local: func(a netip.Addr) bool { return a.String() == "10.0.0.1" || a.String() == web4 },
-		Host:  func(node identity.Name) netip.Addr { return map[identity.Name]netip.Addr{"host7": netip.MustParseAddr("10.0.0.7")}[node] },
+		Host: func(node identity.Name) netip.Addr {
+			return map[identity.Name]netip.Addr{"host7": netip.MustParseAddr("10.0.0.7")}[node]
+		},
 	}
 }
 
