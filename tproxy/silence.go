@@ -94,7 +94,8 @@ func (p *Proxy) dropDead(all []*stream) {
 func (p *Proxy) dropSilent(node identity.Name) {
 	for _, l := range p.lanes.List() {
 		if l.Peer.Name() == node && l.Dialled {
-			if p.ask(p.ctx, lane.Peer{Node: node, Addr: l.Addr}) != nil {
+			// A node that has just come back may answer on a lane while the question, asked before that, fails.
+			if p.ask(p.ctx, lane.Peer{Node: node, Addr: l.Addr}) != nil && !p.lanes.Heard(node, signLimit) {
 				p.lanes.Lose(node)
 			}
 			return

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 type relay struct {
 	addr   netip.AddrPort
 	frozen chan struct{}
+	deaf   atomic.Bool // to new connections
 }
 
 func newRelay(t *testing.T, h *host, to string) *relay {
@@ -32,6 +34,10 @@ func newRelay(t *testing.T, h *host, to string) *relay {
 			near, err := ln.Accept()
 			if err != nil {
 				return
+			}
+			if r.deaf.Load() {
+				context.AfterFunc(ctx, func() { _ = near.Close() })
+				continue
 			}
 			far, err := net.Dial("tcp", to)
 			if err != nil {
@@ -113,6 +119,47 @@ func TestDeadNode(t *testing.T) {
 	if f := a.lastFlow(1); f.End != policy.ReasonLane {
 		t.Errorf("ended with %q", f.End)
 	}
+}
+
+// TestNodeComesBack: a stream that is answered goes on while questions to its node,
+// which the mesh still holds for dead, fail: packets of theirs were lost before.
+func TestNodeComesBack(t *testing.T) {
+	a, b := pair(t, echo)
+	r := newRelay(t, b, b.lane.String())
+	a.with(func() { a.target.Lane = r.addr })
+	c := a.call()
+	echoes := func() {
+		t.Helper()
+		_, _ = c.Write([]byte("x"))
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	echoes()
+	r.deaf.Store(true)
+	a.with(func() { a.dead = true })
+	asked := map[*sign]bool{}
+	eventually(t, "two questions without an answer", func() bool {
+		echoes()
+		a.signs.mu.Lock()
+		defer a.signs.mu.Unlock()
+		if s := a.signs.last["b"]; s != nil {
+			asked[s] = true
+		}
+		failed := 0
+		for s := range asked {
+			select {
+			case <-s.done:
+				if s.err == nil {
+					t.Fatal("a question was answered")
+				}
+				failed++
+			default:
+			}
+		}
+		return failed > 1
+	})
+	echoes()
 }
 
 // TestSlowProgram: a program that takes its time, on a node that lives, keeps its stream.

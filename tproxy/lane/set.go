@@ -7,11 +7,13 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/socket"
 )
 
 // Set holds all lanes of a node, dialled and accepted ones.
@@ -247,6 +249,18 @@ func (s *Set) Revoke(node identity.Name) { s.end(node, policy.ReasonRevoked) }
 // Lose aborts every lane with a node that is lost; their streams end with the
 // reason "lane".
 func (s *Set) Lose(node identity.Name) { s.end(node, policy.ReasonLane) }
+
+// Heard returns whether a node has sent something within the last d on any lane.
+// The kernel's acknowledgements don't count: it gives them for a stopped daemon too.
+func (s *Set) Heard(node identity.Name, d time.Duration) bool {
+	return slices.ContainsFunc(s.all(), func(l *lane) bool {
+		if l.peer.Name() != node {
+			return false
+		}
+		info, err := socket.Info(l.raw)
+		return err == nil && time.Duration(info.Last_data_recv)*time.Millisecond < d
+	})
+}
 
 func (s *Set) end(node identity.Name, why policy.Reason) {
 	for _, l := range s.all() {
