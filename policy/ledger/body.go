@@ -11,6 +11,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/resolver"
 )
 
 // RootBody is the certificate authority's root.
@@ -113,6 +114,8 @@ func parseBody(k Kind, raw json.RawMessage) (bodyInfo, error) {
 		return read(raw, false, InstanceBody.info)
 	case KindIntention:
 		return read(raw, true, intentionInfo)
+	case KindResolver:
+		return read(raw, true, resolverInfo)
 	}
 	return bodyInfo{}, fmt.Errorf("no body is known for kind %q", k)
 }
@@ -202,12 +205,16 @@ func intentionInfo(i policy.Intention) (bodyInfo, error) {
 	return bodyInfo{key: i.Key()}, errors.Join(i.Validate(), checkText("description", i.Description, 1024))
 }
 
+func resolverInfo(r resolver.Rules) (bodyInfo, error) {
+	return bodyInfo{key: string(r.Service)}, r.Validate()
+}
+
 // checkDelete checks the key of a delete, which has no body to compare it with.
 func checkDelete(k Kind, key string) error {
 	var err error
 	first, second, cut := strings.Cut(key, "/")
 	switch k {
-	case KindAuthority, KindMember, KindNode:
+	case KindAuthority, KindMember, KindNode, KindResolver:
 		err = checkNames(identity.Name(key))
 	case KindGrant:
 		err = checkNames(identity.Name(first), identity.Name(second))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package ledger holds the signed records that the nodes of a mesh share, and
-// derives what is in force: the members, the grants, the intentions. It must not
-// use networks, disks or clocks: its caller sends and stores the records.
+// derives what is in force: the members, the grants, the intentions, the resolvers.
+// It must not use networks, disks or clocks: its caller sends and stores the records.
 //
 // # Merge
 //
@@ -15,11 +15,12 @@
 // that no other supersedes. A dot in Supersedes supersedes that record and all
 // earlier ones of its signer in the same cell. Two records that supersede each
 // other are both heads. Several heads are a conflict: deny wins over delete, and
-// delete over allow.
+// delete over allow. Of resolvers, delete wins, and else the one with the lowest
+// hash, which is the same on all nodes.
 //
 // # Trust
 //
-//	root ──► operator ──► operator, authority, grant, intention, revocation
+//	root ──► operator ──► operator, authority, grant, intention, resolver, revocation
 //	root ──► authority ──► member ──► node, instance (its own only)
 //
 // Revocation is by public key and final. It voids everything that the key signed,

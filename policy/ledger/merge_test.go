@@ -5,11 +5,13 @@ package ledger
 import (
 	"encoding/json"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/resolver"
 )
 
 // TestAnyOrder merges one history shuffled, in batches and with repeats; a single
@@ -102,6 +104,38 @@ func TestConflict(t *testing.T) {
 		if action(right, "web", "db") != policy.Allow || len(right.Heads(KindIntention, "web>db")) != 1 {
 			t.Errorf("%s: not resolved", c.name)
 		}
+	}
+}
+
+// TestResolverConflict: of rules that two operators write at once, the same ones
+// count on all nodes, a delete wins, and the next rules end the conflict.
+func TestResolverConflict(t *testing.T) {
+	rules := func(to identity.Name) resolver.Rules {
+		return resolver.Rules{Service: "db", Failover: []identity.Name{to}}
+	}
+	for _, del := range []bool{false, true} {
+		m := newMesh(t)
+		m.sign(m.op, KindResolver, "db", rules("db1"))
+		left, right := m.copyOf(m.l), m.copyOf(m.l)
+		a := m.signOn(left, m.op, KindResolver, "db", rules("db2"), false)
+		b := m.signOn(right, m.op2, KindResolver, "db", rules("db3"), del)
+		m.takes(left, b)
+		m.takes(right, a)
+		m.same(left, right)
+		got := left.Resolvers()
+		if !reflect.DeepEqual(got, right.Resolvers()) || (len(got) == 0) != del || len(left.Heads(KindResolver, "db")) != 2 {
+			t.Errorf("delete %v: %v and %v", del, got, right.Resolvers())
+		}
+		m.signOn(left, m.op2, KindResolver, "db", rules("db4"), false)
+		if got := left.Resolvers(); len(got) != 1 || !got[0].Equal(rules("db4")) || len(left.Heads(KindResolver, "db")) != 1 {
+			t.Errorf("delete %v: not resolved: %v", del, got)
+		}
+	}
+	m := newMesh(t)
+	m.sign(m.op, KindResolver, "db", rules("db1"))
+	m.revoke(m.root, m.op)
+	if got := m.l.Resolvers(); len(got) != 0 {
+		t.Errorf("the rules of a revoked operator are in force: %v", got)
 	}
 }
 

@@ -28,12 +28,13 @@ const (
 	KindNode       Kind = "node"       // key: node; by that node's member key
 	KindInstance   Kind = "instance"   // key: node/id; by that node's member key
 	KindIntention  Kind = "intention"  // key: source>destination; by an operator
+	KindResolver   Kind = "resolver"   // key: service; by an operator
 )
 
 // ranks orders kinds so that records which authorise others precede them.
 var ranks = map[Kind]int{
 	KindRoot: 1, KindOperator: 2, KindRevocation: 3, KindAuthority: 4, KindMember: 5,
-	KindGrant: 6, KindNode: 7, KindInstance: 8, KindIntention: 9,
+	KindGrant: 6, KindNode: 7, KindInstance: 8, KindIntention: 9, KindResolver: 10,
 }
 
 // Limits of one record.
@@ -105,7 +106,7 @@ func (r *Record) message(trustDomain string) []byte {
 type entry struct {
 	Record
 	hash [32]byte       // of the message, which the signature isn't part of
-	body any            // one of the Body types or policy.Intention; nil for a delete
+	body any            // one of the Body types, policy.Intention or resolver.Rules; nil for a delete
 	sub  identity.KeyID // the key that the body binds to the record's key, if any
 }
 

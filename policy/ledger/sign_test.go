@@ -12,6 +12,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/resolver"
 )
 
 // TestPrepare: a grant in a token uses up its sequence number, isn't in force before
@@ -126,6 +127,8 @@ func TestBadBodies(t *testing.T) {
 		{"no action", m.op, KindIntention, "web>db", raw(`{"source":"web","destination":"db","action":""}`)},
 		{"pattern", m.op, KindIntention, "web-*>db", policy.Intention{Source: "web-*", Destination: "db", Action: policy.Allow}},
 		{"bad description", m.op, KindIntention, "web>db", policy.Intention{Source: "web", Destination: "db", Action: policy.Allow, Description: "\x1b[2J"}},
+		{"another service's rules", m.op, KindResolver, "web", resolver.Rules{Service: "db", Failover: []identity.Name{"db2"}}},
+		{"a loop", m.op, KindResolver, "db", resolver.Rules{Service: "db", Failover: []identity.Name{"db"}}},
 		{"bad operator key", m.op, KindOperator, m.n1.ID().String(), OperatorBody{"n1", m.n1.Public()[1:]}},
 		{"another's operator key", m.op, KindOperator, m.n1.ID().String(), OperatorBody{"n1", m.n2.Public()}},
 		{"no certificate", m.op, KindAuthority, "n1", AuthorityBody{"n1", []byte("x")}},
@@ -144,7 +147,7 @@ func TestBadBodies(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	for kind, key := range map[Kind]string{KindGrant: "n1", KindInstance: "n1", KindIntention: "web", KindNode: "N1", KindOperator: m.op.ID().String()} {
+	for kind, key := range map[Kind]string{KindGrant: "n1", KindInstance: "n1", KindIntention: "web", KindNode: "N1", KindResolver: "DB", KindOperator: m.op.ID().String()} {
 		if _, err := m.l.Sign(m.op, kind, key, nil, true); !errors.Is(err, ErrMalformed) {
 			t.Errorf("delete %s %s: %v", kind, key, err)
 		}

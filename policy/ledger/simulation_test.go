@@ -13,6 +13,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/resolver"
 )
 
 // host is one node of the simulated mesh.
@@ -99,7 +100,9 @@ func (s *sim) govern(h *host) {
 	names := []identity.Name{"web", "db", policy.Any}
 	src, dst := names[s.r.IntN(3)], names[s.r.IntN(3)]
 	node := s.hosts[s.r.IntN(len(s.hosts))].name
-	switch s.r.IntN(6) {
+	switch s.r.IntN(7) {
+	case 6:
+		s.try(h, h.op, KindResolver, "db", resolver.Rules{Service: "db", Failover: []identity.Name{"web"}}, s.r.IntN(3) == 0)
 	case 0:
 		s.try(h, h.op, KindIntention, string(src+">"+dst), nil, true)
 	case 1:

@@ -29,7 +29,7 @@ func (l *View) counts(e *entry) bool {
 		return signer == l.root || t.operators[signer]
 	case KindMember:
 		return t.authorities[signer] && !t.revoked[e.sub]
-	case KindGrant, KindIntention:
+	case KindGrant, KindIntention, KindResolver:
 		return t.operators[signer]
 	case KindNode, KindInstance:
 		key, ok := l.view.memberKeys[nodeOf(e.Key)]

@@ -8,6 +8,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/resolver"
 )
 
 // TestWhoMaySign is the table of permitted signers; Sign and Merge refuse all others.
@@ -30,6 +31,7 @@ func TestWhoMaySign(t *testing.T) {
 		{KindNode, "n1", NodeBody{Node: "n1", Address: "10.0.0.1", LanePort: 1}, []string{"n1"}},
 		{KindInstance, "n1/db", InstanceBody{Node: "n1", Service: "db", ID: "db"}, []string{"n1"}},
 		{KindIntention, "web>db", policy.Intention{Source: "web", Destination: "db", Action: policy.Allow}, []string{"op"}},
+		{KindResolver, "db", resolver.Rules{Service: "db", Failover: []identity.Name{"db2"}}, []string{"op"}},
 	} {
 		for name, k := range all {
 			may := false

@@ -8,6 +8,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/resolver"
 )
 
 // views is what is in force. Writers keep it up to date, so that reading is a
@@ -20,6 +21,7 @@ type views struct {
 	grants     map[identity.Name]map[identity.Name]bool  // node, service
 	instances  map[identity.Name]map[string]InstanceBody // node, key; granted or not
 	intentions map[string]policy.Intention
+	resolvers  map[identity.Name]resolver.Rules
 }
 
 // rebuild derives all views, each kind from the kinds before it.
@@ -32,6 +34,7 @@ func (l *Ledger) rebuild() {
 		grants:     map[identity.Name]map[identity.Name]bool{},
 		instances:  map[identity.Name]map[string]InstanceBody{},
 		intentions: map[string]policy.Intention{},
+		resolvers:  map[identity.Name]resolver.Rules{},
 	}
 	for _, k := range kindsInOrder() {
 		for key, c := range l.cells[k] {
@@ -78,6 +81,8 @@ func (l *Ledger) refresh(k Kind, key string, c *cell) {
 		if i, ok := intentionOf(c.heads); ok {
 			l.view.intentions[key] = i
 		}
+	case KindResolver:
+		set(l.view.resolvers, identity.Name(key), win)
 	}
 }
 
@@ -218,6 +223,14 @@ func (l *View) Intentions() []policy.Intention {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return sorted(l.view.intentions)
+}
+
+// Resolvers returns the rules in force for services' connections, by service. The
+// caller must not change them.
+func (l *View) Resolvers() []resolver.Rules {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return sorted(l.view.resolvers)
 }
 
 // Operators returns the operators that aren't revoked, by key.
