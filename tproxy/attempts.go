@@ -155,19 +155,23 @@ func (r *route) attempt() error {
 
 func (r *route) dial(ctx context.Context) (endpoint, error) {
 	t, o := r.target, r.origin
+	r.s.place(o, t)
+	if t.Service != o.Destination {
+		if err := r.p.cfg.Router.Decide(o.Source, t.Service).Err(); err != nil {
+			return nil, err
+		}
+	}
 	if t.Local {
-		r.s.place("", t.Port, DirectionLocal)
-		e, err := r.p.dialProgram(ctx, r.s, Inbound{Source: o.Source, Destination: o.Destination, Port: t.Port, Instance: t.Instance, Client: o.Client})
+		e, err := r.p.dialProgram(ctx, r.s, Inbound{Source: o.Source, Destination: t.Service, Port: t.Port, Instance: t.Instance, Client: o.Client})
 		if err != nil {
 			return nil, err
 		}
 		return e, nil
 	}
-	r.s.place(t.Node, t.Port, DirectionOut)
-	if err := r.p.granted(t.Node, o.Destination); err != nil {
+	if err := r.p.granted(t.Node, t.Service); err != nil {
 		return nil, err
 	}
-	e, err := r.p.lanes.Open(ctx, t.peer(), lane.Opening{Source: o.Source, Destination: o.Destination,
+	e, err := r.p.lanes.Open(ctx, t.peer(), lane.Opening{Source: o.Source, Destination: t.Service,
 		Instance: t.Instance, Port: t.Port, Client: o.Client}, r.firstBytes)
 	if err != nil {
 		return nil, err
@@ -210,7 +214,7 @@ func (r *route) failed(reason policy.Reason) {
 	how := Ended
 	if slices.Contains(faults, reason) && !r.cut() {
 		how = Failed
-		r.p.cfg.Log.Debug("instance lost before its answer", "source", r.origin.Source, "destination", r.origin.Destination,
+		r.p.cfg.Log.Debug("instance lost before its answer", "source", r.origin.Source, "destination", r.target.Service,
 			"node", r.target.Node, "id", r.target.Instance, "attempt", len(r.tried), "reason", reason)
 	}
 	r.report(how)

@@ -21,6 +21,7 @@ const (
 // Flow is one connection, live or ended.
 type Flow struct {
 	Source, Destination identity.Name
+	For                 identity.Name // the service that was called, where Destination stands in for it; else ""
 	Node                identity.Name // the other node; "" for local flows
 	Direction           string
 	Client              netip.AddrPort
@@ -85,7 +86,7 @@ func (p *Proxy) finish(s *stream) {
 }
 
 func (p *Proxy) report(f Flow) {
-	p.cfg.Log.Debug("connection ended", "source", f.Source, "destination", f.Destination, "node", f.Node,
+	p.cfg.Log.Debug("connection ended", "source", f.Source, "destination", f.Destination, "for", f.For, "node", f.Node,
 		"direction", f.Direction, "reason", f.End, "sent", f.Sent, "received", f.Received, "duration", f.Duration)
 	p.cfg.OnEnd(f)
 }
@@ -105,10 +106,16 @@ func (p *Proxy) Sweep() (cut int) {
 }
 
 // judge is the verdict on a registered stream by the current policy and grants.
+// Where a service stands in for another one, both must be allowed.
 func (p *Proxy) judge(s *stream) error {
 	f := s.flow()
 	if err := p.cfg.Router.Decide(f.Source, f.Destination).Err(); err != nil {
 		return err
+	}
+	if f.For != "" {
+		if err := p.cfg.Router.Decide(f.Source, f.For).Err(); err != nil {
+			return err
+		}
 	}
 	switch {
 	case f.Node == "":

@@ -3,6 +3,7 @@
 package tproxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -205,11 +206,12 @@ func (h *host) Identify(c *net.TCPConn) (Origin, error) {
 	return o, h.who
 }
 
-func (h *host) Pick(_ Origin, tried []Target) (Target, error) {
+func (h *host) Pick(o Origin, tried []Target) (Target, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	all := append([]Target{h.target}, h.others...)
 	t := all[len(tried)%len(all)]
+	t.Service = cmp.Or(t.Service, o.Destination)
 	t.Others, t.Retry = len(tried)+1 < len(all), h.target.Retry
 	return t, h.how
 }

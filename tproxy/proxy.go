@@ -33,7 +33,7 @@ type Origin struct {
 
 // Target is the instance that a connection is carried to.
 type Target struct {
-	Service  identity.Name
+	Service  identity.Name // the origin's destination, or one that stands in for it
 	Node     identity.Name
 	Lane     netip.AddrPort // address of the node's lane port
 	Port     uint16         // of the instance
@@ -86,7 +86,7 @@ type Router interface {
 	// Identify says who made an accepted connection; it must not read from it.
 	Identify(*net.TCPConn) (Origin, error)
 	// Pick chooses an instance, one of those that were tried already only if no
-	// other is left.
+	// other is left. It may be of another service that the source may call.
 	Pick(o Origin, tried []Target) (Target, error)
 	// Report says what became of a connection to a target of Pick.
 	Report(Target, Result)

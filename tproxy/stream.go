@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tacit/identity"
 	"tacit/policy"
 	"tacit/tproxy/lane"
 )
@@ -83,11 +82,20 @@ func (s *stream) reason() policy.Reason {
 	return s.end
 }
 
-// place records where the stream goes.
-func (s *stream) place(node identity.Name, port uint16, direction string) {
+// place records where the stream goes. From here on sweeps judge it by the service
+// that answers, too.
+func (s *stream) place(o Origin, t Target) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.record.Node, s.record.Port, s.record.Direction, s.record.DialledFrom = node, port, direction, netip.AddrPort{}
+	f := &s.record
+	f.Destination, f.For, f.Port, f.DialledFrom = t.Service, "", t.Port, netip.AddrPort{}
+	if t.Service != o.Destination {
+		f.For = o.Destination
+	}
+	f.Node, f.Direction = t.Node, DirectionOut
+	if t.Local {
+		f.Node, f.Direction = "", DirectionLocal
+	}
 }
 
 // dialled records the source address of the connection to the program here.

@@ -14,6 +14,7 @@ type FlowRecord struct {
 	Time        time.Time      `json:"time"`   // of the start, or of the refusal
 	Source      Name           `json:"source"` // "": no service
 	Destination Name           `json:"destination"`
+	For         Name           `json:"for,omitempty"`  // the service that was called, where Destination stands in for it
 	Node        Name           `json:"node,omitempty"` // the other node
 	Direction   string         `json:"direction"`      // out, in, local, or hook: refused in the kernel
 	Client      netip.AddrPort `json:"client,omitzero"`

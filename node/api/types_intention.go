@@ -103,6 +103,7 @@ type NodePolicy struct {
 type Flow struct {
 	Source      Name           `json:"source"`
 	Destination Name           `json:"destination"`
+	For         Name           `json:"for,omitempty"`  // the service that was called, where Destination stands in for it
 	Node        Name           `json:"node,omitempty"` // the other node; "": both ends are here
 	Direction   string         `json:"direction"`      // out, in or local
 	Client      netip.AddrPort `json:"client,omitzero"`

@@ -9,6 +9,7 @@ package balance
 import (
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,15 +34,16 @@ type Key struct {
 
 // Balancer is safe for concurrent use.
 type Balancer struct {
-	log *slog.Logger
-	now func() time.Time
+	log  *slog.Logger
+	now  func() time.Time
+	intN func(n int) int // a random number in [0, n)
 
 	mu       sync.Mutex
 	services map[identity.Name]*service
 }
 
 type service struct {
-	turns     uint64
+	turns     map[identity.Name]uint64 // by subset; "": without a split
 	instances map[Key]*instance
 }
 
@@ -57,43 +59,56 @@ type instance struct {
 
 // New makes a balancer that knows nothing.
 func New(log *slog.Logger) *Balancer {
-	return &Balancer{log: log, now: time.Now, services: map[identity.Name]*service{}}
+	return &Balancer{log: log, now: time.Now, intN: rand.IntN, services: map[identity.Name]*service{}}
 }
 
-// Pick chooses an instance for a connection and counts it until Report. tried are
-// those that the connection has tried before; others says whether one is left that
-// it hasn't. Errors are *policy.Refusal with the reasons port and instance.
-func (b *Balancer) Pick(c *catalog.Catalog, name identity.Name, port uint16, source string, tried []Key) (in catalog.Instance, others bool, err error) {
+// Call is a connection for which an instance is chosen.
+type Call struct {
+	Service identity.Name
+	Port    uint16                   // that the caller connected to
+	Source  string                   // who calls, for the policy "hash"
+	Tried   []Key                    // before, by this connection
+	Allowed func(identity.Name) bool // whether the source may call a service that stands in for this one
+}
+
+// Pick chooses an instance for a connection and counts it until Report. others says
+// whether one is left that the connection hasn't tried. Errors are *policy.Refusal
+// with the reasons port and instance.
+func (b *Balancer) Pick(c *catalog.Catalog, q Call) (in catalog.Instance, others bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
-	s := b.look(c, name, now)
-	in, others, err = c.Pick(catalog.Call{Service: name, Port: port, Source: source, Turn: s.turns, IntN: rand.IntN,
-		Tried: func(in catalog.Instance) bool {
-			for _, k := range tried {
-				if k == keyOf(in) {
-					return true
-				}
-			}
-			return false
-		},
-		Standing: func(in catalog.Instance) catalog.Standing { return s.instances[keyOf(in)].standing(now) }})
+	b.look(c, q.Service, now)
+	rules, _ := c.Rules(q.Service)
+	for _, standby := range rules.Failover {
+		b.look(c, standby, now)
+	}
+	known := func(in catalog.Instance) *instance { return b.services[in.Service].instances[keyOf(in)] }
+	in, others, err = c.Pick(catalog.Call{Service: q.Service, Port: q.Port, Source: q.Source, Allowed: q.Allowed, Turn: b.turn, IntN: b.intN,
+		Tried:    func(in catalog.Instance) bool { return slices.Contains(q.Tried, keyOf(in)) },
+		Standing: func(in catalog.Instance) catalog.Standing { return known(in).standing(now) }})
 	if err != nil {
 		return in, others, err
 	}
-	s.turns++
-	i := s.instances[keyOf(in)]
+	i := known(in)
 	i.streams++
 	i.trial = !i.until.IsZero()
 	return in, others, nil
 }
 
+// turn counts the connections to a subset.
+func (b *Balancer) turn(name, subset identity.Name) uint64 {
+	s := b.services[name]
+	s.turns[subset]++
+	return s.turns[subset] - 1
+}
+
 // look notes which instances of a service can be called now, and forgets those
 // that are gone.
-func (b *Balancer) look(c *catalog.Catalog, name identity.Name, now time.Time) *service {
+func (b *Balancer) look(c *catalog.Catalog, name identity.Name, now time.Time) {
 	s := b.services[name]
 	if s == nil {
-		s = &service{instances: map[Key]*instance{}}
+		s = &service{turns: map[identity.Name]uint64{}, instances: map[Key]*instance{}}
 		b.services[name] = s
 	}
 	first := len(s.instances) == 0
@@ -116,7 +131,6 @@ func (b *Balancer) look(c *catalog.Catalog, name identity.Name, now time.Time) *
 	if len(s.instances) > len(list) {
 		s.forget(list)
 	}
-	return s
 }
 
 func (s *service) forget(list []catalog.Instance) {

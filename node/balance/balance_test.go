@@ -10,12 +10,15 @@ import (
 	"tacit/identity"
 	"tacit/node/catalog"
 	"tacit/policy/ledger"
+	"tacit/policy/resolver"
 	"tacit/tproxy"
 )
 
 type records []ledger.InstanceBody
 
 func (r records) Instances() []ledger.InstanceBody { return r }
+
+func (records) Resolvers() []resolver.Rules { return nil }
 
 func (r records) Node(n identity.Name) (ledger.NodeBody, bool) {
 	return ledger.NodeBody{Node: n, Address: "10.0.0.1", LanePort: 7947}, true
@@ -46,7 +49,7 @@ func (f *fixture) set(nodes ...identity.Name) {
 
 func (f *fixture) pick(tried ...Key) Key {
 	f.t.Helper()
-	in, _, err := f.Pick(f.cat, "db", 1, "web", tried)
+	in, _, err := f.Pick(f.cat, Call{Service: "db", Port: 1, Source: "web", Tried: tried})
 	if err != nil {
 		f.t.Fatal(err)
 	}

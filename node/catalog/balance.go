@@ -21,13 +21,13 @@ func Balances() []string {
 }
 
 // choose returns the index of one of the instances; all policies respect weights.
-func choose(policy string, list []Instance, q Call) int {
+func choose(policy string, list []Instance, n uint64, q Call) int {
 	shares, total := weigh(list, q)
 	switch {
 	case len(list) == 1:
 		return 0
 	case policy == BalanceTurns:
-		return at(shares, turn(q.Turn, total))
+		return at(shares, turn(n, total))
 	case policy == BalanceWeighted:
 		return at(shares, q.IntN(total))
 	case policy == BalanceHash:
@@ -96,12 +96,31 @@ func lessLoaded(shares []int, total int, list []Instance, q Call) int {
 
 func load(in Instance, q Call) int { return q.Standing(in).Streams }
 
-// byHash is weighted rendezvous hashing: every caller ranks all instances, so that
-// one that goes moves only its own callers.
+// chooseShare returns the index of a subset: the same caller, the same subset, with
+// the policy "hash", else by chance.
+func chooseShare(policy string, list []share, q Call) int {
+	var weights []int
+	var total int
+	for _, s := range list {
+		weights = append(weights, s.weight)
+		total += s.weight
+	}
+	if policy == BalanceHash {
+		return rendezvous(weights, func(i int) float64 { return uniform(q.Source, string(q.Service), string(list[i].subset)) })
+	}
+	return at(weights, q.IntN(total))
+}
+
 func byHash(shares []int, list []Instance, source string) int {
+	return rendezvous(shares, func(i int) float64 { return uniform(source, string(list[i].Node), list[i].ID) })
+}
+
+// rendezvous is weighted rendezvous hashing: every caller ranks all that there is,
+// so that one that goes moves only its own callers.
+func rendezvous(shares []int, uniform func(i int) float64) int {
 	best, top := 0, math.Inf(-1)
-	for i, in := range list {
-		if score := -float64(shares[i]) / math.Log(uniform(source, string(in.Node), in.ID)); score > top {
+	for i, share := range shares {
+		if score := -float64(share) / math.Log(uniform(i)); score > top {
 			best, top = i, score
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy/ledger"
+	"tacit/policy/resolver"
 )
 
 // Instance is one instance of a service, on any node.
@@ -37,18 +38,21 @@ type Catalog struct {
 	node     identity.Name
 	zone     string // of node
 	services map[identity.Name][]Instance
-	digest   func() string
+	rules    map[identity.Name]resolver.Rules
+
+	digest, rulesText func() string
 }
 
 // Records is the part of the ledger that a catalog reads.
 type Records interface {
 	Instances() []ledger.InstanceBody
 	Node(identity.Name) (ledger.NodeBody, bool)
+	Resolvers() []resolver.Rules
 }
 
 // New makes the catalog of node; alive reports whether another node answers.
 func New(node identity.Name, records Records, alive func(identity.Name) bool) *Catalog {
-	c := &Catalog{node: node, services: map[identity.Name][]Instance{}}
+	c := &Catalog{node: node, services: map[identity.Name][]Instance{}, rules: map[identity.Name]resolver.Rules{}}
 	if self, ok := records.Node(node); ok {
 		c.zone = self.Zone
 	}
@@ -67,7 +71,13 @@ func New(node identity.Name, records Records, alive func(identity.Name) bool) *C
 			return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ID, b.ID))
 		})
 	}
-	c.digest = sync.OnceValue(c.sum)
+	for _, r := range records.Resolvers() {
+		c.rules[r.Service] = r
+		if _, runs := c.services[r.Service]; !runs && len(r.Failover) > 0 {
+			c.services[r.Service] = nil // others answer for it
+		}
+	}
+	c.digest, c.rulesText = sync.OnceValue(c.sum), sync.OnceValue(c.text)
 	return c
 }
 
@@ -109,26 +119,36 @@ func instance(body ledger.InstanceBody, records Records) (Instance, bool) {
 	}, true
 }
 
-// Services lists the names of all services that have an instance, sorted.
+// Services lists the names of all services that have an instance, or others that
+// stand in for them, sorted.
 func (c *Catalog) Services() []identity.Name { return slices.Sorted(maps.Keys(c.services)) }
 
 // Instances lists a service's instances in order of node and id.
 func (c *Catalog) Instances(service identity.Name) []Instance { return c.services[service] }
 
-// Known reports whether the service has an instance that can be called.
-func (c *Catalog) Known(service identity.Name) bool {
-	return slices.ContainsFunc(c.services[service], func(i Instance) bool { return i.Port != 0 })
-}
+// Known reports whether the service has an instance that can be called, or another
+// one that stands in for it does.
+func (c *Catalog) Known(service identity.Name) bool { return len(c.Ports(service)) > 0 }
 
-// Ports lists the distinct ports of a service, sorted; client-only instances have none.
+// Ports lists the distinct ports of a service, sorted; client-only instances have
+// none. A service without any has those of the services that stand in for it.
 func (c *Catalog) Ports(service identity.Name) []uint16 {
 	set := map[uint16]bool{}
+	c.addPorts(set, service)
+	for _, standby := range c.rules[service].Failover {
+		if len(set) == 0 {
+			c.addPorts(set, standby)
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+func (c *Catalog) addPorts(set map[uint16]bool, service identity.Name) {
 	for _, i := range c.services[service] {
 		if i.Port != 0 {
 			set[i.Port] = true
 		}
 	}
-	return slices.Sorted(maps.Keys(set))
 }
 
 // Tags lists the distinct tags of a service's instances, sorted.

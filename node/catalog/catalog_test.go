@@ -9,11 +9,14 @@ import (
 	"tacit/identity"
 	"tacit/policy"
 	"tacit/policy/ledger"
+	"tacit/policy/resolver"
 )
 
 type records []ledger.InstanceBody
 
 func (r records) Instances() []ledger.InstanceBody { return r }
+
+func (records) Resolvers() []resolver.Rules { return nil }
 
 func (r records) Node(n identity.Name) (ledger.NodeBody, bool) {
 	addr := map[identity.Name]string{"here": "10.0.0.1", "there": "10.0.0.2", "far": "10.0.0.3"}[n]

@@ -5,6 +5,7 @@ package catalog
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"tacit/identity"
 	"tacit/policy"
@@ -13,12 +14,15 @@ import (
 // Call is a connection for which an instance is chosen.
 type Call struct {
 	Service  identity.Name
-	Port     uint16                  // that the caller connected to
-	Source   string                  // who calls, for the policy "hash"
-	Tried    func(Instance) bool     // whether this connection has tried an instance before
-	Standing func(Instance) Standing // what this node knows of an instance
-	Turn     uint64                  // the number of the connection among those to the service
-	IntN     func(n int) int         // a random number in [0, n)
+	Port     uint16                   // that the caller connected to
+	Source   string                   // who calls, for the policy "hash"
+	Allowed  func(identity.Name) bool // whether the source may call a service that stands in for this one
+	Tried    func(Instance) bool      // whether this connection has tried an instance before
+	Standing func(Instance) Standing  // what this node knows of an instance
+	// Turn is the number of this connection among those to a service's subset, ""
+	// without a split.
+	Turn func(service, subset identity.Name) uint64
+	IntN func(n int) int // a random number in [0, n)
 }
 
 // Standing is what a node knows of an instance from its own connections.
@@ -29,7 +33,8 @@ type Standing struct {
 }
 
 // Pick chooses an instance for a connection to VIRTUAL:Port, as docs/balancing.md
-// says: by health, then by locality, then by the service's policy. others says
+// says: by health, then by the split, then by locality, then by the service's
+// policy. The instance is of another service where that one stands in. others says
 // whether an instance is left that wasn't tried. Errors are *policy.Refusal with
 // the reasons port and instance.
 func (c *Catalog) Pick(q Call) (in Instance, others bool, err error) {
@@ -38,17 +43,78 @@ func (c *Catalog) Pick(q Call) (in Instance, others bool, err error) {
 		return Instance{}, false, &policy.Refusal{Reason: policy.ReasonPort,
 			Detail: fmt.Sprintf("%s has no port %d (it has %v)", q.Service, q.Port, c.Ports(q.Service))}
 	}
-	all := keep(c.services[q.Service], func(in Instance) bool { return port != 0 && in.Port == port && in.Callable() })
-	if len(all) == 0 {
-		return Instance{}, false, &policy.Refusal{Reason: policy.ReasonInstance,
-			Detail: fmt.Sprintf("no instance of %s is healthy", q.Service)}
+	var list []Instance // of the first service that has an untried instance, else of the first one
+	left := 0           // untried ones of all
+	for _, all := range c.pools(q, port) {
+		fresh := keep(all, func(in Instance) bool { return !q.Tried(in) })
+		if left == 0 && len(fresh) > 0 || list == nil {
+			list = orAll(fresh, all)
+		}
+		left += len(fresh)
 	}
-	fresh := keep(all, func(in Instance) bool { return !q.Tried(in) })
-	best := orAll(fresh, all)
-	best = orAll(keep(best, func(in Instance) bool { return !q.Standing(in).Ejected }), best)
-	best = c.nearest(best)
-	how, _ := c.Settings(q.Service)
-	return best[choose(how, best, q)], len(fresh) > 1, nil
+	if list == nil {
+		return Instance{}, false, &policy.Refusal{Reason: policy.ReasonInstance, Detail: c.nobody(q, port)}
+	}
+	service := list[0].Service
+	list = orAll(keep(list, func(in Instance) bool { return !q.Standing(in).Ejected }), list)
+	how, _ := c.Settings(service)
+	list, subset := c.split(how, list, q)
+	list = c.nearest(list)
+	return list[choose(how, list, q.Turn(service, subset), q)], left > 1, nil
+}
+
+// pools are the instances that serve, of the called service and of each one that
+// stands in for it and that the caller may call itself.
+func (c *Catalog) pools(q Call, port uint16) [][]Instance {
+	var out [][]Instance
+	if own := c.serving(q.Service, port); len(own) > 0 {
+		out = append(out, own)
+	}
+	for _, name := range c.Standby(q.Service, port) {
+		if q.Allowed(name) {
+			out = append(out, c.serving(name, c.standbyPort(q.Service, name, port)))
+		}
+	}
+	return out
+}
+
+// nobody says why no instance serves a call.
+func (c *Catalog) nobody(q Call, port uint16) string {
+	out := fmt.Sprintf("no instance of %s is healthy", q.Service)
+	if len(c.rules[q.Service].Split) > 0 {
+		out += " and in a subset with a share"
+	}
+	var why []string
+	for _, name := range c.rules[q.Service].Failover {
+		if slices.Contains(c.Standby(q.Service, port), name) {
+			why = append(why, fmt.Sprintf("the caller may not call %s", name))
+		} else {
+			why = append(why, fmt.Sprintf("%s has none either", name))
+		}
+	}
+	return strings.Join(append([]string{out}, why...), ", ")
+}
+
+// split keeps the instances of one subset, which gets connections by its weight. A
+// retry stays in a subset that it has tried before while it has instances left.
+func (c *Catalog) split(how string, list []Instance, q Call) (of []Instance, subset identity.Name) {
+	service := list[0].Service
+	shares := c.shares(service, list)
+	if len(shares) == 0 {
+		return list, ""
+	}
+	r, n := c.rules[service], -1
+	in := func(s share) func(Instance) bool {
+		return func(i Instance) bool { return r.Subsets[s.subset].Has(i.Tags, i.Meta) }
+	}
+	tried := keep(c.services[service], q.Tried)
+	if len(tried) > 0 {
+		n = slices.IndexFunc(shares, func(s share) bool { return slices.ContainsFunc(tried, in(s)) })
+	}
+	if n < 0 {
+		n = chooseShare(how, shares, q)
+	}
+	return keep(list, in(shares[n])), shares[n].subset
 }
 
 // Callable says whether an instance can be called at all.

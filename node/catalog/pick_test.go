@@ -16,8 +16,13 @@ import (
 
 // call is a connection that has tried nothing, to instances of which nothing is known.
 func call(service identity.Name, port uint16) Call {
-	r := rand.New(rand.NewPCG(1, 2))
+	r, turns := rand.New(rand.NewPCG(1, 2)), map[identity.Name]uint64{}
 	return Call{Service: service, Port: port, IntN: r.IntN, Tried: func(Instance) bool { return false },
+		Allowed: func(identity.Name) bool { return true },
+		Turn: func(_, subset identity.Name) uint64 {
+			turns[subset]++
+			return turns[subset] - 1
+		},
 		Standing: func(Instance) Standing { return Standing{Share: 100} }}
 }
 
@@ -50,7 +55,6 @@ func count(t *testing.T, c *Catalog, n int, q Call) map[identity.Name]int {
 			t.Fatal(err)
 		}
 		got[in.Node]++
-		q.Turn++
 	}
 	return got
 }

@@ -194,7 +194,8 @@ type loop struct {
 
 func (l *loop) Catalog() *catalog.Catalog { return l.catalog }
 func (l *loop) Policy() *policy.Table     { return l.table }
-func (l *loop) InForce() string           { return l.table.Digest() }
+func (l *loop) Digest() string            { return l.catalog.PolicyDigest(l.table.Digest()) }
+func (l *loop) InForce() string           { return l.Digest() }
 
 // Settle publishes what is defined here, too.
 func (l *loop) Settle() {

@@ -40,7 +40,7 @@ func (n intentions) Explain(_ context.Context, src, dst api.Name) (*api.Explanat
 	t := n.Loop.Policy()
 	d := t.Decide(src, dst)
 	out := &api.Explanation{Source: src, Destination: dst, Verdict: n.verdict(d), Why: why(t, d, src, dst),
-		Default: t.Default(), Digest: t.Digest(), Nodes: n.inForce(t)}
+		Default: t.Default(), Digest: n.Loop.Digest(), Nodes: n.inForce(n.Loop.Digest())}
 	for i, rule := range t.Explain(src, dst) {
 		r := n.rule(rule)
 		if i == 0 {
@@ -50,7 +50,7 @@ func (n intentions) Explain(_ context.Context, src, dst api.Name) (*api.Explanat
 		}
 	}
 	for _, f := range n.Proxy.Flows() {
-		if f.Source == src && f.Destination == dst {
+		if f.Source == src && (f.Destination == dst || f.For == dst) {
 			out.Live = append(out.Live, liveFlow(f))
 		}
 	}
@@ -87,17 +87,17 @@ func named(i policy.Intention) string {
 }
 
 func liveFlow(f tproxy.Flow) api.Flow {
-	return api.Flow{Source: f.Source, Destination: f.Destination, Node: f.Node, Direction: f.Direction,
+	return api.Flow{Source: f.Source, Destination: f.Destination, For: f.For, Node: f.Node, Direction: f.Direction,
 		Client: f.Client, Port: f.Port, Start: f.Start, Sent: f.Sent, Received: f.Received}
 }
 
-// inForce says on which nodes a policy is in force.
-func (n intentions) inForce(want *policy.Table) []api.NodePolicy {
+// inForce says on which nodes the policy with a digest is in force.
+func (n intentions) inForce(want string) []api.NodePolicy {
 	alive, digests := n.Alive(), n.digests()
 	var out []api.NodePolicy
 	for _, m := range n.Records.View().Members() {
 		out = append(out, api.NodePolicy{Name: m.Node, Digest: digests[m.Node], Alive: alive[m.Node],
-			InForce: digests[m.Node] == want.Digest()})
+			InForce: digests[m.Node] == want})
 	}
 	slices.SortFunc(out, func(a, c api.NodePolicy) int { return compareNames(a.Name, c.Name) })
 	return out
@@ -184,7 +184,7 @@ func (n intentions) sign(r api.IntentionChange) error {
 func (n intentions) affected(after *policy.Table) int {
 	count := 0
 	for _, f := range n.Proxy.Flows() {
-		if !after.Decide(f.Source, f.Destination).Allowed {
+		if !after.Decide(f.Source, f.Destination).Allowed || f.For != "" && !after.Decide(f.Source, f.For).Allowed {
 			count++
 		}
 	}
@@ -224,7 +224,7 @@ func (n intentions) await(ctx context.Context, wait bool, limit time.Duration, o
 
 func (n intentions) countInForce(out *api.Reach) {
 	out.InForce, out.Nodes, out.Waiting = 0, 0, nil
-	for _, p := range n.inForce(n.Loop.Policy()) {
+	for _, p := range n.inForce(n.Loop.Digest()) {
 		if !p.Alive {
 			continue
 		}

@@ -56,7 +56,7 @@ func (j *Journal) Refused(e kernel.Event) {
 }
 
 func flowRecord(f tproxy.Flow, live bool) api.FlowRecord {
-	r := api.FlowRecord{Time: f.Start, Source: f.Source, Destination: f.Destination, Node: f.Node, Direction: f.Direction,
+	r := api.FlowRecord{Time: f.Start, Source: f.Source, Destination: f.Destination, For: f.For, Node: f.Node, Direction: f.Direction,
 		Client: f.Client, DialledFrom: f.DialledFrom, Port: f.Port, Live: live, Reason: f.End, Sent: f.Sent, Received: f.Received, Duration: f.Duration}
 	if live {
 		r.Duration = time.Since(f.Start)

@@ -79,6 +79,8 @@ type Checks interface {
 type Loop interface {
 	Catalog() *catalog.Catalog
 	Policy() *policy.Table
+	// Digest is what InForce will be, unless a map can't be written.
+	Digest() string
 	InForce() string
 	Settle()
 }

@@ -49,7 +49,7 @@ func (l *Loop) apply(view *inventory.View) (ok bool) {
 	l.swept = digest
 	l.conf.Want(l.granted(view))
 	if err == nil {
-		now := l.table.Load().Digest()
+		now := l.Digest()
 		l.inForce.Store(&now)
 		l.conf.Announce(now, cat.Digest(), l.conf.Enforcer.Revision())
 	}

@@ -9,6 +9,7 @@ package reconcile
 import (
 	"errors"
 	"net/netip"
+	"slices"
 
 	"tacit/identity"
 	"tacit/node/catalog"
@@ -51,10 +52,12 @@ func Compile(in Input) (kernel.State, Findings) {
 	s := kernel.State{Table: in.Table, Locals: in.Addresses, ExemptPeers: in.View.ExemptPeers}
 	s.Workloads, found[health.Workload] = in.View.Workloads(in.Granted)
 	s.Guards, found[health.Port] = in.View.Guards(in.Ephemeral.Low, in.Ephemeral.High)
+	carrySplit(in.Catalog, s.Guards)
 	s.Exempt, found[health.Excluded] = in.View.Exclusions(in.Exclude)
 	s.Domains, s.Hosts, found[health.Names] = names(in)
+	callers := s.Workloads.Names()
 	for _, service := range in.Catalog.Services() {
-		s.Endpoints = append(s.Endpoints, endpoints(in, service)...)
+		s.Endpoints = append(s.Endpoints, endpoints(in, service, callers)...)
 		s.Remotes = append(s.Remotes, remotes(in, service)...)
 	}
 	for _, service := range in.View.Services {
@@ -80,18 +83,19 @@ func names(in Input) (domains, hosts []string, found map[string]error) {
 
 var errCrowded = errors.New("the services have more names below consul than the kernel's map has room for, so no query for a name below consul leaves this host")
 
-// endpoints says for each port of a service whether a healthy instance is here,
+// endpoints says for each port of a service whether an instance that serves is here,
 // elsewhere, or both. Where there is neither, the port is known all the same, so
 // that calls are refused for want of an instance.
-func endpoints(in Input, service identity.Name) []kernel.Endpoint {
+func endpoints(in Input, service identity.Name, callers []identity.Name) []kernel.Endpoint {
 	var out []kernel.Endpoint
 	for _, port := range in.Catalog.Ports(service) {
 		e := kernel.Endpoint{Service: service, Port: port}
+		mixed := in.Catalog.Mixed(service, port)
 		for _, instance := range in.Catalog.Instances(service) {
-			if instance.Port != port || !instance.Healthy {
+			if instance.Port != port || !in.Catalog.Serves(instance) {
 				continue
 			}
-			if !instance.Here {
+			if !instance.Here || mixed { // of subsets, the daemon chooses one
 				e.Remote = true
 				continue
 			}
@@ -99,9 +103,30 @@ func endpoints(in Input, service identity.Name) []kernel.Endpoint {
 				e = reachedHere(e, s)
 			}
 		}
+		if !e.Remote && !e.Local.IsValid() {
+			e.Remote = stoodIn(in, service, port, callers)
+		}
 		out = append(out, e)
 	}
 	return out
+}
+
+// stoodIn says whether another service answers for a port, and some caller on this
+// node may call it. Which one may is decided for each connection, by the daemon.
+func stoodIn(in Input, service identity.Name, port uint16, callers []identity.Name) bool {
+	return slices.ContainsFunc(in.Catalog.Standby(service, port), func(standby identity.Name) bool {
+		return slices.ContainsFunc(callers, func(caller identity.Name) bool { return in.Table.Decide(caller, standby).Allowed })
+	})
+}
+
+// carrySplit has calls to a port of this node whose service is split go through the
+// daemon, whose choice they get.
+func carrySplit(cat *catalog.Catalog, guards []kernel.Guard) {
+	for i, g := range guards {
+		if rules, ok := cat.Rules(g.Service); ok && len(rules.Split) > 0 {
+			guards[i].Carried, guards[i].Loopback = true, false
+		}
+	}
 }
 
 // reachedHere adds an instance on this node. One that the daemon must carry

@@ -17,12 +17,15 @@ import (
 	"tacit/node/workload"
 	"tacit/policy"
 	"tacit/policy/ledger"
+	"tacit/policy/resolver"
 )
 
 // mesh is two nodes; host1 is the one whose state is compiled.
 type mesh []ledger.InstanceBody
 
 func (m mesh) Instances() []ledger.InstanceBody { return m }
+
+func (mesh) Resolvers() []resolver.Rules { return nil }
 
 func (m mesh) Node(name identity.Name) (ledger.NodeBody, bool) {
 	at := map[identity.Name]string{"host1": "10.0.0.1", "host2": "10.0.0.2"}[name]

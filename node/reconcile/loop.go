@@ -19,6 +19,7 @@ import (
 	"tacit/policy"
 	"tacit/policy/kernel"
 	"tacit/policy/ledger"
+	"tacit/policy/resolver"
 )
 
 // How often the loop looks by itself. Records, members, definitions, cgroups,
@@ -115,6 +116,7 @@ type Loop struct {
 type noRecords struct{}
 
 func (noRecords) Instances() []ledger.InstanceBody           { return nil }
+func (noRecords) Resolvers() []resolver.Rules                { return nil }
 func (noRecords) Node(identity.Name) (ledger.NodeBody, bool) { return ledger.NodeBody{}, false }
 
 // New returns a loop that has done nothing yet: its catalog is empty, and its
@@ -133,6 +135,10 @@ func (l *Loop) Catalog() *catalog.Catalog { return l.catalog.Load() }
 
 // Policy is the table that is in force, or about to be.
 func (l *Loop) Policy() *policy.Table { return l.table.Load() }
+
+// Digest is that of the policy and of the rules for connections which are in force,
+// or about to be.
+func (l *Loop) Digest() string { return l.Catalog().PolicyDigest(l.Policy().Digest()) }
 
 // InForce is the digest of the policy that the kernel's maps hold, "" before
 // the first.

@@ -89,15 +89,18 @@ func (h *host) SignInstance(body ledger.InstanceBody, withdraw bool) error {
 	return nil
 }
 
-func newLoop(h *host) (*Loop, *health.Board) {
+func newLoop(h *host) (*Loop, *health.Board) { return newLoopOf(h, h) }
+
+// newLoopOf takes the records from elsewhere.
+func newLoopOf(h *host, records Records) (*Loop, *health.Board) {
 	board, log := health.NewBoard(), slog.New(slog.DiscardHandler)
 	h.sweepWanted = make(chan struct{}, 1)
 	if h.view == nil {
 		h.view = &inventory.View{}
 	}
 	return New(Config{
-		Settings: &config.Settled{Name: "host1", Action: policy.Deny}, Inventory: h, Records: h, Enforcer: h, Peers: h,
-		Publisher: &Publisher{Self: "host1", Records: h, Signer: h, Health: board, Log: log},
+		Settings: &config.Settled{Name: "host1", Action: policy.Deny}, Inventory: h, Records: records, Enforcer: h, Peers: h,
+		Publisher: &Publisher{Self: "host1", Records: records, Signer: h, Health: board, Log: log},
 		Alive:     func() map[identity.Name]bool { return h.up }, Addresses: func() []netip.Addr { return nil },
 		Names: func(map[identity.Name][]string) (domains, hosts []string, crowded bool) { return nil, nil, false }, Enrol: func(*kernel.State) {}, Answer: func(p []uint16) error { h.answering = p; return h.answerFails }, Want: func(n []identity.Name) { h.wanted = n },
 		Streams: func() int { h.streams++; return 0 }, Save: func() {},

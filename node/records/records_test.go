@@ -262,6 +262,17 @@ func TestNamesRevision(t *testing.T) {
 	}
 }
 
+// TestDigestRevision: a digest that changes without the maps is announced, too.
+func TestDigestRevision(t *testing.T) {
+	f := newFixture(t, "host1", newKey(t))
+	for _, digest := range []string{"a", "b", "a"} {
+		f.Announce(digest, "", 1)
+		if rev := f.Revisions()["host1"]; rev.Digest != digest {
+			t.Errorf("announced %+v, want the digest %s", rev, digest)
+		}
+	}
+}
+
 // addMember makes name a member with the authority's key.
 func (f *fixture) addMember(t *testing.T, name identity.Name) *identity.Key {
 	t.Helper()

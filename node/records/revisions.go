@@ -15,11 +15,11 @@ import (
 
 // Revision says what a node's kernel maps hold, and which names it answers.
 type Revision struct {
-	Digest string `json:"d"`           // of the intentions
+	Digest string `json:"d"`           // of the intentions and resolvers
 	Epoch  uint64 `json:"e"`           // grows with every start of the daemon
 	Number uint64 `json:"r"`           // grows with every change to the maps; a reboot begins anew
 	Names  string `json:"n,omitempty"` // digest of the services and ports by which it answers names
-	Change uint64 `json:"c,omitempty"` // grows with every change to Names
+	Change uint64 `json:"c,omitempty"` // grows with every change to Digest or Names: a resolver need not change a map
 }
 
 func (r Revision) newer(old Revision) bool {
@@ -70,13 +70,13 @@ func (p *revisions) all() map[identity.Name]Revision {
 	return maps.Clone(p.byNode)
 }
 
-// Announce tells the other members what this node's kernel maps hold: the
-// digest of the intentions, and the number of the last change; and the digest of
-// the names that it answers. It is called by one goroutine at a time.
+// Announce tells the other members what is in force on this node: the digest of the
+// intentions and resolvers, and the number of the last change to the kernel's maps;
+// and the digest of the names that it answers. It is called by one goroutine at a time.
 func (r *Records) Announce(digest, names string, number uint64) {
 	rev := Revision{Digest: digest, Epoch: r.epoch, Number: number, Names: names}
 	if last := r.peers.all()[r.conf.Self]; last.Epoch == r.epoch {
-		if rev.Change = last.Change; last.Names != names {
+		if rev.Change = last.Change; last.Names != names || last.Digest != digest {
 			rev.Change++
 		}
 	}

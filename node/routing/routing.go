@@ -116,7 +116,7 @@ func (r *Router) guest(conn *net.TCPConn, v6 bool) (name identity.Name, err erro
 	return name, err
 }
 
-// Pick chooses an instance of the called service.
+// Pick chooses an instance of the called service, or of one that stands in for it.
 func (r *Router) Pick(o tproxy.Origin, tried []tproxy.Target) (tproxy.Target, error) {
 	var before []balance.Key
 	for _, t := range tried {
@@ -124,12 +124,13 @@ func (r *Router) Pick(o tproxy.Origin, tried []tproxy.Target) (tproxy.Target, er
 	}
 	source := string(o.Source) + " " + o.Client.Addr().String()
 	cat := r.conf.Picture().Catalog()
-	in, others, err := r.conf.Balancer.Pick(cat, o.Destination, o.Port, source, before)
+	in, others, err := r.conf.Balancer.Pick(cat, balance.Call{Service: o.Destination, Port: o.Port, Source: source, Tried: before,
+		Allowed: func(standby identity.Name) bool { return r.Decide(o.Source, standby).Allowed }})
 	if err != nil {
 		return tproxy.Target{}, err
 	}
-	_, retry := cat.Settings(o.Destination)
-	return tproxy.Target{Service: o.Destination, Node: in.Node, Lane: in.Lane, Port: in.Port, Instance: in.ID, Local: in.Here,
+	_, retry := cat.Settings(in.Service)
+	return tproxy.Target{Service: in.Service, Node: in.Node, Lane: in.Lane, Port: in.Port, Instance: in.ID, Local: in.Here,
 		Others: others, Retry: tproxy.Retry(retry)}, nil
 }
 

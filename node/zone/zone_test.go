@@ -10,11 +10,14 @@ import (
 	"tacit/identity"
 	"tacit/node/catalog"
 	"tacit/policy/ledger"
+	"tacit/policy/resolver"
 )
 
 type records []ledger.InstanceBody
 
 func (r records) Instances() []ledger.InstanceBody { return r }
+func (records) Resolvers() []resolver.Rules        { return nil }
+
 func (r records) Node(n identity.Name) (ledger.NodeBody, bool) {
 	return ledger.NodeBody{Node: n, Address: "10.0.0.1", Also: []string{"2001:db8::1", "no address"}}, n == "host1" || n == "host2"
 }

@@ -52,6 +52,14 @@ func (w Workloads) equal(o Workloads) bool {
 		maps.Equal(w.Users, o.Users) && maps.Equal(w.Interfaces, o.Interfaces)
 }
 
+// Names lists the services that callers on this node are, sorted.
+func (w Workloads) Names() []identity.Name {
+	all := slices.Concat(slices.Collect(maps.Values(w.Cgroups)), slices.Collect(maps.Values(w.Namespaces)),
+		slices.Collect(maps.Values(w.Users)), slices.Collect(maps.Values(w.Interfaces)))
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // Exempt lists the callers and targets that the hooks leave alone.
 type Exempt struct {
 	Cgroups []uint64 // ids
