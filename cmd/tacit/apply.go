@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/show"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
@@ -21,13 +22,14 @@ func (e *env) applyCommand() *cobra.Command {
 	var skip bool
 	cmd := &cobra.Command{
 		Use:   "apply FILE...",
-		Short: "make the intentions of files, all of them or none",
-		Long: "Make the intentions of files, HCL or JSON: blocks intention { source destination\n" +
-			"action description }, and Consul's config entries (Kind = \"service-intentions\").\n" +
+		Short: "make the intentions and resolvers of files, all of them or none",
+		Long: "Make what files hold, HCL or JSON: blocks intention { source destination action\n" +
+			"description } and service_resolver NAME { subset split failover }, and Consul's\n" +
+			"config entries (Kind = \"service-intentions\", service-resolver, service-splitter).\n" +
 			"FILE is a file, a folder (its *.hcl and *.json files) or - for standard input.\n" +
 			"Everything that can't be taken over is listed with its line; see docs/apply.md.\n" +
-			"All changes are made in one transaction. Intentions that no file names stay,\n" +
-			"unless --prune is given. This needs a node that holds an operator key.\n\n" +
+			"All changes are made in one transaction. What no file names stays, unless\n" +
+			"--prune is given. This needs a node that holds an operator key.\n\n" +
 			"Exit status: 0 done, 1 refused, 2 error or --timeout reached.",
 		Example: "  tacit apply intentions.hcl --dry-run\n" +
 			"  tacit apply policy/ --prune --wait\n" +
@@ -46,14 +48,14 @@ func (e *env) applyCommand() *cobra.Command {
 			if err := e.complain(found, skip); err != nil {
 				return err
 			}
-			r.Intentions = found.Intentions
+			r.Intentions, r.Resolvers = found.Intentions, found.Resolvers
 			return e.apply(cmd.Context(), r)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&r.DryRun, "dry-run", false, "only print the plan")
-	f.BoolVar(&r.Prune, "prune", false, "delete the intentions that no file names")
-	f.BoolVar(&r.Yes, "yes", false, "even if --prune deletes more than a tenth of all intentions")
+	f.BoolVar(&r.Prune, "prune", false, "delete the intentions and resolvers that no file names")
+	f.BoolVar(&r.Yes, "yes", false, "even if --prune deletes more than a tenth of them")
 	f.BoolVar(&skip, "skip-unsupported", false, "leave out the settings that have no meaning here")
 	f.BoolVar(&r.Wait, "wait", false, "return when the changes are in force on every live node")
 	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long --wait waits")
@@ -86,8 +88,8 @@ func (e *env) complain(found entries.Result, skip bool) error {
 
 func (e *env) apply(ctx context.Context, r api.ApplyRequest) error {
 	stop := func() {}
-	if r.Wait && len(r.Intentions) > 0 {
-		stop = e.progress(ctx, r.Intentions[0].Source, r.Intentions[0].Destination) // any pair tells which policy a node has
+	if r.Wait {
+		stop = e.progress(ctx, "any", "any") // any pair tells which policy a node has
 	}
 	out, err := e.daemon().Apply(ctx, r)
 	stop()
@@ -110,6 +112,10 @@ func (e *env) printApplied(w io.Writer, r api.ApplyRequest, out *api.ApplyResult
 	for _, p := range out.Plan {
 		count[p.Operation]++
 		t.Row(planned(p)...)
+	}
+	for _, p := range out.Resolvers {
+		count[p.Operation]++
+		t.Row(show.PlannedRules(p)...)
 	}
 	t.Print(w, e.width)
 	prefix := ""

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tacit/node/api"
+	"tacit/policy/resolver"
 )
 
 // fake is the daemon on host1 of a mesh of three nodes. It writes the last change
@@ -64,6 +65,7 @@ func (f fakeHost) Flows(_ context.Context, after uint64) (*api.FlowList, error) 
 		{Seq: 2, Time: noon, Destination: "db", Direction: "hook", Port: 5432, Program: "curl", Reason: "identity"},
 		{Seq: 3, Time: noon, Source: "web", Destination: "db", Node: "host2", Direction: "out", Port: 5432, Reason: "closed", Sent: 10, Received: 2000, Duration: 1500 * time.Millisecond},
 		{Time: noon, Destination: "db", Node: "host2", Direction: "out", Port: 5432, Live: true, Sent: 1, Duration: 2 * time.Second},
+		{Time: noon, Source: "web", Destination: "db-standby", For: "db", Node: "host3", Direction: "out", Port: 5432, Live: true},
 	}}
 	list.Flows = list.Flows[min(int(after), 3):]
 	return list, nil
@@ -148,7 +150,11 @@ func (f fakeNodes) CreateToken(_ context.Context, r api.TokenRequest) (*api.Toke
 }
 
 func db() api.Service {
-	return api.Service{Name: "db", ID: "spiffe://tacit.local/svc/db", Virtual4: v4, Virtual6: v6, Balance: "round_robin", Instances: []api.Instance{
+	return api.Service{Name: "db", ID: "spiffe://tacit.local/svc/db", Virtual4: v4, Virtual6: v6, Balance: "round_robin", Resolver: &api.Resolver{
+		Rules: api.Rules{Service: "db", Subsets: map[api.Name]resolver.Subset{"v1": {Tag: "v1"}, "v2": {Meta: map[string]string{"version": "2"}}},
+			Split: map[api.Name]int{"v1": 90, "v2": 10}, Failover: []api.Name{"db-standby", "db-far"}},
+		Sets:    []api.Subset{{Name: "v1", Instances: 1, Healthy: 1, Percent: 100}, {Name: "v2", Instances: 1}},
+		Standby: "db-far", SignedBy: []api.Name{"host1", "host2"}, Conflict: true}, Instances: []api.Instance{
 		{ID: "db-1", Node: "host1", Address: "192.0.2.1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerVerified, Source: "/etc/tacit/services.d/db.hcl:1",
 			Settings: []api.Setting{{Key: "name", Value: "db", Source: "/etc/tacit/services.d/db.hcl:2"}, {Key: "port", Value: "5432", Source: "/etc/tacit/services.d/db.hcl:4"}},
 			Ignored:  []string{"/etc/tacit/services.d/db.hcl:3: service.token: there are no ACL tokens; a node's grants say what it may run"},
@@ -262,6 +268,15 @@ func (f fakeIntentions) Apply(_ context.Context, r api.ApplyRequest) (*api.Apply
 		}
 		out.Plan = append(out.Plan, p)
 	}
+	for i, w := range r.Resolvers {
+		p := api.PlannedRules{Operation: api.OperationAdd, Service: w.Service, After: &w.Rules, From: w.From}
+		if i > 0 {
+			p.Operation, p.Before = api.OperationChange, &api.Rules{Failover: []api.Name{"old"}}
+			out.Resolvers = append(out.Resolvers, p, api.PlannedRules{Operation: api.OperationRemove, Service: "gone", Before: &api.Rules{Failover: []api.Name{"db"}}})
+			continue
+		}
+		out.Resolvers = append(out.Resolvers, p)
+	}
 	if r.Prune {
 		out.Plan = append(out.Plan, api.Planned{Operation: api.OperationRemove, Before: &denyRule})
 	}
@@ -294,6 +309,7 @@ func (f fakeIntentions) Explain(ctx context.Context, source, destination api.Nam
 	}
 	x.Losers = []api.Rule{denyRule}
 	x.Why = "The intention allow web -> db decides: it names both services. One less specific intention matches too, and loses."
-	x.Live = []api.Flow{{Source: source, Destination: destination, Node: "host2", Direction: "out", Client: netip.MustParseAddrPort("192.0.2.1:40112"), Port: 5432, Start: noon, Sent: 900, Received: 5 << 20}}
+	x.Live = []api.Flow{{Source: source, Destination: destination, Node: "host2", Direction: "out", Client: netip.MustParseAddrPort("192.0.2.1:40112"), Port: 5432, Start: noon, Sent: 900, Received: 5 << 20},
+		{Source: source, Destination: "db-standby", For: destination, Node: "host2", Direction: "out", Client: netip.MustParseAddrPort("192.0.2.1:40113"), Port: 5432, Start: noon}}
 	return x, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/show"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
@@ -46,7 +47,7 @@ func (e *env) flowsCommand() *cobra.Command {
 func (e *env) printRecords(w io.Writer, flows []api.FlowRecord) {
 	t := table.New("TIME", "SOURCE", "DESTINATION", "PORT", "DIRECTION", "SENT", "RECEIVED", "LASTED", "REASON")
 	for _, f := range flows {
-		t.Row(f.Time.Local().Format(time.TimeOnly), source(f), text.OrDash(string(f.Destination)), f.Port, direction(f),
+		t.Row(f.Time.Local().Format(time.TimeOnly), source(f), show.Destination(f.Destination, f.For), f.Port, direction(f),
 			f.Sent, f.Received, text.Elapsed(f.Duration), reason(f))
 	}
 	t.Print(w, e.width)
@@ -105,7 +106,7 @@ func (e *env) flowLine(f api.FlowRecord) error {
 		return err
 	}
 	_, err := fmt.Fprintf(e.stdout, "%s %s -> %s:%d %s %s, %d sent, %d received, %s\n", f.Time.Local().Format(time.TimeOnly),
-		table.OneLine(source(f)), table.OneLine(text.OrDash(string(f.Destination))), f.Port, table.OneLine(direction(f)), table.OneLine(reason(f)), f.Sent, f.Received, text.Elapsed(f.Duration))
+		table.OneLine(source(f)), table.OneLine(show.Destination(f.Destination, f.For)), f.Port, table.OneLine(direction(f)), table.OneLine(reason(f)), f.Sent, f.Received, text.Elapsed(f.Duration))
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/show"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
@@ -82,9 +83,9 @@ func (e *env) printFlows(w io.Writer, flows []api.Flow) {
 		return
 	}
 	fmt.Fprintln(w)
-	t := table.New("LIVE HERE", "CLIENT", "OTHER NODE", "PORT", "SENT", "RECEIVED", "SINCE")
+	t := table.New("LIVE HERE", "CLIENT", "OTHER NODE", "ANSWERED BY", "PORT", "SENT", "RECEIVED", "SINCE")
 	for _, f := range flows {
-		t.Row(f.Direction, f.Client, text.OrDash(string(f.Node)), f.Port, text.Amount(f.Sent), text.Amount(f.Received), f.Start.UTC().Format(time.RFC3339))
+		t.Row(f.Direction, f.Client, text.OrDash(string(f.Node)), show.Destination(f.Destination, f.For), f.Port, text.Amount(f.Sent), text.Amount(f.Received), f.Start.UTC().Format(time.RFC3339))
 	}
 	t.Print(w, e.width)
 }

@@ -6,11 +6,11 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/show"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
@@ -32,7 +32,7 @@ func (e *env) servicesCommand() *cobra.Command {
 			return e.printList("services", services, func(w io.Writer) {
 				t := table.New("SERVICE", "ADDRESS", "PORTS", "HEALTHY", "NODES")
 				for _, s := range services {
-					t.Row(s.Name, text.OrDash(text.Addresses(s.Virtual4)), ports(s), healthy(s), nodesOf(s))
+					t.Row(s.Name, text.OrDash(text.Addresses(s.Virtual4)), show.Ports(s), show.Healthy(s), show.Nodes(s))
 				}
 				t.Print(w, e.width)
 			})
@@ -101,6 +101,7 @@ func (e *env) printService(w io.Writer, s *api.Service) {
 	t.Field("addresses", text.Addresses(s.Virtual4, s.Virtual6))
 	t.Field("balance", cmp.Or(s.Balance, "least"))
 	t.Field("retry", cmp.Or(s.Retry, "unanswered"))
+	show.Resolver(t, s.Resolver)
 	t.Print(w, e.width)
 	if len(s.Instances) == 0 {
 		return
@@ -108,7 +109,7 @@ func (e *env) printService(w io.Writer, s *api.Service) {
 	fmt.Fprintln(w)
 	t = table.New("INSTANCE", "NODE", "ADDRESS", "HEALTHY", "LISTENER", "MODE", "DEFINED IN")
 	for _, i := range s.Instances {
-		t.Row(i.ID, i.Node, instanceAddress(i), health(i), text.OrDash(string(i.Listener)), mode(i), text.OrDash(i.Source))
+		t.Row(i.ID, i.Node, show.Address(i), show.Health(i), text.OrDash(string(i.Listener)), show.Mode(i), text.OrDash(i.Source))
 	}
 	t.Print(w, e.width)
 	printEjected(w, s.Instances)
@@ -123,62 +124,4 @@ func printEjected(w io.Writer, instances []api.Instance) {
 				i.Ejected.Until.Format(time.TimeOnly), i.Ejected.Failures)
 		}
 	}
-}
-
-func instanceAddress(i api.Instance) string {
-	if i.Port == 0 {
-		return "calls only"
-	}
-	return fmt.Sprintf("%s:%d", i.Address, i.Port)
-}
-
-// health is yes, or why not.
-func health(i api.Instance) string {
-	if i.Down != "" {
-		return "no: " + i.Down
-	}
-	return text.YesNo(i.Healthy)
-}
-
-func mode(i api.Instance) string {
-	if i.Permissive {
-		return "permissive"
-	}
-	return "strict"
-}
-
-// ports lists the distinct ports of a service.
-func ports(s api.Service) string {
-	var numbers []uint16
-	for _, i := range s.Instances {
-		if i.Port != 0 {
-			numbers = append(numbers, i.Port)
-		}
-	}
-	slices.Sort(numbers)
-	var out []string
-	for _, n := range slices.Compact(numbers) {
-		out = append(out, fmt.Sprint(n))
-	}
-	return text.OrDash(text.List(out))
-}
-
-func healthy(s api.Service) string {
-	n := 0
-	for _, i := range s.Instances {
-		if i.Healthy {
-			n++
-		}
-	}
-	return fmt.Sprintf("%d of %d", n, len(s.Instances))
-}
-
-func nodesOf(s api.Service) string {
-	var out []api.Name
-	for _, i := range s.Instances {
-		if !slices.Contains(out, i.Node) {
-			out = append(out, i.Node)
-		}
-	}
-	return text.OrDash(text.List(out))
 }

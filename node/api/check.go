@@ -117,6 +117,16 @@ func (r *ApplyRequest) check() error {
 		}
 		seen[p] = w.From
 	}
+	rules := make(map[Name]string, len(r.Resolvers))
+	for _, w := range r.Resolvers {
+		if err := w.Validate(); err != nil {
+			return Failed("", "%.512s: %v", w.From, err)
+		}
+		if other, twice := rules[w.Service]; twice {
+			return Failed("keep one of them", "the rules of %s are given twice: %s, %s", w.Service, other, w.From)
+		}
+		rules[w.Service] = w.From
+	}
 	return timeout(&r.Timeout)
 }
 

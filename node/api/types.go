@@ -11,14 +11,16 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/resolver"
 )
 
-// Name, Reason and Action are the types of identity and policy, under names that
-// spare the CLI those imports.
+// Name, Reason, Action and Rules are the types of identity and policy, under names
+// that spare the CLI those imports.
 type (
 	Name   = identity.Name
 	Reason = policy.Reason
 	Action = policy.Action
+	Rules  = resolver.Rules
 )
 
 // Status is the health of the node that answers.
@@ -115,7 +117,26 @@ type Service struct {
 	Virtual6  netip.Addr `json:"virtual6,omitzero"`
 	Balance   string     `json:"balance,omitempty"` // how callers choose among the instances; "": least
 	Retry     string     `json:"retry,omitempty"`   // when callers try another instance; "": unanswered
+	Resolver  *Resolver  `json:"resolver,omitempty"`
 	Instances []Instance `json:"instances"`
+}
+
+// Resolver is what operators have set for a service's connections, as it is in force
+// on the node that answers.
+type Resolver struct {
+	Rules
+	Sets     []Subset `json:"sets,omitempty"`      // of Rules, by name
+	Standby  Name     `json:"stands_in,omitempty"` // answers now, because no instance does, to those who may call it
+	SignedBy []Name   `json:"signed_by"`           // nodes with the operators' keys
+	Conflict bool     `json:"conflict,omitempty"`  // several operators have signed at once; all nodes take the same one
+}
+
+// Subset is one subset of a service now.
+type Subset struct {
+	Name      Name `json:"name"`
+	Instances int  `json:"instances"`
+	Healthy   int  `json:"healthy"`
+	Percent   int  `json:"percent"` // of new connections, rounded; those of a subset without a healthy instance go to the others
 }
 
 // Listener says whose socket listens on an instance's port.

@@ -17,12 +17,14 @@ import (
 	"tacit/policy/ledger"
 )
 
-// Apply makes the intentions of files, all of them or none.
+// Apply makes the intentions and resolvers of files, all of them or none.
 func (n intentions) Apply(ctx context.Context, r api.ApplyRequest) (*api.ApplyResult, error) {
 	began, before := time.Now(), n.Loop.Policy()
 	plan := n.plan(before, r)
 	after := plan.table(before.Default())
-	out := &api.ApplyResult{Plan: plan.changes, Unchanged: plan.unchanged, LiveAffected: n.affected(after), Warnings: n.strangers(r.Intentions)}
+	rules, unchanged := n.planResolvers(r)
+	out := &api.ApplyResult{Plan: plan.changes, Resolvers: rules, Unchanged: plan.unchanged + unchanged, LiveAffected: n.affected(after),
+		Warnings: append(n.strangers(r), n.emptySubsets(r.Resolvers)...)}
 	if _, err := n.fits(before, after, false); err != nil {
 		return nil, err
 	}
@@ -32,11 +34,11 @@ func (n intentions) Apply(ctx context.Context, r api.ApplyRequest) (*api.ApplyRe
 	if err := n.needsOperator("changing intentions"); err != nil {
 		return nil, err
 	}
-	if err := plan.needsYes(r.Yes, len(before.List())); err != nil {
+	if err := cmp.Or(plan.needsYes(r.Yes, len(before.List())), n.pruned(r, rules)); err != nil {
 		return nil, err
 	}
-	if len(plan.changes) > 0 {
-		if err := n.Records.SignAll(n.Member.Operator, plan.records()); err != nil {
+	if all := append(plan.records(), resolverRecords(rules)...); len(all) > 0 {
+		if err := n.Records.SignAll(n.Member.Operator, all); err != nil {
 			return nil, err
 		}
 		out.Applied = true
@@ -122,10 +124,25 @@ func (p *applyPlan) needsYes(yes bool, all int) error {
 			removed++
 		}
 	}
+	return tooMany(yes, removed, all, "intentions")
+}
+
+// pruned refuses to delete more than a tenth of the resolvers unasked.
+func (n intentions) pruned(r api.ApplyRequest, changes []api.PlannedRules) error {
+	removed := 0
+	for _, c := range changes {
+		if c.Operation == api.OperationRemove {
+			removed++
+		}
+	}
+	return tooMany(r.Yes, removed, len(n.Records.View().Resolvers()), "resolvers")
+}
+
+func tooMany(yes bool, removed, all int, what string) error {
 	if yes || removed*10 <= all {
 		return nil
 	}
-	return api.Refused("look at the plan (--dry-run), and repeat it with --yes if that is meant", "--prune would delete %d of %d intentions", removed, all)
+	return api.Refused("look at the plan (--dry-run), and repeat it with --yes if that is meant", "--prune would delete %d of %d %s", removed, all, what)
 }
 
 func (p *applyPlan) records() []records.Change {
@@ -142,16 +159,21 @@ func (p *applyPlan) records() []records.Change {
 const shownNames = 5
 
 // strangers warns of services that have no instance, and are often misspelt.
-func (n intentions) strangers(wanted []api.Wanted) []string {
+func (n intentions) strangers(r api.ApplyRequest) []string {
 	cat := n.Loop.Catalog()
+	var named []identity.Name
+	for _, w := range r.Intentions {
+		named = append(named, w.Source, w.Destination)
+	}
+	for _, w := range r.Resolvers {
+		named = append(append(named, w.Service), w.Failover...)
+	}
 	seen, missing := map[identity.Name]bool{policy.Any: true}, []string{}
-	for _, w := range wanted {
-		for _, name := range []identity.Name{w.Source, w.Destination} {
-			if !seen[name] && len(cat.Instances(name)) == 0 {
-				missing = append(missing, string(name))
-			}
-			seen[name] = true
+	for _, name := range named {
+		if !seen[name] && len(cat.Instances(name)) == 0 {
+			missing = append(missing, string(name))
 		}
+		seen[name] = true
 	}
 	if len(missing) == 0 {
 		return nil

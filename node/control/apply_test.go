@@ -9,7 +9,10 @@ import (
 
 	"tacit/identity"
 	"tacit/node/api"
+	"tacit/node/records"
 	"tacit/policy/kernel"
+	"tacit/policy/ledger"
+	"tacit/policy/resolver"
 )
 
 func wanted(rules ...string) (out []api.Wanted) {
@@ -110,5 +113,91 @@ func TestFullKernel(t *testing.T) {
 	out, err := change(api.ChangeDeny, "c")
 	if err != nil || !strings.Contains(strings.Join(out.Warnings, "\n"), "an allow gives way") {
 		t.Errorf("one deny: %+v, %v", out, err)
+	}
+}
+
+// TestApplyResolvers: the rules for services' connections are planned, signed, shown
+// and pruned with the intentions.
+func TestApplyResolvers(t *testing.T) {
+	f := newFixture(t)
+	host2 := f.admit(t, "host2", "10.0.0.2")
+	f.runs(t, "host2", host2, "db", 5432)
+	f.runs(t, "host2", host2, "db2", 5432)
+	rules := resolver.Rules{Service: "db", Subsets: map[identity.Name]resolver.Subset{"v1": {Tag: "v1"}}, Failover: []identity.Name{"db2", "db3"}}
+	r := api.ApplyRequest{DryRun: true, Resolvers: []api.WantedRules{{Rules: rules, From: "a.hcl:1"}}}
+	apply := func(want string) *api.ApplyResult {
+		t.Helper()
+		out, err := f.Intentions.Apply(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, p := range out.Resolvers {
+			got = append(got, fmt.Sprintf("%s %s to %s %s", p.Operation, p.Service, p.After, p.From))
+		}
+		differs(t, "plan", strings.Join(got, "\n"), want)
+		return out
+	}
+	out := apply("add db to subset v1 (tag v1); failover db2, db3 a.hcl:1")
+	differs(t, "warnings", strings.Join(out.Warnings, "\n"), "no instance of db3 is known yet\nno instance of db is in the subset v1 (tag v1) yet")
+	if shown, _ := f.Services.Show(t.Context(), "db"); out.Applied || shown.Resolver != nil {
+		t.Errorf("a dry run: %+v", shown.Resolver)
+	}
+	r.DryRun = false
+	digest := f.loop.Digest()
+	apply("add db to subset v1 (tag v1); failover db2, db3 a.hcl:1")
+	shown, err := f.Services.Show(t.Context(), "db")
+	if err != nil || !shown.Resolver.Equal(rules) || fmt.Sprintf("%v %q %v", shown.Resolver.SignedBy, shown.Resolver.Standby, shown.Resolver.Conflict) != `[host1] "" false` {
+		t.Errorf("%+v, %v", shown, err)
+	}
+	if f.loop.Digest() == digest {
+		t.Error("the digest doesn't tell the rules")
+	}
+	if out := apply(""); out.Unchanged != 1 || out.Applied {
+		t.Errorf("again: %+v", out)
+	}
+	f.sign(t, host2, records.Change{Kind: ledger.KindInstance, Key: "host2/db",
+		Body: ledger.InstanceBody{Node: "host2", Service: "db", ID: "db", Port: 5432, Down: "listener", Tags: []string{"v1"}}})
+	r.Resolvers[0].Split = map[identity.Name]int{"v1": 1}
+	apply("change db to subset v1 (tag v1); split v1 = 1; failover db2, db3 a.hcl:1")
+	if shown, _ := f.Services.Show(t.Context(), "db"); fmt.Sprintf("%v %s", shown.Resolver.Sets, shown.Resolver.Standby) != "[{v1 1 0 0}] db2" {
+		t.Errorf("%+v", shown.Resolver)
+	}
+
+	r = api.ApplyRequest{Prune: true}
+	_, err = f.Intentions.Apply(t.Context(), r)
+	differs(t, "prune", says(err), "1: --prune would delete 1 of 1 resolvers [look at the plan (--dry-run), and repeat it with --yes if that is meant]")
+	r.Yes = true
+	apply("remove db to <nil> ")
+	if shown, _ := f.Services.Show(t.Context(), "db"); shown.Resolver != nil {
+		t.Errorf("%+v", shown.Resolver)
+	}
+}
+
+// TestResolverConflict: rules that two operators write at once are shown as a
+// conflict, and the same rules, applied again, end it.
+func TestResolverConflict(t *testing.T) {
+	f := newFixture(t)
+	second := f.operator(t, "host2")
+	rules := resolver.Rules{Service: "db", Failover: []identity.Name{"db2"}}
+	elsewhere := ledger.New("mesh.test", f.records.View().Heads(ledger.KindRoot, "mesh.test")[0].Dot.Signer)
+	elsewhere.Merge(f.records.View().Records())
+	theirs, err := elsewhere.Sign(second, ledger.KindResolver, "db", rules, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sign(t, f.Member.Operator, records.Change{Kind: ledger.KindResolver, Key: "db", Body: rules})
+	f.records.Take([]ledger.Record{theirs})
+	f.loop.Settle()
+	shown, err := f.Services.Show(t.Context(), "db")
+	if err != nil || !shown.Resolver.Conflict || fmt.Sprint(shown.Resolver.SignedBy) != "[host1 host2]" {
+		t.Fatalf("%+v, %v", shown, err)
+	}
+	out, err := f.Intentions.Apply(t.Context(), api.ApplyRequest{Resolvers: []api.WantedRules{{Rules: rules}}})
+	if err != nil || len(out.Resolvers) != 1 || !out.Resolvers[0].Conflict {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if shown, _ := f.Services.Show(t.Context(), "db"); shown.Resolver.Conflict {
+		t.Error("the conflict stays")
 	}
 }

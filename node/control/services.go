@@ -26,7 +26,7 @@ func (s services) List(context.Context) ([]api.Service, error) {
 
 // Show shows one service.
 func (s services) Show(_ context.Context, name api.Name) (*api.Service, error) {
-	if len(s.Loop.Catalog().Instances(name)) == 0 {
+	if _, ruled := s.Loop.Catalog().Rules(name); !ruled && len(s.Loop.Catalog().Instances(name)) == 0 {
 		return nil, api.Failed("tacit services lists them", "no service is called %s", name)
 	}
 	out := s.service(name)
@@ -37,6 +37,7 @@ func (s services) service(name identity.Name) api.Service {
 	out := api.Service{Name: name, ID: identity.ServiceID(s.Member.Bundle.TrustDomain(), name).String()}
 	out.Virtual4, out.Virtual6 = s.virtual(name)
 	out.Balance, out.Retry = s.Loop.Catalog().Settings(name)
+	out.Resolver = s.resolver(name)
 	ejected := s.Proxy.Ejected(name)
 	for _, in := range s.Loop.Catalog().Instances(name) {
 		i := s.instance(in)

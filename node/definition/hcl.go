@@ -19,14 +19,19 @@ import (
 type hclReader struct {
 	text   []byte
 	tokens hclsyntax.Tokens
+	labels bool // blocks may have a label, as in HCL's first version
 }
 
-func parseHCL(text []byte) (value, *Problem) {
+func parseHCL(text []byte) (value, *Problem) { return readHCL(text, false) }
+
+func parseLabelled(text []byte) (value, *Problem) { return readHCL(text, true) }
+
+func readHCL(text []byte, labels bool) (value, *Problem) {
 	tokens, _ := hclsyntax.LexConfig(text, "", hcl.InitialPos) // invalid text becomes tokens that the grammar refuses
 	tokens = slices.DeleteFunc(tokens, func(t hclsyntax.Token) bool {
 		return t.Type == hclsyntax.TokenNewline || t.Type == hclsyntax.TokenComment
 	})
-	r := &hclReader{text, tokens}
+	r := &hclReader{text, tokens, labels}
 	v := value{at: place{1, 1}, kind: kindObject}
 	p := r.fields(&v, hclsyntax.TokenEOF, 0)
 	return v, p
@@ -76,10 +81,15 @@ func (r *hclReader) fields(into *value, end hclsyntax.TokenType, depth int) *Pro
 			return p
 		}
 		assigned := r.took(hclsyntax.TokenEqual, hclsyntax.TokenColon)
-		if t := r.peek(); !assigned && t.Type != hclsyntax.TokenOBrace {
-			return notAssigned(t, f.key)
+		switch t := r.peek(); {
+		case assigned || t.Type == hclsyntax.TokenOBrace:
+			f.value, p = r.value(depth + 1)
+		case r.labels && t.Type == hclsyntax.TokenOQuote:
+			f.value, p = r.labelled(depth + 1)
+		default:
+			p = notAssigned(t, f.key)
 		}
-		if f.value, p = r.value(depth + 1); p != nil {
+		if p != nil {
 			return p
 		}
 		if assigned {
@@ -89,6 +99,20 @@ func (r *hclReader) fields(into *value, end hclsyntax.TokenType, depth int) *Pro
 		}
 	}
 	return nil
+}
+
+// labelled reads `"label" {…}`: a block whose one field is the label.
+func (r *hclReader) labelled(depth int) (value, *Problem) {
+	f := field{at: hclPlace(r.peek())}
+	var p *Problem
+	if f.key, p = r.quoted(); p != nil {
+		return value{}, p
+	}
+	if t := r.peek(); t.Type != hclsyntax.TokenOBrace {
+		return value{}, unexpected(t, "{ after the label")
+	}
+	f.value, p = r.value(depth + 1)
+	return value{at: f.at, kind: kindObject, fields: []field{f}}, p
 }
 
 func notAssigned(t hclsyntax.Token, key string) *Problem {

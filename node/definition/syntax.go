@@ -5,7 +5,8 @@ package definition
 import "path/filepath"
 
 // Item is a value of a file in the syntax of service files, for readers of other
-// files. A block and an object are the same; a repeated block is a list.
+// files. A block and an object are the same; a repeated block is a list; a block
+// with a label is one whose only field is the label.
 type Item struct {
 	Key          string // of a field
 	Line, Column int
@@ -19,16 +20,17 @@ type Kind = kind
 
 // The kinds that readers of other files tell apart.
 const (
-	KindNull  = kindNull
-	KindText  = kindText
-	KindList  = kindList
-	KindBlock = kindObject
+	KindNull   = kindNull
+	KindText   = kindText
+	KindNumber = kindNumber
+	KindList   = kindList
+	KindBlock  = kindObject
 )
 
 // Syntax reads a file's text: JSON if path ends in .json, else HCL. The error is a
 // Problem.
 func Syntax(path string, text []byte) (Item, error) {
-	parse := parseHCL
+	parse := parseLabelled
 	if filepath.Ext(path) == ".json" {
 		parse = parseJSON
 	}

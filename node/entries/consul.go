@@ -23,7 +23,6 @@ func foreign() map[string]string {
 		"service-router":              http,
 		"http-route":                  http,
 		"jwt-provider":                http,
-		"service-splitter":            "connections aren't split between services",
 		"tcp-route":                   gateways,
 		"ingress-gateway":             gateways,
 		"api-gateway":                 gateways,
@@ -54,7 +53,10 @@ func (f *file) entry(block definition.Item) {
 		f.serviceIntentions(block)
 		return
 	case "service-resolver":
-		f.only(block, text, map[string]string{}, "connections go to any healthy instance of the service")
+		f.serviceResolver(block)
+		return
+	case "service-splitter":
+		f.serviceSplitter(block)
 		return
 	case "service-defaults":
 		f.only(block, text, map[string]string{"protocol": "tcp", "mutualtlsmode": "strict"}, "connections are carried as TCP, and no proxy runs that could be configured")
@@ -64,7 +66,7 @@ func (f *file) entry(block definition.Item) {
 		f.unsupported(kind, "Kind %s: %s", text, why)
 		return
 	}
-	known := append(slices.Collect(maps.Keys(foreign())), "service-intentions", "service-resolver", "service-defaults")
+	known := append(slices.Collect(maps.Keys(foreign())), "service-intentions", "service-resolver", "service-splitter", "service-defaults")
 	slices.Sort(known)
 	f.fail(kind, "Kind %.40q: unknown%s", text, api.Nearest(text, known))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package entries reads intentions from files: our own form, and Consul's config
-// entries. What it can't take over it names, with file and line. It must not
+// Package entries reads intentions and resolvers from files: our own form, and
+// Consul's config entries. What it can't take over it names, with file and line. It must not
 // compare with what is in force, nor change anything.
 package entries
 
@@ -30,8 +30,11 @@ const Stdin = "-"
 // has no meaning here, and can be left out without opening anything.
 type Result struct {
 	Intentions  []api.Wanted
+	Resolvers   []api.WantedRules
 	Errors      []error
 	Unsupported []error
+
+	drafts, splitters []*draft // of Resolvers
 }
 
 // Read reads files, folders (their *.hcl and *.json files) and standard input.
@@ -47,6 +50,7 @@ func Read(paths []string, stdin io.Reader) Result {
 		}
 	}
 	out.findTwins()
+	out.combine()
 	return out
 }
 

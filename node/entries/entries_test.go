@@ -22,12 +22,12 @@ intention { source = "api", destination = "db", action = "deny", description = "
 {"name": "*", "action": "allow", "precedence": 8, "legacy_id": "", "namespace": "default"}]}`, "allow * > db at 2"},
 		{"blocks of HCL", "a.hcl", "Kind = \"service-intentions\"\nName = \"db\"\nSources {\n Name = \"a\"\n Action = \"allow\"\n}\nSources {\n Name = \"b\"\n Action = \"deny\"\n}",
 			"allow a > db at 3; deny b > db at 7"},
-		{"entries that set nothing", "a.json", `[{"Kind": "service-defaults", "Name": "db", "Protocol": "TCP"}, {"Kind": "service-resolver", "Name": "db", "Partition": ""}]`, ""},
+		{"entries that set nothing", "a.json", `[{"Kind": "service-defaults", "Name": "db", "Protocol": "TCP"}, {"Kind": "service-resolver", "Name": "db", "Partition": "", "Subsets": {}, "ConnectTimeout": "0s", "Redirect": null}]`, ""},
 		{"entries that set something", "a.json", `[{"Kind": "service-defaults", "Name": "db", "Protocol": "http"},
-{"Kind": "service-resolver", "Name": "db", "Subsets": {}}, {"Kind": "mesh"}]`,
+{"Kind": "service-resolver", "Name": "db", "ConnectTimeout": "5s"}, {"Kind": "mesh"}]`,
 			"unsupported a.json:1:45: service-defaults.Protocol: connections are carried as TCP, and no proxy runs that could be configured; " +
-				"unsupported a.json:2:44: service-resolver.Subsets: connections go to any healthy instance of the service; " +
-				"unsupported a.json:2:61: Kind mesh: its settings are flags of tacitd (tacitd --help)"},
+				"unsupported a.json:2:44: service-resolver.ConnectTimeout: attempts have fixed limits (docs/balancing.md); " +
+				"unsupported a.json:2:70: Kind mesh: its settings are flags of tacitd (tacitd --help)"},
 		{"nothing", "a.hcl", "", ""},
 		{"a service file", "a.hcl", `service { name = "web" }`, "error a.hcl:1:1: service: a service definition; put the file into the folder --services-dir of its node"},
 		{"no syntax", "a.hcl", "intention {", "error a.hcl:1:12: not HCL: unexpected end of file, want a key or }"},
@@ -51,6 +51,9 @@ func lines(r entries.Result) string {
 	for _, i := range r.Intentions {
 		line := i.From[strings.LastIndexByte(i.From, ':')+1:]
 		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s > %s at %s %s", i.Action, i.Source, i.Destination, line, i.Description)))
+	}
+	for _, w := range r.Resolvers {
+		out = append(out, fmt.Sprintf("%s at %s: %s", w.Service, w.From[strings.LastIndexByte(w.From, ':')+1:], w.Rules))
 	}
 	for _, err := range r.Errors {
 		out = append(out, "error "+err.Error())

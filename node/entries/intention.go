@@ -14,7 +14,8 @@ import (
 
 const maxDescription = 512 // bytes, as the daemon's
 
-// top reads a whole file: intention blocks, config entries, or a list of those.
+// top reads a whole file: intention and service_resolver blocks, config entries, or a
+// list of those.
 func (f *file) top(v definition.Item) {
 	if v.Kind == definition.KindList {
 		f.each(v, "the file", f.entry)
@@ -36,6 +37,8 @@ func (f *file) top(v definition.Item) {
 		switch keyName(item.Key) {
 		case "intention", "intentions":
 			f.each(item, item.Key, f.own)
+		case "serviceresolver":
+			f.resolver(item)
 		case "configentries":
 			f.each(item, item.Key, func(block definition.Item) {
 				if list, ok := field(block, "bootstrap"); ok {
@@ -45,8 +48,8 @@ func (f *file) top(v definition.Item) {
 		case "service", "services":
 			f.fail(item, "%s: a service definition; put the file into the folder --services-dir of its node", item.Key)
 		default:
-			f.fail(item, "%.40s: unknown key%s; known are intention, and Kind for a config entry", item.Key,
-				api.Nearest(item.Key, []string{"intention", "Kind"}))
+			f.fail(item, "%.40s: unknown key%s; known are intention and service_resolver, and Kind for a config entry", item.Key,
+				api.Nearest(item.Key, []string{"intention", "service_resolver", "Kind"}))
 		}
 	}
 }

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"tacit/identity"
+	"tacit/node/api"
+	"tacit/node/catalog"
+	"tacit/node/records"
+	"tacit/policy/ledger"
+	"tacit/policy/resolver"
+)
+
+// planResolvers compares the wanted rules for services' connections with those in
+// force.
+func (n intentions) planResolvers(r api.ApplyRequest) (changes []api.PlannedRules, unchanged int) {
+	old := map[identity.Name]resolver.Rules{}
+	for _, rules := range n.Records.View().Resolvers() {
+		old[rules.Service] = rules
+	}
+	for _, w := range r.Resolvers {
+		after := w.Rules
+		p := api.PlannedRules{Operation: api.OperationAdd, Service: w.Service, After: &after, From: w.From}
+		if before, known := old[w.Service]; known {
+			p.Operation, p.Before, p.Conflict = api.OperationChange, &before, n.contested(w.Service)
+			if before.Equal(after) && !p.Conflict { // signing again ends a conflict
+				unchanged++
+				delete(old, w.Service)
+				continue
+			}
+		}
+		delete(old, w.Service)
+		changes = append(changes, p)
+	}
+	if r.Prune {
+		for _, before := range old {
+			changes = append(changes, api.PlannedRules{Operation: api.OperationRemove, Service: before.Service, Before: &before})
+		}
+	}
+	slices.SortFunc(changes, func(a, b api.PlannedRules) int { return compareNames(a.Service, b.Service) })
+	return changes, unchanged
+}
+
+// contested reports whether several operators have signed a service's rules at once.
+func (k *control) contested(service identity.Name) bool {
+	return len(k.Records.View().Heads(ledger.KindResolver, string(service))) > 1
+}
+
+func resolverRecords(changes []api.PlannedRules) []records.Change {
+	var out []records.Change
+	for _, c := range changes {
+		out = append(out, records.Change{Kind: ledger.KindResolver, Key: string(c.Service), Body: *cmp.Or(c.After, c.Before), Delete: c.After == nil})
+	}
+	return out
+}
+
+// emptySubsets warns of subsets without an instance, whose tag or meta is often
+// misspelt.
+func (n intentions) emptySubsets(wanted []api.WantedRules) []string {
+	var out []string
+	for _, w := range wanted {
+		instances := n.Loop.Catalog().Instances(w.Service)
+		for _, name := range slices.Sorted(maps.Keys(w.Subsets)) {
+			has := func(in catalog.Instance) bool { return w.Subsets[name].Has(in.Tags, in.Meta) }
+			if len(instances) > 0 && !slices.ContainsFunc(instances, has) {
+				out = append(out, fmt.Sprintf("no instance of %s is in the subset %s (%s) yet", w.Service, name, w.Subsets[name]))
+			}
+		}
+	}
+	return out
+}
+
+// resolver is what operators have set for a service's connections, nil for nothing.
+func (s services) resolver(name identity.Name) *api.Resolver {
+	cat := s.Loop.Catalog()
+	rules, ok := cat.Rules(name)
+	if !ok {
+		return nil
+	}
+	out := &api.Resolver{Rules: rules, Conflict: s.contested(name), SignedBy: s.signers(name), Sets: subsetsNow(cat, rules)}
+	serving := slices.ContainsFunc(cat.Instances(name), cat.Serves)
+	for _, port := range cat.Ports(name) {
+		if standby := cat.Standby(name, port); !serving && out.Standby == "" && len(standby) > 0 {
+			out.Standby = standby[0]
+		}
+	}
+	return out
+}
+
+// signers are the nodes that hold the keys which have signed a service's rules.
+func (k *control) signers(service identity.Name) []identity.Name {
+	holders := map[string]identity.Name{}
+	for _, o := range k.Records.View().Operators() {
+		holders[string(o.Public)] = o.Node
+	}
+	var out []identity.Name
+	for _, r := range k.Records.View().Heads(ledger.KindResolver, string(service)) {
+		out = append(out, holders[string(r.Signer)])
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// subsetsNow counts the instances of each subset, and says what share of new
+// connections it gets.
+func subsetsNow(cat *catalog.Catalog, rules resolver.Rules) []api.Subset {
+	var out []api.Subset
+	total := 0
+	for _, name := range slices.Sorted(maps.Keys(rules.Subsets)) {
+		s := api.Subset{Name: name}
+		for _, in := range cat.Instances(rules.Service) {
+			if !rules.Subsets[name].Has(in.Tags, in.Meta) {
+				continue
+			}
+			s.Instances++
+			if in.Healthy {
+				s.Healthy++
+			}
+		}
+		if s.Healthy > 0 {
+			s.Percent = rules.Split[name]
+			total += rules.Split[name]
+		}
+		out = append(out, s)
+	}
+	for i := range out {
+		out[i].Percent = (out[i].Percent*100 + total/2) / max(total, 1)
+	}
+	return out
+}
