@@ -26,7 +26,8 @@ import (
 // Origin says who made a captured connection, and to what.
 type Origin struct {
 	Source, Destination identity.Name
-	Port                uint16 // that the caller connected to
+	Subset              identity.Name // of the destination that the caller connected to; "": to all of it
+	Port                uint16        // that the caller connected to
 	Client              netip.AddrPort
 	OriginalDst         netip.AddrPort
 }

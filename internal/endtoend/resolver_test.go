@@ -101,6 +101,13 @@ func TestResolver(t *testing.T) {
 		gets(t, h, addr, "v2")
 	}
 	gets(t, host2, "127.0.0.1:7000", "v2")
+	for name, want := range map[string]string{"v1.db.mesh": "v1", "v2.db.service.consul": "v2", "v1.db.virtual.consul": "v1"} { // whatever the split says
+		gets(t, host1, name+":7000", want)
+		gets(t, host2, name+":80", want)
+	}
+	if out := host1.Tacit(t, "resolve", "v1.db.mesh"); !strings.Contains(out, "v1.db.mesh is the subset v1.db") || !strings.Contains(out, "7000") {
+		t.Error(out)
+	}
 	if out := host2.Tacit(t, "service", "show", "db"); !strings.Contains(out, "weight 100, now 100 % of new connections") || !strings.Contains(out, "signed by  host1") {
 		t.Error(out)
 	}
@@ -133,8 +140,10 @@ func TestResolver(t *testing.T) {
 		}
 		host1.Tacit(t, "intention", "deny", "web", denied, "--wait")
 		live.Wait(t, 10*time.Second)
-		if got := banners(t, host1, at[host1], 1); !slices.Equal(got, []string{"lost"}) {
-			t.Errorf("%s is denied: %v", denied, got)
+		for _, addr := range []string{at[host1], "v1.db.mesh:7000"} {
+			if got := banners(t, host1, addr, 1); !slices.Equal(got, []string{"lost"}) {
+				t.Errorf("%s is denied: %s: %v", denied, addr, got)
+			}
 		}
 		host1.Tacit(t, "intention", "allow", "web", denied, "--wait")
 	}

@@ -114,7 +114,7 @@ func nodeRooms() []room {
 			"reconcile computes the kernel's state from views; gathering views and writing maps are behind interfaces"},
 		{"node/records", []string{"identity", "policy", "policy/ledger", "node/health"},
 			"records signs, keeps and merges the shared state; disk and gossip are behind interfaces"},
-		{"node/routing", []string{"identity", "policy", "policy/kernel", "redirect/links", "tproxy", "node/balance", "node/catalog", "node/checks", "node/config", "node/definition", "node/health", "node/inventory", "node/seen", "node/store", "node/workload"},
+		{"node/routing", []string{"identity", "policy", "policy/kernel", "policy/resolver", "redirect/links", "tproxy", "node/balance", "node/catalog", "node/checks", "node/config", "node/definition", "node/health", "node/inventory", "node/seen", "node/store", "node/workload"},
 			"routing answers one question about one connection from other parts' present values"},
 		{"node/seen", []string{"identity", "node/definition"},
 			"seen makes the last socket to a program; who may call it is decided before"},

@@ -65,6 +65,7 @@ func New(log *slog.Logger) *Balancer {
 // Call is a connection for which an instance is chosen.
 type Call struct {
 	Service identity.Name
+	Subset  identity.Name            // that the caller connected to; "": to the service
 	Port    uint16                   // that the caller connected to
 	Source  string                   // who calls, for the policy "hash"
 	Tried   []Key                    // before, by this connection
@@ -84,7 +85,7 @@ func (b *Balancer) Pick(c *catalog.Catalog, q Call) (in catalog.Instance, others
 		b.look(c, standby, now)
 	}
 	known := func(in catalog.Instance) *instance { return b.services[in.Service].instances[keyOf(in)] }
-	in, others, err = c.Pick(catalog.Call{Service: q.Service, Port: q.Port, Source: q.Source, Allowed: q.Allowed, Turn: b.turn, IntN: b.intN,
+	in, others, err = c.Pick(catalog.Call{Service: q.Service, Subset: q.Subset, Port: q.Port, Source: q.Source, Allowed: q.Allowed, Turn: b.turn, IntN: b.intN,
 		Tried:    func(in catalog.Instance) bool { return slices.Contains(q.Tried, keyOf(in)) },
 		Standing: func(in catalog.Instance) catalog.Standing { return known(in).standing(now) }})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 // Call is a connection for which an instance is chosen.
 type Call struct {
 	Service  identity.Name
+	Subset   identity.Name            // that the caller connected to; "": to the service
 	Port     uint16                   // that the caller connected to
 	Source   string                   // who calls, for the policy "hash"
 	Allowed  func(identity.Name) bool // whether the source may call a service that stands in for this one
@@ -67,7 +68,11 @@ func (c *Catalog) Pick(q Call) (in Instance, others bool, err error) {
 // stands in for it and that the caller may call itself.
 func (c *Catalog) pools(q Call, port uint16) [][]Instance {
 	var out [][]Instance
-	if own := c.serving(q.Service, port); len(own) > 0 {
+	own := c.serving(q.Service, port)
+	if q.Subset != "" {
+		own = c.inSubset(q.Service, q.Subset, port)
+	}
+	if len(own) > 0 {
 		out = append(out, own)
 	}
 	for _, name := range c.Standby(q.Service, port) {
@@ -81,7 +86,9 @@ func (c *Catalog) pools(q Call, port uint16) [][]Instance {
 // nobody says why no instance serves a call.
 func (c *Catalog) nobody(q Call, port uint16) string {
 	out := fmt.Sprintf("no instance of %s is healthy", q.Service)
-	if len(c.rules[q.Service].Split) > 0 {
+	if q.Subset != "" {
+		out = fmt.Sprintf("no instance in the subset %s of %s is healthy", q.Subset, q.Service)
+	} else if len(c.rules[q.Service].Split) > 0 {
 		out += " and in a subset with a share"
 	}
 	var why []string
@@ -99,6 +106,9 @@ func (c *Catalog) nobody(q Call, port uint16) string {
 // retry stays in a subset that it has tried before while it has instances left.
 func (c *Catalog) split(how string, list []Instance, q Call) (of []Instance, subset identity.Name) {
 	service := list[0].Service
+	if q.Subset != "" && service == q.Service {
+		return list, q.Subset
+	}
 	shares := c.shares(service, list)
 	if len(shares) == 0 {
 		return list, ""

@@ -93,6 +93,25 @@ func (c *Catalog) serving(service identity.Name, port uint16) []Instance {
 	return keep(c.services[service], func(in Instance) bool { return port != 0 && in.Port == port && c.Serves(in) })
 }
 
+// Subsets lists the names of a service's subsets, sorted.
+func (c *Catalog) Subsets(service identity.Name) []identity.Name {
+	return slices.Sorted(maps.Keys(c.rules[service].Subsets))
+}
+
+// SubsetServes reports whether a subset has an instance that can be called on a port,
+// whatever its weight in a split.
+func (c *Catalog) SubsetServes(service, subset identity.Name, port uint16) bool {
+	return len(c.inSubset(service, subset, port)) > 0
+}
+
+// inSubset lists the instances of a port that can be called by the subset's name.
+func (c *Catalog) inSubset(service, subset identity.Name, port uint16) []Instance {
+	s, ok := c.rules[service].Subsets[subset]
+	return keep(c.services[service], func(in Instance) bool {
+		return ok && port != 0 && in.Port == port && in.Callable() && s.Has(in.Tags, in.Meta)
+	})
+}
+
 // share is a subset's part of new connections.
 type share struct {
 	subset identity.Name

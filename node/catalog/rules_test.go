@@ -117,6 +117,36 @@ func TestOthersCount(t *testing.T) {
 	}
 }
 
+// TestSubset: a call to a subset gets an instance of it, whatever its weight, or of a
+// service that stands in, and never of another subset.
+func TestSubset(t *testing.T) {
+	rules := resolver.Rules{Service: "db", Split: map[identity.Name]int{"v1": 0, "v2": 1}, Failover: []identity.Name{"db2"},
+		Subsets: map[identity.Name]resolver.Subset{"v1": {Tag: "v1"}, "v2": {Tag: "v2"}}}
+	for text, want := range map[string]string{
+		"db@a:1/v1 db@b:1/v2":          "db@a",
+		"db@a:1/v1! db@b:1/v2":         "no instance in the subset v1 of db is healthy, db2 has none either",
+		"db@a:1/v1! db@b:1/v2 db2@c:1": "db2@c",
+	} {
+		cat := New("here", ruled{runs(text), []resolver.Rules{rules}}, func(identity.Name) bool { return true })
+		q := call("db", 1)
+		q.Subset = "v1"
+		in, _, err := cat.Pick(q)
+		got := fmt.Sprintf("%s@%s", in.Service, in.Node)
+		if err != nil {
+			got = err.(*policy.Refusal).Detail
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	cat := New("here", runs("db@a:1"), func(identity.Name) bool { return true })
+	q := call("db", 1)
+	q.Subset = "gone"
+	if in, _, err := cat.Pick(q); err == nil {
+		t.Errorf("a subset that isn't there any more led to %s", in.Node)
+	}
+}
+
 // TestMixed: connections are split only where two subsets can serve a port.
 func TestMixed(t *testing.T) {
 	rules := resolver.Rules{Service: "db", Split: map[identity.Name]int{"v1": 1, "v2": 1, "v3": 0},

@@ -25,7 +25,8 @@ func (n intentions) Apply(ctx context.Context, r api.ApplyRequest) (*api.ApplyRe
 	rules, unchanged := n.planResolvers(r)
 	out := &api.ApplyResult{Plan: plan.changes, Resolvers: rules, Unchanged: plan.unchanged + unchanged, LiveAffected: n.affected(after),
 		Warnings: append(n.strangers(r), n.emptySubsets(r.Resolvers)...)}
-	if _, err := n.fits(before, after, false); err != nil {
+	had := n.subsetCounts()
+	if _, err := n.fits(entries(before, had), entries(after, subsetsAfter(had, rules)), false); err != nil {
 		return nil, err
 	}
 	if r.DryRun {
@@ -192,8 +193,8 @@ const intentionRoom = "intentions"
 // fits refuses a change that would need more entries than this node's kernel
 // has. Other nodes may have fewer; they aren't asked. A deny always comes into
 // force, because the kernel removes an allow for it: it is only warned of.
-func (n intentions) fits(before, after *policy.Table, deny bool) (warnings []string, err error) {
-	more := len(after.List()) - len(before.List())
+func (n intentions) fits(before, after int, deny bool) (warnings []string, err error) {
+	more := after - before
 	if more <= 0 {
 		return nil, nil
 	}

@@ -116,6 +116,28 @@ func TestFullKernel(t *testing.T) {
 	}
 }
 
+// TestSubsetsFit: a rule needs an entry for each subset of its destination, too.
+func TestSubsetsFit(t *testing.T) {
+	f := newFixture(t)
+	f.intend(t, "allow web db", "deny api db", "allow web cache")
+	f.kernel.rooms = []kernel.Room{{What: "intentions", Used: 3, Of: 6}}
+	rules := resolver.Rules{Service: "db", Subsets: map[identity.Name]resolver.Subset{"v1": {Tag: "v1"}, "v2": {Tag: "v2"}}}
+	r := api.ApplyRequest{Resolvers: []api.WantedRules{{Rules: rules}}}
+	_, err := f.Intentions.Apply(t.Context(), r)
+	if !strings.Contains(says(err), "3 of 6 intentions are in use in this node's kernel, and 4 more don't fit") {
+		t.Errorf("two subsets: %s", says(err))
+	}
+	delete(rules.Subsets, "v2")
+	if _, err := f.Intentions.Apply(t.Context(), r); err != nil {
+		t.Errorf("one subset: %v", err)
+	}
+	f.kernel.rooms[0].Used = 5
+	_, err = f.Intentions.Change(t.Context(), api.IntentionChange{Source: "c", Destination: "db", Action: api.ChangeAllow})
+	if !strings.Contains(says(err), "and 2 more don't fit") {
+		t.Errorf("one intention: %s", says(err))
+	}
+}
+
 // TestApplyResolvers: the rules for services' connections are planned, signed, shown
 // and pruned with the intentions.
 func TestApplyResolvers(t *testing.T) {

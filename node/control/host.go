@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"tacit/node/api"
+	"tacit/policy/resolver"
 )
 
 // host answers `tacit resolve`, `tacit flows`, `tacit confirm`, and in
@@ -26,6 +27,7 @@ func (h host) Resolve(_ context.Context, name string) (*api.Resolution, error) {
 	out.Service = service
 	out.Virtual4, out.Virtual6 = h.virtual(service)
 	cat := h.Loop.Catalog()
+	_, service = resolver.Cut(service) // of a subset
 	out.Ports = cat.Ports(service)
 	if cat.DefaultPort(service) != 0 {
 		out.Ports = append(out.Ports, 80, 443)

@@ -115,7 +115,8 @@ func (n intentions) Change(ctx context.Context, r api.IntentionChange) (*api.Cha
 	for _, name := range n.unknown(r.Source, r.Destination) {
 		out.Warnings = append(out.Warnings, "no instance of "+string(name)+" is known yet")
 	}
-	warning, err := n.fits(before, after, r.Action == api.ChangeDeny)
+	subsets := n.subsetCounts()
+	warning, err := n.fits(entries(before, subsets), entries(after, subsets), r.Action == api.ChangeDeny)
 	if err != nil {
 		return nil, err
 	}

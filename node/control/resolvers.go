@@ -12,6 +12,7 @@ import (
 	"tacit/node/api"
 	"tacit/node/catalog"
 	"tacit/node/records"
+	"tacit/policy"
 	"tacit/policy/ledger"
 	"tacit/policy/resolver"
 )
@@ -57,6 +58,37 @@ func resolverRecords(changes []api.PlannedRules) []records.Change {
 		out = append(out, records.Change{Kind: ledger.KindResolver, Key: string(c.Service), Body: *cmp.Or(c.After, c.Before), Delete: c.After == nil})
 	}
 	return out
+}
+
+// subsetCounts is how many subsets each service has.
+func (n intentions) subsetCounts() map[identity.Name]int {
+	out := map[identity.Name]int{}
+	for _, rules := range n.Records.View().Resolvers() {
+		out[rules.Service] = len(rules.Subsets)
+	}
+	return out
+}
+
+// subsetsAfter are the counts after a change of rules.
+func subsetsAfter(counts map[identity.Name]int, changes []api.PlannedRules) map[identity.Name]int {
+	out := maps.Clone(counts)
+	for _, c := range changes {
+		delete(out, c.Service)
+		if c.After != nil {
+			out[c.Service] = len(c.After.Subsets)
+		}
+	}
+	return out
+}
+
+// entries is how many entries of the kernel's map a policy needs: each rule has one
+// more for every subset of its destination.
+func entries(t *policy.Table, subsets map[identity.Name]int) int {
+	n := 0
+	for _, i := range t.List() {
+		n += 1 + subsets[i.Destination]
+	}
+	return n
 }
 
 // emptySubsets warns of subsets without an instance, whose tag or meta is often

@@ -116,6 +116,17 @@ func TestAnswer(t *testing.T) {
 		{"primary.db.service.consul.", dns.TypeSRV, nodata},
 		{"x.db.service.consul.", dns.TypeA, nxdomain},
 		{"v1.down.service.consul.", dns.TypeA, nxdomain},
+		// Subsets have addresses of their own.
+		{"Canary.multi.service.consul.", dns.TypeA, "NOERROR | 0:Canary.multi.service.consul. A 240.64.0.10"},
+		{"canary.multi.virtual.consul.", dns.TypeA, "NOERROR | 0:canary.multi.virtual.consul. A 240.64.0.10"},
+		{"canary.multi.virtual.consul.", dns.TypeSRV, nodata},
+		{"canary.multi.connect.dc1.consul.", dns.TypeA, "NOERROR | 0:canary.multi.connect.dc1.consul. A 240.64.0.10"},
+		{"_multi._canary.service.consul.", dns.TypeSRV, "NOERROR | 0:_multi._canary.service.consul. SRV 1 1 80 canary.multi.virtual.consul. | 2:canary.multi.virtual.consul. A 240.64.0.10"},
+		{"canary.multi.mesh.", dns.TypeA, "NOERROR | 0:canary.multi.mesh. A 240.64.0.10"},
+		{"canary.multi.mesh.", dns.TypeAAAA, "NOERROR | 1:mesh. SOA"},
+		{"x.canary.multi.mesh.", dns.TypeA, "NXDOMAIN | 1:mesh. SOA"},
+		{"canary.multi.consul.", dns.TypeA, nxdomain},
+		{"canary.multi.", dns.TypeA, ""},
 		// Nodes and spelt addresses.
 		{"host1.node.consul.", dns.TypeA, "NOERROR | 0:host1.node.consul. A 10.0.0.1"},
 		{"host1.node.dc1.consul.", dns.TypeAAAA, "NOERROR | 0:host1.node.dc1.consul. AAAA fd00::1"},

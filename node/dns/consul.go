@@ -14,8 +14,8 @@ import (
 // Labels of Consul's grammar, between a name and the domain.
 const (
 	inService = "service" // [TAG.]NAME.service, _NAME._tcp.service, _NAME._TAG.service
-	inVirtual = "virtual" // NAME.virtual
-	inConnect = "connect" // NAME.connect
+	inVirtual = "virtual" // [SUBSET.]NAME.virtual
+	inConnect = "connect" // [SUBSET.]NAME.connect
 	inNode    = "node"    // NODE.node
 	inAddr    = "addr"    // HEX.addr
 	inDC      = "dc"      // …DATACENTER.dc
@@ -33,6 +33,12 @@ func (s *Server) inConsul(rest []string) meaning {
 	case inService:
 		return s.inService(names)
 	case inVirtual, inConnect:
+		if len(names) == 2 {
+			if p, ok := s.subset(names[1], names[0]); ok {
+				p.srv = group == inConnect
+				return p
+			}
+		}
 		if len(names) == 1 {
 			p := s.service(names[0], "")
 			p.srv = p.srv && group == inConnect
@@ -96,10 +102,24 @@ func (s *Server) service(label, tag string) meaning {
 	if !ok {
 		return meaning{kind: missing}
 	}
+	if p, ok := s.subset(label, tag); ok {
+		return p
+	}
 	if tag != "" && !slices.ContainsFunc(s.zone.Instances(name), func(i Instance) bool { return i.Healthy && i.has(tag) }) {
 		return meaning{kind: missing, name: name, tag: tag, ours: true}
 	}
 	return meaning{kind: service, name: name, tag: tag, srv: true}
+}
+
+// subset is the meaning of a service's name after that of one of its subsets, which
+// the zone knows as a service with a dot.
+func (s *Server) subset(label, subset string) (meaning, bool) {
+	name := identity.Name(subset + "." + label)
+	if subset == "" {
+		return meaning{}, false
+	}
+	_, _, ok := s.zone.Lookup(name)
+	return meaning{kind: service, name: name, srv: true}, ok
 }
 
 func (s *Server) has(label string) bool { _, ok := s.known(label); return ok }

@@ -33,11 +33,13 @@ func (s *Server) Service(name string) (identity.Name, string) {
 
 func (s *Server) explainService(name string, p meaning) (identity.Name, string) {
 	switch {
+	case strings.Contains(string(p.name), "."):
+		return p.name, fmt.Sprintf("%s is the subset %s; the answer is its virtual addresses on this node", name, p.name)
 	case p.tag == "":
 		return p.name, fmt.Sprintf("%s is the service %s; the answer is its virtual addresses on this node", name, p.name)
 	case len(s.ports(p.name, p.tag)) == 0:
 		return "", fmt.Sprintf("%s: some instances of the service %s have the tag %s, but others with the same ports don't, "+
-			"and a connection could reach any of them: the answer is empty", name, p.name, p.tag)
+			"and a connection could reach any of them: the answer is empty; a subset of that name would have an address", name, p.name, p.tag)
 	}
 	return p.name, fmt.Sprintf("%s is the service %s, by ports where every instance has the tag %s; the answer is its virtual addresses on this node",
 		name, p.name, p.tag)

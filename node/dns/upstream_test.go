@@ -61,6 +61,8 @@ func testConfig() Config {
 			"four":  {ip("240.64.0.4"), netip.Addr{}, []Instance{on(80)}},
 			"down":  {ip("240.64.0.5"), ip("fd7a:ac17::5"), []Instance{{Port: 80, Tags: []string{"v1"}}}},
 			"multi": {ip("240.64.0.6"), netip.Addr{}, []Instance{{Port: 80, Weight: 3, Healthy: true}, on(80, "blue"), on(443, "blue", "a.b")}},
+			// the subset canary of multi
+			"canary.multi": {ip("240.64.0.10"), netip.Addr{}, []Instance{on(80, "blue"), {Port: 443}}},
 		},
 		Self: "host1", Domains: []string{"mesh", "Consul."}, Search: []string{"", ".", "Corp.Example.", "bad..suffix"}, Datacenter: "DC1",
 		Ranges: []netip.Prefix{netip.MustParsePrefix("240.64.0.0/12"), netip.MustParsePrefix("fd7a:ac17::/32")},

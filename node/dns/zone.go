@@ -13,9 +13,10 @@ import (
 // Zone is what the mesh knows. It is asked from many goroutines and must be quick.
 type Zone interface {
 	// Lookup returns the virtual addresses of a service that has an instance
-	// with a port, invalid where it has none of that family.
+	// with a port, invalid where it has none of that family. The subset v1 of db is
+	// the service v1.db.
 	Lookup(name identity.Name) (v4, v6 netip.Addr, ok bool)
-	// Instances returns the instances of a service that have a port.
+	// Instances returns the instances of a service, or subset, that have a port.
 	Instances(name identity.Name) []Instance
 	// Node returns the addresses of a member; none: there is no such member.
 	Node(name identity.Name) []netip.Addr
@@ -102,7 +103,7 @@ func (s *Server) bare(labels []string) bool {
 }
 
 // inDomain classifies the labels before a domain of the mesh. Below the mesh's own
-// domains, NAME alone is a service as well.
+// domains, NAME alone is a service as well, and SUBSET.NAME a subset.
 func (s *Server) inDomain(d domain, rest []string) meaning {
 	if len(rest) == 0 {
 		return meaning{kind: apex}
@@ -112,7 +113,13 @@ func (s *Server) inDomain(d domain, rest []string) meaning {
 			return p
 		}
 	}
-	return s.inConsul(rest)
+	p := s.inConsul(rest)
+	if p.kind == missing && len(rest) == 2 && !d.consul {
+		if q, ok := s.subset(rest[1], rest[0]); ok {
+			return q
+		}
+	}
+	return p
 }
 
 func (s *Server) known(label string) (identity.Name, bool) {

@@ -19,6 +19,7 @@ import (
 	"tacit/node/inventory"
 	"tacit/policy"
 	"tacit/policy/kernel"
+	"tacit/policy/resolver"
 )
 
 // Input is everything that the kernel's state follows from.
@@ -58,6 +59,7 @@ func Compile(in Input) (kernel.State, Findings) {
 	callers := s.Workloads.Names()
 	for _, service := range in.Catalog.Services() {
 		s.Endpoints = append(s.Endpoints, endpoints(in, service, callers)...)
+		addSubsets(&s, in, service, callers)
 		s.Remotes = append(s.Remotes, remotes(in, service)...)
 	}
 	for _, service := range in.View.Services {
@@ -73,6 +75,9 @@ func names(in Input) (domains, hosts []string, found map[string]error) {
 	tags := map[identity.Name][]string{}
 	for _, service := range in.Catalog.Services() {
 		tags[service] = in.Catalog.Tags(service)
+		for _, subset := range in.Catalog.Subsets(service) {
+			tags[service] = append(tags[service], string(subset))
+		}
 	}
 	domains, hosts, crowded := in.Names(tags)
 	if crowded {
@@ -109,6 +114,18 @@ func endpoints(in Input, service identity.Name, callers []identity.Name) []kerne
 		out = append(out, e)
 	}
 	return out
+}
+
+// addSubsets adds the subsets of a service, to which the daemon carries all calls.
+func addSubsets(s *kernel.State, in Input, service identity.Name, callers []identity.Name) {
+	for _, subset := range in.Catalog.Subsets(service) {
+		alias := kernel.Alias{Name: resolver.NameOf(subset, service), Service: service}
+		s.Aliases = append(s.Aliases, alias)
+		for _, port := range in.Catalog.Ports(service) {
+			serves := in.Catalog.SubsetServes(service, subset, port) || stoodIn(in, service, port, callers)
+			s.Endpoints = append(s.Endpoints, kernel.Endpoint{Service: alias.Name, Port: port, Remote: serves})
+		}
+	}
 }
 
 // stoodIn says whether another service answers for a port, and some caller on this

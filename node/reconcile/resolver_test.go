@@ -85,10 +85,43 @@ func TestCompileResolver(t *testing.T) {
 			if strings.Join(got, " ") != c.want {
 				t.Errorf("%v, want %s", got, c.want)
 			}
+			subsets := map[identity.Name]bool{}
+			for _, a := range s.Aliases {
+				subsets[a.Name] = a.Service == "db"
+			}
+			if len(subsets) != len(c.rules.Subsets) || len(subsets) > 0 && !subsets["v1.db"] {
+				t.Errorf("aliases %v", s.Aliases)
+			}
 			if g, splits := s.Guards[0], c.rules.Split != nil; g.Carried != splits || g.Loopback == splits {
 				t.Errorf("the guard of db's port: %+v", g)
 			}
 		})
+	}
+}
+
+// TestCompileSubsets: each subset has the service's ports, which lead to the daemon
+// where the subset, or a service that stands in, has an instance.
+func TestCompileSubsets(t *testing.T) {
+	rules := resolver.Rules{Service: "db", Subsets: map[identity.Name]resolver.Subset{"v1": {Tag: "v1"}, "v2": {Tag: "v2"}}}
+	var names map[identity.Name][]string
+	in := Input{View: &inventory.View{Services: []inventory.Service{local("db", 5432, inventory.Listener{State: inventory.StateVerified, Addr: netip.MustParseAddrPort("127.0.0.1:5432")})}},
+		Granted: everything, Proven: func(catalog.Instance) []netip.Addr { return nil }, Table: policy.NewTable(policy.Deny, nil),
+		Names: func(n map[identity.Name][]string) (domains, hosts []string, crowded bool) {
+			names = n
+			return nil, nil, false
+		},
+		Catalog: catalog.New("host1", ruled{mesh{tagged("host1", "db", 5432, "v1"), tagged("host2", "db", 6432, "v2")}, rules}, everything)}
+	s, _ := Compile(in)
+	var got []string
+	for _, e := range s.Endpoints {
+		got = append(got, fmt.Sprintf("%s:%d %v %v", e.Service, e.Port, e.Local.IsValid(), e.Remote))
+	}
+	const want = "db:5432 true false; db:6432 false true; v1.db:5432 false true; v1.db:6432 false false; v2.db:5432 false false; v2.db:6432 false true"
+	if strings.Join(got, "; ") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, "; "), want)
+	}
+	if fmt.Sprint(names) != "map[db:[v1 v2 v1 v2]]" {
+		t.Errorf("names %v", names)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"tacit/node/seen"
 	"tacit/policy"
 	"tacit/policy/kernel"
+	"tacit/policy/resolver"
 	"tacit/redirect/links"
 	"tacit/tproxy"
 )
@@ -91,7 +92,8 @@ func (r *Router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 	if source == checks.Identity {
 		return tproxy.Origin{}, policy.Refuse(policy.ReasonIdentity, "health checks don't leave their node")
 	}
-	return tproxy.Origin{Source: source, Destination: destination, Port: local.Port(), Client: client, OriginalDst: local}, nil
+	subset, destination := resolver.Cut(destination)
+	return tproxy.Origin{Source: source, Destination: destination, Subset: subset, Port: local.Port(), Client: client, OriginalDst: local}, nil
 }
 
 // Source is who made the connection, as the hooks saw it.
@@ -124,7 +126,7 @@ func (r *Router) Pick(o tproxy.Origin, tried []tproxy.Target) (tproxy.Target, er
 	}
 	source := string(o.Source) + " " + o.Client.Addr().String()
 	cat := r.conf.Picture().Catalog()
-	in, others, err := r.conf.Balancer.Pick(cat, balance.Call{Service: o.Destination, Port: o.Port, Source: source, Tried: before,
+	in, others, err := r.conf.Balancer.Pick(cat, balance.Call{Service: o.Destination, Subset: o.Subset, Port: o.Port, Source: source, Tried: before,
 		Allowed: func(standby identity.Name) bool { return r.Decide(o.Source, standby).Allowed }})
 	if err != nil {
 		return tproxy.Target{}, err

@@ -7,11 +7,13 @@ package zone
 
 import (
 	"net/netip"
+	"slices"
 
 	"tacit/identity"
 	"tacit/node/catalog"
 	"tacit/node/dns"
 	"tacit/policy/ledger"
+	"tacit/policy/resolver"
 	"tacit/redirect/sockdiag"
 )
 
@@ -28,12 +30,14 @@ type Config struct {
 // Zone is a dns.Zone.
 type Zone struct{ Config }
 
-// Lookup returns the virtual addresses of a service that can be called.
+// Lookup returns the virtual addresses of a service that can be called, or of a
+// subset by its name (resolver.NameOf).
 func (z Zone) Lookup(name identity.Name) (v4, v6 netip.Addr, ok bool) {
 	if v4, v6, ok := z.Probe(name); ok {
 		return v4, v6, true
 	}
-	if !z.Catalog().Known(name) {
+	subset, service := resolver.Cut(name)
+	if !z.Catalog().Known(service) || subset != "" && !slices.Contains(z.Catalog().Subsets(service), subset) {
 		return netip.Addr{}, netip.Addr{}, false
 	}
 	v4, v6 = z.Virtual(name)
@@ -43,8 +47,10 @@ func (z Zone) Lookup(name identity.Name) (v4, v6 netip.Addr, ok bool) {
 // Instances returns those that can be called, as far as names depend on them.
 func (z Zone) Instances(name identity.Name) []dns.Instance {
 	var out []dns.Instance
-	for _, i := range z.Catalog().Instances(name) {
-		if i.Port != 0 {
+	subset, service := resolver.Cut(name)
+	rules, _ := z.Catalog().Rules(service)
+	for _, i := range z.Catalog().Instances(service) {
+		if i.Port != 0 && (subset == "" || rules.Subsets[subset].Has(i.Tags, i.Meta)) {
 			out = append(out, dns.Instance{Port: i.Port, Tags: i.Tags, Weight: i.Weight, Healthy: i.Healthy})
 		}
 	}
@@ -66,14 +72,16 @@ func (z Zone) Node(name identity.Name) []netip.Addr {
 	return out
 }
 
-// Owner returns the service to which a virtual address was given.
+// Owner returns the service to which, or to a subset of which, a virtual address was
+// given.
 func (z Zone) Owner(addr netip.Addr) identity.Name {
 	number, ok := z.Number(addr)
 	if !ok {
 		return ""
 	}
 	name, _ := z.Name(number)
-	return name
+	_, service := resolver.Cut(name)
+	return service
 }
 
 // Sender tells programs apart by the cgroup of their socket.

@@ -16,7 +16,9 @@ import (
 type records []ledger.InstanceBody
 
 func (r records) Instances() []ledger.InstanceBody { return r }
-func (records) Resolvers() []resolver.Rules        { return nil }
+func (records) Resolvers() []resolver.Rules {
+	return []resolver.Rules{{Service: "db", Subsets: map[identity.Name]resolver.Subset{"a": {Tag: "a"}}}}
+}
 
 func (r records) Node(n identity.Name) (ledger.NodeBody, bool) {
 	return ledger.NodeBody{Node: n, Address: "10.0.0.1", Also: []string{"2001:db8::1", "no address"}}, n == "host1" || n == "host2"
@@ -37,14 +39,19 @@ func fixture() Zone {
 		},
 		Catalog: func() *catalog.Catalog { return c },
 		Virtual: func(name identity.Name) (v4, v6 netip.Addr) {
-			if name == "db" {
+			switch name {
+			case "db":
 				v4 = netip.MustParseAddr("127.0.0.7")
+			case "a.db":
+				v4 = netip.MustParseAddr("127.0.0.8")
 			}
 			return v4, v6
 		},
 		Record: r.Node,
-		Number: func(a netip.Addr) (uint32, bool) { return 7, a == netip.MustParseAddr("127.0.0.7") },
-		Name:   func(number uint32) (identity.Name, bool) { return "db", number == 7 },
+		Number: func(a netip.Addr) (uint32, bool) { b := a.As4(); return uint32(b[3]), b[0] == 127 },
+		Name: func(number uint32) (identity.Name, bool) {
+			return map[uint32]identity.Name{7: "db", 8: "a.db"}[number], number == 7 || number == 8
+		},
 	}}
 }
 
@@ -54,6 +61,9 @@ func TestInstances(t *testing.T) {
 	if got, want := fmt.Sprint(fixture().Instances("db")), "[{5432 [a] 2 true} {5433 [] 0 false} {5432 [] 0 false}]"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+	if got, want := fmt.Sprint(fixture().Instances("a.db")), "[{5432 [a] 2 true}]"; got != want {
+		t.Errorf("a subset: got  %s\nwant %s", got, want)
+	}
 	if got := fixture().Instances("job"); len(got) != 0 {
 		t.Errorf("a program that only calls others: %v", got)
 	}
@@ -61,7 +71,7 @@ func TestInstances(t *testing.T) {
 
 // TestLookup: the self-probe's service, those with a port, and nobody else.
 func TestLookup(t *testing.T) {
-	for name, want := range map[identity.Name]string{"probe": "127.0.0.9 true", "db": "127.0.0.7 true", "job": "invalid IP false", "ghost": "invalid IP false"} {
+	for name, want := range map[identity.Name]string{"probe": "127.0.0.9 true", "db": "127.0.0.7 true", "a.db": "127.0.0.8 true", "b.db": "invalid IP false", "a.ghost": "invalid IP false", "job": "invalid IP false", "ghost": "invalid IP false"} {
 		v4, _, ok := fixture().Lookup(name)
 		if got := fmt.Sprint(v4, " ", ok); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
@@ -80,7 +90,7 @@ func TestNode(t *testing.T) {
 
 // TestOwner: a virtual address belongs to the service with its number.
 func TestOwner(t *testing.T) {
-	for addr, want := range map[string]identity.Name{"127.0.0.7": "db", "10.0.0.1": ""} {
+	for addr, want := range map[string]identity.Name{"127.0.0.7": "db", "127.0.0.8": "db", "10.0.0.1": ""} {
 		if got := fixture().Owner(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s belongs to %q, want %q", addr, got, want)
 		}

@@ -40,10 +40,10 @@ func (c *compiler) number(name identity.Name) uint32 {
 
 // intentions skips the work for an unchanged table, which can have 100,000 rules.
 func (c *compiler) intentions() map[bpf.Pair]bool {
-	if !c.stale && c.Table == c.last.Table && slices.Equal(c.Own, c.last.Own) {
+	if !c.stale && c.Table == c.last.Table && slices.Equal(c.Own, c.last.Own) && slices.Equal(c.Aliases, c.last.Aliases) {
 		return nil
 	}
-	rules := append(c.Table.List(), c.Own...)
+	rules := c.aliased(append(c.Table.List(), c.Own...))
 	c.numbers.Assign(endpoints(rules))
 	out := make(map[bpf.Pair]bool, len(rules))
 	for _, i := range rules {
@@ -55,6 +55,21 @@ func (c *compiler) intentions() map[bpf.Pair]bool {
 		}
 	}
 	return out
+}
+
+// aliased adds for each rule about a service that has aliases one about each alias.
+func (c *compiler) aliased(rules []policy.Intention) []policy.Intention {
+	aliases := map[identity.Name][]identity.Name{}
+	for _, a := range c.Aliases {
+		aliases[a.Service] = append(aliases[a.Service], a.Name)
+	}
+	for _, i := range rules {
+		for _, name := range aliases[i.Destination] {
+			i.Destination = name
+			rules = append(rules, i)
+		}
+	}
+	return rules
 }
 
 // endpoints are the services that rules name.

@@ -89,7 +89,7 @@ func newKernel(t testing.TB, o *bpf.Objects, n *numbers) *kernel.Kernel {
 }
 
 // TestKernelDecidesAsGo compares the decisions of the kernel and of policy.Table on
-// random tables, with wildcards, overlapping rules, and names without a rule.
+// random tables, with wildcards, overlapping rules, names without a rule, and aliases.
 func TestKernelDecidesAsGo(t *testing.T) {
 	_, o := load(t, bpf.Limits{})
 	seed := uint64(time.Now().UnixNano())
@@ -100,13 +100,17 @@ func TestKernelDecidesAsGo(t *testing.T) {
 	names := []identity.Name{policy.Any, "a", "b", "c", "d", "e"}
 	for range 2000 {
 		table := randomTable(r, names)
-		if _, err := k.Apply(kernel.State{Table: table}); err != nil {
+		if _, err := k.Apply(kernel.State{Table: table, Aliases: []kernel.Alias{{Name: "v1.a", Service: "a"}, {Name: "v2.a", Service: "a"}}}); err != nil {
 			t.Fatal(err)
 		}
 		for range 10 {
 			src, dst := names[1+r.IntN(5)], names[1+r.IntN(5)]
 			want := table.Decide(src, dst)
-			code, err := o.Decide(bpf.Pair{Source: n.Number(src), Destination: n.Number(dst)})
+			called := dst
+			if dst == "a" {
+				called = []identity.Name{"a", "v1.a", "v2.a"}[r.IntN(3)]
+			}
+			code, err := o.Decide(bpf.Pair{Source: n.Number(src), Destination: n.Number(called)})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,6 +15,7 @@ import (
 type State struct {
 	Table       *policy.Table
 	Own         []policy.Intention // the node's own rules, which are in no table
+	Aliases     []Alias
 	Workloads   Workloads
 	Endpoints   []Endpoint // where a service's virtual address and port lead
 	Guards      []Guard    // service ports of this node
@@ -30,13 +31,17 @@ type State struct {
 // equal compares two States: Apply does nothing for the one that it has applied.
 // Tables are compared as pointers, since a Table is immutable.
 func (s State) equal(o State) bool {
-	return s.Table == o.Table && slices.Equal(s.Own, o.Own) &&
+	return s.Table == o.Table && slices.Equal(s.Own, o.Own) && slices.Equal(s.Aliases, o.Aliases) &&
 		s.Workloads.equal(o.Workloads) && slices.Equal(s.Endpoints, o.Endpoints) &&
 		slices.Equal(s.Guards, o.Guards) && slices.Equal(s.Remotes, o.Remotes) &&
 		slices.Equal(s.Upstreams, o.Upstreams) && slices.Equal(s.Locals, o.Locals) &&
 		s.Exempt.equal(o.Exempt) && slices.Equal(s.ExemptPeers, o.ExemptPeers) &&
 		slices.Equal(s.Domains, o.Domains) && slices.Equal(s.Hosts, o.Hosts)
 }
+
+// Alias is a name with a virtual address of its own, for which the rules about a
+// service hold: that of a subset.
+type Alias struct{ Name, Service identity.Name }
 
 // Workloads say which service a caller is. Cgroups count first, then network
 // namespaces, then users.

@@ -40,6 +40,18 @@ type Subset struct {
 	Meta map[string]string `json:"meta,omitempty"`
 }
 
+// NameOf is the name by which a node knows a service's subset where it knows services
+// by theirs: "v1.db". No service can have it.
+func NameOf(subset, service identity.Name) identity.Name { return subset + "." + service }
+
+// Cut returns the parts of a subset's name; of a service's, subset is "".
+func Cut(name identity.Name) (subset, service identity.Name) {
+	if first, rest, dotted := strings.Cut(string(name), "."); dotted {
+		return identity.Name(first), identity.Name(rest)
+	}
+	return "", name
+}
+
 // Has reports whether an instance with these tags and meta is in the subset.
 func (s Subset) Has(tags []string, meta map[string]string) bool {
 	if s.Tag != "" && !slices.Contains(tags, s.Tag) {

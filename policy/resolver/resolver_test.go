@@ -42,6 +42,14 @@ func TestTakes(t *testing.T) {
 	}
 }
 
+func TestCut(t *testing.T) {
+	for name, want := range map[identity.Name]names{"db": {"", "db"}, resolver.NameOf("v1", "db"): {"v1", "db"}, "a.b.c": {"a", "b.c"}} {
+		if subset, service := resolver.Cut(name); subset != want[0] || service != want[1] {
+			t.Errorf("%s: %s of %s", name, subset, service)
+		}
+	}
+}
+
 func TestString(t *testing.T) {
 	const want = "subset old (tag old); subset v1 (tag v1); subset v2 (a = b, version = 2); split old = 0, v1 = 90, v2 = 10; failover db2, db3"
 	if got := rules().String(); got != want {
