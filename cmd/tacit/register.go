@@ -81,7 +81,7 @@ func (r *registration) bind(cmd *cobra.Command) {
 	f.Int64Var(&r.uid, "uid", 0, "workload: every process of a user, by number")
 	f.StringSliceVar(&r.upstreams, "upstream", nil, "NAME=PORT or NAME=ADDRESS:PORT: local port for a service; repeatable")
 	f.BoolVar(&r.Permissive, "permissive", false, "accept plain connections to the port as well, during a migration")
-	f.StringVar(&r.ClientAddress, "client-address", "", "callers' address for the program: service, client, loopback, proxy_protocol")
+	f.StringVar(&r.ClientAddress, "client-address", "", "what programs see: service, client, loopback, proxy_protocol")
 	f.BoolVar(&r.Yes, "yes", false, "register even if the port carries your own session")
 	f.BoolVar(&r.Wait, "wait", false, "return when every live node resolves the service")
 	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long --wait waits")
