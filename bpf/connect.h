@@ -161,7 +161,7 @@ static __always_inline int by_daemon(struct bpf_sock_addr *ctx, struct call *c)
 	if (!st || st->mode != MODE_TAG || st->destination != g->service)
 		return refuse(c, REASON_TAG);
 	c->source = st->source;
-	verdict = decide(c->source, c->destination);
+	verdict = decide_for(c->source, c->destination, st->ingress);
 	return verdict == REASON_ALLOWED ? PASS : refuse(c, verdict);
 }
 

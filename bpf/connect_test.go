@@ -255,21 +255,28 @@ func TestTag(t *testing.T) {
 	guarded, free := h.listen("127.0.0.1:15432").Addr().String(), h.listen("127.0.0.1:0").Addr().String()
 	h.ok(h.Guards().Put(15432, Guard{Service: db, Anyone: true}))
 	h.allow(Pair{web, db})
+	public := h.listen("127.0.0.1:15433").Addr().String()
+	h.ok(h.Guards().Put(15433, Guard{Service: other, Anyone: true}))
+	h.allow(Pair{Any, other})
 	for _, c := range []struct {
 		target              string
 		source, destination uint32
+		ingress             bool
 		want                error
 	}{
-		{free, 0, 0, nil},
-		{guarded, 0, 0, unix.ECONNREFUSED},
-		{guarded, web, db, nil},
-		{guarded, web, other, unix.ECONNREFUSED},
-		{guarded, other, db, unix.ECONNREFUSED},
+		{free, 0, 0, false, nil},
+		{guarded, 0, 0, false, unix.ECONNREFUSED},
+		{guarded, web, db, false, nil},
+		{guarded, web, other, false, unix.ECONNREFUSED},
+		{guarded, other, db, false, unix.ECONNREFUSED},
+		{guarded, web, db, true, nil},
+		{public, web, other, false, nil},
+		{public, web, other, true, unix.ECONNREFUSED}, // no rule names it
 	} {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		h.ok(err)
 		if c.source != 0 {
-			h.ok(h.Tag(fd, c.source, c.destination))
+			h.ok(h.Tag(fd, c.source, c.destination, c.ingress))
 		}
 		if err := unix.Connect(fd, sockaddr(c.target)); !errors.Is(err, c.want) {
 			t.Errorf("tag %d to %d: %v, want %v", c.source, c.destination, err, c.want)

@@ -20,7 +20,17 @@ static __always_inline enum action action_of(__u32 source, __u32 destination)
 	return action ? *action : ACTION_NONE;
 }
 
-__noinline enum reason decide(__u32 source, __u32 destination)
+/* action_of_any: a rule for every service never lets an ingress in, since whoever
+ * reaches that one may use it. */
+static __always_inline enum action action_of_any(__u32 destination, bool ingress)
+{
+	enum action action = action_of(ANY_SERVICE, destination);
+
+	return ingress && action == ACTION_ALLOW ? ACTION_NONE : action;
+}
+
+/* decide_for says with ingress whether the source is one. */
+__noinline enum reason decide_for(__u32 source, __u32 destination, bool ingress)
 {
 	struct config *s = get_settings();
 	enum action action;
@@ -29,12 +39,19 @@ __noinline enum reason decide(__u32 source, __u32 destination)
 		return REASON_IDENTITY;
 	action = action_of(source, destination);
 	if (!action)
-		action = action_of(ANY_SERVICE, destination);
+		action = action_of_any(destination, ingress);
 	if (!action)
 		action = action_of(source, ANY_SERVICE);
 	if (!action)
-		action = action_of(ANY_SERVICE, ANY_SERVICE);
+		action = action_of_any(ANY_SERVICE, ingress);
 	if (action)
 		return action == ACTION_ALLOW ? REASON_ALLOWED : REASON_INTENTION;
-	return s && s->default_action == ACTION_ALLOW ? REASON_ALLOWED : REASON_DEFAULT;
+	return s && s->default_action == ACTION_ALLOW && !ingress ? REASON_ALLOWED : REASON_DEFAULT;
+}
+
+/* decide is for every source but those of the daemon's tags: no program is an
+ * ingress. */
+static __always_inline enum reason decide(__u32 source, __u32 destination)
+{
+	return decide_for(source, destination, false);
 }

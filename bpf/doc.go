@@ -30,4 +30,4 @@
 // unmapped of mesh.c and as a -type of the line below.
 package bpf
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -cc clang -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I headers" -type event -type reason -type mode -type guard_flag -type special -type reserved -type depth -type listener mesh mesh.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -cc clang -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I headers" -type event -type question -type reason -type mode -type guard_flag -type special -type reserved -type depth -type listener mesh mesh.c

@@ -242,7 +242,7 @@ int mesh_sweep(struct bpf_iter__tcp *ctx)
 
 /* For tests: the decision on a pair of service numbers. */
 SEC("syscall")
-int mesh_decide(struct pair *p)
+int mesh_decide(struct question *q)
 {
-	return decide(p->source, p->destination);
+	return decide_for(q->source, q->destination, q->ingress);
 }

@@ -159,6 +159,13 @@ type meshPortValue struct {
 	Flags  meshGuardFlag
 }
 
+type meshQuestion struct {
+	_           structs.HostLayout
+	Source      uint32
+	Destination uint32
+	Ingress     uint32
+}
+
 type meshReason uint32
 
 const (
@@ -207,6 +214,7 @@ type meshSockState struct {
 	Destination uint32
 	Mode        meshMode
 	OtherNetns  uint32
+	Ingress     uint32
 }
 
 type meshSpecial uint32

@@ -121,13 +121,13 @@ func replace[K, V comparable](t Table[K, V], want map[K]V) error {
 
 // Tag marks a socket of the daemon before it connects to an instance of
 // destination on this node: the connect hook judges it as the source, which
-// another node has proven.
-func (o *Objects) Tag(fd int, source, destination uint32) error {
+// another node has proven, or which is an ingress.
+func (o *Objects) Tag(fd int, source, destination uint32, ingress bool) error {
 	key, err := socketKey(fd)
 	if err != nil {
 		return err
 	}
-	state := meshSockState{Source: source, Destination: destination, Mode: meshModeMODE_TAG}
+	state := meshSockState{Source: source, Destination: destination, Mode: meshModeMODE_TAG, Ingress: flag(ingress)}
 	if err := o.mesh.Sockets.Put(key, state); err != nil {
 		return fmt.Errorf("tag the socket: %w", err)
 	}
@@ -189,7 +189,7 @@ func (o *Objects) Sweep(ctx context.Context) (int, error) {
 }
 
 // Decide runs the kernel's decision on a pair, for tests that compare it with Go's.
-func (o *Objects) Decide(p Pair) (Reason, error) {
-	code, err := o.mesh.MeshDecide.Run(&ebpf.RunOptions{Context: meshPair{Source: p.Source, Destination: p.Destination}})
+func (o *Objects) Decide(p Pair, ingress bool) (Reason, error) {
+	code, err := o.mesh.MeshDecide.Run(&ebpf.RunOptions{Context: meshQuestion{Source: p.Source, Destination: p.Destination, Ingress: flag(ingress)}})
 	return Reason(code), err
 }

@@ -153,6 +153,14 @@ struct sock_state {
 	__u32 destination;
 	enum mode mode;
 	__u32 other_netns;      /* 1: not in the daemon's network namespace */
+	__u32 ingress;          /* 1: source is an ingress; only with MODE_TAG */
+};
+
+/* question is what mesh_decide is asked. */
+struct question {
+	__u32 source;
+	__u32 destination;
+	__u32 ingress; /* 1: source is one */
 };
 
 /* origin_key identifies a connection by the addresses that its accepting end

@@ -17,8 +17,9 @@ const (
 	kindService
 )
 
-// ID is a SPIFFE ID of one of two shapes, spiffe://TD/node/NAME and
-// spiffe://TD/svc/NAME. It is comparable; the zero ID names nobody.
+// ID is a SPIFFE ID of one of three shapes, spiffe://TD/node/NAME,
+// spiffe://TD/svc/NAME and spiffe://TD/ingress/NAME. It is comparable; the zero ID
+// names nobody.
 type ID struct {
 	td   string
 	kind kind
@@ -28,10 +29,10 @@ type ID struct {
 // NodeID is a node's ID.
 func NodeID(td string, n Name) ID { return ID{td, kindNode, n} }
 
-// ServiceID is a service's ID.
+// ServiceID is the ID of a service or of an ingress.
 func ServiceID(td string, n Name) ID { return ID{td, kindService, n} }
 
-// ParseID accepts the two shapes in lower case, and nothing else.
+// ParseID accepts the three shapes in lower case, and nothing else.
 func ParseID(s string) (ID, error) {
 	id, err := spiffeid.FromString(s)
 	if err != nil {
@@ -40,15 +41,17 @@ func ParseID(s string) (ID, error) {
 	what, rest, _ := strings.Cut(strings.TrimPrefix(id.Path(), "/"), "/")
 	name, err := ParseName(rest)
 	if err != nil || string(name) != rest {
-		return ID{}, fmt.Errorf("SPIFFE ID %.120q: want /node/NAME or /svc/NAME with a lower-case name", s)
+		return ID{}, fmt.Errorf("SPIFFE ID %.120q: want /node/NAME, /svc/NAME or /ingress/NAME with a lower-case name", s)
 	}
 	switch what {
 	case "node":
 		return NodeID(id.TrustDomain().Name(), name), nil
 	case "svc":
 		return ServiceID(id.TrustDomain().Name(), name), nil
+	case "ingress":
+		return ServiceID(id.TrustDomain().Name(), Ingress(name)), nil
 	}
-	return ID{}, fmt.Errorf("SPIFFE ID %.120q: want /node/NAME or /svc/NAME", s)
+	return ID{}, fmt.Errorf("SPIFFE ID %.120q: want /node/NAME, /svc/NAME or /ingress/NAME", s)
 }
 
 // ParseTrustDomain checks a trust domain: labels of lower-case letters, digits,
@@ -71,10 +74,12 @@ func ParseTrustDomain(s string) (string, error) {
 
 // String is the ID as a URI, "" for the zero ID.
 func (id ID) String() string {
-	switch id.kind {
-	case kindNode:
+	switch {
+	case id.kind == kindNode:
 		return "spiffe://" + id.td + "/node/" + string(id.name)
-	case kindService:
+	case id.name.IsIngress():
+		return "spiffe://" + id.td + "/" + string(id.name)
+	case id.kind == kindService:
 		return "spiffe://" + id.td + "/svc/" + string(id.name)
 	}
 	return ""
@@ -89,7 +94,7 @@ func (id ID) TrustDomain() string { return id.td }
 // IsNode says whether the ID names a node.
 func (id ID) IsNode() bool { return id.kind == kindNode }
 
-// IsService says whether the ID names a service.
+// IsService says whether the ID names a service or an ingress.
 func (id ID) IsService() bool { return id.kind == kindService }
 
 // IsZero says whether the ID names nobody.

@@ -36,6 +36,24 @@ func TestParseNameEveryByte(t *testing.T) {
 	}
 }
 
+func TestParseSource(t *testing.T) {
+	for in, want := range map[string]identity.Name{
+		"web": "web", "WEB": "web", "ingress": "ingress", "ingress/public": "ingress/public", "Ingress/PUBLIC": "ingress/public",
+		"ingress/": "", "ingress//a": "", "ingress/a/b": "", "ingress/ingress/a": "", "ingress/*": "", "*": "", "egress/a": "", "/a": "", " ingress/a": "", "": "",
+	} {
+		got, err := identity.ParseSource(in)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
+		}
+		if err == nil && (got.IsIngress() != strings.Contains(in, "/") || got.IsIngress() && identity.Ingress(got.Label()) != got) {
+			t.Errorf("%q: an ingress: %v, labelled %q", in, got.IsIngress(), got.Label())
+		}
+	}
+	if got := identity.ServiceID("mesh.test", "ingress/public").String(); got != "spiffe://mesh.test/ingress/public" {
+		t.Errorf("the ID of an ingress is %s", got)
+	}
+}
+
 func TestMustNamePanics(t *testing.T) {
 	defer func() {
 		if recover() == nil {
@@ -47,31 +65,35 @@ func TestMustNamePanics(t *testing.T) {
 
 // badIDs are refused wherever an ID comes in: here, by the verifier, in tokens.
 var badIDs = map[string]string{
-	"nothing":        "",
-	"no path":        "spiffe://mesh.test",
-	"empty path":     "spiffe://mesh.test/",
-	"no name":        "spiffe://mesh.test/svc",
-	"empty name":     "spiffe://mesh.test/svc/",
-	"trailing slash": "spiffe://mesh.test/svc/db/",
-	"more path":      "spiffe://mesh.test/svc/db/x",
-	"double slash":   "spiffe://mesh.test/svc//db",
-	"other kind":     "spiffe://mesh.test/ns/db",
-	"escaped dot":    "spiffe://mesh.test/svc/d%2eb",
-	"escaped letter": "spiffe://mesh.test/svc/%64b",
-	"dots":           "spiffe://mesh.test/svc/../node/a",
-	"upper name":     "spiffe://mesh.test/svc/DB",
-	"upper kind":     "spiffe://mesh.test/SVC/db",
-	"upper domain":   "spiffe://MESH.test/svc/db",
-	"upper scheme":   "SPIFFE://mesh.test/svc/db",
-	"other scheme":   "https://mesh.test/svc/db",
-	"query":          "spiffe://mesh.test/svc/db?a=b",
-	"empty query":    "spiffe://mesh.test/svc/db?",
-	"fragment":       "spiffe://mesh.test/svc/db#a",
-	"empty fragment": "spiffe://mesh.test/svc/db#",
-	"port":           "spiffe://mesh.test:1/svc/db",
-	"user":           "spiffe://root@mesh.test/svc/db",
-	"star":           "spiffe://mesh.test/svc/*",
-	"64 KiB":         "spiffe://mesh.test/svc/" + strings.Repeat("a", 64<<10),
+	"nothing":           "",
+	"no path":           "spiffe://mesh.test",
+	"empty path":        "spiffe://mesh.test/",
+	"no name":           "spiffe://mesh.test/svc",
+	"empty name":        "spiffe://mesh.test/svc/",
+	"trailing slash":    "spiffe://mesh.test/svc/db/",
+	"more path":         "spiffe://mesh.test/svc/db/x",
+	"double slash":      "spiffe://mesh.test/svc//db",
+	"other kind":        "spiffe://mesh.test/ns/db",
+	"escaped dot":       "spiffe://mesh.test/svc/d%2eb",
+	"escaped letter":    "spiffe://mesh.test/svc/%64b",
+	"dots":              "spiffe://mesh.test/svc/../node/a",
+	"upper name":        "spiffe://mesh.test/svc/DB",
+	"upper kind":        "spiffe://mesh.test/SVC/db",
+	"upper domain":      "spiffe://MESH.test/svc/db",
+	"upper scheme":      "SPIFFE://mesh.test/svc/db",
+	"other scheme":      "https://mesh.test/svc/db",
+	"query":             "spiffe://mesh.test/svc/db?a=b",
+	"empty query":       "spiffe://mesh.test/svc/db?",
+	"fragment":          "spiffe://mesh.test/svc/db#a",
+	"empty fragment":    "spiffe://mesh.test/svc/db#",
+	"port":              "spiffe://mesh.test:1/svc/db",
+	"user":              "spiffe://root@mesh.test/svc/db",
+	"star":              "spiffe://mesh.test/svc/*",
+	"an ingress's name": "spiffe://mesh.test/svc/ingress/public",
+	"a node so called":  "spiffe://mesh.test/node/ingress/public",
+	"no ingress":        "spiffe://mesh.test/ingress/",
+	"ingress twice":     "spiffe://mesh.test/ingress/ingress/public",
+	"64 KiB":            "spiffe://mesh.test/svc/" + strings.Repeat("a", 64<<10),
 }
 
 func TestParseID(t *testing.T) {
@@ -81,7 +103,7 @@ func TestParseID(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, id, err)
 		}
 	}
-	for _, want := range []identity.ID{identity.NodeID("mesh.test", "a-1"), identity.ServiceID("m_1", "db")} {
+	for _, want := range []identity.ID{identity.NodeID("mesh.test", "a-1"), identity.ServiceID("m_1", "db"), identity.ServiceID("m_1", "ingress/public")} {
 		got, err := identity.ParseID(want.String())
 		if err != nil || got != want {
 			t.Errorf("%s: %v, %v", want, got, err)

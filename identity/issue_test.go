@@ -95,7 +95,7 @@ func TestIssueChecksRequest(t *testing.T) {
 func TestIssueChecksName(t *testing.T) {
 	m := newMesh(t, "mesh.test")
 	csr := newCSR(t, newKey(t))
-	for _, name := range []identity.Name{"", "*", "DB", "d%2eb", "db/", "../node/a", "a.b", "a b", "db#", "db?", identity.Name(strings.Repeat("a", 64<<10))} {
+	for _, name := range []identity.Name{"", "*", "DB", "d%2eb", "db/", "ingress/", "ingress/a/b", "../node/a", "a.b", "a b", "db#", "db?", identity.Name(strings.Repeat("a", 64<<10))} {
 		if _, err := m.IssueNode(csr, name); err == nil {
 			t.Errorf("node %.20q: signed", name)
 		}

@@ -12,8 +12,35 @@ import (
 )
 
 // Name is the name of a node or a service: a DNS label (RFC 1123) in lower
-// case, 1 to 63 letters, digits and hyphens, no hyphen at either end.
+// case, 1 to 63 letters, digits and hyphens, no hyphen at either end. The name
+// of an ingress has ingressPrefix before such a label.
 type Name string
+
+// ingressPrefix has a slash, so that neither a service nor a node can have the
+// name of an ingress.
+const ingressPrefix = "ingress/"
+
+// Ingress is the name of the ingress that is called label.
+func Ingress(label Name) Name { return ingressPrefix + label }
+
+// IsIngress says whether the name is an ingress's.
+func (n Name) IsIngress() bool { return strings.HasPrefix(string(n), ingressPrefix) }
+
+// Label is the name without what says that it is an ingress's.
+func (n Name) Label() Name { return Name(strings.TrimPrefix(string(n), ingressPrefix)) }
+
+// ParseSource is ParseName for whoever can call a service: another service, or
+// an ingress (ingress/NAME).
+func ParseSource(s string) (Name, error) {
+	if len(s) < len(ingressPrefix) || !strings.EqualFold(s[:len(ingressPrefix)], ingressPrefix) {
+		return ParseName(s)
+	}
+	label, err := ParseName(s[len(ingressPrefix):])
+	if err != nil {
+		return "", fmt.Errorf("ingress: %w", err)
+	}
+	return Ingress(label), nil
+}
 
 // ParseName folds s to lower case and checks it.
 func ParseName(s string) (Name, error) {

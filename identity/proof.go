@@ -17,7 +17,7 @@ type Role byte
 // The roles.
 const (
 	RoleClient Role = 1 // the service that calls
-	RoleServer Role = 2 // the service that is called
+	RoleServer Role = 2 // the service that is called; never an ingress
 	RoleNode   Role = 3 // a node certificate proven anew on a live lane
 )
 
@@ -111,7 +111,7 @@ func (p Proof) Verify(b *Bundle, role Role, ch Channel, now time.Time) (ID, *x50
 func (ch Channel) fits(role Role, id ID) error {
 	switch role {
 	case RoleClient, RoleServer:
-		if id.IsService() {
+		if id.IsService() && (role == RoleClient || !id.Name().IsIngress()) {
 			return nil
 		}
 	case RoleNode:

@@ -34,7 +34,7 @@ func TestProof(t *testing.T) {
 		t.Fatal("the ends export different bytes")
 	}
 	for role, s := range map[identity.Role]*identity.SVID{
-		identity.RoleClient: e.service("web"), identity.RoleServer: e.service("db"), identity.RoleNode: e.node("beta"),
+		identity.RoleClient: e.service("ingress/public"), identity.RoleServer: e.service("db"), identity.RoleNode: e.node("beta"),
 	} {
 		p, err := identity.Prove(s, role, mine)
 		must(t, err)
@@ -104,12 +104,13 @@ func TestProofOfOthers(t *testing.T) {
 		role identity.Role
 		ch   identity.Channel
 	}{
-		"a third node":       {e.node("gamma"), identity.RoleNode, ch},
-		"a node as a client": {e.node("beta"), identity.RoleClient, ch},
-		"a service as node":  {e.service("beta"), identity.RoleNode, ch},
-		"an empty channel":   {e.service("web"), identity.RoleClient, identity.Channel{}},
-		"a short export":     {e.service("web"), identity.RoleClient, identity.Channel{Dialer: ch.Dialer, Acceptor: ch.Acceptor, Exporter: ch.Exporter[:31]}},
-		"services as ends":   {e.service("web"), identity.RoleClient, identity.Channel{Dialer: e.service("a").ID, Acceptor: ch.Acceptor, Exporter: ch.Exporter}},
+		"a third node":              {e.node("gamma"), identity.RoleNode, ch},
+		"a node as a client":        {e.node("beta"), identity.RoleClient, ch},
+		"an ingress that is called": {e.service("ingress/public"), identity.RoleServer, ch},
+		"a service as node":         {e.service("beta"), identity.RoleNode, ch},
+		"an empty channel":          {e.service("web"), identity.RoleClient, identity.Channel{}},
+		"a short export":            {e.service("web"), identity.RoleClient, identity.Channel{Dialer: ch.Dialer, Acceptor: ch.Acceptor, Exporter: ch.Exporter[:31]}},
+		"services as ends":          {e.service("web"), identity.RoleClient, identity.Channel{Dialer: e.service("a").ID, Acceptor: ch.Acceptor, Exporter: ch.Exporter}},
 	} {
 		if _, err := identity.Prove(c.s, c.role, c.ch); err == nil {
 			t.Errorf("%s: proven", name)

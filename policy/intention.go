@@ -16,13 +16,16 @@ import (
 )
 
 // Any stands for every service in an intention. No service can have this name.
+// As a source it never lets an ingress in: see [Table.Decide].
 const Any identity.Name = "*"
 
-// ErrEndpoint: a source or destination is neither a service name nor "*".
+// ErrEndpoint: a source or destination is neither a service name nor "*", nor, as
+// a source, an ingress.
 var ErrEndpoint = errors.New("bad source or destination")
 
 // Intention is one rule: connections from Source to Destination are allowed or
-// denied. Either may be Any. The services need not be registered.
+// denied. Either may be Any, and Source an ingress. The services need not be
+// registered.
 type Intention struct {
 	Source      identity.Name `json:"source"`
 	Destination identity.Name `json:"destination"`
@@ -30,16 +33,26 @@ type Intention struct {
 	Description string        `json:"description,omitempty"`
 }
 
-// ParseEndpoint reads a service name, which it folds to lower case, or "*".
-// Anything else, such as web-*, is an error that wraps ErrEndpoint.
-func ParseEndpoint(s string) (identity.Name, error) {
+// ParseSource reads the name of a service or an ingress, which it folds to lower
+// case, or "*". Anything else, such as web-*, is an error that wraps ErrEndpoint.
+func ParseSource(s string) (identity.Name, error) { return parse(s, identity.ParseSource) }
+
+// ParseDestination is ParseSource without ingresses.
+func ParseDestination(s string) (identity.Name, error) {
+	if n, err := identity.ParseSource(s); err == nil && n.IsIngress() {
+		return "", fmt.Errorf("%w: %s is a source only: name the service that it leads to", ErrEndpoint, n)
+	}
+	return parse(s, identity.ParseName)
+}
+
+func parse(s string, name func(string) (identity.Name, error)) (identity.Name, error) {
 	if s == string(Any) {
 		return Any, nil
 	}
 	if strings.Contains(s, string(Any)) {
 		return "", fmt.Errorf("%w: %.80q: * must stand alone and means every service; there are no patterns such as web-*: write one intention for each service", ErrEndpoint, s)
 	}
-	n, err := identity.ParseName(s)
+	n, err := name(s)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrEndpoint, err)
 	}
@@ -47,18 +60,20 @@ func ParseEndpoint(s string) (identity.Name, error) {
 }
 
 // Validate checks an intention that was received: both ends must be Any or a
-// lower-case service name, and the action must be allow or deny.
+// lower-case name, and the action must be allow or deny.
 func (i Intention) Validate() error {
-	for _, n := range []identity.Name{i.Source, i.Destination} {
-		p, err := ParseEndpoint(string(n))
-		if err != nil {
-			return err
-		}
-		if p != n {
-			return fmt.Errorf("%w: %q must be lower case", ErrEndpoint, n)
-		}
+	source, err := ParseSource(string(i.Source))
+	if err != nil {
+		return err
 	}
-	_, err := i.Action.MarshalText()
+	destination, err := ParseDestination(string(i.Destination))
+	if err != nil {
+		return err
+	}
+	if source != i.Source || destination != i.Destination {
+		return fmt.Errorf("%w: %q must be lower case", ErrEndpoint, i.Key())
+	}
+	_, err = i.Action.MarshalText()
 	return err
 }
 

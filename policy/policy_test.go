@@ -75,6 +75,14 @@ func TestDecide(t *testing.T) {
 		{"equal weight: deny wins", policy.Deny, rules("allow web db", "deny web db"), "web", "db", false, policy.ReasonIntention, "deny web>db"},
 		{"equal weight: deny wins, other order", policy.Deny, rules("deny web db", "allow web db"), "web", "db", false, policy.ReasonIntention, "deny web>db"},
 		{"a rule without an action denies", policy.Allow, []policy.Intention{{Source: "web", Destination: "db"}}, "web", "db", false, policy.ReasonIntention, "deny web>db"},
+		{"an ingress that a rule names", policy.Deny, rules("allow ingress/a db"), "ingress/a", "db", true, policy.ReasonAllowed, "allow ingress/a>db"},
+		{"exact beats any source, for an ingress", policy.Deny, rules("allow ingress/a db", "deny * db"), "ingress/a", "db", true, policy.ReasonAllowed, "allow ingress/a>db"},
+		{"any source lets no ingress in", policy.Deny, rules("allow * db", "allow * *"), "ingress/a", "db", false, policy.ReasonDefault, ""},
+		{"any source denies an ingress", policy.Deny, rules("deny * db", "allow ingress/a *"), "ingress/a", "db", false, policy.ReasonIntention, "deny *>db"},
+		{"an ingress that a rule names for all", policy.Deny, rules("allow * db", "allow ingress/a *"), "ingress/a", "db", true, policy.ReasonAllowed, "allow ingress/a>*"},
+		{"another ingress", policy.Deny, rules("allow ingress/b db"), "ingress/a", "db", false, policy.ReasonDefault, ""},
+		{"a service with an ingress's label", policy.Deny, rules("allow ingress/a db"), "a", "db", false, policy.ReasonDefault, ""},
+		{"the default lets no ingress in", policy.Allow, nil, "ingress/a", "db", false, policy.ReasonDefault, ""},
 		{"no source", policy.Allow, rules("allow * *"), "", "db", false, policy.ReasonIdentity, ""},
 		{"star is no service's name", policy.Allow, rules("allow * *"), "*", "db", false, policy.ReasonIdentity, ""},
 		{"no destination", policy.Allow, rules("allow * *"), "web", "", false, policy.ReasonDestination, ""},
@@ -99,11 +107,11 @@ func TestDecideIsFirstOfList(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	names := []identity.Name{"a", "b", "c", policy.Any}
+	names := []identity.Name{"a", "b", "c", policy.Any, "ingress/a"}
 	for range 500 {
 		var in []policy.Intention
 		for range r.IntN(12) {
-			in = append(in, policy.Intention{Source: names[r.IntN(4)], Destination: names[r.IntN(4)], Action: policy.Action(1 + r.IntN(2))})
+			in = append(in, policy.Intention{Source: names[r.IntN(5)], Destination: names[r.IntN(4)], Action: policy.Action(1 + r.IntN(2))})
 		}
 		table := policy.NewTable(policy.Deny, in)
 		shuffled := slices.Clone(in)
@@ -111,7 +119,7 @@ func TestDecideIsFirstOfList(t *testing.T) {
 		if again := policy.NewTable(policy.Deny, shuffled); again.Digest() != table.Digest() {
 			t.Fatalf("digest depends on order: %v", in)
 		}
-		for _, src := range names[:3] {
+		for _, src := range []identity.Name{"a", "b", "c", "ingress/a"} {
 			for _, dst := range names[:3] {
 				compareWithList(t, table, src, dst)
 			}
@@ -123,6 +131,9 @@ func compareWithList(t *testing.T, table *policy.Table, src, dst identity.Name) 
 	t.Helper()
 	var matching []policy.Intention
 	for _, i := range table.List() {
+		if i.Source == policy.Any && i.Action == policy.Allow && src == "ingress/a" {
+			continue
+		}
 		if (i.Source == src || i.Source == policy.Any) && (i.Destination == dst || i.Destination == policy.Any) {
 			matching = append(matching, i)
 		}
@@ -161,21 +172,27 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-func TestParseEndpoint(t *testing.T) {
-	for _, c := range []struct{ in, want string }{
-		{"web", "web"}, {"WEB-1", "web-1"}, {"*", "*"},
-		{"web-*", ""}, {"**", ""}, {"*.mesh", ""}, {"", ""}, {" *", ""}, {"a b", ""}, {"web>db", ""},
+func TestParseEnds(t *testing.T) {
+	for _, c := range []struct{ in, source, destination string }{
+		{"web", "web", "web"}, {"WEB-1", "web-1", "web-1"}, {"*", "*", "*"}, {"ingress/A", "ingress/a", ""},
+		{"web-*", "", ""}, {"**", "", ""}, {"*.mesh", "", ""}, {"", "", ""}, {" *", "", ""}, {"a b", "", ""}, {"web>db", "", ""}, {"ingress/*", "", ""},
 	} {
-		got, err := policy.ParseEndpoint(c.in)
-		if string(got) != c.want || (err == nil) != (c.want != "") {
-			t.Errorf("ParseEndpoint(%q) = %q, %v", c.in, got, err)
+		source, err1 := policy.ParseSource(c.in)
+		destination, err2 := policy.ParseDestination(c.in)
+		if string(source) != c.source || string(destination) != c.destination {
+			t.Errorf("%q is the source %q and the destination %q", c.in, source, destination)
 		}
-		if err != nil && !errors.Is(err, policy.ErrEndpoint) {
-			t.Errorf("ParseEndpoint(%q): %v isn't ErrEndpoint", c.in, err)
+		for got, err := range map[identity.Name]error{source + " as source": err1, destination + " as destination": err2} {
+			if (err == nil) == strings.HasPrefix(string(got), " ") || err != nil && !errors.Is(err, policy.ErrEndpoint) {
+				t.Errorf("%q: %q, %v", c.in, got, err)
+			}
 		}
 	}
-	if _, err := policy.ParseEndpoint("web-*"); !strings.Contains(err.Error(), "stand alone") {
+	if _, err := policy.ParseSource("web-*"); !strings.Contains(err.Error(), "stand alone") {
 		t.Errorf("the error doesn't say what a star means: %v", err)
+	}
+	if _, err := policy.ParseDestination("ingress/a"); !strings.Contains(err.Error(), "source only") {
+		t.Errorf("the error doesn't say what an ingress is: %v", err)
 	}
 }
 

@@ -64,7 +64,7 @@ var reasons = []struct {
 	{ReasonSelf, "A service may always call itself on its own node."},
 	{ReasonPermissive, "A plain connection was let in because the service is registered as permissive."},
 	{ReasonIntention, "An intention denies it."},
-	{ReasonDefault, "No intention matches, and the default is deny."},
+	{ReasonDefault, "No intention matches, and the default is deny, as it always is for an ingress."},
 	{ReasonIdentity, "The caller isn't a workload of any service on this node."},
 	{ReasonCreator, "The socket was created by another workload than the one that connects with it."},
 	{ReasonDepth, "The caller's cgroup is more than 16 levels below the hooked root."},

@@ -58,9 +58,20 @@ func candidates(src, dst identity.Name) [4]pair {
 	return [4]pair{{src, dst}, {Any, dst}, {src, Any}, {Any, Any}}
 }
 
+// rule returns the rule for one of the candidates of src. An ingress lets in
+// whoever reaches it, so that "*" may deny it, but not allow it.
+func (t *Table) rule(p pair, src identity.Name) (Intention, bool) {
+	r, ok := t.rules[p]
+	if ok && r.Action == Allow && r.Source == Any && src.IsIngress() {
+		return Intention{}, false
+	}
+	return r, ok
+}
+
 // Decide returns the verdict for one connection, with at most four lookups. An
-// empty source is refused with ReasonIdentity, an empty destination with
-// ReasonDestination. "*" counts as empty, since no service has this name.
+// ingress is allowed only by a rule that names it: neither "*" nor the default
+// allows it. An empty source is refused with ReasonIdentity, an empty destination
+// with ReasonDestination. "*" counts as empty, since no service has this name.
 func (t *Table) Decide(src, dst identity.Name) Decision {
 	if src == "" || src == Any {
 		return Decision{Reason: ReasonIdentity}
@@ -69,11 +80,11 @@ func (t *Table) Decide(src, dst identity.Name) Decision {
 		return Decision{Reason: ReasonDestination}
 	}
 	for _, p := range candidates(src, dst) {
-		if r, ok := t.rules[p]; ok {
+		if r, ok := t.rule(p, src); ok {
 			return decided(r)
 		}
 	}
-	if t.def == Allow {
+	if t.DefaultFor(src) == Allow {
 		return Decision{Allowed: true, Reason: ReasonAllowed}
 	}
 	return Decision{Reason: ReasonDefault}
@@ -94,7 +105,7 @@ func (t *Table) Explain(src, dst identity.Name) []Intention {
 		return nil
 	}
 	for _, p := range candidates(src, dst) {
-		if r, ok := t.rules[p]; ok {
+		if r, ok := t.rule(p, src); ok {
 			found = append(found, r)
 		}
 	}
@@ -119,6 +130,14 @@ func (t *Table) List() []Intention {
 
 // Default returns the verdict on a pair that no rule matches.
 func (t *Table) Default() Action { return t.def }
+
+// DefaultFor returns the verdict on a source that no rule matches.
+func (t *Table) DefaultFor(src identity.Name) Action {
+	if src.IsIngress() {
+		return Deny
+	}
+	return t.def
+}
 
 // Digest returns 16 hex digits over the default and the rules. Equal policies have
 // equal digests, whatever the order of the rules. Descriptions don't count, since

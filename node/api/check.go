@@ -14,8 +14,10 @@ import (
 const maxText = 512 // bytes of a description or a reason
 
 // fold checks a name from a request and puts it in lower case.
-func fold(what string, name *Name) error {
-	n, err := identity.ParseName(string(*name))
+func fold(what string, name *Name) error { return folded(what, name, identity.ParseName) }
+
+func folded(what string, name *Name, parse func(string) (Name, error)) error {
+	n, err := parse(string(*name))
 	if err != nil {
 		return Failed("", "%s: %v", what, err)
 	}
@@ -23,22 +25,23 @@ func fold(what string, name *Name) error {
 	return nil
 }
 
-func foldAll(what string, names []Name) error {
+// foldSource is fold for the name of a service or of an ingress.
+func foldSource(what string, name *Name) error {
+	return folded(what, name, identity.ParseSource)
+}
+
+func foldSources(what string, names []Name) error {
 	for i := range names {
-		if err := fold(what, &names[i]); err != nil {
+		if err := foldSource(what, &names[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func foldEndpoint(what string, name *Name) error {
-	n, err := policy.ParseEndpoint(string(*name))
-	if err != nil {
-		return Failed("", "%s: %v", what, err)
-	}
-	*name = n
-	return nil
+// foldPair checks the ends of an intention.
+func foldPair(source, destination *Name) error {
+	return first(folded("source", source, policy.ParseSource), folded("destination", destination, policy.ParseDestination))
 }
 
 // first returns the first error that isn't nil.
@@ -64,7 +67,7 @@ func (r *GrantRequest) check() error {
 	if len(r.Services) == 0 {
 		return Failed("", "no service to grant was given")
 	}
-	return first(fold("node", &r.Node), foldAll("service", r.Services))
+	return first(fold("node", &r.Node), foldSources("service", r.Services))
 }
 
 func (r *RevokeRequest) check() error { return first(fold("node", &r.Node), text("reason", r.Reason)) }
@@ -73,7 +76,7 @@ func (r *TokenRequest) check() error {
 	if r.TTL < 0 {
 		return Failed("", "ttl %s: must not be negative", r.TTL)
 	}
-	return first(fold("node", &r.Node), foldAll("service", r.Services))
+	return first(fold("node", &r.Node), foldSources("service", r.Services))
 }
 
 func (r *Registration) check() error {
@@ -108,7 +111,7 @@ func (r *ApplyRequest) check() error {
 		if w.Action != ChangeAllow && w.Action != ChangeDeny {
 			return Failed("", "%s: action %.40q: must be allow or deny", w.From, string(w.Action))
 		}
-		if err := first(text("from", w.From), foldEndpoint("source", &w.Source), foldEndpoint("destination", &w.Destination), text("description", w.Description)); err != nil {
+		if err := first(text("from", w.From), foldPair(&w.Source, &w.Destination), text("description", w.Description)); err != nil {
 			return err
 		}
 		p := pair{w.Source, w.Destination}
@@ -139,5 +142,5 @@ func (r *IntentionChange) check() error {
 	if err := timeout(&r.Timeout); err != nil {
 		return err
 	}
-	return first(foldEndpoint("source", &r.Source), foldEndpoint("destination", &r.Destination), text("description", r.Description))
+	return first(foldPair(&r.Source, &r.Destination), text("description", r.Description))
 }

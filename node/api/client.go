@@ -91,7 +91,7 @@ func (c *Client) Services(ctx context.Context) ([]Service, error) {
 
 // Service is GET /v1/service.
 func (c *Client) Service(ctx context.Context, name Name) (*Service, error) {
-	if err := fold("service", &name); err != nil {
+	if err := foldSource("service", &name); err != nil {
 		return nil, err
 	}
 	return query[*Service](ctx, c, "service", url.Values{"name": {string(name)}})
@@ -134,7 +134,7 @@ func (c *Client) Apply(ctx context.Context, r ApplyRequest) (*ApplyResult, error
 
 // CheckIntention is GET /v1/intentions/check.
 func (c *Client) CheckIntention(ctx context.Context, source, destination Name) (*Verdict, error) {
-	if err := first(fold("source", &source), fold("destination", &destination)); err != nil {
+	if err := first(foldSource("source", &source), fold("destination", &destination)); err != nil {
 		return nil, err
 	}
 	return query[*Verdict](ctx, c, "intentions/check", pairValues(source, destination))
@@ -142,7 +142,7 @@ func (c *Client) CheckIntention(ctx context.Context, source, destination Name) (
 
 // ExplainIntention is GET /v1/intentions/explain.
 func (c *Client) ExplainIntention(ctx context.Context, source, destination Name) (*Explanation, error) {
-	if err := first(fold("source", &source), fold("destination", &destination)); err != nil {
+	if err := first(foldSource("source", &source), fold("destination", &destination)); err != nil {
 		return nil, err
 	}
 	return query[*Explanation](ctx, c, "intentions/explain", pairValues(source, destination))

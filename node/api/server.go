@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"tacit/identity"
 )
 
 // Limits of a request. answerTime allows for the longest wait.
@@ -77,9 +79,9 @@ func (s *server) routes() http.Handler {
 	mux.Handle("GET /v1/resolve", get(func(r *http.Request) (any, error) { return b.Host.Resolve(r.Context(), r.FormValue("name")) }))
 	mux.Handle("GET /v1/flows", get(func(r *http.Request) (any, error) { return flows(r, b.Host) }))
 	mux.Handle("GET /v1/nodes", get(func(r *http.Request) (any, error) { return b.Nodes.List(r.Context()) }))
-	mux.Handle("GET /v1/node", named("node", func(ctx context.Context, n Name) (any, error) { return b.Nodes.Show(ctx, n) }))
+	mux.Handle("GET /v1/node", named("node", identity.ParseName, func(ctx context.Context, n Name) (any, error) { return b.Nodes.Show(ctx, n) }))
 	mux.Handle("GET /v1/services", get(func(r *http.Request) (any, error) { return b.Services.List(r.Context()) }))
-	mux.Handle("GET /v1/service", named("service", func(ctx context.Context, n Name) (any, error) { return b.Services.Show(ctx, n) }))
+	mux.Handle("GET /v1/service", named("service", identity.ParseSource, func(ctx context.Context, n Name) (any, error) { return b.Services.Show(ctx, n) }))
 	mux.Handle("GET /v1/intentions", get(func(r *http.Request) (any, error) { return b.Intentions.List(r.Context()) }))
 	mux.Handle("GET /v1/intentions/check", pair(func(ctx context.Context, src, dst Name) (any, error) { return b.Intentions.Check(ctx, src, dst) }))
 	mux.Handle("GET /v1/intentions/explain", pair(func(ctx context.Context, src, dst Name) (any, error) { return b.Intentions.Explain(ctx, src, dst) }))
@@ -119,10 +121,10 @@ func flows(r *http.Request, h Host) (any, error) {
 	return h.Flows(r.Context(), seq)
 }
 
-func named(what string, do func(context.Context, Name) (any, error)) http.Handler {
+func named(what string, parse func(string) (Name, error), do func(context.Context, Name) (any, error)) http.Handler {
 	return get(func(r *http.Request) (any, error) {
 		name := Name(r.FormValue("name"))
-		if err := fold(what, &name); err != nil {
+		if err := folded(what, &name, parse); err != nil {
 			return nil, err
 		}
 		return do(r.Context(), name)
@@ -132,7 +134,7 @@ func named(what string, do func(context.Context, Name) (any, error)) http.Handle
 func pair(do func(ctx context.Context, source, destination Name) (any, error)) http.Handler {
 	return get(func(r *http.Request) (any, error) {
 		src, dst := Name(r.FormValue("source")), Name(r.FormValue("destination"))
-		if err := first(fold("source", &src), fold("destination", &dst)); err != nil {
+		if err := first(foldSource("source", &src), fold("destination", &dst)); err != nil {
 			return nil, err
 		}
 		return do(r.Context(), src, dst)

@@ -10,6 +10,7 @@ import (
 
 	"tacit/node/api"
 	"tacit/node/definition"
+	"tacit/policy"
 )
 
 // foreign are the kinds of Consul's config entries that have no meaning here, with
@@ -24,7 +25,7 @@ func foreign() map[string]string {
 		"http-route":                  http,
 		"jwt-provider":                http,
 		"tcp-route":                   gateways,
-		"ingress-gateway":             gateways,
+		"ingress-gateway":             "define an ingress on a node: ingress { name, port, service } in its folder --services-dir",
 		"api-gateway":                 gateways,
 		"bound-api-gateway":           gateways,
 		"terminating-gateway":         gateways,
@@ -94,7 +95,7 @@ func (f *file) serviceIntentions(block definition.Item) {
 	skip := func(definition.Item) {}
 	f.fields(block, "service-intentions", []string{"Kind", "Name", "Sources", "Meta"}, map[string]func(definition.Item){
 		"kind": skip, "meta": skip, "createindex": skip, "modifyindex": skip, "hash": skip,
-		"name":      func(i definition.Item) { destination = f.endpoint(i, "Name") },
+		"name":      func(i definition.Item) { destination = f.endpoint(i, "Name", policy.ParseDestination) },
 		"namespace": f.defaultOnly, "partition": f.defaultOnly,
 		"sources": func(i definition.Item) { sources = i },
 		"jwt":     func(i definition.Item) { f.fail(i, "JWT: tokens in requests aren't checked here; remove it") },
@@ -118,7 +119,7 @@ func (f *file) source(block definition.Item, destination api.Name) {
 	before := len(f.Errors)
 	skip := func(definition.Item) {}
 	f.fields(block, "Sources", []string{"Name", "Action", "Description", "Precedence", "Type"}, map[string]func(definition.Item){
-		"name":        func(i definition.Item) { w.Source = f.endpoint(i, "Name") },
+		"name":        func(i definition.Item) { w.Source = f.endpoint(i, "Name", policy.ParseSource) },
 		"action":      func(i definition.Item) { w.Action = f.action(i) },
 		"description": func(i definition.Item) { w.Description = f.description(i) },
 		"precedence":  skip, "legacyid": skip, "legacymeta": skip, "legacycreatetime": skip, "legacyupdatetime": skip,

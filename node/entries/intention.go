@@ -45,6 +45,8 @@ func (f *file) top(v definition.Item) {
 					f.each(list, item.Key+".bootstrap", f.entry)
 				}
 			})
+		case "ingress":
+			f.fail(item, "%s: the definition of an ingress; put the file into the folder --services-dir of its node", item.Key)
 		case "service", "services":
 			f.fail(item, "%s: a service definition; put the file into the folder --services-dir of its node", item.Key)
 		default:
@@ -77,8 +79,8 @@ func (f *file) own(block definition.Item) {
 	w := api.Wanted{From: fmt.Sprintf("%s:%d", f.path, block.Line)}
 	before := len(f.Errors)
 	f.fields(block, "intention", []string{"source", "destination", "action", "description"}, map[string]func(definition.Item){
-		"source":      func(i definition.Item) { w.Source = f.endpoint(i, "source") },
-		"destination": func(i definition.Item) { w.Destination = f.endpoint(i, "destination") },
+		"source":      func(i definition.Item) { w.Source = f.endpoint(i, "source", policy.ParseSource) },
+		"destination": func(i definition.Item) { w.Destination = f.endpoint(i, "destination", policy.ParseDestination) },
 		"action":      func(i definition.Item) { w.Action = f.action(i) },
 		"description": func(i definition.Item) { w.Description = f.description(i) },
 	})
@@ -101,12 +103,12 @@ func (f *file) add(at definition.Item, w api.Wanted) {
 	}
 }
 
-func (f *file) endpoint(i definition.Item, what string) api.Name {
+func (f *file) endpoint(i definition.Item, what string, parse func(string) (api.Name, error)) api.Name {
 	name := f.text(i, what)
 	if i.Kind != definition.KindText {
 		return ""
 	}
-	out, err := policy.ParseEndpoint(name)
+	out, err := parse(name)
 	if err != nil {
 		f.fail(i, "%s: %v", what, err)
 	}

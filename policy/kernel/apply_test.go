@@ -24,7 +24,7 @@ func TestTheDefaultIsTheTables(t *testing.T) {
 		if changed, err := k.Apply(kernel.State{Table: table}); err != nil || !changed {
 			t.Errorf("default %s: changed %v, %v", action, changed, err)
 		}
-		got, err := o.Decide(bpf.Pair{Source: n.Number("a"), Destination: n.Number("b")})
+		got, err := o.Decide(bpf.Pair{Source: n.Number("a"), Destination: n.Number("b")}, false)
 		if want := table.Decide("a", "b").Reason; err != nil || kernel.ReasonOf(got) != want {
 			t.Errorf("default %s: %s, %v; want %s", action, kernel.ReasonOf(got), err, want)
 		}
@@ -85,7 +85,7 @@ func TestFullMapStaysClosed(t *testing.T) {
 		t.Errorf("got %v, want ErrFull", err)
 	}
 	for _, src := range []identity.Name{"web", "stranger"} {
-		if got, err := o.Decide(bpf.Pair{Source: n.Number(src), Destination: n.Number("db")}); err != nil || got != bpf.Intention {
+		if got, err := o.Decide(bpf.Pair{Source: n.Number(src), Destination: n.Number("db")}, false); err != nil || got != bpf.Intention {
 			t.Errorf("%s to db: %s, %v", src, kernel.ReasonOf(got), err)
 		}
 	}

@@ -153,7 +153,7 @@ func (k *Kernel) Tag(fd int, source, destination identity.Name) error {
 	if src == 0 || dst == 0 {
 		return &policy.Refusal{Reason: policy.ReasonTag, Detail: fmt.Sprintf("no number for %s or %s", source, destination)}
 	}
-	return k.conf.Objects.Tag(fd, src, dst)
+	return k.conf.Objects.Tag(fd, src, dst, source.IsIngress())
 }
 
 // Origin is the source and the destination of a captured connection.

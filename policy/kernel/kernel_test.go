@@ -89,7 +89,8 @@ func newKernel(t testing.TB, o *bpf.Objects, n *numbers) *kernel.Kernel {
 }
 
 // TestKernelDecidesAsGo compares the decisions of the kernel and of policy.Table on
-// random tables, with wildcards, overlapping rules, names without a rule, and aliases.
+// random tables, with wildcards, overlapping rules, both defaults, ingresses, names
+// without a rule, and aliases.
 func TestKernelDecidesAsGo(t *testing.T) {
 	_, o := load(t, bpf.Limits{})
 	seed := uint64(time.Now().UnixNano())
@@ -97,20 +98,20 @@ func TestKernelDecidesAsGo(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	n := newNumbers()
 	k := newKernel(t, o, n)
-	names := []identity.Name{policy.Any, "a", "b", "c", "d", "e"}
+	sources := []identity.Name{"a", "b", "c", "d", "e", "ingress/a", "ingress/b"}
 	for range 2000 {
-		table := randomTable(r, names)
+		table := randomTable(r, append(sources[:7:7], policy.Any))
 		if _, err := k.Apply(kernel.State{Table: table, Aliases: []kernel.Alias{{Name: "v1.a", Service: "a"}, {Name: "v2.a", Service: "a"}}}); err != nil {
 			t.Fatal(err)
 		}
 		for range 10 {
-			src, dst := names[1+r.IntN(5)], names[1+r.IntN(5)]
+			src, dst := sources[r.IntN(7)], sources[r.IntN(5)]
 			want := table.Decide(src, dst)
 			called := dst
 			if dst == "a" {
 				called = []identity.Name{"a", "v1.a", "v2.a"}[r.IntN(3)]
 			}
-			code, err := o.Decide(bpf.Pair{Source: n.Number(src), Destination: n.Number(called)})
+			code, err := o.Decide(bpf.Pair{Source: n.Number(src), Destination: n.Number(called)}, src.IsIngress())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +120,7 @@ func TestKernelDecidesAsGo(t *testing.T) {
 			}
 		}
 	}
-	if code, err := o.Decide(bpf.Pair{Source: 0, Destination: 1}); err != nil || kernel.ReasonOf(code) != policy.ReasonIdentity {
+	if code, err := o.Decide(bpf.Pair{Source: 0, Destination: 1}, false); err != nil || kernel.ReasonOf(code) != policy.ReasonIdentity {
 		t.Errorf("source 0: %s, %v", kernel.ReasonOf(code), err)
 	}
 }
@@ -130,7 +131,7 @@ func randomTable(r *rand.Rand, names []identity.Name) *policy.Table {
 		rules = append(rules, policy.Intention{Source: names[r.IntN(len(names))], Destination: names[r.IntN(len(names))],
 			Action: policy.Action(1 + r.IntN(2))})
 	}
-	return policy.NewTable(policy.Deny, rules)
+	return policy.NewTable(policy.Action(1+r.IntN(2)), rules)
 }
 
 // TestReasonsHaveNames: every reason of the kernel has a policy.Reason of its own.
@@ -214,7 +215,7 @@ func TestFullMapRefusesTheNewOne(t *testing.T) {
 	if err != nil || len(held) != 8 {
 		t.Errorf("%d entries, %v: want the 8 that were there", len(held), err)
 	}
-	code, err := o.Decide(bpf.Pair{Source: n.Number("new"), Destination: n.Number("db")})
+	code, err := o.Decide(bpf.Pair{Source: n.Number("new"), Destination: n.Number("db")}, false)
 	if err != nil || kernel.ReasonOf(code) == policy.ReasonAllowed {
 		t.Errorf("an intention that didn't fit is in force: %s, %v", kernel.ReasonOf(code), err)
 	}

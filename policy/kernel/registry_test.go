@@ -132,7 +132,7 @@ func TestBackToTheLastTable(t *testing.T) {
 	if _, err := k.Apply(before); err != nil {
 		t.Fatal(err)
 	}
-	got, err := o.Decide(bpf.Pair{Source: n.Number("db"), Destination: n.Number("web")})
+	got, err := o.Decide(bpf.Pair{Source: n.Number("db"), Destination: n.Number("web")}, false)
 	if err != nil || kernel.ReasonOf(got) != policy.ReasonDefault {
 		t.Errorf("db to web: %s, %v; want the default", kernel.ReasonOf(got), err)
 	}

@@ -44,7 +44,7 @@ type RevocationBody struct {
 	Reason string         `json:"reason,omitempty"`
 }
 
-// GrantBody allows a node to run a service.
+// GrantBody allows a node to run a service, or an ingress.
 type GrantBody struct {
 	Node    identity.Name `json:"node"`
 	Service identity.Name `json:"service"`
@@ -64,7 +64,7 @@ type NodeBody struct {
 	Zone       string        `json:"zone,omitempty"` // instances in the caller's zone are preferred
 }
 
-// InstanceBody is one instance of a service on a node.
+// InstanceBody is one instance of a service on a node, or an ingress.
 type InstanceBody struct {
 	Node       identity.Name     `json:"node"`
 	Service    identity.Name     `json:"service"`
@@ -78,6 +78,14 @@ type InstanceBody struct {
 	Down       string            `json:"down,omitempty"`    // why it can't serve now: DownListener or "check NAME"; "": it can
 	Balance    string            `json:"balance,omitempty"` // how callers choose among the instances; unknown ones count as ""
 	Retry      string            `json:"retry,omitempty"`   // when callers try another instance; likewise
+	Ingress    *Ingress          `json:"ingress,omitempty"` // set if and only if Service is an ingress
+}
+
+// Ingress says where a node takes plain connections, and for which service.
+type Ingress struct {
+	Listen  string        `json:"listen"` // address and port
+	Service identity.Name `json:"service"`
+	Port    uint16        `json:"port,omitempty"` // of the service; 0: its only one
 }
 
 // DownListener: no socket of the workload listens on the instance's port.
@@ -170,7 +178,7 @@ func (b RevocationBody) info() (bodyInfo, error) {
 }
 
 func (b GrantBody) info() (bodyInfo, error) {
-	return bodyInfo{key: b.key()}, checkNames(b.Node, b.Service)
+	return bodyInfo{key: b.key()}, errors.Join(checkNames(b.Node), checkSource(b.Service))
 }
 
 func (b GrantBody) key() string { return string(b.Node) + "/" + string(b.Service) }
@@ -190,7 +198,7 @@ func (b NodeBody) info() (bodyInfo, error) {
 }
 
 func (b InstanceBody) info() (bodyInfo, error) {
-	errs := []error{checkNames(b.Node, b.Service), checkID(b.ID), checkLists(b.Tags, b.Meta), checkText("down", b.Down, 256)}
+	errs := []error{checkNames(b.Node), checkSource(b.Service), b.checkIngress(), checkID(b.ID), checkLists(b.Tags, b.Meta), checkText("down", b.Down, 256)}
 	if b.Address != "" {
 		errs = append(errs, checkAddress(b.Address))
 	}
@@ -199,6 +207,17 @@ func (b InstanceBody) info() (bodyInfo, error) {
 	}
 	errs = append(errs, checkText("balance", b.Balance, 64), checkText("retry", b.Retry, 64))
 	return bodyInfo{key: string(b.Node) + "/" + b.ID}, errors.Join(errs...)
+}
+
+// checkIngress: an ingress calls only, and nothing else has what it has.
+func (b InstanceBody) checkIngress() error {
+	if b.Service.IsIngress() != (b.Ingress != nil) || b.Ingress != nil && b.Port != 0 {
+		return fmt.Errorf("%s: an ingress, and nothing else, says where it listens, and has no port that others call", b.Service)
+	}
+	if b.Ingress == nil {
+		return nil
+	}
+	return errors.Join(checkText("listen", b.Ingress.Listen, 64), checkNames(b.Ingress.Service))
 }
 
 func intentionInfo(i policy.Intention) (bodyInfo, error) {
@@ -217,7 +236,7 @@ func checkDelete(k Kind, key string) error {
 	case KindAuthority, KindMember, KindNode, KindResolver:
 		err = checkNames(identity.Name(key))
 	case KindGrant:
-		err = checkNames(identity.Name(first), identity.Name(second))
+		err = errors.Join(checkNames(identity.Name(first)), checkSource(identity.Name(second)))
 	case KindInstance:
 		err = errors.Join(checkNames(identity.Name(first)), checkID(second))
 		if !cut {

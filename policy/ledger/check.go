@@ -48,15 +48,22 @@ func certificateKey(der []byte) (identity.KeyID, error) {
 
 func checkNames(names ...identity.Name) error {
 	for _, n := range names {
-		p, err := identity.ParseName(string(n))
-		if err != nil {
+		if err := exact(n, identity.ParseName); err != nil {
 			return err
-		}
-		if p != n {
-			return fmt.Errorf("name %q must be lower case", n)
 		}
 	}
 	return nil
+}
+
+// checkSource accepts the name of a service or of an ingress.
+func checkSource(n identity.Name) error { return exact(n, identity.ParseSource) }
+
+func exact(n identity.Name, parse func(string) (identity.Name, error)) error {
+	p, err := parse(string(n))
+	if err == nil && p != n {
+		return fmt.Errorf("name %q must be lower case", n)
+	}
+	return err
 }
 
 func checkAddress(s string) error {

@@ -140,6 +140,12 @@ func TestBadBodies(t *testing.T) {
 		{"weight", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Weight: -1}},
 		{"down", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Down: "check \x1b[2J"}},
 		{"long down", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Down: strings.Repeat("x", 257)}},
+		{"grant for a bad ingress", m.op, KindGrant, "n1/ingress/", GrantBody{"n1", "ingress/"}},
+		{"ingress as destination", m.op, KindIntention, "web>ingress/a", policy.Intention{Source: "web", Destination: "ingress/a", Action: policy.Allow}},
+		{"ingress that doesn't say where", m.n1, KindInstance, "n1/ingress/a", InstanceBody{Node: "n1", Service: "ingress/a", ID: "ingress/a"}},
+		{"ingress that can be called", m.n1, KindInstance, "n1/ingress/a", InstanceBody{Node: "n1", Service: "ingress/a", ID: "ingress/a", Port: 80, Ingress: &Ingress{":80", "db", 0}}},
+		{"ingress to an ingress", m.n1, KindInstance, "n1/ingress/a", InstanceBody{Node: "n1", Service: "ingress/a", ID: "ingress/a", Ingress: &Ingress{":80", "ingress/a", 0}}},
+		{"service that takes plain connections", m.n1, KindInstance, "n1/web", InstanceBody{Node: "n1", Service: "web", ID: "web", Ingress: &Ingress{":80", "db", 0}}},
 		{"another root", m.root, KindRoot, td, RootBody{caCert(t, m.op)}},
 		{"another trust domain", m.root, KindRoot, "other.test", RootBody{caCert(t, m.root)}},
 	} {

@@ -45,8 +45,8 @@ func (o Opening) encode() []byte {
 func decodeOpening(payload []byte) (Opening, error) {
 	r := reader{rest: payload}
 	flags := r.byte()
-	source, err1 := parseExact(r.short())
-	destination, err2 := parseExact(r.short())
+	source, err1 := parseExact(r.short(), identity.ParseSource)
+	destination, err2 := parseExact(r.short(), identity.ParseName)
 	instance := r.short()
 	port := r.uint16()
 	addr := r.short()
@@ -64,8 +64,8 @@ func decodeOpening(payload []byte) (Opening, error) {
 }
 
 // parseExact accepts a name only in lower case.
-func parseExact(b []byte) (identity.Name, error) {
-	n, err := identity.ParseName(string(b))
+func parseExact(b []byte, parse func(string) (identity.Name, error)) (identity.Name, error) {
+	n, err := parse(string(b))
 	if err == nil && string(n) != string(b) {
 		return "", errFrame
 	}
