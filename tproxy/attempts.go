@@ -89,7 +89,7 @@ func (r *route) connect(loss error) error {
 // pick chooses the next instance. One whose node was lost is tried once more if
 // nothing else is left.
 func (r *route) pick(loss error) error {
-	if err := r.p.cfg.Router.Decide(r.origin.Source, r.origin.Destination).Err(); err != nil {
+	if err := r.p.allowed(r.s, r.origin.Source, r.origin.Destination); err != nil {
 		return err
 	}
 	t, err := r.p.cfg.Router.Pick(r.origin, r.tried)

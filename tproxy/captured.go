@@ -12,10 +12,30 @@ import (
 	"tacit/tproxy/socket"
 )
 
-// captured carries one connection that was captured on this node. Nothing is
-// read from it before its maker and its destination are known and allowed.
-func (p *Proxy) captured(conn *net.TCPConn) {
-	origin, err := p.cfg.Router.Identify(conn)
+// Entry is where connections come in. All methods are called from many goroutines
+// at once.
+type Entry interface {
+	// Identify says who made an accepted connection; it must not read from it.
+	Identify(*net.TCPConn) (Origin, error)
+	// Holds says whether connections that Identify has let in may go on.
+	Holds() bool
+	// Left is called when one of them has ended.
+	Left(Origin)
+}
+
+// capture is the Entry of captured connections.
+type capture struct{ Router }
+
+func (capture) Holds() bool { return true }
+func (capture) Left(Origin) {}
+
+// captured carries one connection that came in on this node. Nothing is read from
+// it before its maker and its destination are known and allowed.
+func (p *Proxy) captured(conn *net.TCPConn, entry Entry) {
+	origin, err := entry.Identify(conn)
+	if err == nil {
+		defer entry.Left(origin)
+	}
 	near, err2 := newProgramEnd(conn, &p.blocks)
 	if err == nil {
 		err = err2
@@ -26,7 +46,7 @@ func (p *Proxy) captured(conn *net.TCPConn) {
 	}
 	s := p.newStream(Flow{Source: origin.Source, Destination: origin.Destination, Direction: DirectionOut,
 		Client: origin.Client, Port: origin.Port})
-	s.near = near
+	s.near, s.entry = near, entry
 	p.begin(s)
 	defer p.finish(s)
 	far := p.newRoute(s, origin, near)

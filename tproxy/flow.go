@@ -109,7 +109,7 @@ func (p *Proxy) Sweep() (cut int) {
 // Where a service stands in for another one, both must be allowed.
 func (p *Proxy) judge(s *stream) error {
 	f := s.flow()
-	if err := p.cfg.Router.Decide(f.Source, f.Destination).Err(); err != nil {
+	if err := p.allowed(s, f.Source, f.Destination); err != nil {
 		return err
 	}
 	if f.For != "" {
@@ -124,6 +124,15 @@ func (p *Proxy) judge(s *stream) error {
 		return p.granted(f.Node, f.Destination)
 	}
 	return p.granted(f.Node, f.Source)
+}
+
+// allowed is the verdict of this node's policy on a stream, where the place at which
+// it came in still is one.
+func (p *Proxy) allowed(s *stream, source, destination identity.Name) error {
+	if s.entry != nil && !s.entry.Holds() {
+		return policy.Refuse(policy.ReasonChanged, "%s isn't defined here any more", source)
+	}
+	return p.cfg.Router.Decide(source, destination).Err()
 }
 
 func (p *Proxy) granted(node, service identity.Name) error {

@@ -23,7 +23,7 @@ import (
 	"tacit/tproxy/lane"
 )
 
-// Origin says who made a captured connection, and to what.
+// Origin says who made a connection that came in here, and to what.
 type Origin struct {
 	Source, Destination identity.Name
 	Subset              identity.Name // of the destination that the caller connected to; "": to all of it
@@ -84,7 +84,7 @@ type Inbound struct {
 // goroutines at once. If an error is a *policy.Refusal, its reason goes to the
 // log, the flow record and the other node.
 type Router interface {
-	// Identify says who made an accepted connection; it must not read from it.
+	// Identify is that of the Entry of captured connections.
 	Identify(*net.TCPConn) (Origin, error)
 	// Pick chooses an instance, one of those that were tried already only if no
 	// other is left. It may be of another service that the source may call.
@@ -170,6 +170,11 @@ func (p *Proxy) upkeep() {
 // Serve accepts captured connections until ctx ends or the proxy is closed, and
 // closes ln. Live streams go on until they end or Close is called.
 func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
+	return p.ServeEntry(ctx, ln, capture{p.cfg.Router})
+}
+
+// ServeEntry is Serve for connections that come in at an entry.
+func (p *Proxy) ServeEntry(ctx context.Context, ln net.Listener, entry Entry) error {
 	if !p.enter() {
 		return errors.Join(net.ErrClosed, ln.Close())
 	}
@@ -177,10 +182,10 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
-	return accept.Loop(ctx, ln, p.accepted)
+	return accept.Loop(ctx, ln, func(conn net.Conn) { p.accepted(conn, entry) })
 }
 
-func (p *Proxy) accepted(conn net.Conn) {
+func (p *Proxy) accepted(conn net.Conn, entry Entry) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok || !p.enter() {
 		_ = conn.Close()
@@ -188,7 +193,7 @@ func (p *Proxy) accepted(conn net.Conn) {
 	}
 	go func() {
 		defer p.work.Done()
-		p.captured(tcp)
+		p.captured(tcp, entry)
 	}()
 }
 

@@ -24,7 +24,8 @@ type stream struct {
 	in   direction // far to near
 	ends atomic.Int32
 
-	counted bool // Close waits for this stream; used by begin and finish
+	counted bool  // Close waits for this stream; used by begin and finish
+	entry   Entry // where it came in; nil: on a lane
 
 	mu        sync.Mutex
 	record    Flow
