@@ -39,22 +39,18 @@ type Standing struct {
 // whether an instance is left that wasn't tried. Errors are *policy.Refusal with
 // the reasons port and instance.
 func (c *Catalog) Pick(q Call) (in Instance, others bool, err error) {
-	port := c.Port(q.Service, q.Port)
-	if port == 0 && c.Known(q.Service) {
-		return Instance{}, false, &policy.Refusal{Reason: policy.ReasonPort,
-			Detail: fmt.Sprintf("%s has no port %d (it has %v)", q.Service, q.Port, c.Ports(q.Service))}
+	pools, err := c.callable(q)
+	if err != nil {
+		return Instance{}, false, err
 	}
 	var list []Instance // of the first service that has an untried instance, else of the first one
 	left := 0           // untried ones of all
-	for _, all := range c.pools(q, port) {
+	for _, all := range pools {
 		fresh := keep(all, func(in Instance) bool { return !q.Tried(in) })
 		if left == 0 && len(fresh) > 0 || list == nil {
 			list = orAll(fresh, all)
 		}
 		left += len(fresh)
-	}
-	if list == nil {
-		return Instance{}, false, &policy.Refusal{Reason: policy.ReasonInstance, Detail: c.nobody(q, port)}
 	}
 	service := list[0].Service
 	list = orAll(keep(list, func(in Instance) bool { return !q.Standing(in).Ejected }), list)
@@ -62,6 +58,26 @@ func (c *Catalog) Pick(q Call) (in Instance, others bool, err error) {
 	list, subset := c.split(how, list, q)
 	list = c.nearest(list)
 	return list[choose(how, list, q.Turn(service, subset), q)], left > 1, nil
+}
+
+// Check says why no connection to VIRTUAL:dialled can be carried, as Pick would.
+// allowed says whether the caller may call a service that stands in for this one.
+func (c *Catalog) Check(service identity.Name, dialled uint16, allowed func(identity.Name) bool) error {
+	_, err := c.callable(Call{Service: service, Port: dialled, Allowed: allowed})
+	return err
+}
+
+// callable is pools of at least one instance.
+func (c *Catalog) callable(q Call) ([][]Instance, error) {
+	port := c.Port(q.Service, q.Port)
+	if port == 0 && c.Known(q.Service) {
+		return nil, policy.Refuse(policy.ReasonPort, "%s has no port %d (it has %v)", q.Service, q.Port, c.Ports(q.Service))
+	}
+	pools := c.pools(q, port)
+	if len(pools) == 0 {
+		return nil, policy.Refuse(policy.ReasonInstance, "%s", c.nobody(q, port))
+	}
+	return pools, nil
 }
 
 // pools are the instances that serve, of the called service and of each one that

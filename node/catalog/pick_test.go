@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"tacit/identity"
+	"tacit/policy"
 	"tacit/policy/ledger"
 )
 
@@ -194,6 +195,20 @@ func TestOrder(t *testing.T) {
 				t.Errorf("others: %v", others)
 			}
 		})
+	}
+}
+
+// TestCheck: what Pick would say, without a choice.
+func TestCheck(t *testing.T) {
+	c := service("", map[identity.Name]int{"a": 1}, nil)
+	nobody := func(identity.Name) bool { return false }
+	for port, want := range map[uint16]policy.Reason{1: "", 80: "", 443: "", 2: policy.ReasonPort, 0: policy.ReasonPort} {
+		if got := policy.ReasonOf(c.Check("db", port, nobody), ""); got != want {
+			t.Errorf("port %d: %q, want %q", port, got, want)
+		}
+	}
+	if err := c.Check("web", 80, nobody); policy.ReasonOf(err, "") != policy.ReasonInstance {
+		t.Errorf("no such service: %v", err)
 	}
 }
 

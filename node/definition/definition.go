@@ -12,7 +12,7 @@ import (
 	"tacit/identity"
 )
 
-// Definition is one instance of a service on this node.
+// Definition is one instance of a service on this node, or an ingress.
 type Definition struct {
 	Name       identity.Name     `json:"name"`
 	ID         string            `json:"id"`                // unique on the node; the name by default
@@ -29,6 +29,7 @@ type Definition struct {
 	ClientAddress ClientAddress `json:"client_address,omitempty"`
 	Upstreams     []Upstream    `json:"upstreams,omitempty"`
 	Checks        []HealthCheck `json:"checks,omitempty"`
+	Ingress       *Ingress      `json:"ingress,omitempty"` // nil: an instance of a service
 	Ignored       []string      `json:"ignored,omitempty"` // settings of the file that tacit ignores, one line each, with file:line
 	Source        string        `json:"source,omitempty"`  // file:line
 	Settings      []Setting     `json:"-"`                 // all of the file but the checks

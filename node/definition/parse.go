@@ -25,13 +25,21 @@ func Parse(path string, text []byte) ([]Definition, []Problem) {
 	defs := r.top(v)
 	for i, d := range defs {
 		if j := slices.IndexFunc(defs[:i], func(o Definition) bool { return o.ID == d.ID }); j >= 0 && d.ID != "" {
-			r.fail(place{d.Line(), 1}, "service id %s is defined in %s already; give one of them another id", d.ID, defs[j].Source)
+			r.fail(place{d.Line(), 1}, "%s", d.Twice(defs[j]))
 		}
 	}
 	if len(r.problems) > 0 {
 		return nil, r.problems
 	}
 	return defs, nil
+}
+
+// Twice says that another definition has the id of this one.
+func (d Definition) Twice(other Definition) string {
+	if d.Ingress != nil {
+		return fmt.Sprintf("%s is defined in %s already; give one of them another name", d.ID, other.Source)
+	}
+	return fmt.Sprintf("service id %s is defined in %s already; give one of them another id", d.ID, other.Source)
 }
 
 // Line is where the definition stands in its file; 0 means it is of no file.

@@ -8,14 +8,18 @@ import (
 	"tacit/identity"
 )
 
-// top reads the whole file: service {…}, repeated or not, and services [...].
+// top reads the whole file: service {…} and ingress {…}, repeated or not, and
+// services [...].
 func (r *reader) top(v value) []Definition {
 	var out []Definition
 	service := func(f field) {
 		r.each(f, func(f field) { out = append(out, r.service(f)) })
 	}
+	ingress := func(f field) {
+		r.each(f, func(f field) { out = append(out, r.ingress(f)) })
+	}
 	inside := func(f field) { r.fail(f.at, "%s: write it inside its service { … }", f.key) }
-	r.object(field{at: v.at, value: v}, "", keys{"service": service, "services": service, "check": inside, "checks": inside})
+	r.object(field{at: v.at, value: v}, "", keys{"service": service, "services": service, "ingress": ingress, "check": inside, "checks": inside})
 	return out
 }
 

@@ -150,6 +150,8 @@ func TestAnswer(t *testing.T) {
 		{"9.0.64.240.IN-ADDR.arpa.", dns.TypeA, "NOERROR | 1:9.0.64.240.IN-ADDR.arpa. SOA"},
 		{db6, dns.TypePTR, "NOERROR | 0:" + db6 + " PTR db.mesh."},
 		{"8.0.64.240.in-addr.arpa.", dns.TypePTR, "NXDOMAIN | 1:8.0.64.240.in-addr.arpa. SOA"},
+		{"6.0.64.240.in-addr.arpa.", dns.TypePTR, "NOERROR | 0:6.0.64.240.in-addr.arpa. PTR public.ingress.mesh."},
+		{"public.ingress.mesh.", dns.TypeA, "NXDOMAIN | 1:mesh. SOA"},
 		{"7.0.64.240.in-addr.arpa.", dns.TypePTR, "NXDOMAIN | 1:7.0.64.240.in-addr.arpa. SOA"},
 		{"x.9.0.64.240.in-addr.arpa.", dns.TypePTR, "NXDOMAIN | 1:x.9.0.64.240.in-addr.arpa. SOA"},
 		{"x.0.64.240.in-addr.arpa.", dns.TypePTR, "NXDOMAIN | 1:x.0.64.240.in-addr.arpa. SOA"},

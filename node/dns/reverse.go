@@ -29,7 +29,7 @@ func (s *Server) reversed(labels []string) (meaning, bool) {
 			continue
 		}
 		if prefix.IsSingleIP() && whole {
-			if name, err := identity.ParseName(string(s.zone.Owner(prefix.Addr()))); err == nil {
+			if name, err := identity.ParseSource(string(s.zone.Owner(prefix.Addr()))); err == nil {
 				return meaning{kind: reverse, name: name}, true
 			}
 		}
@@ -88,12 +88,17 @@ func reverseDomains(r netip.Prefix) []string {
 	return out
 }
 
-// pointer is the name that a virtual address is answered with.
+// pointer is the name that a virtual address is answered with. The one of an
+// ingress can't be looked up.
 func (s *Server) pointer(name identity.Name) string {
+	labels := string(name.Label())
+	if name.IsIngress() {
+		labels += ".ingress"
+	}
 	for _, d := range s.domains {
 		if !d.consul {
-			return string(name) + "." + d.text
+			return labels + "." + d.text
 		}
 	}
-	return string(name) + "." + inVirtual + ".consul."
+	return labels + "." + inVirtual + ".consul."
 }

@@ -39,8 +39,11 @@ func (z zone) Node(n identity.Name) []netip.Addr {
 }
 
 func (z zone) Owner(addr netip.Addr) identity.Name {
-	if addr == netip.MustParseAddr("240.64.0.7") {
+	switch addr {
+	case netip.MustParseAddr("240.64.0.7"):
 		return "tacit/probe"
+	case netip.MustParseAddr("240.64.0.6"):
+		return "ingress/public"
 	}
 	for name, e := range z {
 		if e.v4 == addr || e.v6 == addr {

@@ -91,6 +91,12 @@ func Open(c Config) (*Inventory, error) {
 // View is the last one published.
 func (i *Inventory) View() *View { return i.view.Load() }
 
+// Owner is the instance of a service here whose port it is, "" for none.
+func (i *Inventory) Owner(port uint16) string {
+	s, _ := i.View().OnPort(port)
+	return s.ID
+}
+
 // Defined returns what is defined here and nothing about what runs: for whoever
 // closes ports before the daemon looks. A service file that is seen for the
 // first time is held back here too, where somebody is logged in by its port.

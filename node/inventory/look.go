@@ -95,6 +95,9 @@ func (l *look) services(last []Service) []Service {
 }
 
 func (l *look) examine(s *Service) {
+	if s.Ingress != nil { // no program of this node is it
+		return
+	}
 	again := l.redefined || l.slow
 	if l.deep {
 		found := l.cgroups.scan.Cgroups(s.Name, selector(s.Definition))

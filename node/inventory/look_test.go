@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tacit/identity"
 	"tacit/internal/testhost"
 	"tacit/node/config"
 	"tacit/node/workload"
@@ -60,6 +61,25 @@ func TestLook(t *testing.T) {
 		if v, changed := h.Look(); changed || v != h.View() {
 			t.Errorf("%s: it changes without a change", step.name)
 		}
+	}
+}
+
+// TestIngressIsNoProgram: no cgroup, whatever its name, makes a program an ingress.
+func TestIngressIsNoProgram(t *testing.T) {
+	h := newHost(t, config.Exclude{})
+	h.file("a.hcl", `ingress { name = "a" port = 7002 service = "web" }`)
+	h.cgroup("tacit/services/ingress/a")
+	h.Look()
+	s, ok := h.View().ByID("ingress/a")
+	if !ok || len(s.Cgroups) > 0 {
+		t.Errorf("%+v, %t", s, ok)
+	}
+	granted := func(identity.Name) bool { return true }
+	if w, problems := h.View().Workloads(granted); len(w.Cgroups)+len(w.Namespaces)+len(w.Users)+len(w.Interfaces)+len(problems) > 0 {
+		t.Errorf("workloads %+v, problems %v", w, problems)
+	}
+	if guards, _ := h.View().Guards(32768, 60999); len(guards) > 0 {
+		t.Errorf("the port of an ingress is guarded: %+v", guards)
 	}
 }
 

@@ -24,7 +24,7 @@ type View struct {
 	byPort map[uint16][]int
 }
 
-// Service is one instance that is defined on this node. Immutable.
+// Service is one instance, or one ingress, that is defined on this node. Immutable.
 type Service struct {
 	definition.Definition
 	Cgroups    []workload.Cgroup // of its workload, those that exist
@@ -56,6 +56,15 @@ func (v *View) Find(service identity.Name, port uint16, id string) (Service, boo
 		if s := v.Services[k]; s.Name == service && (id == "" || s.ID == id) {
 			return s, true
 		}
+	}
+	return Service{}, false
+}
+
+// OnPort returns the first instance at a port.
+func (v *View) OnPort(port uint16) (Service, bool) {
+	v.index()
+	if at := v.byPort[port]; port != 0 && len(at) > 0 {
+		return v.Services[at[0]], true
 	}
 	return Service{}, false
 }
@@ -97,6 +106,9 @@ func (v *View) Clash(d definition.Definition) error {
 		}
 		if d.Port != 0 && s.Port == d.Port && s.ID != d.ID {
 			return fmt.Errorf("port %d of %s is the port of %s (id %s) on this node already; deregister that one or use another port", d.Port, d.ID, s.Name, s.ID)
+		}
+		if s.Ingress != nil && s.Ingress.Port == d.Port {
+			return fmt.Errorf("port %d of %s is the port of %s (%s) on this node; use another port", d.Port, d.ID, s.Name, s.Source)
 		}
 	}
 	return nil

@@ -40,6 +40,14 @@ func TestFind(t *testing.T) {
 	if s, ok := v.ByID("db-2"); !ok || s.Port != 5433 {
 		t.Errorf("%+v, %t", s, ok)
 	}
+	if s, ok := v.OnPort(5433); !ok || s.ID != "db-2" {
+		t.Errorf("on port 5433: %+v, %t", s, ok)
+	}
+	for _, port := range []uint16{0, 80} {
+		if s, ok := v.OnPort(port); ok {
+			t.Errorf("on port %d: %+v", port, s)
+		}
+	}
 	if _, ok := v.ByID("db-9"); ok {
 		t.Error("an instance that isn't there")
 	}
@@ -50,7 +58,8 @@ func TestFind(t *testing.T) {
 
 // TestClash: one port of a node belongs to one instance, and so does an id.
 func TestClash(t *testing.T) {
-	v := &View{Services: []Service{service("db", "db", 5432)}}
+	public := Service{Definition: definition.Definition{Name: "ingress/a", ID: "ingress/a", Ingress: &definition.Ingress{Port: 8080}}}
+	v := &View{Services: []Service{service("db", "db", 5432), public}}
 	for _, c := range []struct {
 		id    string
 		name  identity.Name
@@ -64,6 +73,7 @@ func TestClash(t *testing.T) {
 		{"db-2", "db", 5432, "", true},
 		{"web", "web", 5432, "", true},
 		{"web", "web", 80, "", false},
+		{"web", "web", 8080, "", true},
 		{"client", "client", 0, "", false},
 	} {
 		err := v.Clash(definition.Definition{Name: c.name, ID: c.id, Port: c.port, Source: c.file})

@@ -74,6 +74,9 @@ func Compile(in Input) (kernel.State, Findings) {
 func names(in Input) (domains, hosts []string, found map[string]error) {
 	tags := map[identity.Name][]string{}
 	for _, service := range in.Catalog.Services() {
+		if service.IsIngress() { // nobody looks one up
+			continue
+		}
 		tags[service] = in.Catalog.Tags(service)
 		for _, subset := range in.Catalog.Subsets(service) {
 			tags[service] = append(tags[service], string(subset))

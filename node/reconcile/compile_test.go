@@ -270,7 +270,7 @@ func TestNames(t *testing.T) {
 	blue, green := on("host1", "web", 2), on("host2", "web", 2)
 	blue.Tags, green.Tags = []string{"v1", "blue"}, []string{"green", "v1"}
 	for _, crowded := range []bool{false, true} {
-		s, found := Compile(Input{Catalog: catalog.New("host1", mesh{on("host1", "db", 1), blue, green}, everything), View: &inventory.View{}, Granted: everything,
+		s, found := Compile(Input{Catalog: catalog.New("host1", mesh{on("host1", "db", 1), blue, green, on("host1", "ingress/a", 0)}, everything), View: &inventory.View{}, Granted: everything,
 			Proven: func(catalog.Instance) []netip.Addr { return nil },
 			Names: func(tags map[identity.Name][]string) (domains, hosts []string, _ bool) {
 				return []string{"mesh"}, []string{fmt.Sprint(tags)}, crowded

@@ -38,8 +38,8 @@ type Publisher struct {
 	Signer  Signer
 	Health  Health
 	Log     *slog.Logger
-	// Critical returns the health check that an instance fails, as in
-	// ledger.InstanceBody.Down; "" is none. It may be nil.
+	// Critical returns the health check that an instance fails, or why an ingress
+	// is closed, as in ledger.InstanceBody.Down; "" is none. It may be nil.
 	Critical func(id string) string
 
 	down   map[string]string      // by id, as of the last Judge
@@ -136,9 +136,13 @@ func (p *Publisher) held(body, old ledger.InstanceBody) time.Duration {
 }
 
 func (p *Publisher) body(s inventory.Service) ledger.InstanceBody {
-	return ledger.InstanceBody{Node: p.Self, Service: s.Name, ID: s.ID, Port: s.Port, Address: s.Address,
+	out := ledger.InstanceBody{Node: p.Self, Service: s.Name, ID: s.ID, Port: s.Port, Address: s.Address,
 		Tags: s.Tags, Meta: s.Meta, Weight: s.Weight, Permissive: s.Permissive, Down: p.down[s.ID],
 		Balance: s.Balance, Retry: s.Retry}
+	if in := s.Ingress; in != nil {
+		out.Ingress = &ledger.Ingress{Listen: in.Listen(), Service: in.Service, Port: in.ServicePort}
+	}
+	return out
 }
 
 // normal makes an instance comparable: JSON drops empty lists.

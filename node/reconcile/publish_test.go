@@ -10,8 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tacit/node/definition"
 	"tacit/node/health"
 	"tacit/node/inventory"
+	"tacit/policy/ledger"
 )
 
 // TestPublish: what is defined is signed once, changed instances again, and what
@@ -45,6 +47,24 @@ func TestPublish(t *testing.T) {
 		}
 		if problem := board.Get(health.Grant, "web"); (problem != nil) != h.ungranted {
 			t.Errorf("%s: status says %v", step.name, problem)
+		}
+	}
+}
+
+// TestIngressBody: other nodes learn where an ingress is, and why it is closed.
+func TestIngressBody(t *testing.T) {
+	p := &Publisher{Self: "host1", Critical: func(id string) string { return "no " + id }}
+	for _, c := range []struct {
+		in   definition.Ingress
+		want ledger.Ingress
+	}{
+		{definition.Ingress{Port: 80, Service: "db"}, ledger.Ingress{Listen: "*:80", Service: "db"}},
+		{definition.Ingress{Address: "::1", Port: 80, Service: "db", ServicePort: 90}, ledger.Ingress{Listen: "[::1]:80", Service: "db", Port: 90}},
+	} {
+		s := inventory.Service{Definition: definition.Definition{Name: "ingress/a", ID: "ingress/a", Ingress: &c.in}}
+		p.Judge(&inventory.View{Services: []inventory.Service{s}})
+		if got := p.body(s); got.Port != 0 || got.Down != "no ingress/a" || got.Ingress == nil || *got.Ingress != c.want {
+			t.Errorf("%+v, %+v; want %+v", got, got.Ingress, c.want)
 		}
 	}
 }

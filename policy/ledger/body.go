@@ -75,7 +75,7 @@ type InstanceBody struct {
 	Meta       map[string]string `json:"meta,omitempty"`
 	Weight     int               `json:"weight,omitempty"`
 	Permissive bool              `json:"permissive,omitempty"`
-	Down       string            `json:"down,omitempty"`    // why it can't serve now: DownListener or "check NAME"; "": it can
+	Down       string            `json:"down,omitempty"`    // why it can't serve now: DownListener, "check NAME", or the reason for which an ingress is closed; "": it can
 	Balance    string            `json:"balance,omitempty"` // how callers choose among the instances; unknown ones count as ""
 	Retry      string            `json:"retry,omitempty"`   // when callers try another instance; likewise
 	Ingress    *Ingress          `json:"ingress,omitempty"` // set if and only if Service is an ingress

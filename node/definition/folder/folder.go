@@ -164,7 +164,7 @@ func (f *Folder) clash(next map[string][]definition.Definition) (string, *defini
 				winner, loser = loser, winner
 			}
 			return loser.file, &definition.Problem{File: loser.file, Line: loser.def.Line(), Column: 1,
-				Message: fmt.Sprintf("service id %s is defined in %s already; give one of them another id", d.ID, winner.def.Source)}
+				Message: loser.def.Twice(winner.def)}
 		}
 	}
 	return "", nil
