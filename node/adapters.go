@@ -102,12 +102,22 @@ func (n *Node) enrol(s *kernel.State) {
 // from now on their checks can reach them.
 func (n *Node) want(services []identity.Name) {
 	n.certificates.Want(services)
-	n.shadows.Note(services)
+	n.shadows.Note(slices.DeleteFunc(slices.Clone(services), identity.Name.IsIngress))
 	run := map[identity.Name]bool{}
 	for _, name := range services {
 		run[name] = true
 	}
-	n.checks.Set(slices.DeleteFunc(n.inventory.View().Definitions(), func(d definition.Definition) bool { return !run[d.Name] }))
+	granted := slices.DeleteFunc(n.inventory.View().Definitions(), func(d definition.Definition) bool { return !run[d.Name] })
+	n.checks.Set(granted)
+	n.ingress.Set(granted)
+}
+
+// critical is why an instance or an ingress can't serve.
+func (n *Node) critical(id string) string {
+	if name := identity.Name(id); name.IsIngress() {
+		return n.ingress.Closed(name)
+	}
+	return n.checks.Critical(id)
 }
 
 // tagCheck marks a socket as a health check's.

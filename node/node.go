@@ -20,6 +20,7 @@ import (
 	"tacit/node/dns"
 	"tacit/node/gossip"
 	"tacit/node/health"
+	"tacit/node/ingress"
 	"tacit/node/inventory"
 	"tacit/node/lifecycle"
 	"tacit/node/membership"
@@ -59,6 +60,7 @@ type Node struct {
 type traffic struct {
 	balancer *balance.Balancer
 	proxy    *tproxy.Proxy
+	ingress  *ingress.Manager
 	names    *dns.Server
 	shadows  *dns.ShadowLog
 	journal  control.Journal

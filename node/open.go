@@ -18,6 +18,7 @@ import (
 	"tacit/node/datapath"
 	"tacit/node/dns"
 	"tacit/node/gossip"
+	"tacit/node/ingress"
 	"tacit/node/inventory"
 	"tacit/node/lifecycle"
 	"tacit/node/membership"
@@ -190,17 +191,20 @@ func (n *Node) buildChecks() (err error) {
 	return err
 }
 
-// buildLoop builds what keeps the kernel equal to the records.
+// buildLoop builds what keeps the kernel, and the ports of ingresses, equal to the
+// records.
 func (n *Node) buildLoop() {
 	view := n.records.View()
 	n.loop = reconcile.New(reconcile.Config{
 		Settings: n.cfg, Inventory: n.inventory, Records: view, Enforcer: n.enforcer, Peers: n.peers,
-		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: signer{n}, Critical: n.checks.Critical, Health: n.board, Log: n.log},
+		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: signer{n}, Critical: n.critical, Health: n.board, Log: n.log},
 		Alive:     n.alive, Addresses: n.addresses.List, Names: n.names.Pins, Enrol: n.enrol, Answer: n.datapath.Answer, Want: n.want,
 		Streams: n.proxy.Sweep, Announce: n.records.Announce, Save: n.records.SaveAgain,
 		Remember: func(list []kernel.Remote) error { return keepRemotes(n.store, list) },
 		Health:   n.board, Log: n.log,
 	})
+	n.ingress = ingress.New(ingress.Config{Policy: n.loop.Policy, Catalog: func() ingress.Catalog { return n.loop.Catalog() },
+		Owner: n.inventory.Owner, Serve: n.proxy.ServeEntry, IPv6: n.ipv6, Changed: n.nudge, Health: n.board, Log: n.log})
 }
 
 // capture opens listeners and sets routes: from here on the mesh is closed.

@@ -93,6 +93,7 @@ func (n *Node) drain() {
 	if err := n.pool.Leave(time.Second); err != nil { // first: others must pick another node
 		n.log.Debug("leaving", "err", err)
 	}
+	n.ingress.Close() // clients outside of the mesh, too
 	deadline := time.Now().Add(drainTime)
 	if n.deadline.Expired() {
 		deadline = time.Now() // whoever can't confirm may be cut off from this host

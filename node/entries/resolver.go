@@ -177,7 +177,7 @@ func (f *file) failover(block definition.Item, d *draft) {
 
 // service reads the name of a service, not "*".
 func (f *file) service(i definition.Item, what string) api.Name {
-	name := f.endpoint(i, what)
+	name := f.endpoint(i, what, policy.ParseDestination)
 	if name == policy.Any {
 		f.fail(i, "%s: %q stands for no single service", what, policy.Any)
 		return ""

@@ -38,6 +38,7 @@ const (
 	Grant       Family = "grant"       // by service
 	Held        Family = "held"        // a definition that waits for a yes, by instance id
 	Hook        Family = "hook"        // by program
+	Ingress     Family = "ingress"     // by name without the prefix
 	Listener    Family = "listener"    // of the daemon's own, by name and address family
 	Map         Family = "map"         // by map
 	Port        Family = "port"        // claimed by two services, by number

@@ -57,10 +57,17 @@ func printFindings(w io.Writer, found []finding) error {
 
 // examine turns the answers of a host into findings.
 func examine(c config.Config, p probes) []finding {
-	return []finding{
+	out := []finding{
 		checkKernel(p), checkCgroup(p), checkBPF(c, p), checkIptables(p), checkSysctls(p), checkDescriptors(p),
 		checkPort(c, p, "gossip port", c.GossipPort), checkPort(c, p, "lane port", c.LanePort),
 	}
+	for _, d := range p.definitions() {
+		if d.Ingress != nil {
+			c.Address = d.Ingress.Address
+			out = append(out, checkPort(c, p, string(d.Name), d.Ingress.Port))
+		}
+	}
+	return out
 }
 
 func checkKernel(p probes) finding {

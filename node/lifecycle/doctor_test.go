@@ -12,6 +12,7 @@ import (
 
 	"tacit/internal/testhost"
 	"tacit/node/config"
+	"tacit/node/definition"
 )
 
 var errTest = errors.New("it fails")
@@ -27,6 +28,7 @@ func fitHost() probes {
 		descriptors: func() (uint64, error) { return 524288, nil },
 		listen:      func(netip.AddrPort) error { return nil },
 		exists:      present(),
+		definitions: func() []definition.Definition { return nil },
 	}
 }
 
@@ -69,6 +71,17 @@ func TestFindings(t *testing.T) {
 		{"a free gossip port", func(*probes) {}, finding{"gossip port", true, "7946 is free", ""}},
 		{"a free lane port", func(*probes) {}, finding{"lane port", true, "7947 is free", ""}},
 		{"a port in use", busy, finding{"lane port", false, "it fails", "stop the program that holds it (ss -lntp), or give tacitd another port"}},
+		{"an ingress whose port is in use", func(p *probes) {
+			p.listen = func(at netip.AddrPort) error {
+				if at.String() == "192.0.2.7:80" {
+					return errTest
+				}
+				return nil
+			}
+			p.definitions = func() []definition.Definition {
+				return []definition.Definition{{Name: "web", Port: 80}, {Name: "ingress/a", Ingress: &definition.Ingress{Address: "192.0.2.7", Port: 80}}}
+			}
+		}, finding{"ingress/a", false, "it fails", "stop the program that holds it (ss -lntp), or give tacitd another port"}},
 		{"a port in use beside a daemon", func(p *probes) { busy(p); p.exists = present("/run/t/tacit.sock") },
 			finding{"gossip port", true, "7946 is in use, apparently by the running tacitd", ""}},
 	} {

@@ -49,6 +49,11 @@ func (f facts) ports() group {
 	g.make(f.runs(), "listen on %s, TCP: lanes and enrolment", netip.AddrPortFrom(f.Addr, f.LanePort))
 	g.make(f.runs(), "listen on port %d of that interface's other addresses, TCP: other nodes verify there that the address is this node's", f.LanePort)
 	g.make(f.runs(), "listen on %s, UDP and TCP: gossip", netip.AddrPortFrom(f.Addr, f.GossipPort))
+	for _, d := range f.definitions {
+		if d.Ingress != nil {
+			g.make(f.runs(), "listen on %s, TCP, while an intention lets %s in: plain connections of any host (%s)", d.Ingress.Listen(), d.Name, d.Source)
+		}
+	}
 	return g
 }
 

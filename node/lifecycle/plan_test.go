@@ -158,6 +158,11 @@ func TestSteps(t *testing.T) {
 			"present ip route a",
 			"untouched iptables is not installed: programs in other network namespaces are not captured (apt-get install iptables)",
 		}},
+		{"an ingress", func(f *facts) {
+			f.definitions = []definition.Definition{{Name: "ingress/a", Source: "a.hcl:1", Ingress: &definition.Ingress{Port: 80, Service: "web"}}, {ID: "db", Port: 5432}}
+		}, func(f facts) group { g := f.ports(); g.steps = g.steps[3:]; return g }, []string{
+			"add listen on *:80, TCP, while an intention lets ingress/a in: plain connections of any host (a.hcl:1)",
+		}},
 		{"services: none", func(*facts) {}, facts.services, []string{"untouched none: /services defines no service with a port"}},
 		{"services: a strict, a permissive, a caller, an excluded port, a bad file", func(f *facts) {
 			f.exists = present("/state/state.db")

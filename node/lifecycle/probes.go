@@ -11,6 +11,8 @@ import (
 
 	"tacit/bpf"
 	"tacit/node/config"
+	"tacit/node/definition"
+	"tacit/node/definition/folder"
 	"tacit/node/workload"
 	"tacit/redirect"
 	"tacit/redirect/listen"
@@ -26,6 +28,7 @@ type probes struct {
 	descriptors func() (uint64, error) // how many one process may open
 	listen      func(netip.AddrPort) error
 	exists      func(path string) bool
+	definitions func() []definition.Definition // those of the service files
 }
 
 func thisHost(c config.Config) probes {
@@ -38,6 +41,7 @@ func thisHost(c config.Config) probes {
 		descriptors: descriptorLimit,
 		listen:      tryListen,
 		exists:      exists,
+		definitions: func() []definition.Definition { good, _ := folder.Load(c.ServicesDir); return good },
 	}
 }
 
