@@ -169,12 +169,24 @@ func db() api.Service {
 }
 
 func (f fakeServices) List(context.Context) ([]api.Service, error) {
-	return []api.Service{db(), {Name: "web", ID: "spiffe://tacit.local/svc/web", Instances: []api.Instance{{ID: "web", Node: "host1", Local: true, Healthy: true, Source: "command"}}}}, nil
+	return []api.Service{db(), {Name: "web", ID: "spiffe://tacit.local/svc/web", Instances: []api.Instance{{ID: "web", Node: "host1", Local: true, Healthy: true, Source: "command"}}}, public()}, nil
+}
+
+func public() api.Service {
+	return api.Service{Name: "ingress/public", ID: "spiffe://tacit.local/ingress/public", Instances: []api.Instance{
+		{ID: "ingress/public", Node: "host1", Local: true, Healthy: true, Source: "/etc/tacit/services.d/public.hcl:1",
+			Ingress: &api.Ingress{Listen: "*:8080", Service: "web", Connections: 3}},
+		{ID: "ingress/public", Node: "host2", Down: "default", Ingress: &api.Ingress{Listen: "192.0.2.2:80", Service: "web", Port: 8443}},
+	}}
 }
 
 func (f fakeServices) Show(_ context.Context, name api.Name) (*api.Service, error) {
 	if name == "db" {
 		s := db()
+		return &s, nil
+	}
+	if name == "ingress/public" {
+		s := public()
 		return &s, nil
 	}
 	return nil, api.Failed("tacit services lists them", "no service is called %s", name)

@@ -18,6 +18,7 @@ func (e *env) intentionCommand() *cobra.Command {
 		Use:   "intention",
 		Short: "who may call whom",
 		Long: "Who may call whom. SRC and DST are services, or * (quoted) for every service.\n" +
+			"SRC may be an ingress (ingress/NAME), which * and the default never let in.\n" +
 			"The most specific intention decides: web->db beats *->db beats web->* beats *->*.",
 		Example: "  tacit intention list\n" +
 			"  tacit intention allow web db --wait\n" +

@@ -91,17 +91,18 @@ func (e *env) nodeGrant() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "grant NODE",
 		Short: "let a node run services",
-		Long: "Let a node run services. The grant is signed with this node's operator key.\n" +
+		Long: "Let a node run services and ingresses. The grant is signed with this node's operator key.\n" +
 			"Withdrawing it cuts the node's streams of that service.",
 		Example: "  tacit node grant host2 --service db\n" +
-			"  tacit node grant host2 --service db --withdraw",
+			"  tacit node grant host2 --service db --withdraw\n" +
+			"  tacit node grant host2 --service ingress/public",
 		Args: usage.Takes("NODE"), ValidArgsFunction: e.completeNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Node, r.Services = api.Name(args[0]), names(services)
 			return e.nodeChanged(e.daemon().GrantNode(cmd.Context(), r))
 		},
 	}
-	cmd.Flags().StringSliceVar(&services, "service", nil, "service to grant; repeatable")
+	cmd.Flags().StringSliceVar(&services, "service", nil, "service or ingress/NAME to grant; repeatable")
 	cmd.Flags().BoolVar(&r.Withdraw, "withdraw", false, "withdraw the grant")
 	usage.Required(cmd, "service")
 	return cmd

@@ -99,9 +99,11 @@ func (e *env) printService(w io.Writer, s *api.Service) {
 	t.Field("service", s.Name)
 	t.Field("id", s.ID)
 	t.Field("addresses", text.Addresses(s.Virtual4, s.Virtual6))
-	t.Field("balance", cmp.Or(s.Balance, "least"))
-	t.Field("retry", cmp.Or(s.Retry, "unanswered"))
-	show.Resolver(t, s.Resolver)
+	if !s.Name.IsIngress() {
+		t.Field("balance", cmp.Or(s.Balance, "least"))
+		t.Field("retry", cmp.Or(s.Retry, "unanswered"))
+		show.Resolver(t, s.Resolver)
+	}
 	t.Print(w, e.width)
 	if len(s.Instances) == 0 {
 		return

@@ -54,7 +54,7 @@ func (e *env) tokenCreate() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&node, "node", "", "name of the node that may join with the token")
-	cmd.Flags().StringSliceVar(&services, "service", nil, "service that the node may run; repeatable")
+	cmd.Flags().StringSliceVar(&services, "service", nil, "service or ingress/NAME that the node may run; repeatable")
 	cmd.Flags().DurationVar(&r.TTL, "ttl", 0, "how long the token is valid (default 15m)")
 	usage.Required(cmd, "node")
 	return cmd

@@ -23,9 +23,8 @@ func rooms() []room {
 			"tacitd turns flags and a config file into a Config and hands it on; other work belongs below node"},
 		{"cmd/tacit/show", []string{"cmd/tacit/table", "cmd/tacit/text", "node/api"},
 			"show has been told everything: it says it in words"},
-		{"cmd/tacit", []string{"cmd/tacit/instance", "cmd/tacit/show", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api", "node/entries", "policy/resolver"}, // the last in tests only
+		{"cmd/tacit", []string{"cmd/tacit/show", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api", "node/entries", "policy/resolver"}, // the last in tests only
 			"the CLI talks to the daemon's socket: it links neither BPF nor memberlist and needs no privilege"},
-		{"cmd/tacit/instance", []string{"node/api", "cmd/tacit/text"}, "instances are put into words without asking anybody"},
 		{"cmd/tacit/table", nil, "a table knows no API: it prints text"},
 		{"cmd/tacit/text", nil, "text knows no API: it says values in words"},
 		{"cmd/tacit/usage", []string{"node/api"}, "what is wrong with a command line is known without the daemon"},

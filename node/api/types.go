@@ -6,6 +6,7 @@
 package api
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -173,6 +174,23 @@ type Instance struct {
 	Weight     int               `json:"weight,omitempty"`
 	Zone       string            `json:"zone,omitempty"` // its node's
 	Ejected    *Ejected          `json:"ejected,omitempty"`
+	Ingress    *Ingress          `json:"ingress,omitempty"` // nil: an instance of a service
+}
+
+// Ingress is where a node takes plain connections for a service.
+type Ingress struct {
+	Listen      string `json:"listen"` // address and port
+	Service     Name   `json:"service"`
+	Port        uint16 `json:"port,omitempty"`        // of the service; 0: its only one
+	Connections int    `json:"connections,omitempty"` // live ones, of a local ingress
+}
+
+// String says from where to where, as in "*:8080 -> web".
+func (i Ingress) String() string {
+	if i.Port == 0 {
+		return i.Listen + " -> " + string(i.Service)
+	}
+	return fmt.Sprintf("%s -> %s:%d", i.Listen, i.Service, i.Port)
 }
 
 // Ejected says that the node that was asked leaves an instance out.

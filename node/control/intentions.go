@@ -61,6 +61,9 @@ func (n intentions) Explain(_ context.Context, src, dst api.Name) (*api.Explanat
 // why says which rule decides a pair.
 func why(t *policy.Table, d policy.Decision, src, dst identity.Name) string {
 	matching := t.Explain(src, dst)
+	if d.Rule == nil && src.IsIngress() {
+		return "No intention that names the ingress matches, so it is denied: * and the default let none in."
+	}
 	if d.Rule == nil {
 		return fmt.Sprintf("No intention matches, so the default decides: %s.", t.Default())
 	}

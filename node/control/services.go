@@ -10,6 +10,7 @@ import (
 	"tacit/node/balance"
 	"tacit/node/catalog"
 	"tacit/node/inventory"
+	"tacit/tproxy"
 )
 
 // services answers `tacit services` and `tacit service`, and in run.go `tacit run`.
@@ -53,6 +54,9 @@ func (s services) instance(in catalog.Instance) api.Instance {
 	out := api.Instance{ID: in.ID, Node: in.Node, Address: in.Addr.Addr().String(), Port: in.Port,
 		Tags: in.Tags, Meta: in.Meta, Local: in.Here, Healthy: in.Healthy, Down: down(in), Permissive: in.Permissive,
 		Weight: in.Weight, Zone: in.Zone}
+	if g := in.Ingress; g != nil {
+		out.Ingress = &api.Ingress{Listen: g.Listen, Service: g.Service, Port: g.Port}
+	}
 	if !in.Here {
 		return out
 	}
@@ -60,7 +64,21 @@ func (s services) instance(in catalog.Instance) api.Instance {
 		out.Listener, out.Source, out.Ignored = api.Listener(own.Listener.State), own.Source, own.Ignored
 		out.Checks, out.Settings = s.checks(in.ID), settings(own.Settings)
 	}
+	if out.Ingress != nil {
+		out.Ingress.Connections = s.cameIn(in.Service)
+	}
 	return out
+}
+
+// cameIn counts the live connections of an ingress of this node.
+func (s services) cameIn(name identity.Name) int {
+	n := 0
+	for _, f := range s.Proxy.Flows() {
+		if f.Source == name && f.Direction != tproxy.DirectionIn {
+			n++
+		}
+	}
+	return n
 }
 
 // down is why an instance isn't healthy.

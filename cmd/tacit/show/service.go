@@ -12,8 +12,11 @@ import (
 	"tacit/node/api"
 )
 
-// Address is where an instance is reached.
+// Address is where others reach an instance, or where an ingress leads.
 func Address(i api.Instance) string {
+	if i.Ingress != nil {
+		return i.Ingress.String()
+	}
 	if i.Port == 0 {
 		return "calls only"
 	}
@@ -28,31 +31,37 @@ func Health(i api.Instance) string {
 	return text.YesNo(i.Healthy)
 }
 
-// Mode says whether plain connections are let in.
+// Mode says which connections the instance's port accepts.
 func Mode(i api.Instance) string {
+	if i.Ingress != nil {
+		return "plain"
+	}
 	if i.Permissive {
 		return "permissive"
 	}
 	return "strict"
 }
 
-// Ports lists the distinct ports of a service.
+// Ports lists the distinct ports of a service, or where an ingress listens.
 func Ports(s api.Service) string {
 	var numbers []uint16
+	var out []string
 	for _, i := range s.Instances {
 		if i.Port != 0 {
 			numbers = append(numbers, i.Port)
 		}
+		if i.Ingress != nil && !slices.Contains(out, i.Ingress.Listen) {
+			out = append(out, i.Ingress.Listen)
+		}
 	}
 	slices.Sort(numbers)
-	var out []string
 	for _, n := range slices.Compact(numbers) {
 		out = append(out, fmt.Sprint(n))
 	}
 	return text.OrDash(text.List(out))
 }
 
-// Healthy is "1 of 2".
+// Healthy counts the healthy instances.
 func Healthy(s api.Service) string {
 	n := 0
 	for _, i := range s.Instances {
@@ -63,7 +72,7 @@ func Healthy(s api.Service) string {
 	return fmt.Sprintf("%d of %d", n, len(s.Instances))
 }
 
-// Nodes lists the nodes with an instance.
+// Nodes lists those that run the service.
 func Nodes(s api.Service) string {
 	var out []api.Name
 	for _, i := range s.Instances {
