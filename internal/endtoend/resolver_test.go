@@ -42,8 +42,8 @@ func gets(t *testing.T, h *testhost.Host, addr, want string) {
 	}
 }
 
-// becomes waits until a connection from a host gets the banner.
-func becomes(t *testing.T, h *testhost.Host, addr, want string) {
+// saysFrom waits until a connection from a host gets the banner.
+func saysFrom(t *testing.T, h *testhost.Host, addr, want string) {
 	t.Helper()
 	testhost.Eventually(t, 10*time.Second, want+" answers "+h.Name, func() error {
 		if got := banners(t, h, addr, 1); !slices.Equal(got, []string{want}) {
@@ -126,7 +126,7 @@ func TestResolver(t *testing.T) {
 	refusedFor(t, host1, "instance", at[host1]) // nobody here may call the standby
 	host1.Tacit(t, "intention", "allow", "web", "db-standby", "--wait")
 	for h, addr := range at {
-		becomes(t, h, addr, "sb")
+		saysFrom(t, h, addr, "sb")
 		gets(t, h, addr, "sb")
 	}
 	kill(v1)
@@ -149,7 +149,7 @@ func TestResolver(t *testing.T) {
 	}
 	live := talkTo(t, host1, at[host1])
 	host2.StartAs(t, "db", host2.Bin("probe"), "listen", "0.0.0.0:7000", "v1")
-	becomes(t, host1, at[host1], "v1")
+	saysFrom(t, host1, at[host1], "v1")
 	gets(t, host1, at[host1], "v1")
 	talks(t, live, strings.Count(live.Output(), "ping")+3) // what has begun stays
 }
