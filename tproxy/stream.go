@@ -148,10 +148,11 @@ func (s *stream) pump(from, to endpoint, d *direction) {
 			s.write(to, b, n, d)
 			s.p.blocks.Put(b)
 		case errors.Is(err, io.EOF):
+			last := s.ends.Add(1) == 2 // before FIN: at once, the peer may open the lane's next stream, which ends the other read
 			if err := to.CloseWrite(); err != nil {
 				s.fail(policy.ReasonOf(err, policy.ReasonReset))
 			}
-			if s.ends.Add(1) == 2 {
+			if last {
 				to.Wake()
 				return
 			}
