@@ -5,18 +5,20 @@ package dns
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // Exchange answers one raw query: a mesh name from the zone, any other with the
 // unchanged reply of upstream. network is "udp" or "tcp"; raw and reply have no
-// length prefix. The reply is SERVFAIL if upstream can't be reached or doesn't
-// answer, or if too many queries are being forwarded. The error is ErrMalformed,
+// length prefix. The reply is SERVFAIL if upstream can't be reached, has refused a
+// query just now or doesn't answer, or if too many queries are being forwarded. The error is ErrMalformed,
 // where no reply is due, or ctx's.
 func (s *Server) Exchange(ctx context.Context, raw []byte, network string, upstream netip.AddrPort) ([]byte, error) {
 	q, reply, err := s.local(raw, network)
@@ -65,16 +67,22 @@ func (s *Server) forward(ctx context.Context, raw []byte, q question, r route) (
 	if r.network == "tcp" {
 		tries, timeout, ask = 1, udpTries*s.timeout, askTCP
 	}
-	for range tries {
+	open := s.refusing.enter(r)
+	for n := 0; n < tries && open.Err() == nil; n++ {
 		var reply []byte
 		try, cancel := context.WithTimeout(ctx, timeout)
+		stop := context.AfterFunc(open, cancel)
 		reply, err = ask(try, raw, q, r.upstream)
+		stop()
 		cancel()
 		if err == nil {
 			return s.checked(reply, raw, q, r), nil
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("DNS query to %s: %w", r.upstream, ctx.Err())
+		}
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			s.refusing.note(r)
 		}
 	}
 	s.log.Debug("resolver does not answer", "resolver", r.upstream, "network", r.network, "error", err)

@@ -57,6 +57,7 @@ type Server struct {
 	log           *slog.Logger
 	inflight      *gate // queries that are being forwarded
 	conns         *gate // TCP clients
+	refusing      refusing
 	rebinding     atomic.Uint64
 	timeout       time.Duration // tryTimeout, shorter in tests
 }
