@@ -73,7 +73,7 @@ func nodeRooms() []room {
 			"balance knows connections by what the proxy reports; it carries none"},
 		{"node/catalog", []string{"identity", "policy", "policy/ledger", "policy/resolver"},
 			"the catalog is a pure function of records"},
-		{"node/checks", []string{"identity", "policy", "policy/kernel", "node/definition", "node/workload"},
+		{"node/checks", []string{"identity", "policy", "policy/kernel", "node/definition", "node/seen", "node/workload"},
 			"checks runs health checks; what follows from a result is decided where records are made"},
 		{"node/config", []string{"identity", "policy", "node/definition", "node/workload"},
 			"config checks what a daemon can be told; every other part reads it, so it imports none of them"},

@@ -73,6 +73,7 @@ type check struct {
 	instance string
 	service  identity.Name
 	port     uint16 // of the instance
+	proxied  bool   // it expects the PROXY protocol there
 	state
 
 	due  time.Time          // of the next run; zero: it has none
@@ -105,7 +106,7 @@ func (m *Manager) Set(defs []definition.Definition) {
 	for _, d := range defs {
 		m.known[d.ID], m.known[string(d.Name)] = true, true
 		for _, h := range d.Checks {
-			c := &check{HealthCheck: h, instance: d.ID, service: d.Name, port: d.Port}
+			c := &check{HealthCheck: h, instance: d.ID, service: d.Name, port: d.Port, proxied: d.ClientAddress == definition.ClientProxyProtocol}
 			if old, ok := last[c.key()]; ok && old.same(c) {
 				delete(last, c.key())
 				next = append(next, old)
@@ -126,7 +127,7 @@ func (m *Manager) Set(defs []definition.Definition) {
 func (c *check) key() string { return c.instance + "/" + c.ID } // an instance's id has no /
 
 func (c *check) same(o *check) bool {
-	return c.service == o.service && c.port == o.port && reflect.DeepEqual(c.HealthCheck, o.HealthCheck)
+	return c.service == o.service && c.port == o.port && c.proxied == o.proxied && reflect.DeepEqual(c.HealthCheck, o.HealthCheck)
 }
 
 // begin sets the state before the first run.

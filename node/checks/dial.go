@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"tacit/node/definition"
+	"tacit/node/seen"
 )
 
 // run is one run of a check, until ctx ends.
@@ -59,8 +60,14 @@ func (m *Manager) dial(ctx context.Context, c *check) (net.Conn, error) {
 			d.Control = m.tag(c)
 		}
 		conn, err := d.DialContext(ctx, "tcp", to.String())
+		if err == nil && c.proxied && to.Port() == c.port {
+			_, err = conn.Write(seen.OwnHeader()) // it fits into the socket's buffer
+		}
 		if err == nil {
 			return conn, nil
+		}
+		if conn != nil {
+			_ = conn.Close()
 		}
 		failed = append(failed, err.Error())
 	}

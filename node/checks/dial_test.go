@@ -118,6 +118,28 @@ func TestOwnPort(t *testing.T) {
 	}
 }
 
+// TestProxyProtocol: an instance that expects the PROXY protocol gets the header of a
+// connection that is for nobody else, before the check's own bytes; other ports of it don't.
+func TestProxyProtocol(t *testing.T) {
+	got := make(chan string, 1)
+	open := listen(t, func(c net.Conn) {
+		buf := make([]byte, 20)
+		_, _ = io.ReadFull(c, buf)
+		got <- string(buf)
+	})
+	port := netip.MustParseAddrPort(open).Port()
+	for own, want := range map[uint16]string{port: "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00GET ", port + 1: "GET / HTTP/1.1\r\nHost"} {
+		m := newManager(open, new(int))
+		d := define(t, "web", fmt.Sprintf(`check { http = "http://localhost:%d/" interval = "1s" }`, port))
+		d.Port, d.ClientAddress = own, definition.ClientProxyProtocol
+		m.Set([]definition.Definition{d})
+		_, _ = m.run(t.Context(), m.checks[0])
+		if text := <-got; text != want {
+			t.Errorf("the program read %q, want %q", text, want)
+		}
+	}
+}
+
 func TestHTTP(t *testing.T) {
 	mux := http.NewServeMux()
 	for _, code := range []int{200, 204, 299, 301, 404, 429, 500} {

@@ -11,11 +11,16 @@ import (
 const (
 	signature   = "\r\n\r\n\x00\r\nQUIT\n"
 	proxied     = 0x21 // version 2, command PROXY
+	local       = 0x20 // version 2, command LOCAL
 	overTCP4    = 0x11
 	overTCP6    = 0x21
 	typeSPIFFE  = 0xE0 // PP2_TYPE_MIN_CUSTOM: the first of the types for own use
 	headerStart = 16
 )
+
+// OwnHeader is what a program reads that expects the protocol where the daemon
+// itself connects, as for a health check: the connection is for nobody else.
+func OwnHeader() []byte { return append([]byte(signature), local, 0, 0, 0) }
 
 // header is what the program reads before the first byte of its caller: the two
 // addresses, and the caller's SPIFFE ID in a TLV. IPv4 addresses are mapped
