@@ -155,7 +155,7 @@ func db() api.Service {
 			Split: map[api.Name]int{"v1": 90, "v2": 10}, Failover: []api.Name{"db-standby", "db-far"}},
 		Sets:    []api.Subset{{Name: "v1", Instances: 1, Healthy: 1, Percent: 100}, {Name: "v2", Instances: 1}},
 		Standby: "db-far", SignedBy: []api.Name{"host1", "host2"}, Conflict: true}, Instances: []api.Instance{
-		{ID: "db-1", Node: "host1", Address: "192.0.2.1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerVerified, Source: "/etc/tacit/services.d/db.hcl:1",
+		{ID: "db-1", Node: "host1", Address: "192.0.2.1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerVerified, ClientAddress: "proxy_protocol", Source: "/etc/tacit/services.d/db.hcl:1",
 			Settings: []api.Setting{{Key: "name", Value: "db", Source: "/etc/tacit/services.d/db.hcl:2"}, {Key: "port", Value: "5432", Source: "/etc/tacit/services.d/db.hcl:4"}},
 			Ignored:  []string{"/etc/tacit/services.d/db.hcl:3: service.token: there are no ACL tokens; a node's grants say what it may run"},
 			Checks: []api.HealthCheck{

@@ -109,9 +109,9 @@ func (e *env) printService(w io.Writer, s *api.Service) {
 		return
 	}
 	fmt.Fprintln(w)
-	t = table.New("INSTANCE", "NODE", "ADDRESS", "HEALTHY", "LISTENER", "MODE", "DEFINED IN")
+	t = table.New("INSTANCE", "NODE", "ADDRESS", "HEALTHY", "LISTENER", "MODE", "CLIENT ADDRESS", "DEFINED IN")
 	for _, i := range s.Instances {
-		t.Row(i.ID, i.Node, show.Address(i), show.Health(i), text.OrDash(string(i.Listener)), show.Mode(i), text.OrDash(i.Source))
+		t.Row(i.ID, i.Node, show.Address(i), show.Health(i), text.OrDash(string(i.Listener)), show.Mode(i), text.OrDash(i.ClientAddress), text.OrDash(i.Source))
 	}
 	t.Print(w, e.width)
 	printEjected(w, s.Instances)

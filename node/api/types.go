@@ -171,10 +171,12 @@ type Instance struct {
 	Checks     []HealthCheck     `json:"checks,omitempty"`     // of a local instance
 	Settings   []Setting         `json:"settings,omitempty"`   // of a local instance's file, but for the checks
 	Ignored    []string          `json:"ignored,omitempty"`    // settings of a local instance's file without a meaning here, one line each
-	Weight     int               `json:"weight,omitempty"`
-	Zone       string            `json:"zone,omitempty"` // its node's
-	Ejected    *Ejected          `json:"ejected,omitempty"`
-	Ingress    *Ingress          `json:"ingress,omitempty"` // nil: an instance of a service
+	// ClientAddress is what the program of a local instance sees of its callers: service, client, loopback or proxy_protocol.
+	ClientAddress string   `json:"client_address,omitempty"`
+	Weight        int      `json:"weight,omitempty"`
+	Zone          string   `json:"zone,omitempty"` // its node's
+	Ejected       *Ejected `json:"ejected,omitempty"`
+	Ingress       *Ingress `json:"ingress,omitempty"` // nil: an instance of a service
 }
 
 // Ingress is where a node takes plain connections for a service.

@@ -3,6 +3,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 
 	"tacit/identity"
@@ -63,6 +64,7 @@ func (s services) instance(in catalog.Instance) api.Instance {
 	if own, ok := s.Inventory.View().ByID(in.ID); ok {
 		out.Listener, out.Source, out.Ignored = api.Listener(own.Listener.State), own.Source, own.Ignored
 		out.Checks, out.Settings = s.checks(in.ID), settings(own.Settings)
+		out.ClientAddress = cmp.Or(string(own.ClientAddress), "service")
 	}
 	if out.Ingress != nil {
 		out.Ingress.Connections = s.cameIn(in.Service)

@@ -23,6 +23,9 @@ func instances(s *api.Service) string {
 		text := fmt.Sprintf("%s on %s at %s:%d", in.ID, in.Node, in.Address, in.Port)
 		if in.Local {
 			text += fmt.Sprintf(", local, %s, of %s", in.Listener, in.Source)
+			if in.ClientAddress != "service" {
+				text += ", callers as " + in.ClientAddress
+			}
 		}
 		if in.Healthy {
 			text += ", healthy"
@@ -45,7 +48,7 @@ func instances(s *api.Service) string {
 func TestServices(t *testing.T) {
 	f := newFixture(t)
 	f.inventory.has(definition.Definition{Name: "db", Port: 5432, Permissive: true}, inventory.StateVerified)
-	f.inventory.has(definition.Definition{Name: "db", ID: "db-2", Port: 5433, Address: "10.0.0.9"}, inventory.StateUnverified)
+	f.inventory.has(definition.Definition{Name: "db", ID: "db-2", Port: 5433, Address: "10.0.0.9", ClientAddress: definition.ClientProxyProtocol}, inventory.StateUnverified)
 	f.inventory.has(definition.Definition{Name: "db", ID: "db-3", Port: 5434}, inventory.StateUnowned)
 	f.inventory.has(definition.Definition{Name: "db", ID: "db-4", Port: 5435}, inventory.StateNone)
 	f.inventory.has(definition.Definition{Name: "web"}, "")
@@ -64,7 +67,7 @@ func TestServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	differs(t, "db", instances(db), `db on host1 at 10.0.0.1:5432, local, verified, of db.hcl:1, healthy, permissive
-db-2 on host1 at 10.0.0.9:5433, local, unverified, of db.hcl:1, healthy
+db-2 on host1 at 10.0.0.9:5433, local, unverified, of db.hcl:1, callers as proxy_protocol, healthy
 db-3 on host1 at 10.0.0.1:5434, local, foreign, of db.hcl:1, no: listener
 db-4 on host1 at 10.0.0.1:5435, local, none, of db.hcl:1, no: listener
 db on host2 at 10.0.0.2:5432, healthy, ejected after 4 failures
