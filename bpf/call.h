@@ -102,7 +102,7 @@ static __always_inline bool permissive(struct call *c)
 static __always_inline __u32 judge(struct call *c, struct sock_state *st)
 {
 	if (c->direct && !c->source && permissive(c)) {
-		count(REASON_PERMISSIVE);
+		report(REASON_PERMISSIVE, 0, c->destination, &c->to);
 		return REASON_PERMISSIVE;
 	}
 	if (c->source && (!st || st->creator != c->source))

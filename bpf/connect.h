@@ -167,9 +167,12 @@ static __always_inline int by_daemon(struct bpf_sock_addr *ctx, struct call *c)
 
 static __always_inline int udp_call(const struct config *s, struct call *c, bool sending)
 {
-	if (sending && in_range(s, &c->to.addr))
-		return refuse(c, REASON_UDP);
-	return PASS;
+	if (!sending || !in_range(s, &c->to.addr))
+		return PASS;
+	if (find_source(c->netns, &c->source) || c->source == EXEMPT_SERVICE)
+		c->source = 0;
+	c->destination = number_of(s, &c->to.addr);
+	return refuse(c, REASON_UDP);
 }
 
 /* remember writes what later hooks need into the socket storage. */
@@ -243,7 +246,8 @@ static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct conf
 		return refuse(c, reason);
 	outcome = place(ctx, s, c);
 	if (outcome != REFUSE) {
-		count(reason);
+		if (!is_own(c->source))
+			count(reason);
 		remember(c, st, outcome);
 	}
 	return outcome;

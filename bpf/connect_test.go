@@ -65,7 +65,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("event about %s, want %s", e.Target, want)
 		}
 	}
-	if n, err := h.Counters(); err != nil || n[Default] != 7 {
+	if n, err := h.Counters(); err != nil || n[Default].Given != 7 {
 		t.Errorf("counters %v, %v; want 7 for the default", n, err)
 	}
 }
@@ -115,7 +115,7 @@ func TestCapture(t *testing.T) {
 	if out := h.do("db", "connect", "127.0.0.1:12000"); out != refused {
 		t.Errorf("another workload by web's upstream: %s", out)
 	}
-	if n, _ := h.Counters(); n[Allowed] != 8 {
+	if n, _ := h.Counters(); n[Allowed].Given != 8 {
 		t.Errorf("%d allowed, want 8 (an unregistered loopback address is not counted)", n[Allowed])
 	}
 }

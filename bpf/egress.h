@@ -100,15 +100,15 @@ static __always_inline int on_egress(struct __sk_buff *skb)
 	virtual = in_range(s, &p.to.addr);
 	st = state_of_packet(skb);
 	if (virtual && !(st && st->other_netns && st->mode == MODE_CAPTURE)) {
-		report_packet(REASON_DEVICE, st ? st->source : 0, number_of(s, &p.to.addr), &p.to);
+		report_packet(REASON_DEVICE, st ? st->source : 0, number_of(s, &p.to.addr), &p.to, 0);
 		return 0;
 	}
 	if (!virtual && st && (st->mode == MODE_CAPTURE || st->mode == MODE_LOCAL)) {
-		report_packet(REASON_DIVERTED, st->source, st->destination, &p.to);
+		report_packet(REASON_DIVERTED, st->source, st->destination, &p.to, 0);
 		return 0;
 	}
 	if (!virtual && leaks(skb, &p, st)) { /* the daemon's own queries as well: at its start it doesn't know the services yet */
-		report_packet(REASON_NAME, 0, 0, &p.to);
+		report_packet(REASON_NAME, 0, 0, &p.to, 0);
 		return 0;
 	}
 	return 1;

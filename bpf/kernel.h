@@ -37,6 +37,7 @@ struct sock_common {
 	__u16 skc_num;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
+	unsigned long skc_flags;
 };
 typedef struct {
 	__u32 val;
@@ -46,6 +47,7 @@ struct sock {
 	__u16 sk_type;
 	kuid_t sk_uid;
 	struct sock_cgroup_data sk_cgrp_data;
+	int sk_err;
 };
 struct sk_buff {
 	struct sock *sk;
@@ -70,6 +72,9 @@ struct inet_connection_sock {
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 write_seq;
+	__u64 bytes_received;
+	__u64 bytes_sent;
+	__u64 bytes_retrans;
 };
 struct bpf_iter_meta {
 	struct seq_file *seq;

@@ -54,6 +54,6 @@ static __always_inline int on_leaving(struct bpf_nf_ctx *ctx)
 		return NF_ACCEPT;
 	if (!in_range(s, &target.addr))
 		return NF_ACCEPT;
-	report_packet(ctx->state->in ? REASON_DIVERTED : REASON_DEVICE, 0, number_of(s, &target.addr), &target);
+	report_packet(ctx->state->in ? REASON_DIVERTED : REASON_DEVICE, 0, number_of(s, &target.addr), &target, 0);
 	return NF_DROP;
 }

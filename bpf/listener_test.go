@@ -213,7 +213,7 @@ func TestNoInstance(t *testing.T) {
 		if c.ended && c.port.Local.IsValid() {
 			want-- // the map isn't up to date: the kernel itself refuses
 		}
-		if n := after[NoInstance] - before[NoInstance]; n != want {
+		if n := after[NoInstance].Given - before[NoInstance].Given; n != want {
 			t.Errorf("%s: %d refusals for want of an instance, want %d", c.name, n, want)
 		}
 		if out := h.do("db", "connect", direct); !c.ended && out != "ok "+direct {

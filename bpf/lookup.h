@@ -31,20 +31,33 @@ static __always_inline bool has_origin(struct bpf_sk_lookup *ctx, __u64 netns, c
 	return o && o->source;
 }
 
+/* report_arrival reports a packet of a client, which may be a guest's. */
+static __always_inline void report_arrival(struct bpf_sk_lookup *ctx, __u32 reason, __u32 source, __u32 destination, const struct address *to)
+{
+	struct endpoint target = {.addr = *to, .port = bpf_htons((__u16)FIELD(ctx, local_port))};
+	struct endpoint client = {.addr = client_of(ctx), .port = (__u16)ctx->remote_port};
+
+	report_packet(reason, source, destination, &target, &client);
+}
+
+/* unjudged returns why a packet is refused for which no connect() is recorded. The
+ * connect hook has judged every program of this node, so on loopback it is a late
+ * packet of a connection that has been reset or closed at the other end. */
+static __always_inline __u32 unjudged(struct bpf_sk_lookup *ctx)
+{
+	return ctx->ingress_ifindex == LOOPBACK_IFINDEX ? REASON_LATE : REASON_GUARD;
+}
+
 /* guest_allowed judges a caller whose sockets no hook sees, such as a virtual
  * machine: its interface identifies it. */
 static __always_inline bool guest_allowed(struct bpf_sk_lookup *ctx, const struct config *s, const struct address *to)
 {
 	__u32 ifindex = ctx->ingress_ifindex;
 	struct workload *w = bpf_map_lookup_elem(&interfaces, &ifindex);
-	struct endpoint target = {.addr = *to, .port = bpf_htons((__u16)FIELD(ctx, local_port))};
-	__u32 reason;
+	__u32 reason = w ? decide(w->service, number_of(s, to)) : unjudged(ctx);
 
-	if (!w)
-		return false;
-	reason = decide(w->service, number_of(s, to));
 	if (reason != REASON_ALLOWED)
-		report_packet(reason, w->service, number_of(s, to), &target);
+		report_arrival(ctx, reason, w ? w->service : 0, number_of(s, to), to);
 	return reason == REASON_ALLOWED;
 }
 
@@ -76,13 +89,11 @@ static __always_inline bool asks_resolver(struct bpf_sk_lookup *ctx, const struc
 static __always_inline int deliver(struct bpf_sk_lookup *ctx, const struct config *s, const struct address *to)
 {
 	if (ctx->protocol != IPPROTO_TCP) {
-		count(REASON_UDP);
+		report_arrival(ctx, REASON_UDP, 0, number_of(s, to), to);
 		return SK_DROP;
 	}
-	if (!has_origin(ctx, s->netns, to) && !has_origin(ctx, 0, to) && !guest_allowed(ctx, s, to)) {
-		count(REASON_GUARD); /* from another host, or sent without a connect() that was allowed */
+	if (!has_origin(ctx, s->netns, to) && !has_origin(ctx, 0, to) && !guest_allowed(ctx, s, to))
 		return SK_DROP;
-	}
 	return assign(ctx, LISTENER_PROXY, to, SK_DROP);
 }
 
@@ -90,15 +101,10 @@ static __always_inline int guarded(struct bpf_sk_lookup *ctx, const struct confi
 {
 	struct guard_key key = {.port = bpf_htons((__u16)FIELD(ctx, local_port))};
 	struct guard_value *g = bpf_map_lookup_elem(&guards, &key);
-	struct endpoint target = {.addr = *to, .port = key.port};
 
-	if (!g || has_origin(ctx, s->netns, to))
+	if (!g || (g->flags & GUARD_PERMISSIVE) || has_origin(ctx, s->netns, to))
 		return SK_PASS;
-	if (g->flags & GUARD_PERMISSIVE) {
-		count(REASON_PERMISSIVE);
-		return SK_PASS;
-	}
-	report_packet(REASON_GUARD, 0, g->service, &target);
+	report_arrival(ctx, unjudged(ctx), 0, g->service, to);
 	return SK_DROP;
 }
 

@@ -42,6 +42,7 @@ HASH(resolvers, struct address, struct endpoint, 128);    /* name server -> the 
 HASH(answers, struct endpoint, struct address, 128);      /* the daemon's listener -> name server */
 HASH(origins, struct origin_key, struct origin, MAX_ORIGINS);
 HASH(usage, __u32, __u64, MAX_SERVICES);                  /* entries of origins by source; 0: all */
+HASH(direct, struct direct_key, struct direct_value, 16384);
 HASH(exempt_ports, struct guard_key, __u32, 1024);
 HASH(exempt_peers, struct endpoint, __u32, 1024);         /* remote ends of plain connections that no sweep cuts */
 
@@ -108,10 +109,11 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } announced SEC(".maps");
 
-/* counters is indexed by enum reason. */
+/* counters is indexed by enum reason: how often it was given, and from REASON_COUNT
+ * on, how many of those the daemon hasn't been told of. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, REASON_COUNT);
+	__uint(max_entries, 2 * REASON_COUNT);
 	__type(key, __u32);
 	__type(value, __u64);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);

@@ -50,6 +50,22 @@ const (
 	meshDepthMAX_DEPTH meshDepth = 16
 )
 
+type meshDirectKey struct {
+	_           structs.HostLayout
+	Source      uint32
+	Destination uint32
+	Reason      meshReason
+	Port        uint16
+	Pad         uint16
+}
+
+type meshDirectValue struct {
+	_           structs.HostLayout
+	Connections uint64
+	Sent        uint64
+	Received    uint64
+}
+
 type meshEndpoint struct {
 	_    structs.HostLayout
 	Addr meshAddress
@@ -61,12 +77,12 @@ type meshEvent struct {
 	_           structs.HostLayout
 	Time        uint64
 	Target      meshEndpoint
+	Client      meshEndpoint
 	Source      uint32
 	Destination uint32
 	Reason      meshReason
 	Pid         uint32
 	Comm        [16]int8
-	Pad         uint32
 }
 
 type meshGuardFlag uint32
@@ -109,6 +125,7 @@ const (
 	meshModeMODE_TAG      meshMode = 3
 	meshModeMODE_ACCEPTED meshMode = 4
 	meshModeMODE_SERVING  meshMode = 5
+	meshModeMODE_CUT      meshMode = 6
 )
 
 type meshNameKey struct {
@@ -189,13 +206,18 @@ const (
 	meshReasonREASON_LISTENER   meshReason = 17
 	meshReasonREASON_DIVERTED   meshReason = 18
 	meshReasonREASON_NAME       meshReason = 19
-	meshReasonREASON_COUNT      meshReason = 20
+	meshReasonREASON_LATE       meshReason = 20
+	meshReasonREASON_DIAL       meshReason = 21
+	meshReasonREASON_CLOSED     meshReason = 22
+	meshReasonREASON_RESET      meshReason = 23
+	meshReasonREASON_COUNT      meshReason = 24
 )
 
 type meshReserved uint32
 
 const (
 	meshReservedRESERVED_CHECKS meshReserved = 2
+	meshReservedRESERVED_COUNT  meshReserved = 3
 )
 
 type meshScratch struct {
@@ -252,6 +274,7 @@ const (
 	meshMapAnnounced      = "announced"
 	meshMapAnswers        = "answers"
 	meshMapCounters       = "counters"
+	meshMapDirect         = "direct"
 	meshMapEvents         = "events"
 	meshMapExemptNets     = "exempt_nets"
 	meshMapExemptPeers    = "exempt_peers"
@@ -367,6 +390,7 @@ type meshMapSpecs struct {
 	Announced   *ebpf.MapSpec `ebpf:"announced"`
 	Answers     *ebpf.MapSpec `ebpf:"answers"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	Direct      *ebpf.MapSpec `ebpf:"direct"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	ExemptNets  *ebpf.MapSpec `ebpf:"exempt_nets"`
 	ExemptPeers *ebpf.MapSpec `ebpf:"exempt_peers"`
@@ -422,6 +446,7 @@ type meshMaps struct {
 	Announced   *ebpf.Map `ebpf:"announced"`
 	Answers     *ebpf.Map `ebpf:"answers"`
 	Counters    *ebpf.Map `ebpf:"counters"`
+	Direct      *ebpf.Map `ebpf:"direct"`
 	Events      *ebpf.Map `ebpf:"events"`
 	ExemptNets  *ebpf.Map `ebpf:"exempt_nets"`
 	ExemptPeers *ebpf.Map `ebpf:"exempt_peers"`
@@ -452,6 +477,7 @@ func (m *meshMaps) Close() error {
 		m.Announced,
 		m.Answers,
 		m.Counters,
+		m.Direct,
 		m.Events,
 		m.ExemptNets,
 		m.ExemptPeers,

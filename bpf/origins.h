@@ -8,6 +8,7 @@
 
 #include "address.h"
 #include "decide.h"
+#include "direct.h"
 #include "kernel.h"
 #include "listener.h"
 #include "quota.h"
@@ -69,7 +70,7 @@ static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct
 		err = bpf_map_update_elem(&origins, &key, &value, BPF_ANY);
 	}
 	if (err) {
-		report_packet(REASON_LIMIT, st->source, st->destination, &key.target);
+		report_packet(REASON_LIMIT, st->source, st->destination, &key.target, &key.client);
 	} else if (value.source) {
 		use(value.source, 1);
 		use(0, 1);
@@ -100,6 +101,17 @@ static __always_inline void keep_origin(struct bpf_sock *sk, const struct origin
 	st->mode = MODE_ACCEPTED;
 }
 
+/* plain_arrives reports a plain connection to a permissive port, once it is accepted.
+ * The connect hook has reported those of this node. */
+static __always_inline void plain_arrives(struct origin_key *key)
+{
+	struct guard_key port = {.port = key->target.port};
+	struct guard_value *g = bpf_map_lookup_elem(&guards, &port);
+
+	if (g && (g->flags & GUARD_PERMISSIVE) && !is_local(&key->client.addr))
+		report_packet(REASON_PERMISSIVE, 0, g->service, &key->target, &key->client);
+}
+
 /* origin_arrives runs when a connection is accepted, and removes its record. The
  * record of another connection to which NAT gives the same addresses has another
  * sequence number, and stays. */
@@ -117,6 +129,8 @@ static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struc
 		key.netns = 0;
 		o = bpf_map_lookup_elem(&origins, &key);
 	}
+	if (!o)
+		plain_arrives(&key);
 	if (!o || !o->source || o->sequence + 1 != ctx->rcv_nxt)
 		return;
 	if (in_range(s, &key.target.addr))
@@ -129,8 +143,10 @@ static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struc
  * daemon sweeps again when it receives the event. */
 static __always_inline void established_local(struct sock_state *st)
 {
+	struct pair who = {.source = st->source, .destination = st->destination};
+
 	if (st->source != st->destination && decide(st->source, st->destination) != REASON_ALLOWED)
-		report_packet(REASON_CHANGED, st->source, st->destination, &st->peer);
+		notify(REASON_CHANGED, &who, 0, 0, false); /* no target: nothing is cut yet */
 }
 
 static __always_inline void on_sockops(struct bpf_sock_ops *ctx)
@@ -157,10 +173,14 @@ static __always_inline void on_sockops(struct bpf_sock_ops *ctx)
 		return;
 	if (ctx->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && st->mode == MODE_LOCAL)
 		established_local(st);
-	if (st->mode != MODE_CAPTURE && st->mode != MODE_LOCAL && st->mode != MODE_TAG)
+	if (st->mode != MODE_CAPTURE && st->mode != MODE_LOCAL && st->mode != MODE_TAG && st->mode != MODE_CUT)
 		return;
-	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB) {
 		origin_begins(ctx, s, sk, st);
-	else if (ctx->op == BPF_SOCK_OPS_STATE_CB && ctx->args[1] == BPF_TCP_CLOSE)
-		origin_ends(ctx, s, st);
+		return;
+	}
+	if (ctx->op != BPF_SOCK_OPS_STATE_CB || ctx->args[1] != BPF_TCP_CLOSE)
+		return;
+	origin_ends(ctx, s, st);
+	direct_ends(ctx, sk, st);
 }

@@ -120,6 +120,30 @@ static __always_inline void adopt(struct sock_common *sk, struct sock_state *st)
 		st->creator = service;
 }
 
+/* tell_cut reports a cut. A same-node connection is reported when it closes. */
+static __always_inline void tell_cut(struct sock_common *sk, struct sock_state *st)
+{
+	struct endpoint own = {}, peer = {};
+	struct guard_value *g;
+	struct guard_key key = {};
+
+	if (st && st->mode == MODE_LOCAL) {
+		st->mode = MODE_CUT;
+		count(REASON_CHANGED);
+		return;
+	}
+	both(sk, &own, &peer);
+	key.port = own.port;
+	g = bpf_map_lookup_elem(&guards, &key);
+	if (g) { /* this is the accepted end */
+		report_packet(REASON_CHANGED, 0, g->service, &own, &peer);
+		return;
+	}
+	key.port = peer.port;
+	g = bpf_map_lookup_elem(&guards, &key);
+	report_packet(REASON_CHANGED, st ? st->creator : enrolled(sk), g ? g->service : 0, &peer, &own);
+}
+
 /* on_socket writes one byte for each connection that it cuts, which user space
  * counts. It writes before it cuts: where the output buffer is full, the kernel
  * calls the program again with the same socket. */
@@ -138,9 +162,7 @@ static __always_inline int on_socket(struct bpf_iter__tcp *ctx)
 	}
 	if (may_live(sk, st) || bpf_seq_write(ctx->meta->seq, &mark, sizeof(mark)))
 		return 0;
-	if (st)
-		st->mode = MODE_NONE;
-	count(REASON_CHANGED);
+	tell_cut(sk, st);
 	bpf_sock_destroy(sk);
 	return 0;
 }

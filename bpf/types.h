@@ -20,6 +20,7 @@ enum special {
 
 enum reserved {
 	RESERVED_CHECKS = 2, /* the number of the health checks is that far below the last one of the IPv4 range */
+	RESERVED_COUNT = 3,  /* so many of the last numbers are the daemon's own: their connections aren't counted */
 };
 
 enum depth {
@@ -47,6 +48,10 @@ enum reason {
 	REASON_LISTENER,
 	REASON_DIVERTED,
 	REASON_NAME,
+	REASON_LATE,
+	REASON_DIAL,   /* this one and the next two: ends of same-node connections */
+	REASON_CLOSED,
+	REASON_RESET,
 	REASON_COUNT,
 };
 
@@ -63,6 +68,7 @@ enum mode {
 	MODE_TAG,      /* the daemon connects to a local instance on behalf of source */
 	MODE_ACCEPTED, /* the daemon's end of a captured connection */
 	MODE_SERVING,  /* a listener of the daemon; closed when the daemon ends */
+	MODE_CUT,      /* was MODE_LOCAL until the sweep cut the connection */
 };
 
 struct address {
@@ -198,12 +204,27 @@ struct name_key {
 struct event {
 	__u64 time; /* ns since boot */
 	struct endpoint target;
+	struct endpoint client; /* zero: not reported for a packet that arrives */
 	__u32 source;
 	__u32 destination;
 	enum reason reason;
 	__u32 pid; /* 0: not reported from the context of a process */
 	char comm[16];
-	__u32 pad;
+};
+
+struct direct_key {
+	__u32 source;
+	__u32 destination;
+	enum reason reason; /* of the end */
+	__u16 port;         /* of the instance */
+	__u16 pad;
+};
+
+/* direct_value sums same-node connections. Bytes are counted at the caller. */
+struct direct_value {
+	__u64 connections;
+	__u64 sent;
+	__u64 received;
 };
 
 #pragma clang diagnostic pop

@@ -20,6 +20,7 @@ import (
 	"tacit/node/records"
 	"tacit/node/seen"
 	"tacit/node/zone"
+	"tacit/policy"
 	"tacit/policy/kernel"
 	"tacit/policy/ledger"
 	"tacit/tproxy"
@@ -77,10 +78,11 @@ func (n *Node) seeds() []string {
 
 // refused logs and remembers a refusal that the hooks made.
 func (n *Node) refused(e kernel.Event) {
-	if n.probe.Saw(e) {
-		return
-	}
 	n.journal.Refused(e)
+	switch e.Reason {
+	case policy.ReasonPermissive, policy.ReasonChanged, policy.ReasonLate:
+		return // no connection was refused; the loop logs what it cuts
+	}
 	n.log.Info("connection refused", "source", orNobody(e.Source), "destination", e.Destination,
 		"reason", e.Reason, "target", e.Target, "pid", e.PID, "program", e.Comm)
 }

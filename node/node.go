@@ -15,13 +15,13 @@ import (
 	"tacit/node/balance"
 	"tacit/node/checks"
 	"tacit/node/config"
-	"tacit/node/control"
 	"tacit/node/datapath"
 	"tacit/node/dns"
 	"tacit/node/gossip"
 	"tacit/node/health"
 	"tacit/node/ingress"
 	"tacit/node/inventory"
+	"tacit/node/journal"
 	"tacit/node/lifecycle"
 	"tacit/node/membership"
 	"tacit/node/peers"
@@ -63,7 +63,7 @@ type traffic struct {
 	ingress  *ingress.Manager
 	names    *dns.Server
 	shadows  *dns.ShadowLog
-	journal  control.Journal
+	journal  *journal.Journal
 }
 
 // base is what a daemon and `tacitd guard` have in common.

@@ -20,6 +20,7 @@ import (
 	"tacit/node/gossip"
 	"tacit/node/ingress"
 	"tacit/node/inventory"
+	"tacit/node/journal"
 	"tacit/node/lifecycle"
 	"tacit/node/membership"
 	"tacit/node/peers"
@@ -157,6 +158,9 @@ func (n *Node) build(context.Context) error {
 	if err := n.load(view, daemon); err != nil {
 		return err
 	}
+	if n.journal, err = journal.New(n.enforcer); err != nil {
+		return err
+	}
 	check := membership.CheckPeer(n.records.View())
 	n.balancer = balance.New(n.log)
 	router := routing.New(routing.Config{Enforcer: n.enforcer, Numbers: n.numbers, Picture: func() routing.Picture { return n.loop }, Balancer: n.balancer,
@@ -228,6 +232,6 @@ func (n *Node) backend() api.Backend {
 		Settings: n.cfg, Member: n.member, Tree: n.tree, Started: n.started, Records: n.records, Signer: signer{n},
 		Tokens:       membership.TokenMaker{Member: n.member, Self: n.cfg.Name, Roll: n.records.View(), Records: n.records, Store: n.store},
 		Certificates: n.certificates, Inventory: n.inventory, Loop: n.loop, Datapath: n.datapath, Enforcer: n.enforcer,
-		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer}, Names: names{n}, Deadline: n.deadline, Board: n.board, Journal: &n.journal, Alive: n.alive,
+		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer}, Names: names{n}, Deadline: n.deadline, Board: n.board, Journal: n.journal, Alive: n.alive,
 	})
 }

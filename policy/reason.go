@@ -33,6 +33,7 @@ const (
 	ReasonDevice      Reason = "device"
 	ReasonDiverted    Reason = "diverted"
 	ReasonName        Reason = "name"
+	ReasonLate        Reason = "late"
 )
 
 // Refusals between nodes.
@@ -81,6 +82,7 @@ var reasons = []struct {
 	{ReasonDevice, "The socket is bound to a device; on this host only loopback leads to the mesh."},
 	{ReasonDiverted, "A firewall rule or route of this host redirected the connection away from the mesh; look at iptables -t nat -S."},
 	{ReasonName, "A DNS query for a mesh name was about to leave the host for another resolver."},
+	{ReasonLate, "A packet on loopback belongs to no connection: one that has just ended, or one that no program made by connect()."},
 	{ReasonMember, "The other node isn't a member of this mesh."},
 	{ReasonGrant, "The node holds no grant for the service."},
 	{ReasonProof, "The node has not proven the service's identity on this lane."},

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,9 +25,10 @@ func (e *env) flowsCommand() *cobra.Command {
 		Use:   "flows",
 		Short: "connections of this node: who, to whom, verdict and reason, bytes, duration",
 		Long: "The last four thousand connections that this node refused, carries or carried,\n" +
-			"oldest first. Allowed connections within the node go directly from program to\n" +
-			"program and aren't listed. With --json, dialled_from is the peer address that\n" +
-			"the called program saw: it matches a flow with a line of that program's log.",
+			"oldest first. A row may stand for several: refusals that are alike, and\n" +
+			"connections within the node, which go directly from program to program. --json\n" +
+			"also has sums of all since the daemon's start, and as dialled_from the peer\n" +
+			"address that the called program saw, which matches a flow with its log.",
 		Example: "  tacit flows\n" +
 			"  tacit flows --follow",
 		Args: usage.Takes(),
@@ -35,7 +38,7 @@ func (e *env) flowsCommand() *cobra.Command {
 				return err
 			}
 			if !follow {
-				return e.print(list, func(w io.Writer) { e.printRecords(w, list.Flows) })
+				return e.print(list, func(w io.Writer) { e.printRecords(w, list) })
 			}
 			return e.followFlows(cmd, list)
 		},
@@ -44,13 +47,19 @@ func (e *env) flowsCommand() *cobra.Command {
 	return cmd
 }
 
-func (e *env) printRecords(w io.Writer, flows []api.FlowRecord) {
-	t := table.New("TIME", "SOURCE", "DESTINATION", "PORT", "DIRECTION", "SENT", "RECEIVED", "LASTED", "REASON")
-	for _, f := range flows {
+func (e *env) printRecords(w io.Writer, list *api.FlowList) {
+	t := table.New("TIME", "SOURCE", "DESTINATION", "PORT", "DIRECTION", "COUNT", "SENT", "RECEIVED", "LASTED", "REASON")
+	for _, f := range list.Flows {
 		t.Row(f.Time.Local().Format(time.TimeOnly), source(f), show.Destination(f.Destination, f.For), f.Port, direction(f),
-			f.Sent, f.Received, text.Elapsed(f.Duration), reason(f))
+			f.Count, f.Sent, f.Received, text.Elapsed(f.Duration), reason(f))
 	}
 	t.Print(w, e.width)
+	if list.Dropped > 0 {
+		fmt.Fprintf(w, "%d older connections aren't shown\n", list.Dropped)
+	}
+	for _, r := range slices.Sorted(maps.Keys(list.Lost)) {
+		fmt.Fprintf(w, "%d more with the reason %s aren't shown: they came too fast\n", list.Lost[r], table.OneLine(string(r)))
+	}
 }
 
 // followFlows prints a line for each new record, until the command is interrupted.
@@ -105,13 +114,15 @@ func (e *env) flowLine(f api.FlowRecord) error {
 		}
 		return err
 	}
-	_, err := fmt.Fprintf(e.stdout, "%s %s -> %s:%d %s %s, %d sent, %d received, %s\n", f.Time.Local().Format(time.TimeOnly),
-		table.OneLine(source(f)), table.OneLine(show.Destination(f.Destination, f.For)), f.Port, table.OneLine(direction(f)), table.OneLine(reason(f)), f.Sent, f.Received, text.Elapsed(f.Duration))
+	_, err := fmt.Fprintf(e.stdout, "%s %s -> %s:%d %s %s, %d connections, %d sent, %d received, %s\n", f.Time.Local().Format(time.TimeOnly),
+		table.OneLine(source(f)), table.OneLine(show.Destination(f.Destination, f.For)), f.Port, table.OneLine(direction(f)), table.OneLine(reason(f)), f.Count, f.Sent, f.Received, text.Elapsed(f.Duration))
 	return err
 }
 
 func direction(f api.FlowRecord) string {
 	switch {
+	case f.Program != "" && f.Reason == "permissive":
+		return "let in (caller: " + f.Program + ")"
 	case f.Program != "":
 		return "refused (caller: " + f.Program + ")"
 	case f.Node != "":

@@ -15,6 +15,7 @@ import (
 // flow is what the test reads of a line of `tacit flows --follow --json`.
 type flow struct {
 	Source, Destination, Direction, Reason string
+	Count                                  int
 	Client                                 netip.AddrPort
 	DialledFrom                            netip.AddrPort `json:"dialled_from"`
 	PID                                    int
@@ -111,7 +112,7 @@ func (f *attributionFixture) readFlows(v *verdict, host int, text string, carrie
 			continue
 		}
 		if record.Direction == "hook" && pids[record.PID] != "" {
-			v.refusals++
+			v.refusals += record.Count
 			if record.Source != pids[record.PID] {
 				v.wrongRefusals++
 				v.sample("process %d is %s: %s", record.PID, pids[record.PID], line)

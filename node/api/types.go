@@ -32,9 +32,10 @@ type Status struct {
 	Healthy       bool              `json:"healthy"`          // every check is OK
 	Unheld        []string          `json:"unheld,omitempty"` // guarantees that this node's --redirect doesn't give
 	Checks        []Check           `json:"checks"`
-	Revision      uint64            `json:"revision"` // grows with every policy change in the kernel maps
-	Digest        string            `json:"digest"`   // of the policy that the kernel maps hold
-	Counters      map[Reason]uint64 `json:"counters,omitempty"`
+	Revision      uint64            `json:"revision"`           // grows with every policy change in the kernel maps
+	Digest        string            `json:"digest"`             // of the policy that the kernel maps hold
+	Counters      map[Reason]uint64 `json:"counters,omitempty"` // verdicts of the kernel programs, since their maps were made
+	Flows         FlowTotals        `json:"flows"`
 	UptimeSeconds float64           `json:"uptime_seconds"`
 	// RebindingAnswers are answers of resolvers that were refused because they led to virtual addresses.
 	RebindingAnswers uint64        `json:"rebinding_answers,omitempty"`

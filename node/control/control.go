@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package control answers the CLI: one file per noun. It must hold no state
-// but the journal of past connections, and nothing that the daemon would need
-// without a CLI.
+// and nothing that the daemon would need without a CLI.
 package control
 
 import (
@@ -41,7 +40,7 @@ type Config struct {
 	Names        Names
 	Deadline     Deadline
 	Board        Board
-	Journal      *Journal
+	Journal      Journal
 	Alive        func() map[identity.Name]bool // which members answer
 }
 

@@ -40,6 +40,7 @@ type fixture struct {
 	loop      *loop
 	kernel    *fakeKernel
 	proxy     *fakeProxy
+	journal   *fakeJournal
 	certs     *certificates
 	checks    *fakeChecks
 	board     *health.Board
@@ -62,7 +63,7 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{board: health.NewBoard(), inventory: newDefined(), kernel: &fakeKernel{}, proxy: &fakeProxy{}, alive: map[identity.Name]bool{"host1": true}}
+	f := &fixture{board: health.NewBoard(), inventory: newDefined(), kernel: &fakeKernel{}, proxy: &fakeProxy{}, journal: &fakeJournal{}, alive: map[identity.Name]bool{"host1": true}}
 	recs, err := records.New(records.Config{Self: s.Name, Ledger: held, Store: st, Health: f.board, Log: s.Log, Changed: func() {}})
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +76,7 @@ func newFixture(t *testing.T) *fixture {
 		Settings: s, Member: member, Started: time.Now(), Records: f.records, Signer: f, Certificates: f.certs, Inventory: f.inventory, Loop: f.loop,
 		Tokens:   membership.TokenMaker{Member: member, Self: s.Name, Roll: recs.View(), Records: recs, Store: st},
 		Datapath: f.kernel, Enforcer: f.kernel, SelfProbe: f.kernel, Deadline: f.kernel, Proxy: f.proxy, Names: names{}, Board: f.board,
-		Journal: &Journal{}, Alive: func() map[identity.Name]bool { return f.alive }, Checks: f.checks,
+		Journal: f.journal, Alive: func() map[identity.Name]bool { return f.alive }, Checks: f.checks,
 	}
 	f.Backend = New(f.Config)
 	f.sign(t, member.Key, records.Change{Kind: ledger.KindNode, Key: "host1",
@@ -216,6 +217,21 @@ func (l *loop) Settle() {
 	l.catalog = catalog.New("host1", view, func(n identity.Name) bool { return l.f.alive[n] })
 }
 
+// fakeJournal has the records and totals that a test gives it.
+type fakeJournal struct {
+	records []api.FlowRecord
+	totals  api.FlowTotals
+	after   uint64 // of the last call
+	err     error
+}
+
+func (j *fakeJournal) After(seq uint64) ([]api.FlowRecord, uint64, error) {
+	j.after = seq
+	return j.records, 7, j.err
+}
+
+func (j *fakeJournal) Totals() (api.FlowTotals, error) { return j.totals, j.err }
+
 // fakeKernel answers for datapath, enforcer, self-probe and deadline.
 type fakeKernel struct {
 	hooks       []bpf.Hook
@@ -234,13 +250,14 @@ type fakeKernel struct {
 	confirmErr  error
 }
 
-func (k *fakeKernel) Hooks() ([]bpf.Hook, error)                      { return k.hooks, k.hooksErr }
-func (k *fakeKernel) Drift() ([]string, error)                        { return k.drift, k.driftErr }
-func (k *fakeKernel) Shadows() ([]redirect.Shadow, error)             { return k.shadows, nil }
-func (k *fakeKernel) Revision() uint64                                { return 7 }
-func (k *fakeKernel) Counters() (map[policy.Reason]uint64, error)     { return k.counters, k.countersErr }
+func (k *fakeKernel) Hooks() ([]bpf.Hook, error)          { return k.hooks, k.hooksErr }
+func (k *fakeKernel) Drift() ([]string, error)            { return k.drift, k.driftErr }
+func (k *fakeKernel) Shadows() ([]redirect.Shadow, error) { return k.shadows, nil }
+func (k *fakeKernel) Revision() uint64                    { return 7 }
+func (k *fakeKernel) Counters() (given, lost map[policy.Reason]uint64, err error) {
+	return k.counters, nil, k.countersErr
+}
 func (k *fakeKernel) Results(context.Context) ([]probe.Result, error) { return k.results, k.probeErr }
-func (k *fakeKernel) Discount(c map[policy.Reason]uint64)             { delete(c, policy.ReasonName) }
 func (k *fakeKernel) Left() (left time.Duration, open bool)           { return k.left, k.left > 0 }
 func (k *fakeKernel) Confirm() (had bool, err error)                  { return k.left > 0, k.confirmErr }
 func (k *fakeKernel) Room(s []identity.Name) ([]kernel.Room, error) {

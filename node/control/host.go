@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"tacit/node/api"
+	"tacit/node/journal"
 	"tacit/policy/resolver"
 )
 
@@ -40,9 +41,15 @@ func (h host) Resolve(_ context.Context, name string) (*api.Resolution, error) {
 // Flows lists what the journal has after a number, and the live streams.
 func (h host) Flows(_ context.Context, after uint64) (*api.FlowList, error) {
 	out := &api.FlowList{}
-	out.Flows, out.Last = h.Journal.after(after)
+	var err error
+	if out.Flows, out.Last, err = h.Journal.After(after); err != nil {
+		return nil, err
+	}
+	if out.FlowTotals, err = h.Journal.Totals(); err != nil {
+		return nil, err
+	}
 	for _, f := range h.Proxy.Flows() {
-		out.Flows = append(out.Flows, flowRecord(f, true))
+		out.Flows = append(out.Flows, journal.Live(f))
 	}
 	return out, nil
 }

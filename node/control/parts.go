@@ -9,6 +9,7 @@ import (
 
 	"tacit/bpf"
 	"tacit/identity"
+	"tacit/node/api"
 	"tacit/node/balance"
 	"tacit/node/catalog"
 	"tacit/node/checks"
@@ -96,14 +97,20 @@ type Datapath interface {
 // Enforcer holds the kernel's state.
 type Enforcer interface {
 	Revision() uint64
-	Counters() (map[policy.Reason]uint64, error)
+	Counters() (given, lost map[policy.Reason]uint64, err error)
 	Room(sources []identity.Name) ([]kernel.Room, error)
 }
 
 // SelfProbe tries what programs do.
 type SelfProbe interface {
 	Results(context.Context) ([]probe.Result, error)
-	Discount(map[policy.Reason]uint64)
+}
+
+// Journal is the connections that ended or were refused.
+type Journal interface {
+	// After returns the records with a higher number, and the highest number.
+	After(seq uint64) ([]api.FlowRecord, uint64, error)
+	Totals() (api.FlowTotals, error)
 }
 
 // Proxy carries connections.

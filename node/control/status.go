@@ -26,16 +26,16 @@ func (h host) Status(ctx context.Context) (*api.Status, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	counters, err := h.Enforcer.Counters()
-	h.SelfProbe.Discount(counters)
+	counters, _, err := h.Enforcer.Counters()
+	flows, err2 := h.Journal.Totals()
 	out := &api.Status{
 		Node: h.Settings.Name, TrustDomain: h.Member.Bundle.TrustDomain(), Version: h.Settings.Version,
 		Revision: h.Enforcer.Revision(), Digest: h.Loop.InForce(), UptimeSeconds: time.Since(h.Started).Seconds(),
-		Unheld: datapath.Unheld(h.Settings.Redirect), Certificates: h.certificates(), Lanes: h.lanes(), Counters: counters,
+		Unheld: datapath.Unheld(h.Settings.Redirect), Certificates: h.certificates(), Lanes: h.lanes(), Counters: counters, Flows: flows,
 		RebindingAnswers: h.Names.Rebinding(),
 	}
 	out.Checks = h.checks(results, probing)
-	out.Checks = append(out.Checks, check("counters", err, ""))
+	out.Checks = append(out.Checks, check("counters", errors.Join(err, err2), ""))
 	out.Healthy = true
 	for _, c := range out.Checks {
 		out.Healthy = out.Healthy && c.OK

@@ -61,7 +61,8 @@ func TestStatusOfHealthyNode(t *testing.T) {
 	f := newFixture(t)
 	f.kernel.hooks = make([]bpf.Hook, 12)
 	f.kernel.results = []probe.Result{{Name: "probe connect4"}}
-	f.kernel.counters = map[policy.Reason]uint64{policy.ReasonDefault: 3, policy.ReasonName: 2}
+	f.kernel.counters = map[policy.Reason]uint64{policy.ReasonDefault: 3}
+	f.journal.totals.Dropped = 9
 	since := time.Now().Add(-time.Minute)
 	f.proxy.lanes = []lane.Info{{Peer: identity.NodeID("mesh.test", "host2"), Dialled: true, Since: since, Streams: 4, Proven: []identity.ID{identity.ServiceID("mesh.test", "db")}}}
 	s, _ := status(t, f)
@@ -80,8 +81,8 @@ func TestStatusOfHealthyNode(t *testing.T) {
 	if s.RebindingAnswers != 5 {
 		t.Errorf("%d refused answers of resolvers, want 5", s.RebindingAnswers)
 	}
-	if len(s.Counters) != 1 || s.Counters[policy.ReasonDefault] != 3 {
-		t.Errorf("counters %v, want those without the self-probe's", s.Counters)
+	if len(s.Counters) != 1 || s.Counters[policy.ReasonDefault] != 3 || s.Flows.Dropped != 9 {
+		t.Errorf("counters %v, flows %+v", s.Counters, s.Flows)
 	}
 	if len(s.Certificates) != 1 || s.Certificates[0].ID != "spiffe://mesh.test/node/host1" {
 		t.Errorf("certificates %+v", s.Certificates)

@@ -26,7 +26,8 @@ type Enforcer interface {
 	Origin(fd int) (kernel.Origin, error)
 	NumberOf(netip.Addr) (uint32, bool)
 	Events(context.Context, func(kernel.Event)) error
-	Counters() (map[policy.Reason]uint64, error)
+	Counters() (given, lost map[policy.Reason]uint64, err error)
+	Directs() (map[kernel.Direct]kernel.Sum, error)
 	Room(sources []identity.Name) ([]kernel.Room, error)
 	Verify() (changed []string, err error)
 }

@@ -165,15 +165,18 @@ func (b *tproxyBackend) Revision() uint64 { return b.revision.Load() }
 func (b *tproxyBackend) Sweep(context.Context) (int, error)          { return 0, nil }
 func (b *tproxyBackend) SweepWanted() <-chan struct{}                { return nil }
 func (b *tproxyBackend) Tag(int, identity.Name, identity.Name) error { return nil }
-func (b *tproxyBackend) Counters() (map[policy.Reason]uint64, error) { return nil, nil }
-func (b *tproxyBackend) Room([]identity.Name) ([]kernel.Room, error) { return nil, nil }
-func (b *tproxyBackend) Verify() ([]string, error)                   { return nil, nil }
-func (b *tproxyBackend) Repair() []bpf.Repaired                      { return nil }
-func (b *tproxyBackend) SetDaemonCgroup(uint64) error                { return nil }
-func (b *tproxyBackend) SetListeners(bpf.Listeners) error            { return nil }
-func (b *tproxyBackend) SetServing(...int) error                     { return nil }
-func (b *tproxyBackend) SetResolvers([]bpf.Resolver) error           { return nil }
-func (b *tproxyBackend) Status() ([]bpf.Hook, error)                 { return nil, nil }
+func (b *tproxyBackend) Counters() (given, lost map[policy.Reason]uint64, err error) {
+	return nil, nil, nil
+}
+func (b *tproxyBackend) Directs() (map[kernel.Direct]kernel.Sum, error) { return nil, nil }
+func (b *tproxyBackend) Room([]identity.Name) ([]kernel.Room, error)    { return nil, nil }
+func (b *tproxyBackend) Verify() ([]string, error)                      { return nil, nil }
+func (b *tproxyBackend) Repair() []bpf.Repaired                         { return nil }
+func (b *tproxyBackend) SetDaemonCgroup(uint64) error                   { return nil }
+func (b *tproxyBackend) SetListeners(bpf.Listeners) error               { return nil }
+func (b *tproxyBackend) SetServing(...int) error                        { return nil }
+func (b *tproxyBackend) SetResolvers([]bpf.Resolver) error              { return nil }
+func (b *tproxyBackend) Status() ([]bpf.Hook, error)                    { return nil, nil }
 
 // Unheld names the guarantees (docs/redirect-tproxy.md) that a way of capture
 // doesn't give.

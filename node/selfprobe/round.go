@@ -14,10 +14,9 @@ import (
 // round is one round of tasks. Names, tokens and ports differ each time, so
 // that no answer but a true one fits.
 type round struct {
-	tasks   []probe.Task
-	targets map[netip.AddrPort]bool // dialled to be refused
-	label   string                  // of the name that is asked for
-	token   string                  // what the daemon answers on a captured connection
+	tasks []probe.Task
+	label string // of the name that is asked for
+	token string // what the daemon answers on a captured connection
 }
 
 // addresses are what a round goes to, IPv4 first; an invalid one is left out.
@@ -43,7 +42,7 @@ func firstOf(resolvers []netip.Addr) (out [2]netip.Addr) {
 func newRound(c Config, a addresses) round {
 	var random [18]byte
 	_, _ = rand.Read(random[:]) // never fails
-	r := round{targets: map[netip.AddrPort]bool{}, token: hex.EncodeToString(random[:8]), label: "probe-" + hex.EncodeToString(random[8:16])}
+	r := round{token: hex.EncodeToString(random[:8]), label: "probe-" + hex.EncodeToString(random[8:16])}
 	refused := max(1, binary.BigEndian.Uint16(random[16:]))
 	r.add(c, a, "4", 0, refused, false)
 	if a.nobody[1].IsValid() {
@@ -61,7 +60,6 @@ func (r *round) add(c Config, a addresses, suffix string, family int, refused ui
 	}
 	if c.Hooks {
 		to := netip.AddrPortFrom(a.nobody[family], refused)
-		r.targets[to] = true
 		task("connect", probe.Connect, to)
 		task("sendmsg", probe.Send, to)
 	}

@@ -31,7 +31,8 @@ const Command = "probe"
 // Serve is the life of that process.
 func Serve(in io.Reader, out io.Writer) error { return probe.Serve(in, out) }
 
-// The probe is a service that only this node knows, and that may call itself.
+// The probe is a service that only this node knows, and that may call itself. The
+// kernel programs count none of its connections (is_own() in bpf/report.h).
 // Users can't name a service like that, nor like the owner of the address that
 // belongs to nobody: the names are no DNS labels.
 const (
@@ -80,8 +81,6 @@ type SelfProbe struct {
 
 	mu      sync.Mutex
 	round   round
-	before  map[netip.AddrPort]bool  // targets of the round before
-	counted map[policy.Reason]uint64 // verdicts on the probe
 	results []probe.Result
 	err     error // the round couldn't be run
 }
@@ -89,7 +88,7 @@ type SelfProbe struct {
 // New reserves the two highest numbers of the IPv4 range, and with them the
 // virtual addresses, and makes the probe's cgroup.
 func New(c Config) (*SelfProbe, error) {
-	p := &SelfProbe{conf: c, counted: map[policy.Reason]uint64{}}
+	p := &SelfProbe{conf: c}
 	p.prober = probe.Prober{Command: []string{"/proc/self/exe", Command}, Cgroup: c.Cgroup}
 	last := uint32(1)<<(32-c.Range4.Bits()) - 1
 	if err := errors.Join(c.Numbers.Reserve(nobody, last), c.Numbers.Reserve(service, last-1)); err != nil {
@@ -166,7 +165,7 @@ func (p *SelfProbe) ask(ctx context.Context) ([]probe.Result, error) {
 	none4, none6 := p.conf.Virtual(nobody)
 	next := newRound(p.conf, addresses{self: [2]netip.Addr{v4, v6}, nobody: [2]netip.Addr{none4, none6}, resolvers: firstOf(p.conf.Resolvers())})
 	p.mu.Lock()
-	p.before, p.round = p.round.targets, next
+	p.round = next
 	p.mu.Unlock()
 	return p.prober.Ask(ctx, next.tasks)
 }
@@ -210,32 +209,6 @@ func (p *SelfProbe) Lookup(name identity.Name) (v4, v6 netip.Addr, ok bool) {
 	}
 	v4, v6 = p.conf.Virtual(service)
 	return v4, v6, true
-}
-
-// Saw reports whether a refusal concerns the probe, so that nobody needs to
-// hear of it.
-func (p *SelfProbe) Saw(e kernel.Event) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e.Source != service && !p.round.targets[e.Target] && !p.before[e.Target] {
-		return false
-	}
-	p.counted[e.Reason]++
-	return true
-}
-
-// Discount takes the verdicts on the probe off the counters.
-func (p *SelfProbe) Discount(counters map[policy.Reason]uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for reason, n := range p.counted {
-		if counters[reason] == 0 {
-			continue
-		}
-		if counters[reason] -= min(n, counters[reason]); counters[reason] == 0 {
-			delete(counters, reason)
-		}
-	}
 }
 
 // Results are those of a round that is at most a second old; a new round takes

@@ -26,6 +26,7 @@ var ownedByBPF = map[string]string{
 	"events":    "the ring buffer of refusals",
 	"announced": "the ring buffer of listeners that begin or end",
 	"counters":  "counted by the programs",
+	"direct":    "summed by the sockops program",
 	"scratch":   "working memory of one program run",
 }
 
