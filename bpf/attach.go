@@ -11,6 +11,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"tacit/bpf/pinfs"
 )
 
 // hook is one attached program.
@@ -88,7 +90,7 @@ func (o *Objects) attachAnew(h *hook) error {
 		_ = h.link.Close()
 	}
 	h.link = fresh
-	return pinOver(o.linkPath(h.name), fresh.Pin)
+	return pinfs.Replace(o.linkPath(h.name), fresh.Pin)
 }
 
 func (o *Objects) newLink(h *hook) (link.Link, error) {

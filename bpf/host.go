@@ -5,57 +5,9 @@ package bpf
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
-
-// usualFS is where most hosts mount a bpffs.
-const usualFS = "/sys/fs/bpf"
-
-// ensureFS makes dir in a bpffs. Where there is none it mounts one: on /sys/fs/bpf
-// for a folder there, else on dir itself.
-func ensureFS(dir string) error {
-	parent := filepath.Dir(dir)
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return fmt.Errorf("make the folder for pins: %w", err)
-	}
-	if parent == usualFS && !isBPFFS(parent) {
-		if err := mountBPFFS(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the folder for pins: %w", err)
-	}
-	if isBPFFS(dir) {
-		return nil
-	}
-	return mountBPFFS(dir)
-}
-
-func mountBPFFS(dir string) error {
-	if err := unix.Mount("bpf", dir, "bpf", 0, "mode=0700"); err != nil {
-		return fmt.Errorf("mount bpffs on %s: %w", dir, err)
-	}
-	return nil
-}
-
-func isBPFFS(dir string) bool {
-	var fs unix.Statfs_t
-	return unix.Statfs(dir, &fs) == nil && uint32(fs.Type) == unix.BPF_FS_MAGIC
-}
-
-// removeFS removes an empty dir, and unmounts the bpffs that ensureFS mounted on it.
-func removeFS(dir string) error {
-	if isBPFFS(dir) && !isBPFFS(filepath.Dir(dir)) {
-		if err := unix.Unmount(dir, 0); err != nil {
-			return fmt.Errorf("unmount bpffs from %s: %w", dir, err)
-		}
-	}
-	return os.Remove(dir)
-}
 
 // netnsCookie returns the cookie of the calling thread's network namespace, the
 // same as bpf_get_netns_cookie.

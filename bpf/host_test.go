@@ -151,9 +151,9 @@ func (h *host) dir(name string) uint64 {
 	h.t.Helper()
 	path := filepath.Join(h.cgroup, name)
 	h.ok(os.MkdirAll(path, 0o755))
-	at, err := statFile(path)
-	h.ok(err)
-	return at.ino
+	var at unix.Stat_t
+	h.ok(unix.Stat(path, &at))
+	return at.Ino
 }
 
 // enter moves the test itself into a child cgroup until it ends.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+
+	"tacit/bpf/pinfs"
 )
 
 // Pin is an object that Load pins, and what is at its path now.
@@ -46,7 +48,7 @@ func Pins(c Config) ([]Pin, error) {
 	for _, m := range spec.Maps {
 		if m.Pinning == ebpf.PinByName {
 			path := filepath.Join(c.PinDir, m.Name)
-			out = append(out, Pin{Path: path, Present: exists(path)})
+			out = append(out, Pin{Path: path, Present: pinfs.Exists(path)})
 		}
 	}
 	slices.SortFunc(out, func(a, b Pin) int { return strings.Compare(a.Path, b.Path) })
@@ -76,22 +78,4 @@ func (o *Objects) pin(h *hook) Pin {
 		p.Problem = err.Error()
 	}
 	return p
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
-// MissingFS returns where Load would mount a bpffs for this folder, or "" where
-// none is missing. It changes nothing.
-func MissingFS(dir string) string {
-	parent := filepath.Dir(dir)
-	switch {
-	case isBPFFS(dir), !exists(dir) && isBPFFS(parent):
-		return ""
-	case parent == usualFS && !isBPFFS(parent):
-		return parent
-	}
-	return dir
 }

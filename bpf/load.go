@@ -12,6 +12,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
+
+	"tacit/bpf/pinfs"
 )
 
 // Config says where the programs are attached and what they start with.
@@ -50,13 +52,13 @@ var ErrLayout = errors.New("the pinned maps have another layout")
 // thread's. A pinned map of another layout is an error that wraps ErrLayout; a
 // pinned map that this version doesn't have stays until Remove.
 func Load(c Config) (*Objects, error) {
-	if err := ensureFS(c.PinDir); err != nil {
+	if err := pinfs.Ensure(c.PinDir); err != nil {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("remove the memory lock limit for eBPF: %w", err)
 	}
-	o := &Objects{conf: c, written: written{pins: map[string]file{}}}
+	o := &Objects{conf: c, written: written{pins: map[string]pinfs.File{}}}
 	var err error
 	if o.netns, err = netnsCookie(); err != nil {
 		return nil, err
@@ -195,7 +197,7 @@ func Remove(pinDir string) error {
 			errs = append(errs, os.Remove(filepath.Join(pinDir, e.Name())))
 		}
 	}
-	return errors.Join(append(errs, removeFS(pinDir))...)
+	return errors.Join(append(errs, pinfs.Remove(pinDir))...)
 }
 
 // Probe loads the programs without attaching or pinning anything. An error says

@@ -4,7 +4,6 @@ package bpf
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -12,7 +11,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
+
+	"tacit/bpf/pinfs"
 )
 
 // pinned is an object and the place of its pin.
@@ -23,13 +23,10 @@ type pinned struct {
 	pin  func(string) error
 }
 
-// file identifies a pin: a new pin at the same path has another inode.
-type file struct{ dev, ino uint64 }
-
 // repairPin restores a pin that was removed or replaced, and says what it found.
 // It remembers the inode of a correct pin, since stat costs less than opening it.
 func (o *Objects) repairPin(p pinned) (found string, err error) {
-	now, statErr := statFile(p.path)
+	now, statErr := pinfs.Stat(p.path)
 	if statErr == nil && o.pins[p.path] == now {
 		return "", nil
 	}
@@ -47,31 +44,10 @@ func (o *Objects) repairPin(p pinned) (found string, err error) {
 	default:
 		found = "another object was pinned in its place"
 	}
-	if err := ensureFS(o.conf.PinDir); err != nil {
+	if err := pinfs.Ensure(o.conf.PinDir); err != nil {
 		return found, err
 	}
-	return found, pinOver(p.path, p.pin)
-}
-
-// pinOver replaces the pin at path by a rename, so that there is always one.
-func pinOver(path string, pin func(string) error) error {
-	fresh := path + "_new"
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("pin %s: %w", path, err)
-	}
-	if err := pin(fresh); err != nil {
-		return fmt.Errorf("pin %s: %w", path, err)
-	}
-	if err := os.Rename(fresh, path); err != nil {
-		return fmt.Errorf("pin %s: %w", path, err)
-	}
-	return nil
-}
-
-func statFile(path string) (file, error) {
-	var st unix.Stat_t
-	err := unix.Stat(path, &st)
-	return file{st.Dev, st.Ino}, err
+	return found, pinfs.Replace(p.path, p.pin)
 }
 
 // linkPin returns the pin of a hook's link.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"tacit/bpf/pinfs"
 )
 
 // Repaired is an object that another process has changed. Where Err is nil it is
@@ -27,7 +29,7 @@ type Repaired struct {
 type written struct {
 	repairing sync.Mutex // guards all of this
 	links     []*hook
-	pins      map[string]file // by path, as last seen to be correct
+	pins      map[string]pinfs.File // by path, as last seen to be correct
 	listeners [meshListenerLISTENER_COUNT]listener
 	asked     map[netip.Addr]netip.AddrPort
 	answers   map[netip.AddrPort]netip.Addr

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"tacit/bpf"
+	"tacit/bpf/pinfs"
 	"tacit/node/config"
 	"tacit/node/datapath"
 	"tacit/node/definition"
@@ -45,7 +46,7 @@ type steering struct {
 
 // look reads what a start reads before it changes anything.
 func look(s *config.Settled, m Member) (facts, error) {
-	f := facts{Settled: s, exists: exists, ipv6: links.HasIPv6(), mount: bpf.MissingFS(s.BPFDir)}
+	f := facts{Settled: s, exists: exists, ipv6: links.HasIPv6(), mount: pinfs.Missing(s.BPFDir)}
 	tree, err := workload.NewTree(s.Cgroup)
 	if err != nil {
 		return f, err
