@@ -65,6 +65,12 @@ static __always_inline struct address virtual_of(const struct config *s, __u32 s
 	return from6(s->virtual6.word[0], s->virtual6.word[1], s->virtual6.word[2], bpf_htonl(service));
 }
 
+/* is_check returns whether the source is the daemon's health checks. */
+static __always_inline bool is_check(const struct config *s, __u32 source)
+{
+	return source == bpf_ntohl(~s->mask4) - RESERVED_CHECKS;
+}
+
 static __always_inline bool same_endpoint(const struct endpoint *a, const struct endpoint *b)
 {
 	return a->port == b->port && a->addr.word[0] == b->addr.word[0] && a->addr.word[1] == b->addr.word[1] &&

@@ -33,6 +33,7 @@ func (o *Objects) hooks() []*hook {
 		{name: "leaving4", prog: m.MeshLeaving, attach: ebpf.AttachNetfilter, family: link.NetfilterProtoIPv4},
 		{name: "leaving6", prog: m.MeshLeaving, attach: ebpf.AttachNetfilter, family: link.NetfilterProtoIPv6},
 		{name: "egress", prog: m.MeshEgress, attach: ebpf.AttachCGroupInetEgress},
+		{name: "ingress", prog: m.MeshIngress, attach: ebpf.AttachCGroupInetIngress},
 		{name: "sock_create", prog: m.MeshCreate, attach: ebpf.AttachCGroupInetSockCreate},
 		{name: "sock_release", prog: m.MeshRelease, attach: ebpf.AttachCgroupInetSockRelease},
 		{name: "bind4", prog: m.MeshBind4, attach: ebpf.AttachCGroupInet4Bind},

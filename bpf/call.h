@@ -21,7 +21,7 @@ struct call {
 	__u32 reason;
 	enum mode mode;
 	bool home;   /* netns is the daemon's */
-	bool direct; /* to a service's port on this node, not to a virtual address */
+	bool direct; /* to a service's port in the caller's network namespace, not to a virtual address */
 	enum guard_flag flags; /* of the port, with direct */
 };
 
@@ -90,18 +90,10 @@ __noinline __u32 explicit_upstream(const struct config *s, struct call *c)
 	return u->destination;
 }
 
-static __always_inline bool permissive(struct call *c)
-{
-	struct guard_key port = {.port = c->to.port};
-	struct guard_value *g = bpf_map_lookup_elem(&guards, &port);
-
-	return g && (g->flags & GUARD_PERMISSIVE);
-}
-
 /* judge returns the verdict on a call whose source and destination are known. */
 static __always_inline __u32 judge(struct call *c, struct sock_state *st)
 {
-	if (c->direct && !c->source && permissive(c)) {
+	if (c->direct && !c->source && (c->flags & GUARD_PERMISSIVE)) {
 		report(REASON_PERMISSIVE, 0, c->destination, &c->to);
 		return REASON_PERMISSIVE;
 	}

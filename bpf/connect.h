@@ -49,7 +49,7 @@ static __always_inline int bound_elsewhere(struct bpf_sock_addr *ctx)
  * and a health check finds out whether the instance can serve. */
 static __always_inline bool plain(const struct config *s, struct call *c)
 {
-	return c->source == c->destination || c->source == bpf_ntohl(~s->mask4) - RESERVED_CHECKS;
+	return c->source == c->destination || is_check(s, c->source);
 }
 
 /* unserved returns why a call to a service's port on this node, which goes there or
@@ -82,6 +82,43 @@ static __always_inline int name_loopback(struct call *c)
 	return REWRITE;
 }
 
+/* owner_at returns who made the socket that listens at that endpoint in the caller's
+ * network namespace, 0 for nobody known. *found says whether there is one. */
+__noinline __u32 owner_at(struct bpf_sock_addr *ctx, const struct endpoint *at, bool *found)
+{
+	struct bpf_sock *sk;
+	__u32 owner;
+
+	if (!at || !found)
+		return 0;
+	sk = listener_at(ctx, at, false);
+	*found = sk != 0;
+	if (!sk)
+		return 0;
+	owner = creator_of(sk);
+	bpf_sk_release(sk);
+	return owner;
+}
+
+/* classify_inner finds a service that listens in the caller's own network namespace,
+ * which isn't the daemon's: by loopback, or by an address of an instance of this node. */
+static __always_inline void classify_inner(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
+{
+	struct guard_value *g;
+	bool found = false;
+	__u32 owner;
+
+	if (in_range(s, &c->to.addr) || (!c->destination && !is_loopback(&c->to.addr)))
+		return;
+	owner = owner_at(ctx, &c->to, &found);
+	g = inner_guard(owner, c->to.port);
+	if (!g || (c->destination && c->destination != owner))
+		return;
+	c->destination = owner;
+	c->direct = true;
+	c->flags = g->flags;
+}
+
 /* place decides where an allowed call goes. */
 __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
 {
@@ -94,6 +131,8 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 		return REFUSE;
 	c->mode = MODE_LOCAL;
 	key.service = c->destination;
+	if (c->direct && !c->home) /* nothing is rewritten there, so the daemon can't carry it */
+		return (c->flags & GUARD_CARRIED) && c->source != c->destination ? refuse(c, REASON_GUARD) : PASS;
 	if (c->direct) {
 		reason = unserved(ctx, s, c);
 		if (reason)
@@ -144,6 +183,16 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 	return REWRITE;
 }
 
+/* proven judges the source that the daemon's tag names. */
+static __always_inline int proven(struct call *c, const struct sock_state *st)
+{
+	__u32 verdict;
+
+	c->source = st->source;
+	verdict = decide_for(c->source, c->destination, st->ingress);
+	return verdict == REASON_ALLOWED ? PASS : refuse(c, verdict);
+}
+
 /* by_daemon: the daemon's sockets are exempt. To reach a local service's port they
  * need a tag with the source that another node has proven, and the pair is judged
  * here again. */
@@ -152,17 +201,34 @@ static __always_inline int by_daemon(struct bpf_sock_addr *ctx, struct call *c)
 	struct guard_key port = {.port = c->to.port};
 	struct guard_value *g = bpf_map_lookup_elem(&guards, &port);
 	struct sock_state *st;
-	__u32 verdict;
 
-	if (!g || ctx->type != SOCK_STREAM || !is_local(&c->to.addr))
+	if (!g || !is_local(&c->to.addr))
 		return PASS;
 	c->destination = g->service;
 	st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
 	if (!st || st->mode != MODE_TAG || st->destination != g->service)
 		return refuse(c, REASON_TAG);
-	c->source = st->source;
-	verdict = decide_for(c->source, c->destination, st->ingress);
-	return verdict == REASON_ALLOWED ? PASS : refuse(c, verdict);
+	return proven(c, st);
+}
+
+/* by_daemon_inner is by_daemon in another network namespace, where no bind hook keeps
+ * other programs from the port: the listener is checked as well. */
+static __always_inline int by_daemon_inner(struct bpf_sock_addr *ctx, struct call *c)
+{
+	struct sock_state *st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+	bool found = false, tagged = st && st->mode == MODE_TAG;
+	__u32 owner = owner_at(ctx, &c->to, &found);
+	struct guard_value *g;
+
+	c->destination = tagged ? st->destination : owner;
+	g = inner_guard(c->destination, c->to.port);
+	if (!tagged)
+		return g ? refuse(c, REASON_TAG) : PASS;
+	if (!g)
+		return refuse(c, REASON_TAG);
+	if (found && owner != c->destination && !(g->flags & GUARD_ANYONE))
+		return refuse(c, REASON_LISTENER);
+	return proven(c, st);
 }
 
 static __always_inline int udp_call(const struct config *s, struct call *c, bool sending)
@@ -224,6 +290,8 @@ static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct conf
 	if (c->home && !hide(ctx, s))
 		return refuse(c, REASON_DEVICE);
 	c->destination = classify(s, c);
+	if (!c->home)
+		classify_inner(ctx, s, c);
 	mesh = c->direct || in_range(s, &c->to.addr);
 	if (!c->destination && !mesh && !(c->home && is_loopback(&c->to.addr)))
 		return PASS;
@@ -269,10 +337,13 @@ static __always_inline int on_call(struct bpf_sock_addr *ctx, struct call *c, bo
 	if (!s)
 		return PASS; /* Load hasn't written the settings yet */
 	c->asked = c->to;
-	if (is_daemon(s))
-		return by_daemon(ctx, c);
 	c->netns = bpf_get_netns_cookie(ctx);
 	c->home = c->netns == s->netns;
+	if (is_daemon(s)) {
+		if (ctx->type != SOCK_STREAM)
+			return PASS;
+		return c->home ? by_daemon(ctx, c) : by_daemon_inner(ctx, c);
+	}
 	if (c->home && !is_exempt_target(s, &c->to) && !exempt(s, c->netns) && to_names(ctx, &c->to)) {
 		if (!sending)
 			names_peer(ctx, &c->asked, &c->to);

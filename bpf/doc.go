@@ -6,8 +6,8 @@
 //
 // Read the C files in this order: types.h (what C and Go share), maps.h,
 // decide.h, source.h (who calls), listener.h (who listens), quota.h, resolve.h,
-// call.h, seen.h, connect.h, direct.h, origins.h, lookup.h, names.h, egress.h, leaving.h, unix.h,
-// sweep.h, and mesh.c, which has only the entry points. Generated files are
+// call.h, seen.h, connect.h, direct.h, origins.h, lookup.h, names.h, egress.h, inner.h,
+// leaving.h, unix.h, sweep.h, and mesh.c, which has only the entry points. Generated files are
 // committed, so that a build needs no clang.
 //
 // # To add a map that policy fills

@@ -25,7 +25,14 @@ struct in6_addr {
 		__u32 u6_addr32[4];
 	} in6_u;
 };
+struct net {
+	__u64 net_cookie;
+};
+typedef struct {
+	struct net *net;
+} possible_net_t;
 struct sock_common {
+	possible_net_t skc_net;
 	unsigned short skc_family;
 	unsigned char skc_state;
 	unsigned char skc_reuse : 4;

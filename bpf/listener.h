@@ -45,6 +45,56 @@ static __always_inline __u32 creator_of(struct bpf_sock *sk)
 	return st ? st->creator : 0;
 }
 
+#define MAX_ANCESTORS 32
+
+/* netns_of returns the cookie of the socket's network namespace. Not all program
+ * types have bpf_get_netns_cookie(). */
+static __always_inline __u64 netns_of(struct tcp_sock *sk)
+{
+	return sk->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->net_cookie;
+}
+
+/* enrolled returns the service of the cgroup in which the socket was created, else
+ * of its network namespace, else of the user who created it, else 0. */
+static __always_inline __u32 enrolled(struct tcp_sock *sk)
+{
+	struct cgroup_subsys_state *parent;
+	struct workload *w;
+	struct cgroup *at;
+	__u64 netns;
+	__u32 uid;
+	int i;
+
+	if (!sk)
+		return 0;
+	at = sk->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup;
+	for (i = 0; i < MAX_ANCESTORS && at; i++) {
+		__u64 id = at->kn->id;
+
+		w = bpf_map_lookup_elem(&workloads, &id);
+		if (w && w->service != EXEMPT_SERVICE)
+			return w->service;
+		parent = at->self.parent;
+		at = parent ? parent->cgroup : 0;
+	}
+	netns = netns_of(sk);
+	w = bpf_map_lookup_elem(&namespaces, &netns);
+	if (w)
+		return w->service;
+	uid = sk->inet_conn.icsk_inet.sk.sk_uid.val;
+	w = bpf_map_lookup_elem(&users, &uid);
+	return w && w->service != EXEMPT_SERVICE ? w->service : 0;
+}
+
+/* inner_guard returns the guard of a service's port in other network namespaces
+ * than the daemon's, or 0. */
+static __always_inline struct guard_value *inner_guard(__u32 service, __u16 port)
+{
+	struct port_key key = {.service = service, .port = port};
+
+	return service ? bpf_map_lookup_elem(&inner_guards, &key) : 0;
+}
+
 enum server {
 	SERVER_NONE,  /* nobody: or the listener is bound to a device, which a lookup without a packet doesn't match */
 	SERVER_OWN,
@@ -70,25 +120,30 @@ __noinline int server_at(struct bpf_sock_addr *ctx, const struct endpoint *at, _
 /* announce tells the daemon that a program begins or ceases to listen on a service's
  * port, just before it does. Where the ring buffer is full, the daemon has yet to
  * read an announcement, after which it looks at all listeners. */
-static __always_inline void announce(__u16 port)
+static __always_inline void announce(__u64 netns, __u32 owner, __u16 port)
 {
+	struct config *s = bpf_map_lookup_elem(&settings, &(__u32){0});
 	struct guard_key key = {.port = port};
+	struct guard_value *g;
 
-	if (bpf_map_lookup_elem(&guards, &key))
+	if (!s)
+		return;
+	g = netns == s->netns ? bpf_map_lookup_elem(&guards, &key) : inner_guard(owner, port);
+	if (g)
 		bpf_ringbuf_output(&announced, &key, sizeof(key), 0);
 }
 
 extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym;
 
 /* released announces a closed listener. The context has no local port here. */
-static __always_inline void released(struct bpf_sock *ctx)
+static __always_inline void released(struct bpf_sock *ctx, const struct sock_state *st)
 {
 	struct sock *sk;
 
 	if (ctx->state != BPF_TCP_LISTEN)
 		return;
 	sk = bpf_cast_to_kern_ctx(ctx);
-	announce(bpf_htons(sk->__sk_common.skc_num));
+	announce(bpf_get_netns_cookie(ctx), st ? st->creator : 0, bpf_htons(sk->__sk_common.skc_num));
 }
 
 /* held returns whether the service already listens on that port, at an address

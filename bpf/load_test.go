@@ -94,7 +94,7 @@ func linkIDs(t *testing.T, o *Objects) map[string]uint32 {
 func expectHealthy(t *testing.T, o *Objects) {
 	t.Helper()
 	hooks, err := o.Status()
-	if err != nil || len(hooks) != 18 {
+	if err != nil || len(hooks) != 19 {
 		t.Fatalf("%d hooks, %v", len(hooks), err)
 	}
 	for _, h := range hooks {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
 /* sk_lookup chooses the socket for a packet that arrives in the daemon's network
  * namespace: it delivers captured connections to the daemon and guards the ports
- * of services. */
+ * of services. inner.h guards them in other namespaces. */
 #pragma once
 
 #include "address.h"

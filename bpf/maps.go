@@ -135,10 +135,7 @@ func (o *Objects) Intentions() Table[Pair, bool] {
 // Ports says where a service's virtual address and port lead.
 func (o *Objects) Ports() Table[PortKey, Port] {
 	return table("ports", o.mesh.Ports,
-		form[PortKey, meshPortKey]{
-			func(k PortKey) meshPortKey { return meshPortKey{Service: k.Service, Port: swap(k.Port)} },
-			func(k meshPortKey) PortKey { return PortKey{k.Service, swap(k.Port)} },
-		},
+		portKeys(),
 		form[Port, meshPortValue]{
 			func(p Port) meshPortValue {
 				flags := Guard{Anyone: p.Anyone, Loopback: p.Loopback}.flags()
@@ -151,18 +148,35 @@ func (o *Objects) Ports() Table[PortKey, Port] {
 		})
 }
 
+func portKeys() form[PortKey, meshPortKey] {
+	return form[PortKey, meshPortKey]{
+		func(k PortKey) meshPortKey { return meshPortKey{Service: k.Service, Port: swap(k.Port)} },
+		func(k meshPortKey) PortKey { return PortKey{k.Service, swap(k.Port)} },
+	}
+}
+
 // Guards maps ports of this node to the services that own them.
 func (o *Objects) Guards() Table[uint16, Guard] {
 	return table("guards", o.mesh.Guards,
 		portNumbers(),
-		form[Guard, meshGuardValue]{
-			func(g Guard) meshGuardValue { return meshGuardValue{Service: g.Service, Flags: g.flags()} },
-			func(v meshGuardValue) Guard {
-				g := guardOf(v.Flags)
-				g.Service = v.Service
-				return g
-			},
-		})
+		guardValues())
+}
+
+func guardValues() form[Guard, meshGuardValue] {
+	return form[Guard, meshGuardValue]{
+		func(g Guard) meshGuardValue { return meshGuardValue{Service: g.Service, Flags: g.flags()} },
+		func(v meshGuardValue) Guard {
+			g := guardOf(v.Flags)
+			g.Service = v.Service
+			return g
+		},
+	}
+}
+
+// InnerGuards maps the ports on which services of this node listen in other network
+// namespaces. The service of a value is not used.
+func (o *Objects) InnerGuards() Table[PortKey, Guard] {
+	return table("inner_guards", o.mesh.InnerGuards, portKeys(), guardValues())
 }
 
 func portNumbers() form[uint16, meshGuardKey] {

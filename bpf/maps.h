@@ -35,6 +35,7 @@ HASH(interfaces, __u32, struct workload, 1024);           /* key: index of the i
 HASH(intentions, struct pair, enum action, MAX_INTENTIONS);
 HASH(ports, struct port_key, struct port_value, MAX_SERVICES);
 HASH(guards, struct guard_key, struct guard_value, 16384);
+HASH(inner_guards, struct port_key, struct guard_value, 16384); /* ports on which a service listens in other network namespaces */
 HASH(remotes, struct endpoint, __u32, MAX_SERVICES);      /* value: service */
 HASH(upstreams, struct upstream_key, struct upstream_value, 16384);
 HASH(locals, struct address, __u32, 4096);

@@ -22,6 +22,7 @@
 #include "connect.h"
 #include "lookup.h"
 #include "egress.h"
+#include "inner.h"
 #include "leaving.h"
 #include "unix.h"
 #include "origins.h"
@@ -180,7 +181,7 @@ int mesh_release(struct bpf_sock *sk)
 
 	if (st && st->mode == MODE_SERVING)
 		bpf_map_update_elem(&alive, &zero, &zero, BPF_ANY);
-	released(sk);
+	released(sk, st);
 	return 1;
 }
 
@@ -213,6 +214,12 @@ SEC("cgroup_skb/egress")
 int mesh_egress(struct __sk_buff *skb)
 {
 	return on_egress(skb);
+}
+
+SEC("cgroup_skb/ingress")
+int mesh_ingress(struct __sk_buff *skb)
+{
+	return on_ingress(skb);
 }
 
 SEC("netfilter")

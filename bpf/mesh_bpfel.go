@@ -126,6 +126,7 @@ const (
 	meshModeMODE_ACCEPTED meshMode = 4
 	meshModeMODE_SERVING  meshMode = 5
 	meshModeMODE_CUT      meshMode = 6
+	meshModeMODE_INNER    meshMode = 7
 )
 
 type meshNameKey struct {
@@ -280,6 +281,7 @@ const (
 	meshMapExemptPeers    = "exempt_peers"
 	meshMapExemptPorts    = "exempt_ports"
 	meshMapGuards         = "guards"
+	meshMapInnerGuards    = "inner_guards"
 	meshMapIntentions     = "intentions"
 	meshMapInterfaces     = "interfaces"
 	meshMapListeners      = "listeners"
@@ -304,6 +306,7 @@ const (
 	meshProgMeshCreate    = "mesh_create"
 	meshProgMeshDecide    = "mesh_decide"
 	meshProgMeshEgress    = "mesh_egress"
+	meshProgMeshIngress   = "mesh_ingress"
 	meshProgMeshLeaving   = "mesh_leaving"
 	meshProgMeshLookup    = "mesh_lookup"
 	meshProgMeshPeername4 = "mesh_peername4"
@@ -368,6 +371,7 @@ type meshProgramSpecs struct {
 	MeshCreate    *ebpf.ProgramSpec `ebpf:"mesh_create"`
 	MeshDecide    *ebpf.ProgramSpec `ebpf:"mesh_decide"`
 	MeshEgress    *ebpf.ProgramSpec `ebpf:"mesh_egress"`
+	MeshIngress   *ebpf.ProgramSpec `ebpf:"mesh_ingress"`
 	MeshLeaving   *ebpf.ProgramSpec `ebpf:"mesh_leaving"`
 	MeshLookup    *ebpf.ProgramSpec `ebpf:"mesh_lookup"`
 	MeshPeername4 *ebpf.ProgramSpec `ebpf:"mesh_peername4"`
@@ -396,6 +400,7 @@ type meshMapSpecs struct {
 	ExemptPeers *ebpf.MapSpec `ebpf:"exempt_peers"`
 	ExemptPorts *ebpf.MapSpec `ebpf:"exempt_ports"`
 	Guards      *ebpf.MapSpec `ebpf:"guards"`
+	InnerGuards *ebpf.MapSpec `ebpf:"inner_guards"`
 	Intentions  *ebpf.MapSpec `ebpf:"intentions"`
 	Interfaces  *ebpf.MapSpec `ebpf:"interfaces"`
 	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
@@ -452,6 +457,7 @@ type meshMaps struct {
 	ExemptPeers *ebpf.Map `ebpf:"exempt_peers"`
 	ExemptPorts *ebpf.Map `ebpf:"exempt_ports"`
 	Guards      *ebpf.Map `ebpf:"guards"`
+	InnerGuards *ebpf.Map `ebpf:"inner_guards"`
 	Intentions  *ebpf.Map `ebpf:"intentions"`
 	Interfaces  *ebpf.Map `ebpf:"interfaces"`
 	Listeners   *ebpf.Map `ebpf:"listeners"`
@@ -483,6 +489,7 @@ func (m *meshMaps) Close() error {
 		m.ExemptPeers,
 		m.ExemptPorts,
 		m.Guards,
+		m.InnerGuards,
 		m.Intentions,
 		m.Interfaces,
 		m.Listeners,
@@ -521,6 +528,7 @@ type meshPrograms struct {
 	MeshCreate    *ebpf.Program `ebpf:"mesh_create"`
 	MeshDecide    *ebpf.Program `ebpf:"mesh_decide"`
 	MeshEgress    *ebpf.Program `ebpf:"mesh_egress"`
+	MeshIngress   *ebpf.Program `ebpf:"mesh_ingress"`
 	MeshLeaving   *ebpf.Program `ebpf:"mesh_leaving"`
 	MeshLookup    *ebpf.Program `ebpf:"mesh_lookup"`
 	MeshPeername4 *ebpf.Program `ebpf:"mesh_peername4"`
@@ -544,6 +552,7 @@ func (p *meshPrograms) Close() error {
 		p.MeshCreate,
 		p.MeshDecide,
 		p.MeshEgress,
+		p.MeshIngress,
 		p.MeshLeaving,
 		p.MeshLookup,
 		p.MeshPeername4,

@@ -49,10 +49,17 @@ static __always_inline __u32 first_sequence(struct bpf_sock *sk)
 	return tcp ? tcp->write_seq : 0;
 }
 
-static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct config *s, struct bpf_sock *sk, struct sock_state *st)
+/* arrives_in returns the network namespace of the record: packets of a captured
+ * connection leave the caller's, all others stay in it. */
+static __always_inline __u64 arrives_in(struct bpf_sock_ops *ctx, const struct sock_state *st)
+{
+	return st->other_netns && st->mode == MODE_CAPTURE ? 0 : bpf_get_netns_cookie(ctx);
+}
+
+static __always_inline void origin_begins(struct bpf_sock_ops *ctx, struct bpf_sock *sk, struct sock_state *st)
 {
 	struct origin value = {.cookie = bpf_get_socket_cookie(ctx), .source = st->source, .destination = st->destination};
-	struct origin_key key = {.netns = st->other_netns ? 0 : s->netns};
+	struct origin_key key = {.netns = arrives_in(ctx, st)};
 	long err;
 
 	ends(ctx, &key.client, &key.target);
@@ -65,7 +72,7 @@ static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct
 
 		if (held)
 			forget(&key, held->source);
-		if (st->other_netns)
+		if (!key.netns)
 			value.source = 0;
 		err = bpf_map_update_elem(&origins, &key, &value, BPF_ANY);
 	}
@@ -78,9 +85,9 @@ static __always_inline void origin_begins(struct bpf_sock_ops *ctx, const struct
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
-static __always_inline void origin_ends(struct bpf_sock_ops *ctx, const struct config *s, struct sock_state *st)
+static __always_inline void origin_ends(struct bpf_sock_ops *ctx, struct sock_state *st)
 {
-	struct origin_key key = {.netns = st->other_netns ? 0 : s->netns};
+	struct origin_key key = {.netns = arrives_in(ctx, st)};
 	struct origin *held;
 
 	ends(ctx, &key.client, &key.target);
@@ -90,15 +97,33 @@ static __always_inline void origin_ends(struct bpf_sock_ops *ctx, const struct c
 }
 
 /* keep_origin writes the identity into the accepted socket's storage. */
-static __always_inline void keep_origin(struct bpf_sock *sk, const struct origin *o)
+static __always_inline struct sock_state *keep_origin(struct bpf_sock *sk, const struct origin *o, enum mode mode)
 {
 	struct sock_state *st = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (!st)
-		return;
+		return 0;
 	st->source = o->source;
 	st->destination = o->destination;
-	st->mode = MODE_ACCEPTED;
+	st->mode = mode;
+	return st;
+}
+
+/* name_client has accept() and getpeername() return the source's virtual address in
+ * another network namespace, where no socket can be bound to it: the answers would be
+ * routed to the host. */
+static __always_inline void name_client(const struct config *s, struct sock_state *st, const struct origin_key *key)
+{
+	struct guard_value *g;
+
+	if (!st || st->source == st->destination || is_check(s, st->source))
+		return;
+	g = inner_guard(st->destination, key->target.port);
+	if (g && (g->flags & GUARD_LOOPBACK))
+		return;
+	st->actual = key->client;
+	st->peer.addr = virtual_of(s, st->source, &key->client.addr);
+	st->peer.port = key->client.port;
 }
 
 /* plain_arrives reports a plain connection to a permissive port, once it is accepted.
@@ -117,24 +142,27 @@ static __always_inline void plain_arrives(struct origin_key *key)
  * sequence number, and stays. */
 static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struct config *s)
 {
-	struct origin_key key = {.netns = s->netns};
+	struct origin_key key = {.netns = bpf_get_netns_cookie(ctx)};
+	bool home = key.netns == s->netns;
 	struct bpf_sock *sk = ctx->sk;
 	struct origin *o;
 
-	if (!sk || bpf_get_netns_cookie(ctx) != s->netns)
+	if (!sk)
 		return;
 	ends(ctx, &key.target, &key.client);
 	o = bpf_map_lookup_elem(&origins, &key);
-	if (!o) {
+	if (!o && home) {
 		key.netns = 0;
 		o = bpf_map_lookup_elem(&origins, &key);
 	}
-	if (!o)
+	if (!o && home)
 		plain_arrives(&key);
 	if (!o || !o->source || o->sequence + 1 != ctx->rcv_nxt)
 		return;
-	if (in_range(s, &key.target.addr))
-		keep_origin(sk, o);
+	if (!home)
+		name_client(s, keep_origin(sk, o, MODE_INNER), &key);
+	else if (in_range(s, &key.target.addr))
+		keep_origin(sk, o, MODE_ACCEPTED);
 	forget(&key, o->source);
 }
 
@@ -158,7 +186,7 @@ static __always_inline void on_sockops(struct bpf_sock_ops *ctx)
 	if (!s || !sk)
 		return;
 	if (ctx->op == BPF_SOCK_OPS_TCP_LISTEN_CB) {
-		announce(bpf_htons((__u16)FIELD(ctx, local_port)));
+		announce(bpf_get_netns_cookie(ctx), creator_of(sk), bpf_htons((__u16)FIELD(ctx, local_port)));
 		return;
 	}
 	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
@@ -176,11 +204,11 @@ static __always_inline void on_sockops(struct bpf_sock_ops *ctx)
 	if (st->mode != MODE_CAPTURE && st->mode != MODE_LOCAL && st->mode != MODE_TAG && st->mode != MODE_CUT)
 		return;
 	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB) {
-		origin_begins(ctx, s, sk, st);
+		origin_begins(ctx, sk, st);
 		return;
 	}
 	if (ctx->op != BPF_SOCK_OPS_STATE_CB || ctx->args[1] != BPF_TCP_CLOSE)
 		return;
-	origin_ends(ctx, s, st);
+	origin_ends(ctx, st);
 	direct_ends(ctx, sk, st);
 }

@@ -8,39 +8,10 @@
 #include "address.h"
 #include "decide.h"
 #include "kernel.h"
+#include "listener.h"
 #include "report.h"
 
-#define MAX_ANCESTORS 32
-
 extern int bpf_sock_destroy(struct sock_common *sk) __ksym;
-
-/* enrolled returns the service of the cgroup in which the socket was created, else
- * of the user who created it, else 0. */
-static __always_inline __u32 enrolled(struct sock_common *common)
-{
-	struct tcp_sock *sk = bpf_skc_to_tcp_sock(common);
-	struct cgroup_subsys_state *parent;
-	struct workload *user;
-	struct cgroup *at;
-	__u32 uid;
-	int i;
-
-	if (!sk)
-		return 0;
-	at = sk->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup;
-	for (i = 0; i < MAX_ANCESTORS && at; i++) {
-		__u64 id = at->kn->id;
-		struct workload *w = bpf_map_lookup_elem(&workloads, &id);
-
-		if (w && w->service != EXEMPT_SERVICE)
-			return w->service;
-		parent = at->self.parent;
-		at = parent ? parent->cgroup : 0;
-	}
-	uid = sk->inet_conn.icsk_inet.sk.sk_uid.val;
-	user = bpf_map_lookup_elem(&users, &uid);
-	return user && user->service != EXEMPT_SERVICE ? user->service : 0;
-}
 
 static __always_inline struct address words(const struct in6_addr *a)
 {
@@ -86,15 +57,29 @@ static __always_inline bool may_call(struct sock_common *sk, struct sock_state *
 	g = bpf_map_lookup_elem(&guards, &key);
 	if (!g || (g->flags & GUARD_PERMISSIVE) || bpf_map_lookup_elem(&exempt_peers, own))
 		return true;
-	source = st && st->creator ? st->creator : enrolled(sk);
+	source = st && st->creator ? st->creator : enrolled(bpf_skc_to_tcp_sock(sk));
 	if (source == DAEMON_SERVICE || (source && source == g->service))
 		return true;
 	return decide(source, g->service) == REASON_ALLOWED;
 }
 
+/* inner_may_live returns whether a socket of another network namespace may live. A
+ * connection that was accepted without a record is older than the guard of its port.
+ * Only sockets that connect have a creator. */
+static __always_inline bool inner_may_live(struct tcp_sock *tcp, struct sock_state *st, const struct endpoint *own)
+{
+	struct guard_value *g;
+
+	if (st && st->creator)
+		return true;
+	g = inner_guard(enrolled(tcp), own->port);
+	return !g || !(g->flags & GUARD_SERVING) || (g->flags & GUARD_PERMISSIVE);
+}
+
 /* may_live returns the verdict on one socket. */
 static __always_inline bool may_live(struct sock_common *sk, struct sock_state *st)
 {
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	struct config *s = get_settings();
 	struct endpoint own = {}, peer = {};
 
@@ -105,13 +90,15 @@ static __always_inline bool may_live(struct sock_common *sk, struct sock_state *
 	if (st && st->mode != MODE_NONE)
 		return true; /* the daemon's own, or captured: the daemon cuts those */
 	both(sk, &own, &peer);
+	if (tcp && netns_of(tcp) != s->netns)
+		return inner_may_live(tcp, st, &own);
 	return may_stay_accepted(s, &own, &peer) && may_call(sk, st, &own, &peer);
 }
 
 /* adopt writes the creator of a listener into its storage. */
 static __always_inline void adopt(struct sock_common *sk, struct sock_state *st)
 {
-	__u32 service = st && st->creator ? 0 : enrolled(sk);
+	__u32 service = st && st->creator ? 0 : enrolled(bpf_skc_to_tcp_sock(sk));
 
 	if (!service)
 		return;
@@ -123,6 +110,8 @@ static __always_inline void adopt(struct sock_common *sk, struct sock_state *st)
 /* tell_cut reports a cut. A same-node connection is reported when it closes. */
 static __always_inline void tell_cut(struct sock_common *sk, struct sock_state *st)
 {
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+	struct config *s = get_settings();
 	struct endpoint own = {}, peer = {};
 	struct guard_value *g;
 	struct guard_key key = {};
@@ -133,6 +122,10 @@ static __always_inline void tell_cut(struct sock_common *sk, struct sock_state *
 		return;
 	}
 	both(sk, &own, &peer);
+	if (s && tcp && netns_of(tcp) != s->netns) {
+		report_packet(REASON_CHANGED, 0, enrolled(tcp), &own, &peer);
+		return;
+	}
 	key.port = own.port;
 	g = bpf_map_lookup_elem(&guards, &key);
 	if (g) { /* this is the accepted end */
@@ -141,7 +134,7 @@ static __always_inline void tell_cut(struct sock_common *sk, struct sock_state *
 	}
 	key.port = peer.port;
 	g = bpf_map_lookup_elem(&guards, &key);
-	report_packet(REASON_CHANGED, st ? st->creator : enrolled(sk), g ? g->service : 0, &peer, &own);
+	report_packet(REASON_CHANGED, st ? st->creator : enrolled(tcp), g ? g->service : 0, &peer, &own);
 }
 
 /* on_socket writes one byte for each connection that it cuts, which user space

@@ -69,6 +69,7 @@ enum mode {
 	MODE_ACCEPTED, /* the daemon's end of a captured connection */
 	MODE_SERVING,  /* a listener of the daemon; closed when the daemon ends */
 	MODE_CUT,      /* was MODE_LOCAL until the sweep cut the connection */
+	MODE_INNER,    /* a program's end of a connection in another network namespace */
 };
 
 struct address {
@@ -172,7 +173,7 @@ struct question {
 /* origin_key identifies a connection by the addresses that its accepting end
  * will see. */
 struct origin_key {
-	__u64 netns; /* cookie of the daemon's network namespace; 0: the client is in another one */
+	__u64 netns; /* cookie of that end's network namespace; 0: the client is in another one */
 	struct endpoint client;
 	struct endpoint target;
 };

@@ -147,7 +147,7 @@ func (e Endpoint) port() bpf.Port {
 func (c *compiler) guards() map[uint16]bpf.Guard {
 	out := make(map[uint16]bpf.Guard, len(c.Guards))
 	for _, g := range c.Guards {
-		guard := bpf.Guard{Permissive: g.Permissive, Anyone: g.Anyone, Serving: g.Serving, Loopback: g.Loopback, Carried: g.Carried}
+		guard := g.guard()
 		if g.Service != "" {
 			guard.Service = c.number(g.Service)
 		}
@@ -156,9 +156,23 @@ func (c *compiler) guards() map[uint16]bpf.Guard {
 	return out
 }
 
+func (g Guard) guard() bpf.Guard {
+	return bpf.Guard{Permissive: g.Permissive, Anyone: g.Anyone, Serving: g.Serving, Loopback: g.Loopback, Carried: g.Carried}
+}
+
+func (c *compiler) innerGuards() map[bpf.PortKey]bpf.Guard {
+	out := make(map[bpf.PortKey]bpf.Guard, len(c.InnerGuards))
+	for _, g := range c.InnerGuards {
+		if n := c.number(g.Service); n != 0 {
+			out[bpf.PortKey{Service: n, Port: g.Port}] = g.guard()
+		}
+	}
+	return out
+}
+
 func (c *compiler) remotes() map[netip.AddrPort]uint32 {
 	out := make(map[netip.AddrPort]uint32, len(c.Remotes))
-	for _, r := range c.Remotes {
+	for _, r := range slices.Concat(c.InnerAddrs, c.Remotes) {
 		if n := c.number(r.Service); n != 0 {
 			out[r.Addr] = n
 		}

@@ -15,6 +15,7 @@ func registry(o *bpf.Objects) []entry {
 	return []entry{
 		declare(o.Locals(), addFirst, (*compiler).locals),
 		declare(o.Guards(), addFirst, (*compiler).guards),
+		declare(o.InnerGuards(), addFirst, (*compiler).innerGuards),
 		declare(o.Remotes(), addFirst, (*compiler).remotes),
 		rarely(declare(o.Names(), addFirst, (*compiler).names)),
 		declare(o.Intentions(), denyFirst, (*compiler).intentions),

@@ -38,6 +38,7 @@ func everything() kernel.State {
 	s.Workloads.Interfaces = map[uint32]identity.Name{7: "web"}
 	s.Exempt = kernel.Exempt{Ports: []uint16{22}, Nets: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16")}}
 	s.ExemptPeers = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.3:40000")}
+	s.InnerGuards = []kernel.Guard{{Port: 5432, Service: "db"}}
 	s.Domains, s.Hosts = []string{"mesh"}, []string{"db"}
 	return s
 }

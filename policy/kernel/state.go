@@ -19,7 +19,9 @@ type State struct {
 	Workloads   Workloads
 	Endpoints   []Endpoint // where a service's virtual address and port lead
 	Guards      []Guard    // service ports of this node
+	InnerGuards []Guard    // ports on which services of this node listen in other network namespaces
 	Remotes     []Remote   // real addresses of instances on other nodes
+	InnerAddrs  []Remote   // real addresses of instances on this node, in other network namespaces
 	Upstreams   []Upstream // explicit upstreams
 	Locals      []netip.Addr
 	Exempt      Exempt
@@ -34,6 +36,7 @@ func (s State) equal(o State) bool {
 	return s.Table == o.Table && slices.Equal(s.Own, o.Own) && slices.Equal(s.Aliases, o.Aliases) &&
 		s.Workloads.equal(o.Workloads) && slices.Equal(s.Endpoints, o.Endpoints) &&
 		slices.Equal(s.Guards, o.Guards) && slices.Equal(s.Remotes, o.Remotes) &&
+		slices.Equal(s.InnerGuards, o.InnerGuards) && slices.Equal(s.InnerAddrs, o.InnerAddrs) &&
 		slices.Equal(s.Upstreams, o.Upstreams) && slices.Equal(s.Locals, o.Locals) &&
 		s.Exempt.equal(o.Exempt) && slices.Equal(s.ExemptPeers, o.ExemptPeers) &&
 		slices.Equal(s.Domains, o.Domains) && slices.Equal(s.Hosts, o.Hosts)
@@ -101,7 +104,8 @@ type Guard struct {
 	Carried    bool          // callers on this node go through the daemon
 }
 
-// Remote is the real address of an instance on another node.
+// Remote is the real address of an instance that isn't in the daemon's network
+// namespace.
 type Remote struct {
 	Addr    netip.AddrPort
 	Service identity.Name
