@@ -74,7 +74,7 @@ func (i *inner) dial(from, to string, source uint32, tagged bool) (fd int, err e
 		fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		i.ok(err)
 		if tagged {
-			i.ok(i.Tag(fd, source, db))
+			i.ok(i.Tag(fd, source, db, false))
 		}
 		i.ok(unix.Bind(fd, sockaddr(from)))
 		err = unix.Connect(fd, sockaddr(to))

@@ -160,7 +160,8 @@ type Instance struct {
 	ID         string            `json:"id"`
 	Node       Name              `json:"node"`
 	Address    string            `json:"address"`
-	Port       uint16            `json:"port"` // 0: the program only calls others
+	Port       uint16            `json:"port"`            // 0: the program only calls others
+	Place      string            `json:"place,omitempty"` // network namespace in which it listens: "container 0123456789ab"; "": its node's
 	Tags       []string          `json:"tags,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
 	Local      bool              `json:"local"`

@@ -19,6 +19,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/definition"
+	"tacit/redirect/netns"
 )
 
 const (
@@ -42,9 +43,9 @@ type Result struct {
 // Config is what a Manager works with. Changed must neither block nor call the
 // Manager.
 type Config struct {
-	// Target says where an instance listens; the error, why nobody may be
-	// dialled there.
-	Target func(instance string) (netip.AddrPort, error)
+	// Target says where an instance listens, and in which network namespace; the
+	// error, why nobody may be dialled there.
+	Target func(instance string) (netip.AddrPort, netns.Namespace, error)
 	// Tag marks a socket as that of a check of service.
 	Tag func(fd int, service identity.Name) error
 	// Scripts is a cgroup; each script runs in a cgroup of its own below it.

@@ -13,6 +13,7 @@ import (
 
 	"tacit/node/definition"
 	"tacit/node/seen"
+	"tacit/redirect/netns"
 )
 
 // run is one run of a check, until ctx ends.
@@ -48,21 +49,13 @@ func (m *Manager) tryTCP(ctx context.Context, c *check) (status, output string) 
 
 // dial connects to the instance, whatever name a URL has.
 func (m *Manager) dial(ctx context.Context, c *check) (net.Conn, error) {
-	targets, err := m.targets(c)
+	targets, in, err := m.targets(c)
 	if err != nil {
 		return nil, err
 	}
-	d := net.Dialer{}
-	d.SetMultipathTCP(false)
 	var failed []string
 	for _, to := range targets {
-		if to.Port() == c.port {
-			d.Control = m.tag(c)
-		}
-		conn, err := d.DialContext(ctx, "tcp", to.String())
-		if err == nil && c.proxied && to.Port() == c.port {
-			_, err = conn.Write(seen.OwnHeader()) // it fits into the socket's buffer
-		}
+		conn, err := m.connect(ctx, c, to, in)
 		if err == nil {
 			return conn, nil
 		}
@@ -74,28 +67,41 @@ func (m *Manager) dial(ctx context.Context, c *check) (net.Conn, error) {
 	return nil, errors.New(strings.Join(failed, "; "))
 }
 
-func (m *Manager) tag(c *check) func(network, address string, raw syscall.RawConn) error {
-	return func(_, _ string, raw syscall.RawConn) error {
-		var err error
-		return errors.Join(raw.Control(func(fd uintptr) { err = m.conf.Tag(int(fd), c.service) }), err)
+// connect connects to one target, with a tag where that is the instance's port.
+func (m *Manager) connect(ctx context.Context, c *check, to netip.AddrPort, in netns.Namespace) (conn net.Conn, err error) {
+	err = in.Do(func(leave func() error) (err error) {
+		d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+			if to.Port() != c.port {
+				return leave()
+			}
+			var err error
+			return errors.Join(leave(), raw.Control(func(fd uintptr) { err = m.conf.Tag(int(fd), c.service) }), err)
+		}}
+		d.SetMultipathTCP(false)
+		conn, err = d.DialContext(ctx, "tcp", to.String())
+		return err
+	})
+	if err == nil && c.proxied && to.Port() == c.port {
+		_, err = conn.Write(seen.OwnHeader()) // it fits into the socket's buffer
 	}
+	return conn, err
 }
 
 // targets are where the check connects to, in order: where the instance really
-// listens if its own port is meant.
-func (m *Manager) targets(c *check) ([]netip.AddrPort, error) {
+// listens if its own port is meant, else in the same network namespace.
+func (m *Manager) targets(c *check) (to []netip.AddrPort, in netns.Namespace, err error) {
 	host, port, err := c.Endpoint()
 	if err != nil {
-		return nil, err
+		return nil, in, err
 	}
+	at, in, err := m.conf.Target(c.instance)
 	if port == 0 || port == c.port {
-		to, err := m.conf.Target(c.instance)
-		return []netip.AddrPort{to}, err
+		return []netip.AddrPort{at}, in, err
 	}
 	if host == "localhost" {
 		v4, v6 := netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()
-		return []netip.AddrPort{netip.AddrPortFrom(v4, port), netip.AddrPortFrom(v6, port)}, nil
+		return []netip.AddrPort{netip.AddrPortFrom(v4, port), netip.AddrPortFrom(v6, port)}, in, nil
 	}
 	a, err := netip.ParseAddr(host)
-	return []netip.AddrPort{netip.AddrPortFrom(a, port)}, err
+	return []netip.AddrPort{netip.AddrPortFrom(a, port)}, in, err
 }

@@ -46,7 +46,7 @@ func (m *Manager) callHealth(ctx context.Context, c *check, service string) ([]b
 	if c.TLS.Use {
 		url = "https://"
 	}
-	targets, err := m.targets(c)
+	targets, _, err := m.targets(c)
 	if err != nil {
 		return nil, err
 	}

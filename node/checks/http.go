@@ -56,7 +56,7 @@ func ofHTTP(code int) string {
 func (m *Manager) request(ctx context.Context, c *check) (*http.Request, error) {
 	url := c.Target
 	if strings.HasPrefix(url, "/") {
-		to, err := m.conf.Target(c.instance)
+		to, _, err := m.conf.Target(c.instance)
 		if err != nil {
 			return nil, err
 		}

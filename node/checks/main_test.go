@@ -11,6 +11,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/definition"
+	"tacit/redirect/netns"
 )
 
 // define parses what stands inside a service's block.
@@ -28,7 +29,10 @@ func define(t *testing.T, id, inside string) definition.Definition {
 // listener, and counts changes.
 func newManager(to string, changes *int) *Manager {
 	m := &Manager{wake: make(chan struct{}, 1), conf: Config{
-		Target:  func(string) (netip.AddrPort, error) { return netip.ParseAddrPort(to) },
+		Target: func(string) (netip.AddrPort, netns.Namespace, error) {
+			at, err := netip.ParseAddrPort(to)
+			return at, netns.Namespace{}, err
+		},
 		Tag:     func(int, identity.Name) error { return nil },
 		Changed: func() { *changes++ },
 		Log:     slog.New(slog.DiscardHandler),

@@ -52,7 +52,7 @@ func (s services) service(name identity.Name) api.Service {
 }
 
 func (s services) instance(in catalog.Instance) api.Instance {
-	out := api.Instance{ID: in.ID, Node: in.Node, Address: in.Addr.Addr().String(), Port: in.Port,
+	out := api.Instance{ID: in.ID, Node: in.Node, Address: in.Addr.Addr().String(), Port: in.Port, Place: in.Place,
 		Tags: in.Tags, Meta: in.Meta, Local: in.Here, Healthy: in.Healthy, Down: down(in), Permissive: in.Permissive,
 		Weight: in.Weight, Zone: in.Zone}
 	if g := in.Ingress; g != nil {

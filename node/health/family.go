@@ -26,6 +26,7 @@ const (
 	Resolvers    Family = "resolv.conf"
 	Routes       Family = "routes and rules"
 	Services     Family = "services"        // reading the registered services
+	Places       Family = "places"          // keeping which workloads are in other network namespaces
 	Sessions     Family = "exempt sessions" // keeping the exempt connections
 	State        Family = "state"           // keeping records on disk
 	Sweep        Family = "sweep"           // cutting connections that are no longer allowed

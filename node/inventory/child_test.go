@@ -35,6 +35,17 @@ func TestMain(m *testing.M) {
 // that listens at an address until stop.
 func listenIn(t *testing.T, in workload.Cgroup, at string) (stop func()) {
 	t.Helper()
+	return listenWith(t, in, at, 0)
+}
+
+// listenInside is listenIn in a network namespace of the child's own.
+func listenInside(t *testing.T, in workload.Cgroup, at string) (stop func()) {
+	t.Helper()
+	return listenWith(t, in, at, unix.CLONE_NEWNET)
+}
+
+func listenWith(t *testing.T, in workload.Cgroup, at string, flags uintptr) (stop func()) {
+	t.Helper()
 	fd, err := unix.Open(in.Path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +53,7 @@ func listenIn(t *testing.T, in workload.Cgroup, at string) (stop func()) {
 	defer func() { _ = unix.Close(fd) }()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), childEnv+"="+at, "GORACE=atexit_sleep_ms=0") // the race detector waits a second otherwise
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd, Cloneflags: flags}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -61,21 +62,19 @@ func owned[K comparable](all map[K]identity.Name) map[K]identity.Name {
 }
 
 // Guards closes the ports of all services defined here, granted or not, by
-// port. low and high are the ephemeral ports, from EphemeralPorts. Where two
+// port; not those of instances that listen in another network namespace: their
+// number may belong to somebody else on the host. low and high are the ephemeral ports, from EphemeralPorts. Where two
 // instances define one port, strict wins over permissive; where two services
 // do, neither gets it, and the port is among the problems, by number.
 func (v *View) Guards(low, high int) ([]kernel.Guard, map[string]error) {
 	byPort, problems := make(map[uint16]kernel.Guard, len(v.Services)), map[string]error{}
 	for _, s := range v.Services {
-		if s.Port == 0 {
+		if s.Port == 0 || s.Place != "" {
 			continue
 		}
-		g := kernel.Guard{Port: s.Port, Service: s.Name, Permissive: s.Permissive, Anyone: s.Listener.Anyone}
-		g.Serving = s.Listener.Present() || int(s.Port) < low || int(s.Port) > high
-		g.Loopback, g.Carried = s.ClientAddress == definition.ClientLoopback, s.ClientAddress == definition.ClientProxyProtocol
+		g := s.guard(low, high)
 		if old, taken := byPort[s.Port]; taken {
-			g.Loopback, g.Carried = g.Loopback && old.Loopback, g.Carried || old.Carried
-			g.Permissive, g.Anyone = g.Permissive && old.Permissive, g.Anyone && old.Anyone
+			g = stricter(g, old)
 			if old.Service != g.Service {
 				problems[strconv.Itoa(int(g.Port))] = fmt.Errorf("%s and %s both define it: neither is served there", old.Service, g.Service)
 				g.Service = "" // nobody's: refused
@@ -96,6 +95,61 @@ func (v *View) Answers() []uint16 {
 			}
 		}
 	})
+}
+
+func (s Service) guard(low, high int) kernel.Guard {
+	return kernel.Guard{Port: s.Port, Service: s.Name, Permissive: s.Permissive, Anyone: s.Listener.Anyone,
+		Serving:  s.Listener.Present() || int(s.Port) < low || int(s.Port) > high,
+		Loopback: s.ClientAddress == definition.ClientLoopback, Carried: s.ClientAddress == definition.ClientProxyProtocol}
+}
+
+// stricter is the guard that two instances with one port have.
+func stricter(g, old kernel.Guard) kernel.Guard {
+	g.Loopback, g.Carried = g.Loopback && old.Loopback, g.Carried || old.Carried
+	g.Permissive, g.Anyone = g.Permissive && old.Permissive, g.Anyone && old.Anyone
+	g.Serving = g.Serving || old.Serving
+	return g
+}
+
+// InnerGuards closes the ports of all services defined here in every other network
+// namespace, where the kernel knows them by their workloads. They don't wait until
+// an instance is seen in one.
+func (v *View) InnerGuards(low, high int) []kernel.Guard {
+	type key struct {
+		service identity.Name
+		port    uint16
+	}
+	all := map[key]kernel.Guard{}
+	for _, s := range v.Services {
+		if !enclosable(s.Definition) {
+			continue
+		}
+		k, g := key{s.Name, s.Port}, s.guard(low, high)
+		if old, taken := all[k]; taken {
+			g = stricter(g, old)
+		}
+		all[k] = g
+	}
+	return slices.SortedFunc(maps.Values(all), func(a, b kernel.Guard) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Port, b.Port))
+	})
+}
+
+// InnerAddrs are the real addresses of the instances that listen in other network
+// namespaces of this node. What two services claim belongs to neither.
+func (v *View) InnerAddrs() []kernel.Remote {
+	c, all := claims{problems: map[string]error{}}, map[netip.AddrPort]identity.Name{}
+	for _, s := range v.Services {
+		for _, a := range s.Addrs {
+			claim(c, all, netip.AddrPortFrom(a, s.Port), s.Name, a.String())
+		}
+	}
+	var out []kernel.Remote
+	for at, service := range owned(all) {
+		out = append(out, kernel.Remote{Addr: at, Service: service})
+	}
+	slices.SortFunc(out, func(a, b kernel.Remote) int { return a.Addr.Compare(b.Addr) })
+	return out
 }
 
 // EphemeralPorts are those that the kernel gives to sockets which ask for none

@@ -60,6 +60,7 @@ type Inventory struct {
 	exempt   exempt
 	cgroups  cgroups
 	sockets  sockets
+	places   places
 	looked   int       // version of the definitions in the last View
 	slowLook time.Time // when everything was examined last
 }
@@ -77,9 +78,10 @@ func Open(c Config) (*Inventory, error) {
 		held:    held{kept: setting{store: c.Store, name: settingHeld}, loggedIn: someoneLoggedIn, waits: map[string]bool{}},
 		exempt:  exempt{kept: setting{store: c.Store, name: settingExempt}},
 		cgroups: cgroups{tree: c.Tree},
+		places:  places{kept: setting{store: c.Store, name: settingPlaces}, held: map[string]string{}},
 	}
 	i.view.Store(&View{})
-	err = errors.Join(i.defined.load(), i.held.kept.load(&i.held.waits), i.exempt.kept.load(&i.exempt.conns))
+	err = errors.Join(i.defined.load(), i.held.kept.load(&i.held.waits), i.exempt.kept.load(&i.exempt.conns), i.places.kept.load(&i.places.held))
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +110,11 @@ func (i *Inventory) Defined() (*View, error) {
 	}
 	v := &View{}
 	for _, d := range i.defined.list {
-		v.Services = append(v.Services, Service{Definition: d})
+		s := Service{Definition: d}
+		if i.seesInside(d) {
+			s.Place = i.places.of(d)
+		}
+		v.Services = append(v.Services, s)
 	}
 	return v, nil
 }

@@ -16,5 +16,6 @@ func (i *Inventory) Keep() {
 	h.Set(health.FilesOnDisk, "", i.defined.keep())
 	h.Replace(health.Held, i.held.waiting)
 	h.Set(health.HeldFiles, "", i.held.kept.save(i.held.waits))
+	h.Set(health.Places, "", i.places.kept.save(i.places.held))
 	h.Set(health.Sessions, "", i.exempt.kept.save(i.exempt.conns))
 }

@@ -10,6 +10,7 @@ import (
 
 	"tacit/node/definition"
 	"tacit/node/workload"
+	"tacit/redirect/netns"
 	"tacit/redirect/sockdiag"
 )
 
@@ -28,8 +29,9 @@ const (
 // Listener is who holds an instance's port.
 type Listener struct {
 	State State
-	Addr  netip.AddrPort // where to dial; zero where nobody may be dialled
-	Owner string         // with StateUnowned: what was found instead
+	Addr  netip.AddrPort  // where to dial; zero where nobody may be dialled
+	In    netns.Namespace // where Addr is; zero: the daemon's own
+	Owner string          // with StateUnowned: what was found instead
 	// Anyone: who made the socket doesn't count, because it can't be compared
 	// with a workload or because systemd makes it.
 	Anyone bool
@@ -44,6 +46,11 @@ func (l Listener) Present() bool { return l.State != "" && l.State != StateNone 
 // Listener looks at one service's port again, without the last View: for
 // whoever is about to dial it.
 func (i *Inventory) Listener(s Service) Listener {
+	if s.Place != "" {
+		found, _ := s.networks(s.Listener.In)
+		l, _ := i.innermost(s, found, listenersIn)
+		return l
+	}
 	socks, err := sockdiag.ListenersOn(s.Port)
 	if err != nil {
 		return unread(err)
@@ -51,20 +58,29 @@ func (i *Inventory) Listener(s Service) Listener {
 	return judge(s.Definition, socks, ownersOf(s, workload.Init))
 }
 
-// Reach is where an instance of this node is dialled now. The error says why
-// nobody may be: it isn't defined, or another program holds its port.
-func (i *Inventory) Reach(id string) (netip.AddrPort, error) {
+// Reach is where an instance of this node is dialled now, and in which network
+// namespace. The error says why nobody may be: it isn't defined, or another program
+// holds its port.
+func (i *Inventory) Reach(id string) (at netip.AddrPort, in netns.Namespace, err error) {
 	s, ok := i.View().ByID(id)
 	if !ok {
-		return netip.AddrPort{}, fmt.Errorf("%s doesn't run on this node", id)
+		return at, in, fmt.Errorf("%s doesn't run on this node", id)
 	}
 	if s.Listener = i.Listener(s); s.Listener.State == StateUnowned {
-		return netip.AddrPort{}, fmt.Errorf("port %d of %s: %s, outside the workload", s.Port, s.Name, s.Listener.Owner)
+		return at, in, fmt.Errorf("port %d of %s: %s, outside the workload", s.Port, s.Name, s.Listener.Owner)
 	}
 	if !s.Listener.Addr.IsValid() {
-		return netip.AddrPort{}, fmt.Errorf("nobody listens on port %d of %s", s.Port, s.Name)
+		return at, in, fmt.Errorf("nobody listens on port %d of %s%s", s.Port, s.Name, s.inPlace())
 	}
-	return s.Listener.Addr, nil
+	return s.Listener.Addr, s.Listener.In, nil
+}
+
+// inPlace says for people where an instance is, if not in the daemon's namespace.
+func (s Service) inPlace() string {
+	if s.Place == "" {
+		return ""
+	}
+	return " in " + s.Place
 }
 
 // unread closes a port of which nothing is known.

@@ -103,12 +103,12 @@ func TestReach(t *testing.T) {
 	for id, want := range map[string]string{
 		"db": "127.0.0.1:5432 <nil>", "down": "invalid AddrPort nobody listens on port 1 of down", "gone": "invalid AddrPort gone doesn't run on this node",
 	} {
-		at, err := h.Reach(id)
+		at, _, err := h.Reach(id)
 		if got := fmt.Sprint(at, " ", err); got != want {
 			t.Errorf("%s: %s, want %s", id, got, want)
 		}
 	}
-	if _, err := h.Reach("other"); err == nil || !strings.Contains(err.Error(), "port 5432 of other: socket of uid ") {
+	if _, _, err := h.Reach("other"); err == nil || !strings.Contains(err.Error(), "port 5432 of other: socket of uid ") {
 		t.Errorf("another program's port: %v", err)
 	}
 	if got := len(h.View().Definitions()); got != 3 {

@@ -28,7 +28,7 @@ func (i *Inventory) Look() (v *View, changed bool) {
 	l := i.begin()
 	next := &View{Services: last.Services, ExemptPeers: i.exempt.peers(), Excluded: last.Excluded}
 	changed = !slices.Equal(next.ExemptPeers, last.ExemptPeers)
-	if l.redefined || l.deep || l.moved != nil || l.selects {
+	if l.redefined || l.deep || l.moved != nil || l.selects || slices.ContainsFunc(last.Services, Service.mayBeEnclosed) {
 		next.Services = l.services(last.Services)
 		changed = changed || !slices.EqualFunc(next.Services, last.Services, l.same)
 	}
@@ -52,12 +52,13 @@ type look struct {
 	moved     func(uint16) bool // whether a port's listening sockets are others; nil: none are
 	selects   bool              // some workload is a network namespace or an interface
 	init      func() uint64     // the cgroup of process 1
+	inside    listing           // who listens in other network namespaces
 }
 
 // begin finds out what may have changed.
 func (i *Inventory) begin() *look {
 	i.define()
-	l := &look{Inventory: i, redefined: i.looked != i.defined.version, init: sync.OnceValue(workload.Init)}
+	l := &look{Inventory: i, redefined: i.looked != i.defined.version, init: sync.OnceValue(workload.Init), inside: once(listenersIn)}
 	i.looked = i.defined.version
 	if l.slow = time.Since(i.slowLook) >= slowInterval; l.slow {
 		i.slowLook = time.Now()
@@ -83,6 +84,9 @@ func (i *Inventory) begin() *look {
 // services examines those that may have changed; last are those of the last View.
 func (l *look) services(last []Service) []Service {
 	out := make([]Service, len(l.defined.list))
+	if l.redefined {
+		l.places.forget(l.defined.list)
+	}
 	for k, d := range l.defined.list {
 		s := Service{Definition: d}
 		if !l.redefined {
@@ -98,6 +102,7 @@ func (l *look) examine(s *Service) {
 	if s.Ingress != nil { // no program of this node is it
 		return
 	}
+	last := s.Listener.In
 	again := l.redefined || l.slow
 	if l.deep {
 		found := l.cgroups.scan.Cgroups(s.Name, selector(s.Definition))
@@ -108,9 +113,11 @@ func (l *look) examine(s *Service) {
 		s.Users = usersIn(s.Cgroups)
 	}
 	if s.Port != 0 && (again || l.moved != nil && l.moved(s.Port)) {
-		s.Listener = l.listener(*s)
+		s.home = l.listener(*s)
 	}
+	s.Listener = s.home
 	s.findNetwork()
+	l.findPlace(s, last)
 }
 
 func (l *look) listener(s Service) Listener {
@@ -123,10 +130,10 @@ func (l *look) listener(s Service) Listener {
 // findNetwork looks up the network namespace or interface that a workload is
 // selected by.
 func (s *Service) findNetwork() {
+	s.Namespace, s.Interfaces, s.Unfound = 0, nil, nil
 	if s.Workload.NetNS == "" && s.Workload.Interface == "" {
 		return
 	}
-	s.Namespace, s.Interfaces, s.Unfound = 0, nil, nil
 	if name := s.Workload.NetNS; name != "" {
 		s.Namespace, _ = workload.Namespace(name) // 0 where there is none
 		interfaces, err := links.InterfacesTo(workload.NamespacePath(name))
@@ -165,7 +172,7 @@ func (i *Inventory) excluded() map[string]uint64 {
 
 // same reports whether a service is as it was.
 func (l *look) same(now, last Service) bool {
-	return slices.Equal(now.Cgroups, last.Cgroups) && now.Listener == last.Listener &&
+	return slices.Equal(now.Cgroups, last.Cgroups) && now.Listener == last.Listener && now.Place == last.Place && slices.Equal(now.Addrs, last.Addrs) &&
 		now.Namespace == last.Namespace && slices.Equal(now.Interfaces, last.Interfaces) && slices.Equal(now.Users, last.Users) &&
 		maps.EqualFunc(now.Unfound, last.Unfound, func(a, b error) bool { return a.Error() == b.Error() }) &&
 		(!l.redefined || reflect.DeepEqual(now.Definition, last.Definition))

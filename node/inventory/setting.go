@@ -17,6 +17,8 @@ const (
 	settingHeld = "held"
 	// settingExempt has the connections that no enrolment cuts.
 	settingExempt = "spared"
+	// settingPlaces has the workloads that were last seen in another network namespace.
+	settingPlaces = "places"
 )
 
 // setting is a value that survives a restart.

@@ -11,6 +11,7 @@ import (
 	"tacit/identity"
 	"tacit/node/definition"
 	"tacit/node/workload"
+	"tacit/redirect/netns"
 )
 
 // View is what one Look found. Immutable.
@@ -33,6 +34,10 @@ type Service struct {
 	Unfound    map[string]error  // what selects its workload and can't be looked up, by name
 	Users      []uint32          // of the programs in Cgroups, where users are excluded; unsorted
 	Listener   Listener
+	Place      string       // of Listener, for people: "container 0123456789ab"; "": the daemon's network namespace
+	Addrs      []netip.Addr // with Place: by which this host reaches the instance directly
+
+	home Listener // in the daemon's network namespace
 }
 
 // index is made at the first question.
@@ -89,6 +94,17 @@ func (v *View) Names() []identity.Name {
 	return slices.Compact(out)
 }
 
+// Inner are the other network namespaces in which instances listen, in order of
+// definition.
+func (v *View) Inner() (out []netns.Namespace) {
+	for _, s := range v.Services {
+		if in := s.Listener.In; in != (netns.Namespace{}) && !slices.Contains(out, in) {
+			out = append(out, in)
+		}
+	}
+	return out
+}
+
 // Definitions are those of all instances.
 func (v *View) Definitions() []definition.Definition {
 	out := make([]definition.Definition, len(v.Services))
@@ -98,13 +114,17 @@ func (v *View) Definitions() []definition.Definition {
 	return out
 }
 
+// apart reports whether a definition's workload is in a network namespace of its own,
+// as far as its selector says.
+func apart(d definition.Definition) bool { return d.Workload.Container != "" || d.Workload.NetNS != "" }
+
 // Clash refuses a definition whose id or port another one of this node has.
 func (v *View) Clash(d definition.Definition) error {
 	for _, s := range v.Services {
 		if s.ID == d.ID && (s.Name != d.Name || s.Source != d.Source) {
 			return fmt.Errorf("the id %s is that of %s (%s) on this node already; give another --id", d.ID, s.Name, s.Source)
 		}
-		if d.Port != 0 && s.Port == d.Port && s.ID != d.ID {
+		if d.Port != 0 && s.Port == d.Port && s.ID != d.ID && (s.Place == "" || !apart(d)) {
 			return fmt.Errorf("port %d of %s is the port of %s (id %s) on this node already; deregister that one or use another port", d.Port, d.ID, s.Name, s.ID)
 		}
 		if s.Ingress != nil && s.Ingress.Port == d.Port {

@@ -4,6 +4,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 
@@ -13,6 +14,7 @@ import (
 	"tacit/node/inventory"
 	"tacit/policy"
 	"tacit/policy/kernel"
+	"tacit/redirect/netns"
 )
 
 // bring puts a view in force here, then publishes it, and puts in force what was
@@ -105,10 +107,20 @@ func (l *Loop) report(found Findings, state kernel.State, err error) {
 }
 
 // sweep judges live connections again: streams in the proxy, and same-node
-// pairs in the kernel.
-func (l *Loop) sweep() error {
+// pairs in the kernel, in each network namespace with an instance.
+func (l *Loop) sweep(inner []netns.Namespace) error {
 	streams := l.conf.Streams()
 	pairs, err := l.conf.Enforcer.Sweep(context.Background())
+	for _, at := range inner {
+		e := at.Do(func(func() error) error {
+			cut, err := l.conf.Enforcer.Sweep(context.Background())
+			pairs += cut
+			return err
+		})
+		if !errors.Is(e, netns.ErrGone) {
+			err = errors.Join(err, e)
+		}
+	}
 	l.conf.Health.Set(health.Sweep, "", err)
 	if streams+pairs > 0 {
 		l.conf.Log.Info("connections cut by a change", "streams", streams, "same_node", pairs, "revision", l.conf.Enforcer.Revision())

@@ -54,6 +54,7 @@ func Compile(in Input) (kernel.State, Findings) {
 	s.Workloads, found[health.Workload] = in.View.Workloads(in.Granted)
 	s.Guards, found[health.Port] = in.View.Guards(in.Ephemeral.Low, in.Ephemeral.High)
 	carrySplit(in.Catalog, s.Guards)
+	s.InnerGuards, s.InnerAddrs = in.View.InnerGuards(in.Ephemeral.Low, in.Ephemeral.High), in.View.InnerAddrs()
 	s.Exempt, found[health.Excluded] = in.View.Exclusions(in.Exclude)
 	s.Domains, s.Hosts, found[health.Names] = names(in)
 	callers := s.Workloads.Names()
@@ -150,9 +151,10 @@ func carrySplit(cat *catalog.Catalog, guards []kernel.Guard) {
 }
 
 // reachedHere adds an instance on this node. One that the daemon must carry
-// connections to, because it writes a header first, is as if it were elsewhere.
+// connections to, because it writes a header first or enters another network
+// namespace, is as if it were elsewhere.
 func reachedHere(e kernel.Endpoint, s inventory.Service) kernel.Endpoint {
-	if s.ClientAddress == definition.ClientProxyProtocol {
+	if s.ClientAddress == definition.ClientProxyProtocol || s.Place != "" {
 		e.Remote = true
 		return e
 	}
@@ -165,7 +167,7 @@ func reachedHere(e kernel.Endpoint, s inventory.Service) kernel.Endpoint {
 func remotes(in Input, service identity.Name) []kernel.Remote {
 	var out []kernel.Remote
 	for _, instance := range in.Catalog.Instances(service) {
-		if instance.Here || instance.Port == 0 {
+		if instance.Here || instance.Port == 0 || instance.Place != "" { // its node's address isn't its own
 			continue
 		}
 		for _, addr := range in.Proven(instance) {

@@ -56,6 +56,18 @@ func shows(name identity.Name, c definition.ClientAddress, l inventory.Listener)
 	return s
 }
 
+// contained is an instance in another network namespace of its node.
+func contained(b ledger.InstanceBody) ledger.InstanceBody {
+	b.Place = "container 0123456789ab"
+	return b
+}
+
+func localContained(name identity.Name, port uint16, l inventory.Listener, addrs ...netip.Addr) inventory.Service {
+	s := local(name, port, l)
+	s.Place, s.Addrs = "container 0123456789ab", addrs
+	return s
+}
+
 func everything(identity.Name) bool { return true }
 
 // compile fills in what a case leaves out.
@@ -95,6 +107,9 @@ func compile(in Input, m mesh, alive ...identity.Name) string {
 	}
 	for _, r := range s.Remotes {
 		out = append(out, fmt.Sprintf("%s is %s", r.Addr, r.Service))
+	}
+	for _, r := range s.InnerAddrs {
+		out = append(out, fmt.Sprintf("%s is %s on this node", r.Addr, r.Service))
 	}
 	for _, u := range s.Upstreams {
 		out = append(out, fmt.Sprintf("%s calls %s:%d by %s", u.Service, u.Destination, u.Port, u.Bind))
@@ -167,6 +182,29 @@ port 5432 is guarded for "db"`,
 			mesh: mesh{on("host1", "db", 5432)},
 			want: `db:5432 is nowhere
 port 5432 is guarded for "db"`,
+		},
+		"an instance in a container": { // the host's port is the host's
+			in:   Input{View: &inventory.View{Services: []inventory.Service{localContained("db", 5432, verified, netip.MustParseAddr("172.17.0.2"))}}},
+			mesh: mesh{contained(on("host1", "db", 5432))},
+			want: `db:5432 is elsewhere
+172.17.0.2:5432 is db on this node`,
+		},
+		"an instance in a container, and one beside it": {
+			in: Input{View: &inventory.View{Services: []inventory.Service{
+				{Definition: definition.Definition{Name: "db", ID: "boxed", Port: 5432}, Listener: verified, Place: "container 0123456789ab"}, local("db", 5432, verified)}}},
+			mesh: mesh{{Node: "host1", Service: "db", ID: "boxed", Port: 5432, Place: "container 0123456789ab"}, on("host1", "db", 5432)},
+			want: `db:5432 is here at 127.0.0.1:5432 elsewhere
+port 5432 is guarded for "db"`,
+		},
+		"an instance in a container, nobody listens": {
+			in:   Input{View: &inventory.View{Services: []inventory.Service{localContained("db", 5432, inventory.Listener{State: inventory.StateNone})}}},
+			mesh: mesh{contained(on("host1", "db", 5432))},
+			want: `db:5432 is nowhere`,
+		},
+		"an instance in a container elsewhere": { // not at its node's address
+			mesh:  mesh{contained(on("host2", "db", 5432))},
+			alive: []identity.Name{"host2"},
+			want:  `db:5432 is elsewhere`,
 		},
 		"defined, and not published yet": {
 			in:   Input{View: &inventory.View{Services: []inventory.Service{local("db", 5432, verified)}}},

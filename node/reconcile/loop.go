@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"tacit/policy/kernel"
 	"tacit/policy/ledger"
 	"tacit/policy/resolver"
+	"tacit/redirect/netns"
 )
 
 // How often the loop looks by itself. Records, members, definitions, cgroups,
@@ -109,6 +111,7 @@ type Loop struct {
 	rules    []policy.Intention // of the table
 	judged   [32]byte           // the ledger's digest when the table was compared with it
 	swept    [32]byte           // the ledger's digest at the last sweep
+	inner    []netns.Namespace  // with instances, at the last look
 	up       map[identity.Name]bool
 	failed   bool // something wasn't written: try again at the next look
 }
@@ -228,7 +231,12 @@ func (l *Loop) Settle() {
 		l.full = time.Now()
 	}
 	l.done = began
-	if l.sweepDue.Swap(false) && l.sweep() != nil {
+	inner := view.Inner()
+	if due := !slices.Equal(inner, l.inner); due { // listeners there may be older than their workload's enrolment
+		l.sweepDue.Store(true)
+	}
+	l.inner = inner
+	if l.sweepDue.Swap(false) && l.sweep(inner) != nil {
 		l.sweepDue.Store(true) // again next time
 	}
 }

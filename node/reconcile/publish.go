@@ -137,7 +137,7 @@ func (p *Publisher) held(body, old ledger.InstanceBody) time.Duration {
 
 func (p *Publisher) body(s inventory.Service) ledger.InstanceBody {
 	out := ledger.InstanceBody{Node: p.Self, Service: s.Name, ID: s.ID, Port: s.Port, Address: s.Address,
-		Tags: s.Tags, Meta: s.Meta, Weight: s.Weight, Permissive: s.Permissive, Down: p.down[s.ID],
+		Tags: s.Tags, Meta: s.Meta, Weight: s.Weight, Permissive: s.Permissive, Place: s.Place, Down: p.down[s.ID],
 		Balance: s.Balance, Retry: s.Retry}
 	if in := s.Ingress; in != nil {
 		out.Ingress = &ledger.Ingress{Listen: in.Listen(), Service: in.Service, Port: in.ServicePort}

@@ -168,7 +168,7 @@ func (r *Router) Dial(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, err
 	case inventory.StateNone:
 		return nil, policy.Refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
 	}
-	conn, err := r.conf.Dialer.Dial(ctx, seen.Call{Source: in.Source, Destination: in.Destination, Node: in.Node, Client: in.Client, To: l.Addr, Show: s.ClientAddress})
+	conn, err := r.conf.Dialer.Dial(ctx, seen.Call{Source: in.Source, Destination: in.Destination, Node: in.Node, Client: in.Client, To: l.Addr, In: l.In, Show: s.ClientAddress})
 	if err != nil {
 		return nil, policy.Refuse(policy.ReasonDial, "%s on port %d: %v", in.Destination, in.Port, err)
 	}

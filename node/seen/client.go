@@ -6,12 +6,13 @@ import (
 	"net/netip"
 
 	"tacit/node/definition"
+	"tacit/redirect/netns"
 )
 
 // address is what the socket to a program is bound to; foreign: to an address that
 // isn't this host's.
 func (d Dialer) address(c Call) (at netip.Addr, foreign bool) {
-	if c.Show == definition.ClientOwn {
+	if c.Show == definition.ClientOwn && c.In == (netns.Namespace{}) {
 		if own := d.own(c); d.usable(own, c.To.Addr().Unmap()) {
 			return own, true
 		}

@@ -19,6 +19,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/definition"
+	"tacit/redirect/netns"
 )
 
 const timeout = 5 * time.Second
@@ -26,9 +27,10 @@ const timeout = 5 * time.Second
 // Call is a connection that is allowed.
 type Call struct {
 	Source, Destination identity.Name
-	Node                identity.Name  // of the caller; "" for a caller on this node
-	Client              netip.AddrPort // of the calling program, on its own node
-	To                  netip.AddrPort // where the program listens
+	Node                identity.Name   // of the caller; "" for a caller on this node
+	Client              netip.AddrPort  // of the calling program, on its own node
+	To                  netip.AddrPort  // where the program listens ...
+	In                  netns.Namespace // ... and in which network namespace
 	Show                definition.ClientAddress
 }
 
@@ -45,12 +47,16 @@ type Dialer struct {
 // Dial connects to the program. Errors: what the kernel says, and a source
 // without a virtual address.
 func (d Dialer) Dial(ctx context.Context, c Call) (*net.TCPConn, error) {
-	nd := net.Dialer{Timeout: timeout, Control: func(_, _ string, raw syscall.RawConn) error {
-		var err error
-		return errors.Join(raw.Control(func(fd uintptr) { err = d.prepare(int(fd), c) }), err)
-	}}
-	nd.SetMultipathTCP(false)
-	conn, err := nd.DialContext(ctx, "tcp", c.To.String())
+	var conn net.Conn
+	err := c.In.Do(func(leave func() error) (err error) {
+		nd := net.Dialer{Timeout: timeout, Control: func(_, _ string, raw syscall.RawConn) error {
+			var err error
+			return errors.Join(leave(), raw.Control(func(fd uintptr) { err = d.prepare(int(fd), c) }), err)
+		}}
+		nd.SetMultipathTCP(false)
+		conn, err = nd.DialContext(ctx, "tcp", c.To.String())
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +80,9 @@ func (d Dialer) prepare(fd int, c Call) error {
 	at, foreign := d.address(c)
 	if !at.IsValid() {
 		return fmt.Errorf("%s has no virtual address on this node", c.Source)
+	}
+	if c.In != (netns.Namespace{}) {
+		return bindInner(fd, at)
 	}
 	if err := bind(fd, at, foreign || d.Transparent); err != nil {
 		return fmt.Errorf("bind to %s, the address of %s: %w", at, c.Source, err)

@@ -5,7 +5,8 @@ package workload
 import (
 	"fmt"
 	"path/filepath"
-	"runtime"
+
+	"tacit/redirect/netns"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,30 +26,21 @@ func NamespacePath(name string) string {
 // Namespace returns the cookie of a network namespace (SO_NETNS_COOKIE, also
 // bpf_get_netns_cookie), which no other namespace has until the next boot.
 func Namespace(name string) (cookie uint64, err error) {
-	path := NamespacePath(name)
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	at, err := netns.At(NamespacePath(name))
 	if err != nil {
-		return 0, fmt.Errorf("network namespace %s: %w", path, err)
+		return 0, err
 	}
-	defer unix.Close(fd)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		cookie, err = cookieOf(fd)
-	}()
-	<-done
+	err = at.Do(func(func() error) error {
+		cookie, err = cookieOf()
+		return err
+	})
 	if err != nil {
-		return 0, fmt.Errorf("network namespace %s: %w", path, err)
+		return 0, fmt.Errorf("network namespace %s: %w", at.Path, err)
 	}
 	return cookie, nil
 }
 
-// cookieOf leaves the calling thread in the namespace.
-func cookieOf(namespace int) (uint64, error) {
-	if err := unix.Setns(namespace, unix.CLONE_NEWNET); err != nil {
-		return 0, err
-	}
+func cookieOf() (uint64, error) {
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err

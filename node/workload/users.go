@@ -4,9 +4,7 @@ package workload
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -15,16 +13,9 @@ import (
 // and below it, sorted.
 func Users(path string) []uint32 {
 	var out []uint32
-	_ = filepath.WalkDir(path, func(dir string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return nil
-		}
-		pids, _ := procs(dir)
-		for _, pid := range pids {
-			out = append(out, usersOf(pid)...)
-		}
-		return nil
-	})
+	for _, pid := range below(path) {
+		out = append(out, usersOf(pid)...)
+	}
 	slices.Sort(out)
 	return slices.Compact(out)
 }

@@ -75,6 +75,7 @@ type InstanceBody struct {
 	Meta       map[string]string `json:"meta,omitempty"`
 	Weight     int               `json:"weight,omitempty"`
 	Permissive bool              `json:"permissive,omitempty"`
+	Place      string            `json:"place,omitempty"`   // network namespace in which it listens, for people; "": its node's
 	Down       string            `json:"down,omitempty"`    // why it can't serve now: DownListener, "check NAME", or the reason for which an ingress is closed; "": it can
 	Balance    string            `json:"balance,omitempty"` // how callers choose among the instances; unknown ones count as ""
 	Retry      string            `json:"retry,omitempty"`   // when callers try another instance; likewise
@@ -198,7 +199,7 @@ func (b NodeBody) info() (bodyInfo, error) {
 }
 
 func (b InstanceBody) info() (bodyInfo, error) {
-	errs := []error{checkNames(b.Node), checkSource(b.Service), b.checkIngress(), checkID(b.ID), checkLists(b.Tags, b.Meta), checkText("down", b.Down, 256)}
+	errs := []error{checkNames(b.Node), checkSource(b.Service), b.checkIngress(), checkID(b.ID), checkLists(b.Tags, b.Meta), checkText("down", b.Down, 256), checkText("place", b.Place, 256)}
 	if b.Address != "" {
 		errs = append(errs, checkAddress(b.Address))
 	}

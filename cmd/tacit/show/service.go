@@ -20,6 +20,9 @@ func Address(i api.Instance) string {
 	if i.Port == 0 {
 		return "calls only"
 	}
+	if i.Place != "" {
+		return fmt.Sprintf("%s:%d", i.Place, i.Port)
+	}
 	return fmt.Sprintf("%s:%d", i.Address, i.Port)
 }
 
@@ -74,10 +77,14 @@ func Healthy(s api.Service) string {
 
 // Nodes lists those that run the service.
 func Nodes(s api.Service) string {
-	var out []api.Name
+	var out []string
 	for _, i := range s.Instances {
-		if !slices.Contains(out, i.Node) {
-			out = append(out, i.Node)
+		at := string(i.Node)
+		if i.Place != "" {
+			at += " (" + i.Place + ")"
+		}
+		if !slices.Contains(out, at) {
+			out = append(out, at)
 		}
 	}
 	return text.OrDash(text.List(out))
