@@ -44,10 +44,13 @@ type RevocationBody struct {
 	Reason string         `json:"reason,omitempty"`
 }
 
-// GrantBody allows a node to run a service, or an ingress.
+// GrantBody allows a node to run a service, or an ingress. Outside is what its
+// instances outside of the mesh may stand for everywhere: hosts, and addresses with a
+// port or without.
 type GrantBody struct {
 	Node    identity.Name `json:"node"`
 	Service identity.Name `json:"service"`
+	Outside []string      `json:"outside,omitempty"`
 }
 
 // maxAddresses is the maximum length of NodeBody.Also.
@@ -76,9 +79,10 @@ type InstanceBody struct {
 	Weight     int               `json:"weight,omitempty"`
 	Permissive bool              `json:"permissive,omitempty"`
 	Place      string            `json:"place,omitempty"`   // network namespace in which it listens, for people; "": its node's
-	Down       string            `json:"down,omitempty"`    // why it can't serve now: DownListener, "check NAME", or the reason for which an ingress is closed; "": it can
+	Down       string            `json:"down,omitempty"`    // why it can't serve now: DownListener, DownAddress, "check NAME", or the reason for which an ingress is closed; "": it can
 	Balance    string            `json:"balance,omitempty"` // how callers choose among the instances; unknown ones count as ""
 	Retry      string            `json:"retry,omitempty"`   // when callers try another instance; likewise
+	Outside    *Outside          `json:"outside,omitempty"` // nil: a program on the node
 	Ingress    *Ingress          `json:"ingress,omitempty"` // set if and only if Service is an ingress
 }
 
@@ -179,7 +183,7 @@ func (b RevocationBody) info() (bodyInfo, error) {
 }
 
 func (b GrantBody) info() (bodyInfo, error) {
-	return bodyInfo{key: b.key()}, errors.Join(checkNames(b.Node), checkSource(b.Service))
+	return bodyInfo{key: b.key()}, errors.Join(checkNames(b.Node), checkSource(b.Service), checkVouched(b.Outside))
 }
 
 func (b GrantBody) key() string { return string(b.Node) + "/" + string(b.Service) }
@@ -206,7 +210,7 @@ func (b InstanceBody) info() (bodyInfo, error) {
 	if b.Weight < 0 || b.Weight > 65535 {
 		errs = append(errs, fmt.Errorf("weight %d: use 0 to 65535", b.Weight))
 	}
-	errs = append(errs, checkText("balance", b.Balance, 64), checkText("retry", b.Retry, 64))
+	errs = append(errs, checkText("balance", b.Balance, 64), checkText("retry", b.Retry, 64), b.Outside.check(b.Port))
 	return bodyInfo{key: string(b.Node) + "/" + b.ID}, errors.Join(errs...)
 }
 

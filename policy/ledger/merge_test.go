@@ -62,7 +62,7 @@ func history(m *mesh) {
 	}
 	m.operator(m.op, op3)
 	m.intend(m.l, op3, policy.Deny, "web", "cache")
-	m.sign(op3, KindGrant, "n2/db", GrantBody{"n2", "db"})
+	m.sign(op3, KindGrant, "n2/db", GrantBody{Node: "n2", Service: "db"})
 	m.revoke(m.op2, op3)
 	m.instance(m.n2, "n2", "db", "db")
 	m.revoke(m.op, m.n2)

@@ -104,7 +104,7 @@ func (m *mesh) revoke(by, k *identity.Key) Record {
 
 func (m *mesh) grant(node, service identity.Name) Record {
 	m.Helper()
-	return m.sign(m.op, KindGrant, string(node+"/"+service), GrantBody{node, service})
+	return m.sign(m.op, KindGrant, string(node+"/"+service), GrantBody{Node: node, Service: service})
 }
 
 func (m *mesh) instance(k *identity.Key, node, service identity.Name, id string) Record {

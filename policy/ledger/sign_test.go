@@ -20,7 +20,7 @@ import (
 func TestPrepare(t *testing.T) {
 	m := newMesh(t)
 	before := m.l.Digest()
-	tok, err := m.l.Prepare(m.op, KindGrant, "n2/db", GrantBody{"n2", "db"})
+	tok, err := m.l.Prepare(m.op, KindGrant, "n2/db", GrantBody{Node: "n2", Service: "db"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestPrepare(t *testing.T) {
 		t.Fatal(err)
 	}
 	restarted.Reserve(Dot{m.op.ID(), 100})
-	if r := m.signOn(restarted, m.op, KindGrant, "n1/x", GrantBody{"n1", "x"}, false); r.Dot.Seq != 101 {
+	if r := m.signOn(restarted, m.op, KindGrant, "n1/x", GrantBody{Node: "n1", Service: "x"}, false); r.Dot.Seq != 101 {
 		t.Errorf("number %d in spite of the reservation", r.Dot.Seq)
 	}
 	if d, err := m.l.PrepareDelete(m.op, KindGrant, "n2/web", nil); err != nil || !d.Delete || !m.l.Granted("n2", "web") {
@@ -117,9 +117,9 @@ func TestBadBodies(t *testing.T) {
 		rkey string
 		body any
 	}{
-		{"upper case", m.op, KindGrant, "N1/db", GrantBody{"N1", "db"}},
-		{"other key", m.op, KindGrant, "n1/web", GrantBody{"n1", "db"}},
-		{"wildcard grant", m.op, KindGrant, "n1/*", GrantBody{"n1", "*"}},
+		{"upper case", m.op, KindGrant, "N1/db", GrantBody{Node: "N1", Service: "db"}},
+		{"other key", m.op, KindGrant, "n1/web", GrantBody{Node: "n1", Service: "db"}},
+		{"wildcard grant", m.op, KindGrant, "n1/*", GrantBody{Node: "n1", Service: "*"}},
 		{"unknown field", m.op, KindGrant, "n1/db", raw(`{"node":"n1","service":"db","until":"x"}`)},
 		{"field twice", m.op, KindGrant, "n1/db", raw(`{"node":"n2","node":"n1","service":"db"}`)},
 		{"not JSON's object", m.op, KindGrant, "n1/db", raw(`[]`)},
@@ -140,7 +140,7 @@ func TestBadBodies(t *testing.T) {
 		{"weight", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Weight: -1}},
 		{"down", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Down: "check \x1b[2J"}},
 		{"long down", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Down: strings.Repeat("x", 257)}},
-		{"grant for a bad ingress", m.op, KindGrant, "n1/ingress/", GrantBody{"n1", "ingress/"}},
+		{"grant for a bad ingress", m.op, KindGrant, "n1/ingress/", GrantBody{Node: "n1", Service: "ingress/"}},
 		{"ingress as destination", m.op, KindIntention, "web>ingress/a", policy.Intention{Source: "web", Destination: "ingress/a", Action: policy.Allow}},
 		{"ingress that doesn't say where", m.n1, KindInstance, "n1/ingress/a", InstanceBody{Node: "n1", Service: "ingress/a", ID: "ingress/a"}},
 		{"ingress that can be called", m.n1, KindInstance, "n1/ingress/a", InstanceBody{Node: "n1", Service: "ingress/a", ID: "ingress/a", Port: 80, Ingress: &Ingress{":80", "db", 0}}},

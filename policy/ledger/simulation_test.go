@@ -108,7 +108,7 @@ func (s *sim) govern(h *host) {
 	case 1:
 		s.try(h, h.op, KindGrant, string(node)+"/db", nil, s.r.IntN(2) == 0)
 	case 2:
-		s.try(h, h.op, KindGrant, string(node)+"/db", GrantBody{node, "db"}, false)
+		s.try(h, h.op, KindGrant, string(node)+"/db", GrantBody{Node: node, Service: "db"}, false)
 	default:
 		s.try(h, h.op, KindIntention, string(src+">"+dst),
 			policy.Intention{Source: src, Destination: dst, Action: policy.Action(1 + s.r.IntN(2)), Description: strconv.Itoa(len(s.made))}, false)

@@ -27,7 +27,7 @@ func TestWhoMaySign(t *testing.T) {
 		{KindRevocation, fresh.ID().String(), RevocationBody{Public: fresh.ID()}, []string{"root", "op"}},
 		{KindAuthority, "n2", AuthorityBody{"n2", caCert(t, fresh)}, []string{"root", "op"}},
 		{KindMember, "n3", MemberBody{"n3", fresh.Public()}, []string{"auth"}},
-		{KindGrant, "n1/db", GrantBody{"n1", "db"}, []string{"op"}},
+		{KindGrant, "n1/db", GrantBody{Node: "n1", Service: "db"}, []string{"op"}},
 		{KindNode, "n1", NodeBody{Node: "n1", Address: "10.0.0.1", LanePort: 1}, []string{"n1"}},
 		{KindInstance, "n1/db", InstanceBody{Node: "n1", Service: "db", ID: "db"}, []string{"n1"}},
 		{KindIntention, "web>db", policy.Intention{Source: "web", Destination: "db", Action: policy.Allow}, []string{"op"}},

@@ -18,8 +18,8 @@ type views struct {
 	memberKeys map[identity.Name]identity.KeyID
 	members    map[identity.Name]MemberBody
 	nodes      map[identity.Name]NodeBody
-	grants     map[identity.Name]map[identity.Name]bool  // node, service
-	instances  map[identity.Name]map[string]InstanceBody // node, key; granted or not
+	grants     map[identity.Name]map[identity.Name][]string // node, service; GrantBody.Outside
+	instances  map[identity.Name]map[string]InstanceBody    // node, key; granted or not
 	intentions map[string]policy.Intention
 	resolvers  map[identity.Name]resolver.Rules
 }
@@ -31,7 +31,7 @@ func (l *Ledger) rebuild() {
 		memberKeys: map[identity.Name]identity.KeyID{},
 		members:    map[identity.Name]MemberBody{},
 		nodes:      map[identity.Name]NodeBody{},
-		grants:     map[identity.Name]map[identity.Name]bool{},
+		grants:     map[identity.Name]map[identity.Name][]string{},
 		instances:  map[identity.Name]map[string]InstanceBody{},
 		intentions: map[string]policy.Intention{},
 		resolvers:  map[identity.Name]resolver.Rules{},
@@ -126,7 +126,7 @@ func (l *Ledger) refreshGrant(key string, win *entry) {
 	inner(l.view.grants, node)
 	delete(l.view.grants[node], service)
 	if win != nil {
-		l.view.grants[node][service] = true
+		l.view.grants[node][service] = win.body.(GrantBody).Outside
 	}
 }
 
@@ -183,7 +183,8 @@ func (l *View) Granted(node, service identity.Name) bool {
 
 func (l *View) granted(node, service identity.Name) bool {
 	_, member := l.view.members[node]
-	return member && l.view.grants[node][service]
+	_, granted := l.view.grants[node][service]
+	return member && granted
 }
 
 // Grants returns the services that an operator granted to a node, sorted,
