@@ -22,6 +22,7 @@ struct call {
 	enum mode mode;
 	bool home;   /* netns is the daemon's */
 	bool direct; /* to a service's port in the caller's network namespace, not to a virtual address */
+	bool outside; /* to the real address of a service outside of the mesh */
 	enum guard_flag flags; /* of the port, with direct */
 };
 
@@ -45,12 +46,26 @@ static __always_inline bool listening(const struct address *a)
 	return true;
 }
 
+/* leads_to makes the call one to the virtual address of the service that upstreams
+ * has for the address and the source, and returns that service, 0 for none. */
+static __always_inline __u32 leads_to(const struct config *s, struct call *c, __u32 source)
+{
+	struct upstream_key key = {.bind = c->to, .service = source};
+	struct upstream_value *u = bpf_map_lookup_elem(&upstreams, &key);
+
+	if (!u)
+		return 0;
+	c->to.addr = virtual_of(s, u->destination, &c->to.addr);
+	c->to.port = u->port;
+	return u->destination;
+}
+
 /* classify returns the called service, 0 for none of the mesh. */
 __noinline __u32 classify(const struct config *s, struct call *c)
 {
 	struct guard_key port = {};
 	struct guard_value *g;
-	__u32 *remote;
+	__u32 *remote, outside;
 
 	if (!s || !c)
 		return 0;
@@ -67,7 +82,11 @@ __noinline __u32 classify(const struct config *s, struct call *c)
 	if (is_exempt_target(s, &c->to))
 		return 0;
 	remote = bpf_map_lookup_elem(&remotes, &c->to);
-	return remote ? *remote : 0;
+	if (remote)
+		return *remote;
+	outside = leads_to(s, c, 0);
+	c->outside = outside != 0;
+	return outside;
 }
 
 /* explicit_upstream returns the service that the caller's definition has put at
@@ -75,19 +94,9 @@ __noinline __u32 classify(const struct config *s, struct call *c)
  * service's virtual address. */
 __noinline __u32 explicit_upstream(const struct config *s, struct call *c)
 {
-	struct upstream_key key = {};
-	struct upstream_value *u;
-
 	if (!s || !c || !c->source || !c->home || !is_loopback(&c->to.addr))
 		return 0;
-	key.bind = c->to;
-	key.service = c->source;
-	u = bpf_map_lookup_elem(&upstreams, &key);
-	if (!u)
-		return 0;
-	c->to.addr = virtual_of(s, u->destination, &c->to.addr);
-	c->to.port = u->port;
-	return u->destination;
+	return leads_to(s, c, c->source);
 }
 
 /* judge returns the verdict on a call whose source and destination are known. */

@@ -158,7 +158,7 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 		c->mode = MODE_CAPTURE;
 		/* Only virtual addresses are captured on the daemon's side of the veth: a
 		 * connection to a real address would leave the host in clear. */
-		return in_range(s, &c->to.addr) ? PASS : refuse(c, REASON_GUARD);
+		return in_range(s, &c->asked.addr) ? PASS : refuse(c, REASON_GUARD);
 	}
 	if (bound_elsewhere(ctx))
 		return refuse(c, REASON_DEVICE);
@@ -195,18 +195,20 @@ static __always_inline int proven(struct call *c, const struct sock_state *st)
 
 /* by_daemon: the daemon's sockets are exempt. To reach a local service's port they
  * need a tag with the source that another node has proven, and the pair is judged
- * here again. */
+ * here again. A tag for an outside service is judged as well, unless source and
+ * destination are the same: then the daemon asks for the service's addresses. */
 static __always_inline int by_daemon(struct bpf_sock_addr *ctx, struct call *c)
 {
 	struct guard_key port = {.port = c->to.port};
 	struct guard_value *g = bpf_map_lookup_elem(&guards, &port);
 	struct sock_state *st;
+	bool here = g && is_local(&c->to.addr);
 
-	if (!g || !is_local(&c->to.addr))
-		return PASS;
-	c->destination = g->service;
 	st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
-	if (!st || st->mode != MODE_TAG || st->destination != g->service)
+	if (!here && (!st || st->mode != MODE_TAG || st->source == st->destination))
+		return PASS;
+	c->destination = here ? g->service : st->destination;
+	if (!st || st->mode != MODE_TAG || st->destination != c->destination)
 		return refuse(c, REASON_TAG);
 	return proven(c, st);
 }
@@ -292,7 +294,7 @@ static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct conf
 	c->destination = classify(s, c);
 	if (!c->home)
 		classify_inner(ctx, s, c);
-	mesh = c->direct || in_range(s, &c->to.addr);
+	mesh = c->direct || (in_range(s, &c->to.addr) && !c->outside);
 	if (!c->destination && !mesh && !(c->home && is_loopback(&c->to.addr)))
 		return PASS;
 	reason = find_source(c->netns, &c->source);
@@ -301,6 +303,8 @@ static __always_inline int tcp_call(struct bpf_sock_addr *ctx, const struct conf
 			return PASS;
 		c->source = 0;
 	}
+	if (c->outside && !c->source && !reason)
+		return PASS; /* only workloads call outside services through the mesh */
 	if (!c->destination && !mesh)
 		c->destination = explicit_upstream(s, c);
 	if (!c->destination)

@@ -78,12 +78,13 @@ static __always_inline __u32 message_of(struct __sk_buff *skb, struct packet *p)
 }
 
 /* leaks returns whether the packet carries a query for a mesh name to a server
- * other than the daemon. */
+ * other than the daemon. The daemon tags its sockets that ask for the real name of
+ * an outside service. */
 static __always_inline bool leaks(struct __sk_buff *skb, struct packet *p, struct sock_state *st)
 {
 	__u32 at = message_of(skb, p);
 
-	if (!at || (daemon_lives() && ((st && st->other_netns) || !bpf_map_lookup_elem(&resolvers, &p->to.addr))))
+	if (!at || (st && st->mode == MODE_TAG) || (daemon_lives() && ((st && st->other_netns) || !bpf_map_lookup_elem(&resolvers, &p->to.addr))))
 		return false;
 	return asks_for_mesh(skb, at);
 }

@@ -65,7 +65,7 @@ enum mode {
 	MODE_NONE = 0,
 	MODE_CAPTURE,  /* connects to the daemon, which carries the connection */
 	MODE_LOCAL,    /* connects to an instance on this node directly */
-	MODE_TAG,      /* the daemon connects to a local instance on behalf of source */
+	MODE_TAG,      /* the daemon connects on behalf of source to an instance here or outside, or asks for its addresses */
 	MODE_ACCEPTED, /* the daemon's end of a captured connection */
 	MODE_SERVING,  /* a listener of the daemon; closed when the daemon ends */
 	MODE_CUT,      /* was MODE_LOCAL until the sweep cut the connection */
@@ -142,7 +142,7 @@ struct guard_value {
 
 struct upstream_key {
 	struct endpoint bind;
-	__u32 service;
+	__u32 service; /* the caller; 0: every workload, and bind is the real address of an outside service */
 };
 
 struct upstream_value {

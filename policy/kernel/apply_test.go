@@ -31,13 +31,15 @@ func TestTheDefaultIsTheTables(t *testing.T) {
 	}
 }
 
-// TestLocalhostIsBothFamilies: an upstream on 127.0.0.1 is also reached on ::1.
+// TestLocalhostIsBothFamilies: an upstream on 127.0.0.1 is also reached on ::1. The
+// real address of an outside service leads there for every workload.
 func TestLocalhostIsBothFamilies(t *testing.T) {
 	_, o := load(t, bpf.Limits{})
 	n := newNumbers()
 	k := newKernel(t, o, n)
 	s := fullState()
-	s.Upstreams = append(s.Upstreams, kernel.Upstream{Service: "web", Bind: netip.MustParseAddrPort("127.0.0.9:1"), Destination: "db", Port: 5432})
+	s.Upstreams = append(s.Upstreams, kernel.Upstream{Service: "web", Bind: netip.MustParseAddrPort("127.0.0.9:1"), Destination: "db", Port: 5432},
+		kernel.Upstream{Bind: netip.MustParseAddrPort("203.0.113.5:5433"), Destination: "db", Port: 5432})
 	if _, err := k.Apply(s); err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +54,11 @@ func TestLocalhostIsBothFamilies(t *testing.T) {
 		}
 		delete(ups, key)
 	}
+	everybody := bpf.UpstreamKey{Bind: netip.MustParseAddrPort("203.0.113.5:5433")}
+	if ups[everybody] != (bpf.Upstream{Destination: n.Number("db"), Port: 5432}) {
+		t.Errorf("%s leads to %+v", everybody.Bind, ups[everybody])
+	}
+	delete(ups, everybody)
 	if len(ups) > 0 {
 		t.Errorf("unexpected upstreams: %v", ups)
 	}

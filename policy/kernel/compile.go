@@ -183,8 +183,11 @@ func (c *compiler) remotes() map[netip.AddrPort]uint32 {
 func (c *compiler) upstreams() map[bpf.UpstreamKey]bpf.Upstream {
 	out := make(map[bpf.UpstreamKey]bpf.Upstream, 2*len(c.Upstreams))
 	for _, u := range c.Upstreams {
-		src, dst := c.number(u.Service), c.number(u.Destination)
-		if src == 0 || dst == 0 {
+		src, dst := uint32(0), c.number(u.Destination)
+		if u.Service != "" {
+			src = c.number(u.Service)
+		}
+		if dst == 0 || (src == 0) != (u.Service == "") {
 			continue
 		}
 		for _, at := range binds(u.Bind) {

@@ -111,9 +111,10 @@ type Remote struct {
 	Service identity.Name
 }
 
-// Upstream lets a workload call a loopback address for a service.
+// Upstream lets a workload call a loopback address for a service; or all workloads
+// the real address of a service outside of the mesh.
 type Upstream struct {
-	Service     identity.Name
+	Service     identity.Name // "": all, and Bind is a real address
 	Bind        netip.AddrPort
 	Destination identity.Name
 	Port        uint16 // of the destination
