@@ -42,11 +42,12 @@ func (d *Definition) Check() error {
 	d.Address, err = checkAddress(d.Address)
 	shown, errShown := d.ClientAddress.parse()
 	d.ClientAddress = shown
+	key, errOutside := d.checkOutside()
 	return firstOf(
 		wrap("id", checkID(d.ID)), wrap("address", err), wrap("client_address", errShown), wrap("weight", checkWeight(d.Weight)),
 		wrap("balance", checkWord(d.Balance, balances)), wrap("retry", checkWord(d.Retry, retries)),
 		wrap("tags", checkTags(d.Tags)), wrap("meta", checkMeta(d.Meta)),
-		wrap("workload", d.Workload.check()), wrap("upstreams", checkUpstreams(d.Upstreams)),
+		wrap("workload", d.Workload.check()), wrap("upstreams", checkUpstreams(d.Upstreams)), wrap(key, errOutside),
 	)
 }
 

@@ -28,11 +28,20 @@ type Definition struct {
 	// ClientAddress is what the program sees as the address of its callers.
 	ClientAddress ClientAddress `json:"client_address,omitempty"`
 	Upstreams     []Upstream    `json:"upstreams,omitempty"`
+	Outside       *Outside      `json:"outside,omitempty"` // nil: a program of this node
 	Checks        []HealthCheck `json:"checks,omitempty"`
 	Ingress       *Ingress      `json:"ingress,omitempty"` // nil: an instance of a service
 	Ignored       []string      `json:"ignored,omitempty"` // settings of the file that tacit ignores, one line each, with file:line
 	Source        string        `json:"source,omitempty"`  // file:line
 	Settings      []Setting     `json:"-"`                 // all of the file but the checks
+}
+
+// LocalPort is the port that a program of this node listens on; 0: none does.
+func (d Definition) LocalPort() uint16 {
+	if d.Outside != nil {
+		return 0
+	}
+	return d.Port
 }
 
 // Setting is one setting of a service file, as it stands there.

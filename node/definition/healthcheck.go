@@ -74,7 +74,8 @@ type Thresholds struct {
 }
 
 // Endpoint is where a tcp, http or grpc check connects to; "" and 0 mean the
-// instance's own listener. host is "localhost" or an IP address.
+// instance's own listener. host is "localhost", an IP address, or a name, which only
+// an outside service has.
 func (c HealthCheck) Endpoint() (host string, port uint16, err error) {
 	at := c.Target
 	switch c.Kind {
@@ -122,11 +123,10 @@ func endpoint(host, number string) (string, uint16, error) {
 	if host == "" || strings.EqualFold(host, "localhost") {
 		return "localhost", uint16(port), nil
 	}
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		return "", 0, notOwn(host)
+	if a, err := netip.ParseAddr(host); err == nil {
+		host = a.Unmap().String()
 	}
-	return a.Unmap().String(), uint16(port), nil
+	return host, uint16(port), nil
 }
 
 func notOwn(host string) error {
@@ -141,11 +141,24 @@ func (d *Definition) checkEndpoint(c HealthCheck) error {
 		return err
 	case port == 0 && d.Port == 0:
 		return errors.New("the service has no port, so the check must name one")
+	case d.Outside != nil && port != 0:
+		return d.checkOutsideEndpoint(host, port)
 	case port == 0 || host == "localhost":
 		return nil
 	}
 	if a, err := netip.ParseAddr(host); err != nil || !a.IsLoopback() && host != d.Address {
 		return notOwn(host)
+	}
+	return nil
+}
+
+// checkOutsideEndpoint is checkEndpoint for an outside service, which has one port.
+func (d *Definition) checkOutsideEndpoint(host string, port uint16) error {
+	if !d.Outside.serves(host) {
+		return fmt.Errorf("%.80s isn't this service: write one of its hosts or addresses", host)
+	}
+	if port != d.Port {
+		return fmt.Errorf("port %d: a check of an outside service reaches its own port %d", port, d.Port)
 	}
 	return nil
 }

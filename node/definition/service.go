@@ -30,7 +30,8 @@ type draft struct {
 	named     bool
 	at        field // of the service itself
 	id        field
-	localPort field    // of a sidecar's local_service_port
+	localPort field // of a sidecar's local_service_port
+	outsideAt field
 	later     []func() // what can be checked only when all fields are read
 }
 
@@ -42,7 +43,7 @@ func (r *reader) service(f field) Definition {
 		"name": d.name, "id": func(f field) { d.id, d.ID = f, r.string(f, "service.id") },
 		"port":    func(f field) { d.Port = uint16(r.number(f, "service.port", 0, 65535)) },
 		"address": d.address, "tags": d.tags, "meta": d.meta, "weights": d.weights,
-		"kind": d.kind, "mode": d.mode, "client_address": d.clientAddress, "balance": d.oneOf(&d.Balance, "balance", balances), "retry": d.oneOf(&d.Retry, "retry", retries), "workload": d.workload, "connect": d.connect,
+		"kind": d.kind, "mode": d.mode, "client_address": d.clientAddress, "balance": d.oneOf(&d.Balance, "balance", balances), "retry": d.oneOf(&d.Retry, "retry", retries), "workload": d.workload, "outside": d.outside, "connect": d.connect,
 		"check": d.checks, "checks": d.checks,
 		"token":               d.ignore("service.token", "there are no ACL tokens; a node's grants say what it may run"),
 		"enable_tag_override": d.ignore("service.enable_tag_override", "tags are changed in this file only"),
@@ -67,6 +68,7 @@ func (d *draft) finish() {
 		d.r.check(d.id, "service.id", checkID(d.ID))
 	}
 	d.r.check(d.at, "upstreams", checkUpstreams(d.Upstreams))
+	d.finishOutside()
 	for _, check := range d.later {
 		check()
 	}
