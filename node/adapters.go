@@ -3,26 +3,25 @@
 package node
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 
 	"tacit/identity"
-	"tacit/node/api"
 	"tacit/node/balance"
 	"tacit/node/catalog"
 	"tacit/node/checks"
 	"tacit/node/config"
 	"tacit/node/definition"
-	"tacit/node/records"
 	"tacit/node/seen"
+	"tacit/node/signer"
 	"tacit/node/zone"
 	"tacit/policy"
 	"tacit/policy/kernel"
-	"tacit/policy/ledger"
+	"tacit/redirect/netns"
 	"tacit/tproxy"
 )
 
@@ -104,6 +103,7 @@ func (n *Node) enrol(s *kernel.State) {
 // from now on their checks can reach them.
 func (n *Node) want(services []identity.Name) {
 	n.certificates.Want(services)
+	n.outside.Follow(n.loop.Catalog().Outsiders())
 	n.shadows.Note(slices.DeleteFunc(slices.Clone(services), identity.Name.IsIngress))
 	run := map[identity.Name]bool{}
 	for _, name := range services {
@@ -119,7 +119,25 @@ func (n *Node) critical(id string) string {
 	if name := identity.Name(id); name.IsIngress() {
 		return n.ingress.Closed(name)
 	}
-	return n.checks.Critical(id)
+	return cmp.Or(n.outside.Down(id), n.checks.Critical(id))
+}
+
+// target is where a health check reaches an instance, and in which network namespace.
+func (n *Node) target(id string) (to []netip.AddrPort, in netns.Namespace, err error) {
+	if s, ok := n.inventory.View().ByID(id); ok && s.Outside != nil {
+		to, err = n.outside.ByID(id)
+		return to, in, err
+	}
+	at, in, err := n.inventory.Reach(id)
+	return []netip.AddrPort{at}, in, err
+}
+
+// ranges are those of virtual addresses.
+func (n *Node) ranges() []netip.Prefix { return []netip.Prefix{n.cfg.Range4, n.cfg.Range6} }
+
+// tagLookup marks a socket as one that asks for the real name of a service.
+func (n *Node) tagLookup(fd int, service identity.Name) error {
+	return n.enforcer.Tag(fd, service, service)
 }
 
 // tagCheck marks a socket as a health check's.
@@ -162,9 +180,10 @@ func (n *Node) hostOf(node identity.Name) netip.Addr {
 // zone tells the DNS server what there is.
 func (n *Node) zone() zone.Zone {
 	return zone.Zone{Config: zone.Config{
-		Probe:   func(name identity.Name) (v4, v6 netip.Addr, ok bool) { return n.probe.Lookup(name) },
-		Catalog: func() *catalog.Catalog { return n.loop.Catalog() },
-		Virtual: n.virtual, Record: n.records.View().Node, Number: n.enforcer.NumberOf, Name: n.numbers.Name,
+		Probe:    func(name identity.Name) (v4, v6 netip.Addr, ok bool) { return n.probe.Lookup(name) },
+		Catalog:  func() *catalog.Catalog { return n.loop.Catalog() },
+		Programs: n.inventory.Enrolled,
+		Virtual:  n.virtual, Record: n.records.View().Node, Number: n.enforcer.NumberOf, Name: n.numbers.Name,
 	}}
 }
 
@@ -185,6 +204,12 @@ func (a names) Outside(ctx context.Context, name identity.Name) []string {
 // Rebinding is how many answers of resolvers were refused.
 func (a names) Rebinding() uint64 { return a.n.names.Rebinding() }
 
+// Foreign says why an address can't be outside of the mesh.
+func (a names) Foreign(addr netip.Addr) error { return a.n.outside.Judge(addr) }
+
+// Reached are the known addresses of an instance outside of the mesh.
+func (a names) Reached(in catalog.Instance) []netip.AddrPort { return a.n.outside.Known(in) }
+
 // carrier is what carries connections, and what chooses their instances.
 type carrier struct {
 	*tproxy.Proxy
@@ -192,46 +217,6 @@ type carrier struct {
 }
 
 // signer signs on behalf of this node.
-type signer struct{ n *Node }
-
-// GrantOwn is nil when this node may run the service. A node with an operator
-// key grants itself what root has defined on it. Errors: *api.Error with the
-// reason grant.
-func (s signer) GrantOwn(service identity.Name) error {
-	n := s.n
-	if n.records.View().Granted(n.cfg.Name, service) {
-		return nil
-	}
-	if n.member.Operator == nil {
-		return s.notGranted(service)
-	}
-	if err := s.Grant(n.cfg.Name, service, false); err != nil {
-		return err
-	}
-	n.log.Info("granted to this node with its operator key", "service", service)
-	return nil
-}
-
-func (s signer) notGranted(service identity.Name) error {
-	e := &api.Error{Code: api.CodeRefused, Reason: "grant",
-		Message: fmt.Sprintf("service %s is not granted to node %s", service, s.n.cfg.Name),
-		Hint:    fmt.Sprintf("on a node with an operator key: tacit node grant %s --service %s", s.n.cfg.Name, service)}
-	for _, o := range s.n.records.View().Operators() {
-		e.Nodes = append(e.Nodes, string(o.Node))
-	}
-	return e
-}
-
-// Grant signs with the operator key that a node may run a service, or that it
-// may no longer.
-func (s signer) Grant(node, service identity.Name, withdraw bool) error {
-	body := ledger.GrantBody{Node: node, Service: service}
-	return s.n.records.Sign(s.n.member.Operator, records.Change{Kind: ledger.KindGrant,
-		Key: string(node) + "/" + string(service), Body: body, Delete: withdraw})
-}
-
-// SignInstance publishes an instance of this node, or withdraws it.
-func (s signer) SignInstance(body ledger.InstanceBody, withdraw bool) error {
-	return s.n.records.Sign(s.n.member.Key, records.Change{Kind: ledger.KindInstance,
-		Key: string(s.n.cfg.Name) + "/" + body.ID, Body: body, Delete: withdraw})
+func (n *Node) signer() signer.Signer {
+	return signer.Signer{Self: n.cfg.Name, Member: n.member, Records: n.records, Log: n.log}
 }

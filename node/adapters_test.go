@@ -57,7 +57,7 @@ func TestVirtual(t *testing.T) {
 // another one says which nodes can.
 func TestGrantOwn(t *testing.T) {
 	n := newNode(t)
-	s := signer{n}
+	s := n.signer()
 	key := n.member.Operator
 	n.member.Operator = nil
 	var refused *api.Error
@@ -87,10 +87,40 @@ func TestGrantOwn(t *testing.T) {
 	}
 }
 
+// TestVouchOwn: a node with an operator key vouches for what is defined on it, and
+// keeps what was vouched for before; another one runs the service all the same.
+func TestVouchOwn(t *testing.T) {
+	n := newNode(t)
+	for _, step := range []struct {
+		claims  []string
+		withKey bool
+		want    []string
+		signs   bool
+	}{
+		{[]string{"a.example"}, true, []string{"a.example"}, true},
+		{[]string{"a.example"}, true, []string{"a.example"}, false},
+		{[]string{"203.0.113.5:5432"}, true, []string{"a.example", "203.0.113.5:5432"}, true},
+		{[]string{"b.example"}, false, []string{"a.example", "203.0.113.5:5432"}, false},
+		{nil, true, []string{"a.example", "203.0.113.5:5432"}, false},
+	} {
+		before := n.records.View().Digest()
+		s := n.signer()
+		key := n.member.Operator
+		if !step.withKey {
+			n.member.Operator = nil
+		}
+		err := s.GrantOwn("rds", step.claims...)
+		n.member.Operator = key
+		if got := n.records.View().Vouched("host1", "rds"); err != nil || !slices.Equal(got, step.want) || (n.records.View().Digest() != before) != step.signs {
+			t.Errorf("%v: %v, %v; want %v", step.claims, got, err, step.want)
+		}
+	}
+}
+
 // TestSignInstance publishes with the node's key, and withdraws.
 func TestSignInstance(t *testing.T) {
 	n := newNode(t)
-	s := signer{n}
+	s := n.signer()
 	if err := s.Grant("host1", "db", false); err != nil {
 		t.Fatal(err)
 	}

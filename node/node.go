@@ -24,6 +24,7 @@ import (
 	"tacit/node/journal"
 	"tacit/node/lifecycle"
 	"tacit/node/membership"
+	"tacit/node/outside"
 	"tacit/node/peers"
 	"tacit/node/reconcile"
 	"tacit/node/records"
@@ -50,6 +51,7 @@ type Node struct {
 	datapath     *datapath.Datapath
 	probe        *selfprobe.SelfProbe
 	checks       *checks.Manager
+	outside      *outside.Reach
 	peers        *peers.Peers
 	loop         *reconcile.Loop
 	pool         *gossip.Pool

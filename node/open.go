@@ -23,6 +23,7 @@ import (
 	"tacit/node/journal"
 	"tacit/node/lifecycle"
 	"tacit/node/membership"
+	"tacit/node/outside"
 	"tacit/node/peers"
 	"tacit/node/reconcile"
 	"tacit/node/records"
@@ -162,13 +163,14 @@ func (n *Node) build(context.Context) error {
 		return err
 	}
 	check := membership.CheckPeer(n.records.View())
+	n.addresses = datapath.NewAddresses(n.cfg.Addr, n.board)
+	n.buildOutside()
 	n.balancer = balance.New(n.log)
 	router := routing.New(routing.Config{Enforcer: n.enforcer, Numbers: n.numbers, Picture: func() routing.Picture { return n.loop }, Balancer: n.balancer,
-		Inventory: n.inventory, Granted: n.records.View().Granted, Alive: n.alive, Dialer: n.dialer()})
+		Inventory: n.inventory, Granted: n.records.View().Granted, Alive: n.alive, Dialer: n.dialer(), Outside: n.outside.Dial, Self: n.cfg.Name})
 	n.proxy = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended})
 	n.names = dns.New(dns.Config{Zone: n.zone(), Self: n.cfg.Name, Domains: n.cfg.Domains, Search: n.cfg.Search, Datacenter: n.cfg.Datacenter,
-		ForwardConsul: n.cfg.ForwardConsul, Ranges: []netip.Prefix{n.cfg.Range4, n.cfg.Range6}, Sender: zone.Sender(&sockdiag.Senders{}), Log: n.log})
-	n.addresses = datapath.NewAddresses(n.cfg.Addr, n.board)
+		ForwardConsul: n.cfg.ForwardConsul, Ranges: n.ranges(), Sender: zone.Sender(&sockdiag.Senders{}), Tag: n.tagLookup, Log: n.log})
 	n.datapath = datapath.New(datapath.Config{Settings: n.cfg, Tree: n.tree, Daemon: daemon, Hooks: n.hooks, Enforcer: n.enforcer,
 		Names: n.names, Health: n.board, Log: n.log, Changed: n.changed, Moved: n.moved})
 	n.shadows = &dns.ShadowLog{Names: n.names, Resolvers: n.datapath.Resolvers, Search: n.datapath.Search, Log: n.log}
@@ -186,12 +188,18 @@ func (n *Node) build(context.Context) error {
 	return err
 }
 
+// buildOutside builds what reaches services outside of the mesh.
+func (n *Node) buildOutside() {
+	n.outside = outside.New(outside.Config{Resolvers: func() []netip.Addr { return n.datapath.Resolvers() }, Tag: n.enforcer.Tag, Dial: n.dialer().Dial,
+		Own: n.addresses.List, Member: n.records.View().NodeAt, Ranges: n.ranges(), Changed: n.nudge, Health: n.board, Log: n.log})
+}
+
 // buildChecks builds what runs the health checks of this node's instances.
 func (n *Node) buildChecks() (err error) {
 	if err := checks.Reserve(n.numbers, n.cfg.Range4.Bits()); err != nil {
 		n.log.Warn("health checks can't reach guarded ports", "err", err)
 	}
-	n.checks, err = checks.New(checks.Config{Target: n.inventory.Reach, Tag: n.tagCheck, Scripts: n.tree.ChecksPath(), Changed: n.nudge, Log: n.log})
+	n.checks, err = checks.New(checks.Config{Target: n.target, Tag: n.tagCheck, Scripts: n.tree.ChecksPath(), Changed: n.nudge, Log: n.log})
 	return err
 }
 
@@ -201,8 +209,8 @@ func (n *Node) buildLoop() {
 	view := n.records.View()
 	n.loop = reconcile.New(reconcile.Config{
 		Settings: n.cfg, Inventory: n.inventory, Records: view, Enforcer: n.enforcer, Peers: n.peers,
-		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: signer{n}, Critical: n.critical, Health: n.board, Log: n.log},
-		Alive:     n.alive, Addresses: n.addresses.List, Names: n.names.Pins, Enrol: n.enrol, Answer: n.datapath.Answer, Want: n.want,
+		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: n.signer(), Critical: n.critical, Health: n.board, Log: n.log},
+		Alive:     n.alive, Addresses: n.addresses.List, Names: n.names.Pins, Foreign: n.outside.Judge, Enrol: n.enrol, Answer: n.datapath.Answer, Want: n.want,
 		Streams: n.proxy.Sweep, Announce: n.records.Announce, Save: n.records.SaveAgain,
 		Remember: func(list []kernel.Remote) error { return keepRemotes(n.store, list) },
 		Health:   n.board, Log: n.log,
@@ -229,7 +237,7 @@ func (n *Node) openGossip() error {
 // backend is what answers the CLI.
 func (n *Node) backend() api.Backend {
 	return control.New(control.Config{
-		Settings: n.cfg, Member: n.member, Tree: n.tree, Started: n.started, Records: n.records, Signer: signer{n},
+		Settings: n.cfg, Member: n.member, Tree: n.tree, Started: n.started, Records: n.records, Signer: n.signer(),
 		Tokens:       membership.TokenMaker{Member: n.member, Self: n.cfg.Name, Roll: n.records.View(), Records: n.records, Store: n.store},
 		Certificates: n.certificates, Inventory: n.inventory, Loop: n.loop, Datapath: n.datapath, Enforcer: n.enforcer,
 		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer}, Names: names{n}, Deadline: n.deadline, Board: n.board, Journal: n.journal, Alive: n.alive,

@@ -51,7 +51,7 @@ func (n *Node) serve(ctx context.Context) error {
 // parts are what lives until the daemon ends.
 func (n *Node) parts() []func(context.Context) error {
 	out := []func(context.Context) error{
-		n.certificates.Run, n.loop.Run, n.peers.Run, n.datapath.Run, n.probe.Run, n.checks.Run, n.deadline.Run,
+		n.certificates.Run, n.loop.Run, n.peers.Run, n.datapath.Run, n.probe.Run, n.checks.Run, n.outside.Run, n.deadline.Run,
 		func(ctx context.Context) error { return n.inventory.Run(ctx, n.nudge) },
 		func(ctx context.Context) error { return n.addresses.Run(ctx, n.readdressed) },
 		func(ctx context.Context) error { return n.enforcer.Events(ctx, n.refused) },

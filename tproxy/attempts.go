@@ -162,7 +162,7 @@ func (r *route) dial(ctx context.Context) (endpoint, error) {
 		}
 	}
 	if t.Local {
-		e, err := r.p.dialProgram(ctx, r.s, Inbound{Source: o.Source, Destination: t.Service, Port: t.Port, Instance: t.Instance, Client: o.Client})
+		e, err := r.p.dialProgram(ctx, r.s, Inbound{Source: o.Source, Destination: t.Service, Port: t.Port, Instance: t.Instance, Owner: t.Node, Client: o.Client})
 		if err != nil {
 			return nil, err
 		}

@@ -39,7 +39,7 @@ type Target struct {
 	Lane     netip.AddrPort // address of the node's lane port
 	Port     uint16         // of the instance
 	Instance string         // at most 255 bytes
-	Local    bool           // on this node: no lane is used
+	Local    bool           // this node reaches it by itself: no lane is used
 	Others   bool           // an instance that wasn't tried is left
 	Retry    Retry
 }
@@ -77,6 +77,7 @@ type Inbound struct {
 	Port                uint16
 	Instance            string
 	Node                identity.Name // of the caller; "" for a caller on this node
+	Owner               identity.Name // for a caller on this node, the node whose instance it is
 	Client              netip.AddrPort
 }
 
@@ -97,7 +98,8 @@ type Router interface {
 	Granted(node, service identity.Name) bool
 	// Alive says whether the other nodes see a node alive.
 	Alive(node identity.Name) bool
-	// Dial connects to the program of this node that is to serve in.
+	// Dial connects to what is to serve in: a program of this node, or an instance
+	// outside of the mesh.
 	Dial(ctx context.Context, in Inbound) (*net.TCPConn, error)
 }
 

@@ -189,6 +189,13 @@ func (f fakeServices) Show(_ context.Context, name api.Name) (*api.Service, erro
 		s := public()
 		return &s, nil
 	}
+	if name == "rds" {
+		return &api.Service{Name: "rds", ID: "spiffe://tacit.local/svc/rds", Virtual4: v4, Instances: []api.Instance{
+			{ID: "rds", Node: "host1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerOutside, Source: "/etc/tacit/services.d/rds.hcl:1",
+				Outside: &api.Outside{Hosts: []string{"db.abc.rds.example"}, Addresses: []string{"203.0.113.5:5432"}}},
+			{ID: "rds", Node: "host2", Port: 5432, Down: "address", Outside: &api.Outside{Hosts: []string{"db.abc.rds.example"}, Anywhere: true}},
+		}}, nil
+	}
 	return nil, api.Failed("tacit services lists them", "no service is called %s", name)
 }
 

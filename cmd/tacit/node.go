@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -92,7 +93,9 @@ func (e *env) nodeGrant() *cobra.Command {
 		Use:   "grant NODE",
 		Short: "let a node run services",
 		Long: "Let a node run services and ingresses. The grant is signed with this node's operator key.\n" +
-			"Withdrawing it cuts the node's streams of that service.",
+			"Withdrawing it cuts the node's streams of that service. Only real names and\n" +
+			"addresses in a grant mean its outside service everywhere; with --outside,\n" +
+			"--withdraw withdraws only these.",
 		Example: "  tacit node grant host2 --service db\n" +
 			"  tacit node grant host2 --service db --withdraw\n" +
 			"  tacit node grant host2 --service ingress/public",
@@ -103,6 +106,7 @@ func (e *env) nodeGrant() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringSliceVar(&services, "service", nil, "service or ingress/NAME to grant; repeatable")
+	cmd.Flags().StringSliceVar(&r.Outside, "outside", nil, "real name or address that the service may stand for; repeatable")
 	cmd.Flags().BoolVar(&r.Withdraw, "withdraw", false, "withdraw the grant")
 	usage.Required(cmd, "service")
 	return cmd
@@ -149,7 +153,7 @@ func (e *env) printNode(w io.Writer, n api.Node) {
 	t.Field("policy", text.OrDash(n.PolicyDigest))
 	t.Field("version", n.Version)
 	for _, g := range n.Grants {
-		t.Row("grant", g)
+		t.Row("grant", table.OneLine(strings.TrimSpace(string(g)+" "+text.List(n.Outside[g]))))
 	}
 	t.Print(w, e.width)
 }

@@ -5,9 +5,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/netip"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -80,6 +77,8 @@ func (r *registration) bind(cmd *cobra.Command) {
 	f.StringVar(&r.Workload.Interface, "interface", "", "workload: a guest, by the host's interface that leads only to it")
 	f.Int64Var(&r.uid, "uid", 0, "workload: every process of a user, by number")
 	f.StringSliceVar(&r.upstreams, "upstream", nil, "NAME=PORT or NAME=ADDRESS:PORT: local port for a service; repeatable")
+	f.StringSliceVar(&r.Outside, "outside", nil, "host or address outside of the mesh that the service is; repeatable")
+	f.BoolVar(&r.Anywhere, "reach-any", false, "with --outside: each node connects by itself, not only this one")
 	f.BoolVar(&r.Permissive, "permissive", false, "accept plain connections to the port as well, during a migration")
 	f.StringVar(&r.ClientAddress, "client-address", "", "what programs see: service, client, loopback, proxy_protocol")
 	f.BoolVar(&r.Yes, "yes", false, "register even if the port carries your own session")
@@ -98,30 +97,13 @@ func (r *registration) parse(name string, uidGiven bool) error {
 		r.Workload.UID = &uid
 	}
 	for _, text := range r.upstreams {
-		u, err := parseUpstream(text)
+		u, err := usage.Upstream(text)
 		if err != nil {
 			return fmt.Errorf("--upstream %q: %w", text, err)
 		}
 		r.Upstreams = append(r.Upstreams, u)
 	}
 	return nil
-}
-
-func parseUpstream(text string) (api.Upstream, error) {
-	name, bind, ok := strings.Cut(text, "=")
-	if !ok {
-		return api.Upstream{}, fmt.Errorf("want NAME=PORT or NAME=ADDRESS:PORT")
-	}
-	u := api.Upstream{Destination: api.Name(name)}
-	if port, err := strconv.ParseUint(bind, 10, 16); err == nil && port != 0 {
-		u.Bind = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
-		return u, nil
-	}
-	var err error
-	if u.Bind, err = netip.ParseAddrPort(bind); err != nil || u.Bind.Port() == 0 || !u.Bind.Addr().IsLoopback() {
-		return u, fmt.Errorf("%q is neither a port from 1 to 65535 nor a loopback address with such a port", bind)
-	}
-	return u, nil
 }
 
 func printRegistered(w io.Writer, r *api.RegisterResult) {

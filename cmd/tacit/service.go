@@ -109,14 +109,25 @@ func (e *env) printService(w io.Writer, s *api.Service) {
 		return
 	}
 	fmt.Fprintln(w)
-	t = table.New("INSTANCE", "NODE", "ADDRESS", "HEALTHY", "LISTENER", "MODE", "CLIENT ADDRESS", "DEFINED IN")
+	t = table.New("INSTANCE", "NODE", "ADDRESS", "HEALTHY", "LISTENER", "MODE", "DEFINED IN")
 	for _, i := range s.Instances {
-		t.Row(i.ID, i.Node, show.Address(i), show.Health(i), text.OrDash(string(i.Listener)), show.Mode(i), text.OrDash(i.ClientAddress), text.OrDash(i.Source))
+		t.Row(i.ID, i.Node, show.Address(i), show.Health(i), text.OrDash(string(i.Listener)), show.Mode(i), text.OrDash(i.Source))
 	}
 	t.Print(w, e.width)
+	printClientAddresses(w, s.Instances)
 	printEjected(w, s.Instances)
 	e.printHealthChecks(w, s)
 	e.printSettings(w, s)
+}
+
+// printClientAddresses prints what the programs here see of their callers, where
+// that isn't the default.
+func printClientAddresses(w io.Writer, instances []api.Instance) {
+	for _, i := range instances {
+		if i.ClientAddress != "" && i.ClientAddress != "service" {
+			fmt.Fprintf(w, "%s on %s: client_address = %s\n", i.ID, i.Node, i.ClientAddress)
+		}
+	}
 }
 
 func printEjected(w io.Writer, instances []api.Instance) {

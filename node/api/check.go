@@ -67,7 +67,7 @@ func (r *GrantRequest) check() error {
 	if len(r.Services) == 0 {
 		return Failed("", "no service to grant was given")
 	}
-	return first(fold("node", &r.Node), foldSources("service", r.Services))
+	return first(fold("node", &r.Node), foldSources("service", r.Services), foldOutside(r.Outside))
 }
 
 func (r *RevokeRequest) check() error { return first(fold("node", &r.Node), text("reason", r.Reason)) }

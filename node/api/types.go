@@ -79,17 +79,19 @@ type Certificate struct {
 
 // Node is one member of the mesh as the answering node sees it.
 type Node struct {
-	Name         Name   `json:"name"`
-	ID           string `json:"id"`      // SPIFFE ID
-	Address      string `json:"address"` // from the node's signed record
-	Alive        bool   `json:"alive"`
-	Local        bool   `json:"local"` // the node that answers
-	Authority    bool   `json:"authority"`
-	Operator     bool   `json:"operator"` // holds an operator key
-	Revoked      bool   `json:"revoked,omitempty"`
-	Grants       []Name `json:"grants"`
-	PolicyDigest string `json:"policy_digest"` // of the policy in its kernel maps, as it last announced
-	Version      string `json:"software"`
+	Name      Name   `json:"name"`
+	ID        string `json:"id"`      // SPIFFE ID
+	Address   string `json:"address"` // from the node's signed record
+	Alive     bool   `json:"alive"`
+	Local     bool   `json:"local"` // the node that answers
+	Authority bool   `json:"authority"`
+	Operator  bool   `json:"operator"` // holds an operator key
+	Revoked   bool   `json:"revoked,omitempty"`
+	Grants    []Name `json:"grants"`
+	// Outside are the real names and addresses in the grants, by service.
+	Outside      map[Name][]string `json:"outside,omitempty"`
+	PolicyDigest string            `json:"policy_digest"` // of the policy in its kernel maps, as it last announced
+	Version      string            `json:"software"`
 }
 
 // GrantRequest grants services to a node, or withdraws the grants.
@@ -97,6 +99,9 @@ type GrantRequest struct {
 	Node     Name   `json:"node"`
 	Services []Name `json:"services"`
 	Withdraw bool   `json:"withdraw,omitempty"`
+	// Outside are real names and addresses that the node's instances may stand for,
+	// besides those of an earlier grant; with Withdraw, only these are withdrawn.
+	Outside []string `json:"outside,omitempty"`
 }
 
 // RevokeRequest ends a node's membership: its key is refused from now on.
@@ -150,6 +155,7 @@ const (
 	ListenerUnverified Listener = "unverified" // the service has no workload to compare the socket with
 	ListenerForeign    Listener = "foreign"    // the socket isn't the workload's: refused with the reason listener
 	ListenerNone       Listener = "none"       // no socket listens
+	ListenerOutside    Listener = "outside"    // the service is outside of the mesh: no program of the node is asked for
 )
 
 // DownNode is why an instance isn't healthy whose node doesn't answer.
@@ -159,14 +165,14 @@ const DownNode = "node"
 type Instance struct {
 	ID         string            `json:"id"`
 	Node       Name              `json:"node"`
-	Address    string            `json:"address"`
+	Address    string            `json:"address"`         // "" for one outside of the mesh
 	Port       uint16            `json:"port"`            // 0: the program only calls others
 	Place      string            `json:"place,omitempty"` // network namespace in which it listens: "container 0123456789ab"; "": its node's
 	Tags       []string          `json:"tags,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
 	Local      bool              `json:"local"`
 	Healthy    bool              `json:"healthy"`        // the same on every node: its node answers and says that it can serve
-	Down       string            `json:"down,omitempty"` // why it isn't: DownNode, "listener" (the workload doesn't listen) or "check NAME"
+	Down       string            `json:"down,omitempty"` // why it isn't: DownNode, "listener" (the workload doesn't listen), "address" (none is known of an outside service) or "check NAME"
 	Listener   Listener          `json:"listener,omitempty"`
 	Permissive bool              `json:"permissive,omitempty"` // its port accepts plain connections
 	Source     string            `json:"source,omitempty"`     // where a local instance was defined: file:line, or "command"
@@ -178,6 +184,7 @@ type Instance struct {
 	Weight        int      `json:"weight,omitempty"`
 	Zone          string   `json:"zone,omitempty"` // its node's
 	Ejected       *Ejected `json:"ejected,omitempty"`
+	Outside       *Outside `json:"outside,omitempty"` // nil: a program of the node
 	Ingress       *Ingress `json:"ingress,omitempty"` // nil: an instance of a service
 }
 
@@ -239,6 +246,8 @@ type Registration struct {
 	Permissive    bool              `json:"permissive,omitempty"`
 	ClientAddress string            `json:"client_address,omitempty"` // what the program sees of its callers: service (default), client, loopback or proxy_protocol
 	Upstreams     []Upstream        `json:"upstreams,omitempty"`
+	Outside       []string          `json:"outside,omitempty"`    // hosts and addresses outside of the mesh; none: a program of this node
+	Anywhere      bool              `json:"anywhere,omitempty"`   // each node reaches them by itself
 	Yes           bool              `json:"yes,omitempty"`        // even if the port carries the caller's own session, whose successor will be refused
 	Wait          bool              `json:"wait,omitempty"`       // answer when every live node resolves the service, or after Timeout
 	Timeout       time.Duration     `json:"timeout_ns,omitempty"` // of Wait; 0: DefaultWait, at most MaxWait

@@ -18,7 +18,8 @@ type records []ledger.InstanceBody
 
 func (r records) Instances() []ledger.InstanceBody { return r }
 
-func (records) Resolvers() []resolver.Rules { return nil }
+func (records) Resolvers() []resolver.Rules           { return nil }
+func (r records) Vouched(_, _ identity.Name) []string { return nil }
 
 func (r records) Node(n identity.Name) (ledger.NodeBody, bool) {
 	return ledger.NodeBody{Node: n, Address: "10.0.0.1", LanePort: 7947}, true

@@ -30,7 +30,7 @@ type Instance struct {
 	Here  bool           // on this node
 	Alive bool           // its node answers
 
-	Healthy bool // its node answers, and says that it can serve
+	Healthy bool // its node answers or isn't needed, and says that it can serve
 }
 
 // Catalog is immutable; make a new one after a change.
@@ -39,6 +39,7 @@ type Catalog struct {
 	zone     string // of node
 	services map[identity.Name][]Instance
 	rules    map[identity.Name]resolver.Rules
+	claims   Claims
 
 	digest, rulesText func() string
 }
@@ -48,6 +49,9 @@ type Records interface {
 	Instances() []ledger.InstanceBody
 	Node(identity.Name) (ledger.NodeBody, bool)
 	Resolvers() []resolver.Rules
+	// Vouched returns the real names and addresses that a node's instances of a
+	// service may stand for.
+	Vouched(node, service identity.Name) []string
 }
 
 // New makes the catalog of node; alive reports whether another node answers.
@@ -63,7 +67,7 @@ func New(node identity.Name, records Records, alive func(identity.Name) bool) *C
 		}
 		in.Here = body.Node == node
 		in.Alive = in.Here || alive(body.Node)
-		in.Healthy = in.Alive && body.Down == ""
+		in.Healthy = (in.Alive || in.Direct()) && body.Down == ""
 		c.services[body.Service] = append(c.services[body.Service], in)
 	}
 	for _, list := range c.services {
@@ -77,6 +81,7 @@ func New(node identity.Name, records Records, alive func(identity.Name) bool) *C
 			c.services[r.Service] = nil // others answer for it
 		}
 	}
+	c.claims = c.sumClaims(records.Vouched)
 	c.digest, c.rulesText = sync.OnceValue(c.sum), sync.OnceValue(c.text)
 	return c
 }

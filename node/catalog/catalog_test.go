@@ -18,6 +18,16 @@ func (r records) Instances() []ledger.InstanceBody { return r }
 
 func (records) Resolvers() []resolver.Rules { return nil }
 
+// Vouched: an operator has vouched for everything but what says otherwise.
+func (r records) Vouched(node, service identity.Name) (out []string) {
+	for _, in := range r {
+		if in.Node == node && in.Service == service && in.Outside != nil && in.Meta["vouched"] != "no" {
+			out = append(append(out, in.Outside.Hosts...), in.Outside.Addresses...)
+		}
+	}
+	return out
+}
+
 func (r records) Node(n identity.Name) (ledger.NodeBody, bool) {
 	addr := map[identity.Name]string{"here": "10.0.0.1", "there": "10.0.0.2", "far": "10.0.0.3"}[n]
 	return ledger.NodeBody{Node: n, Address: addr, LanePort: 7947}, addr != ""

@@ -146,10 +146,10 @@ func (c *Catalog) split(how string, list []Instance, q Call) (of []Instance, sub
 // Callable says whether an instance can be called at all.
 func (in Instance) Callable() bool { return in.Healthy }
 
-// nearest keeps the instances on this node; without one, those in its zone;
-// without one, all.
+// nearest keeps the instances that this node reaches by itself; without one, those
+// in its zone; without one, all.
 func (c *Catalog) nearest(list []Instance) []Instance {
-	here := keep(list, func(in Instance) bool { return in.Here })
+	here := keep(list, Instance.Direct)
 	zone := keep(list, func(in Instance) bool { return in.Zone != "" && in.Zone == c.zone })
 	return orAll(here, orAll(zone, list))
 }

@@ -43,9 +43,9 @@ type Result struct {
 // Config is what a Manager works with. Changed must neither block nor call the
 // Manager.
 type Config struct {
-	// Target says where an instance listens, and in which network namespace; the
-	// error, why nobody may be dialled there.
-	Target func(instance string) (netip.AddrPort, netns.Namespace, error)
+	// Target says where an instance is reached, at least at one address, and in which
+	// network namespace; the error, why nobody may be dialled there.
+	Target func(instance string) ([]netip.AddrPort, netns.Namespace, error)
 	// Tag marks a socket as that of a check of service.
 	Tag func(fd int, service identity.Name) error
 	// Scripts is a cgroup; each script runs in a cgroup of its own below it.

@@ -96,7 +96,7 @@ func (m *Manager) targets(c *check) (to []netip.AddrPort, in netns.Namespace, er
 	}
 	at, in, err := m.conf.Target(c.instance)
 	if port == 0 || port == c.port {
-		return []netip.AddrPort{at}, in, err
+		return at, in, err
 	}
 	if host == "localhost" {
 		v4, v6 := netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()

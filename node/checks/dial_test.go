@@ -112,8 +112,8 @@ func TestOwnPort(t *testing.T) {
 		}
 	}
 	m := newManager(open, new(int))
-	m.conf.Target = func(string) (netip.AddrPort, netns.Namespace, error) {
-		return netip.AddrPort{}, netns.Namespace{}, errors.New("held by another program")
+	m.conf.Target = func(string) ([]netip.AddrPort, netns.Namespace, error) {
+		return nil, netns.Namespace{}, errors.New("held by another program")
 	}
 	m.Set([]definition.Definition{define(t, "web", `check { tcp = "" interval = "1s" }`)})
 	if status, output := m.run(t.Context(), m.checks[0]); status != "critical" || output != "held by another program" {

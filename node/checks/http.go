@@ -60,7 +60,7 @@ func (m *Manager) request(ctx context.Context, c *check) (*http.Request, error) 
 		if err != nil {
 			return nil, err
 		}
-		url = "http://" + to.String() + url
+		url = "http://" + to[0].String() + url
 	}
 	req, err := http.NewRequestWithContext(ctx, cmp.Or(c.Request.Method, http.MethodGet), url, strings.NewReader(c.Request.Body))
 	if err != nil {

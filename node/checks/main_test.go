@@ -29,9 +29,9 @@ func define(t *testing.T, id, inside string) definition.Definition {
 // listener, and counts changes.
 func newManager(to string, changes *int) *Manager {
 	m := &Manager{wake: make(chan struct{}, 1), conf: Config{
-		Target: func(string) (netip.AddrPort, netns.Namespace, error) {
+		Target: func(string) ([]netip.AddrPort, netns.Namespace, error) {
 			at, err := netip.ParseAddrPort(to)
-			return at, netns.Namespace{}, err
+			return []netip.AddrPort{at}, netns.Namespace{}, err
 		},
 		Tag:     func(int, identity.Name) error { return nil },
 		Changed: func() { *changes++ },

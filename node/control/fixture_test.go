@@ -4,6 +4,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -153,17 +154,20 @@ func newKey(t *testing.T) *identity.Key {
 }
 
 // Grant signs as the daemon does.
-func (f *fixture) Grant(node, service identity.Name, withdraw bool) error {
+func (f *fixture) Grant(node, service identity.Name, withdraw bool, outside ...string) error {
 	return f.records.Sign(f.Member.Operator, records.Change{Kind: ledger.KindGrant, Key: string(node) + "/" + string(service),
-		Body: ledger.GrantBody{Node: node, Service: service}, Delete: withdraw})
+		Body: ledger.GrantBody{Node: node, Service: service, Outside: outside}, Delete: withdraw})
 }
 
 // GrantOwn refuses as the daemon does on a node without an operator key.
-func (f *fixture) GrantOwn(service identity.Name) error {
+func (f *fixture) GrantOwn(service identity.Name, outside ...string) error {
+	if f.records.View().Granted("host1", service) {
+		return nil
+	}
 	if f.Member.Operator == nil {
 		return &api.Error{Code: api.CodeRefused, Reason: "grant", Message: fmt.Sprintf("service %s is not granted to node host1", service)}
 	}
-	return f.Grant("host1", service, false)
+	return f.Grant("host1", service, false, outside...)
 }
 
 // said are real records, with what other nodes say of their kernel's maps.
@@ -319,6 +323,17 @@ func (names) Outside(_ context.Context, name identity.Name) []string {
 }
 
 func (names) Rebinding() uint64 { return 5 }
+
+func (names) Foreign(a netip.Addr) error {
+	if a == netip.MustParseAddr("10.0.0.1") {
+		return errors.New("10.0.0.1 is this node's own address")
+	}
+	return nil
+}
+
+func (names) Reached(catalog.Instance) []netip.AddrPort {
+	return []netip.AddrPort{netip.MustParseAddrPort("203.0.113.5:5432")}
+}
 
 // says renders an error as the CLI gets it: exit status, message, and in
 // brackets the hint, and the nodes that could do it.

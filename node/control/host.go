@@ -26,6 +26,9 @@ func (h host) Resolve(_ context.Context, name string) (*api.Resolution, error) {
 		return out, nil
 	}
 	out.Service = service
+	if leaves := h.leaves(service); leaves != "" {
+		out.Why += "; " + leaves
+	}
 	out.Virtual4, out.Virtual6 = h.virtual(service)
 	cat := h.Loop.Catalog()
 	_, service = resolver.Cut(service) // of a subset

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"tacit/identity"
@@ -39,7 +40,7 @@ func (n intentions) Check(_ context.Context, src, dst api.Name) (*api.Verdict, e
 func (n intentions) Explain(_ context.Context, src, dst api.Name) (*api.Explanation, error) {
 	t := n.Loop.Policy()
 	d := t.Decide(src, dst)
-	out := &api.Explanation{Source: src, Destination: dst, Verdict: n.verdict(d), Why: why(t, d, src, dst),
+	out := &api.Explanation{Source: src, Destination: dst, Verdict: n.verdict(d), Why: strings.TrimSpace(why(t, d, src, dst) + " " + n.leaves(dst)),
 		Default: t.Default(), Digest: n.Loop.Digest(), Nodes: n.inForce(n.Loop.Digest())}
 	for i, rule := range t.Explain(src, dst) {
 		r := n.rule(rule)

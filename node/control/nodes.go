@@ -47,8 +47,33 @@ func (n nodes) node(name identity.Name, alive bool, digest string) api.Node {
 		Name: name, ID: identity.NodeID(n.Member.Bundle.TrustDomain(), name).String(),
 		Address: host.Address, Version: host.Version, Alive: alive, Local: name == n.Settings.Name,
 		Authority: slices.Contains(v.Authorities(), name), Operator: slices.Contains(n.operators(), string(name)),
-		Grants: v.Grants(name), PolicyDigest: digest,
+		Grants: v.Grants(name), Outside: vouched(v, name), PolicyDigest: digest,
 	}
+}
+
+// change signs what isn't so already.
+func (n nodes) change(r api.GrantRequest, service identity.Name) error {
+	v := n.Records.View()
+	granted, before := v.Granted(r.Node, service), v.Vouched(r.Node, service)
+	after, withdraw := slices.Compact(slices.Sorted(slices.Values(slices.Concat(r.Outside, before)))), r.Withdraw
+	if withdraw && len(r.Outside) > 0 { // the service stays granted
+		after, withdraw = slices.DeleteFunc(slices.Clone(before), func(s string) bool { return slices.Contains(r.Outside, s) }), false
+	}
+	if r.Withdraw && !granted || !withdraw && granted && len(after) == len(before) {
+		return nil
+	}
+	return n.Signer.Grant(r.Node, service, withdraw, after...)
+}
+
+// vouched are the real names and addresses in a node's grants.
+func vouched(v *ledger.View, node identity.Name) map[identity.Name][]string {
+	out := map[identity.Name][]string{}
+	for _, service := range v.Grants(node) {
+		if list := v.Vouched(node, service); len(list) > 0 {
+			out[service] = list
+		}
+	}
+	return out
 }
 
 // CreateToken makes a join token that carries the grants it promises.
@@ -77,10 +102,7 @@ func (n nodes) Grant(ctx context.Context, r api.GrantRequest) (*api.NodeResult, 
 		return nil, noNode(r.Node, "tacit nodes lists the members; a new node's grants go into its token")
 	}
 	for _, service := range r.Services {
-		if v.Granted(r.Node, service) != r.Withdraw {
-			continue
-		}
-		if err := n.Signer.Grant(r.Node, service, r.Withdraw); err != nil {
+		if err := n.change(r, service); err != nil {
 			return nil, err
 		}
 	}

@@ -120,21 +120,28 @@ func TestGrant(t *testing.T) {
 	f.admit(t, "host2", "10.0.0.2")
 	for _, step := range []struct {
 		services []identity.Name
+		outside  []string
 		withdraw bool
 		signs    int
 		runs     []identity.Name
+		vouched  string
 	}{
-		{[]identity.Name{"db", "web"}, false, 2, []identity.Name{"db", "web"}},
-		{[]identity.Name{"db", "cache"}, false, 1, []identity.Name{"cache", "db", "web"}},
-		{[]identity.Name{"db", "other"}, true, 1, []identity.Name{"cache", "web"}},
+		{[]identity.Name{"db", "web"}, nil, false, 2, []identity.Name{"db", "web"}, "map[]"},
+		{[]identity.Name{"db", "cache"}, nil, false, 1, []identity.Name{"cache", "db", "web"}, "map[]"},
+		{[]identity.Name{"db"}, []string{"a.example"}, false, 1, []identity.Name{"cache", "db", "web"}, "map[db:[a.example]]"},
+		{[]identity.Name{"db"}, []string{"a.example"}, false, 0, []identity.Name{"cache", "db", "web"}, "map[db:[a.example]]"},
+		{[]identity.Name{"db"}, nil, false, 0, []identity.Name{"cache", "db", "web"}, "map[db:[a.example]]"},
+		{[]identity.Name{"db"}, []string{"b.example"}, false, 1, []identity.Name{"cache", "db", "web"}, "map[db:[a.example b.example]]"},
+		{[]identity.Name{"db", "other"}, []string{"a.example"}, true, 1, []identity.Name{"cache", "db", "web"}, "map[db:[b.example]]"},
+		{[]identity.Name{"db", "other"}, nil, true, 1, []identity.Name{"cache", "web"}, "map[]"},
 	} {
 		before := f.records.signed
-		out, err := f.Nodes.Grant(t.Context(), api.GrantRequest{Node: "host2", Services: step.services, Withdraw: step.withdraw})
+		out, err := f.Nodes.Grant(t.Context(), api.GrantRequest{Node: "host2", Services: step.services, Outside: step.outside, Withdraw: step.withdraw})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := f.records.signed - before; n != step.signs || !slices.Equal(out.Node.Grants, step.runs) {
-			t.Errorf("%+v: %d records signed, host2 may run %v", step, n, out.Node.Grants)
+		if n := f.records.signed - before; n != step.signs || !slices.Equal(out.Node.Grants, step.runs) || fmt.Sprint(out.Node.Outside) != step.vouched {
+			t.Errorf("%+v: %d records signed, host2 may run %v, as %v", step, n, out.Node.Grants, out.Node.Outside)
 		}
 	}
 }

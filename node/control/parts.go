@@ -40,8 +40,9 @@ type Records interface {
 // Signer signs grants.
 type Signer interface {
 	// GrantOwn is nil when this node may run the service.
-	GrantOwn(service identity.Name) error
-	Grant(node, service identity.Name, withdraw bool) error
+	// For outside, real names and addresses, an operator vouches thereby.
+	GrantOwn(service identity.Name, outside ...string) error
+	Grant(node, service identity.Name, withdraw bool, outside ...string) error
 }
 
 // Tokens makes join tokens.
@@ -122,7 +123,7 @@ type Proxy interface {
 	CloseLanes(node identity.Name)
 }
 
-// Names are the mesh's DNS names and virtual addresses.
+// Names are the mesh's DNS names and virtual addresses, and what is outside of it.
 type Names interface {
 	// Service says which service a name means, "" for none, and why.
 	Service(name string) (service identity.Name, why string)
@@ -133,6 +134,11 @@ type Names interface {
 	// Rebinding is how many answers of resolvers were refused because they led to
 	// a virtual address.
 	Rebinding() uint64
+	// Foreign says why an address can't be that of a service outside of the mesh.
+	Foreign(netip.Addr) error
+	// Reached are the addresses at which this node reaches an instance outside of the
+	// mesh by itself, as far as they are known.
+	Reached(catalog.Instance) []netip.AddrPort
 }
 
 // Deadline is the time in which a start can be confirmed.

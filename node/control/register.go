@@ -31,7 +31,7 @@ func (s services) Register(ctx context.Context, r api.Registration) (*api.Regist
 	if peer, ok := api.PeerFrom(ctx); ok {
 		pid = int(peer.PID)
 	}
-	plain, own, err := s.Inventory.PlainClients(d.Port, pid)
+	plain, own, err := s.Inventory.PlainClients(d.LocalPort(), pid)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (s services) Register(ctx context.Context, r api.Registration) (*api.Regist
 	}
 	outside := s.outside(ctx, d) // before the kernel keeps such queries on this host
 	out := &api.RegisterResult{}
-	if out.GrantSigned, err = s.grantHere(d.Name); err != nil {
+	if out.GrantSigned, err = s.grantHere(d.Name, d.Outside.Claims()...); err != nil {
 		return nil, err
 	}
 	if err := s.keep(d, own); err != nil {
@@ -48,7 +48,7 @@ func (s services) Register(ctx context.Context, r api.Registration) (*api.Regist
 	}
 	s.Loop.Settle()
 	out.Warnings = append(s.registerWarnings(d, plain, own), outside...)
-	out.Service = s.service(d.Name)
+	out.Service, out.Notes = s.service(d.Name), s.claimNotes(d)
 	if r.Wait {
 		out.Spread = s.awaitNames(ctx, cmp.Or(r.Timeout, api.DefaultWait))
 	}
@@ -76,6 +76,9 @@ func (s services) mayRegister(d definition.Definition) error {
 	}
 	if err := s.Settings.Exclude.Clash(d); err != nil {
 		return api.Refused("", "%s", err)
+	}
+	if err := s.mayBeOutside(d.Outside); err != nil {
+		return err
 	}
 	if old, ok := view.ByID(d.ID); ok && old.Port != 0 && d.Port == 0 {
 		return api.Refused(fmt.Sprintf("give --port %d, or deregister it first", old.Port), "%s is registered with port %d, and this would drop it", d.ID, old.Port)
@@ -150,6 +153,12 @@ func toDefinition(r api.Registration) (definition.Definition, error) {
 		UID: r.Workload.UID, NetNS: r.Workload.NetNS, Interface: r.Workload.Interface}
 	for _, u := range r.Upstreams {
 		d.Upstreams = append(d.Upstreams, definition.Upstream{Destination: u.Destination, Bind: u.Bind})
+	}
+	if len(r.Outside) > 0 {
+		var err error
+		if d.Outside, err = definition.ParseOutside(r.Outside, r.Anywhere); err != nil {
+			return d, api.Failed("", "--outside: %s", err)
+		}
 	}
 	if err := d.Check(); err != nil {
 		return d, api.Failed("", "%s", err)

@@ -54,7 +54,10 @@ func (s services) service(name identity.Name) api.Service {
 func (s services) instance(in catalog.Instance) api.Instance {
 	out := api.Instance{ID: in.ID, Node: in.Node, Address: in.Addr.Addr().String(), Port: in.Port, Place: in.Place,
 		Tags: in.Tags, Meta: in.Meta, Local: in.Here, Healthy: in.Healthy, Down: down(in), Permissive: in.Permissive,
-		Weight: in.Weight, Zone: in.Zone}
+		Weight: in.Weight, Zone: in.Zone, Outside: s.outsideOf(in)}
+	if in.Outside != nil {
+		out.Address = ""
+	}
 	if g := in.Ingress; g != nil {
 		out.Ingress = &api.Ingress{Listen: g.Listen, Service: g.Service, Port: g.Port}
 	}
@@ -85,21 +88,20 @@ func (s services) cameIn(name identity.Name) int {
 
 // down is why an instance isn't healthy.
 func down(in catalog.Instance) string {
-	if !in.Alive {
+	if !in.Alive && !in.Direct() {
 		return api.DownNode
 	}
 	return in.Down
 }
 
-// grantHere makes sure that this node may run the service.
-func (s services) grantHere(service identity.Name) (signed bool, err error) {
-	if s.Records.View().Granted(s.Settings.Name, service) {
-		return false, nil
-	}
-	if err := s.Signer.GrantOwn(service); err != nil {
+// grantHere makes sure that this node may run the service, and on an operator's node
+// that it may stand for what it claims.
+func (s services) grantHere(service identity.Name, claims ...string) (signed bool, err error) {
+	granted := s.Records.View().Granted(s.Settings.Name, service)
+	if err := s.Signer.GrantOwn(service, claims...); err != nil {
 		return false, err
 	}
-	return true, nil
+	return !granted, nil
 }
 
 // Deregister forgets instances that were registered by command.

@@ -104,6 +104,12 @@ func TestRegisterRefusals(t *testing.T) {
 				f.inventory.has(definition.Definition{Name: "db", Port: 5432}, inventory.StateVerified)
 			},
 			want: "1: the id db is that of db (db.hcl:1) on this node already; give another --id [tacit services lists the ports]"},
+		"an outside service with a workload": {r: api.Registration{Name: "rds", Port: 5432, Outside: []string{"a.example"}, Workload: api.Workload{NetNS: "box"}},
+			want: "2: workload: has no meaning with outside: no program of this node is the service"},
+		"an outside service here": {r: api.Registration{Name: "rds", Port: 5432, Outside: []string{"10.0.0.1"}},
+			want: "1: --outside 10.0.0.1:5432: 10.0.0.1 is this node's own address [define the service on the node that runs it]"},
+		"an outside service on loopback": {r: api.Registration{Name: "rds", Port: 5432, Outside: []string{"127.0.0.1"}},
+			want: "2: --outside: 127.0.0.1 is a loopback address"},
 		"an excluded port": {r: api.Registration{Name: "db", Port: 5432},
 			have: func(f *fixture) { f.Settings.Exclude.Ports = []uint16{5432} },
 			want: "1: port 5432 of db (command) is excluded by exclude.ports: the port of a service can't be excluded; remove it there, or use another port"},
@@ -246,6 +252,10 @@ func TestToDefinition(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
+		}
+		if out, err := toDefinition(api.Registration{Name: "rds", Port: 5432, Outside: []string{"A.example", "203.0.113.5"}, Anywhere: true}); err != nil ||
+			fmt.Sprintf("%+v", *out.Outside) != "{Hosts:[a.example] Addresses:[203.0.113.5:5432] Anywhere:true}" {
+			t.Errorf("%+v, %v", out.Outside, err)
 		}
 		want := definition.Definition{Name: "db", ID: "db-1", Port: 5432, Weight: 1, Address: "10.0.0.9", Tags: []string{"a"}, Meta: map[string]string{"k": "v"},
 			Workload: c.want, Upstreams: []definition.Upstream{{Destination: "cache", Bind: loopback6379}}, Source: inventory.SourceCommand}

@@ -268,7 +268,7 @@ func FuzzExchange(f *testing.F) {
 	f.Add([]byte{})
 	s := testServer()
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		q, reply, err := s.local(raw, "udp")
+		q, reply, err := s.local(raw, "udp", func() uint64 { return 0 })
 		if err != nil {
 			if !errors.Is(err, ErrMalformed) {
 				t.Logf("%v", err)

@@ -33,6 +33,9 @@ func (s *Server) Service(name string) (identity.Name, string) {
 
 func (s *Server) explainService(name string, p meaning) (identity.Name, string) {
 	switch {
+	case p.real:
+		return p.name, fmt.Sprintf("%s is the real name of the service %s, which is outside of the mesh; the answer for workloads is its virtual addresses on this node, "+
+			"other programs get that of the host's resolver", name, p.name)
 	case strings.Contains(string(p.name), "."):
 		return p.name, fmt.Sprintf("%s is the subset %s; the answer is its virtual addresses on this node", name, p.name)
 	case p.tag == "":

@@ -21,11 +21,12 @@ import (
 // query just now or doesn't answer, or if too many queries are being forwarded. The error is ErrMalformed,
 // where no reply is due, or ctx's.
 func (s *Server) Exchange(ctx context.Context, raw []byte, network string, upstream netip.AddrPort) ([]byte, error) {
-	q, reply, err := s.local(raw, network)
+	unknown := func() uint64 { return 0 }
+	q, reply, err := s.local(raw, network, unknown)
 	if reply != nil || err != nil {
 		return reply, err
 	}
-	return s.limited(ctx, raw, q, route{network, upstream}, func() uint64 { return 0 })
+	return s.limited(ctx, raw, q, route{network, upstream}, unknown)
 }
 
 // limited forwards a query of a sender, or answers SERVFAIL if too many are being
@@ -41,14 +42,19 @@ func (s *Server) limited(ctx context.Context, raw []byte, q question, r route, a
 }
 
 // local answers without an upstream; reply is nil for a name that must be forwarded.
-func (s *Server) local(raw []byte, network string) (q question, reply []byte, err error) {
+func (s *Server) local(raw []byte, network string, ask func() uint64) (q question, reply []byte, err error) {
 	if q, err = parseQuestion(raw); err != nil {
 		return q, nil, err
 	}
 	if q.count > 1 { // RFC 9619
 		return q, failure(raw, q, rcodeFormErr), nil
 	}
-	if s.classify(q.labels).kind == outside {
+	p := s.classify(q.labels)
+	if p.kind == outside {
+		return q, nil, nil
+	}
+	if p.real && !s.zone.Enrolled(ask()) {
+		q.real = p.name
 		return q, nil, nil
 	}
 	reply, err = s.answer(raw, network == "udp")
@@ -72,7 +78,7 @@ func (s *Server) forward(ctx context.Context, raw []byte, q question, r route) (
 		var reply []byte
 		try, cancel := context.WithTimeout(ctx, timeout)
 		stop := context.AfterFunc(open, cancel)
-		reply, err = ask(try, raw, q, r.upstream)
+		reply, err = ask(try, raw, q, s.mark(q), r.upstream)
 		stop()
 		cancel()
 		if err == nil {
@@ -102,9 +108,23 @@ func (s *Server) checked(reply, raw []byte, q question, r route) []byte {
 	return failure(raw, q, rcodeServFail)
 }
 
+// mark prepares the socket of a query for a name of which no other query may leave
+// this host.
+func (s *Server) mark(q question) marker {
+	if q.real == "" {
+		return nil
+	}
+	return func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		return errors.Join(raw.Control(func(fd uintptr) { err = s.tag(int(fd), q.real) }), err)
+	}
+}
+
+type marker func(network, address string, raw syscall.RawConn) error
+
 // askUDP sends the query once, from a new socket and port.
-func askUDP(ctx context.Context, raw []byte, q question, upstream netip.AddrPort) ([]byte, error) {
-	c, stop, err := dial(ctx, "udp", upstream)
+func askUDP(ctx context.Context, raw []byte, q question, m marker, upstream netip.AddrPort) ([]byte, error) {
+	c, stop, err := dial(ctx, "udp", m, upstream)
 	if err != nil {
 		return nil, err
 	}
@@ -126,8 +146,8 @@ func askUDP(ctx context.Context, raw []byte, q question, upstream netip.AddrPort
 }
 
 // askTCP sends the query over a new connection.
-func askTCP(ctx context.Context, raw []byte, q question, upstream netip.AddrPort) ([]byte, error) {
-	c, stop, err := dial(ctx, "tcp", upstream)
+func askTCP(ctx context.Context, raw []byte, q question, m marker, upstream netip.AddrPort) ([]byte, error) {
+	c, stop, err := dial(ctx, "tcp", m, upstream)
 	if err != nil {
 		return nil, err
 	}
@@ -147,8 +167,8 @@ func askTCP(ctx context.Context, raw []byte, q question, upstream netip.AddrPort
 }
 
 // dial connects; the end of ctx also ends reads and writes.
-func dial(ctx context.Context, network string, upstream netip.AddrPort) (c net.Conn, stop func(), err error) {
-	var d net.Dialer
+func dial(ctx context.Context, network string, m marker, upstream netip.AddrPort) (c net.Conn, stop func(), err error) {
+	d := net.Dialer{Control: m}
 	d.SetMultipathTCP(false)
 	if c, err = d.DialContext(ctx, network, upstream.String()); err != nil {
 		return nil, nil, err

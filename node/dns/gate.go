@@ -11,7 +11,8 @@ import (
 
 // Sender says who sent a query from client to one of this server's sockets: a
 // number that is the same for all sockets of one group of programs (the id of
-// their cgroup); 0 if it isn't known. It is asked only while much is going on.
+// their cgroup); 0 if it isn't known. It is asked only while much is going on, and for
+// the real names of outside services.
 type Sender func(network string, client, server netip.AddrPort) uint64
 
 const (
@@ -114,7 +115,7 @@ func (s *senders) of(network string, client, server net.Addr) uint64 {
 	if sender, ok := s.known(from); ok {
 		return sender
 	}
-	sender := s.ask(network, from, at)
+	sender := s.now(network, client, server)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.seen[from]; old != nil && old.sender == sender {
@@ -123,6 +124,15 @@ func (s *senders) of(network string, client, server net.Addr) uint64 {
 		s.seen[from] = &seen{sender, 1}
 	}
 	return sender
+}
+
+// now is of without memory.
+func (s *senders) now(network string, client, server net.Addr) uint64 {
+	from, at := addrPort(client), addrPort(server)
+	if s.ask == nil || !from.IsValid() || !at.IsValid() {
+		return 0
+	}
+	return s.ask(network, from, at)
 }
 
 func (s *senders) known(from netip.AddrPort) (uint64, bool) {

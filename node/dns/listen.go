@@ -66,7 +66,7 @@ type packet struct {
 func (p packet) reply(b []byte) { _, _ = p.udp.WriteTo(b, p.from) }
 
 func (s *Server) packet(ctx context.Context, wait *sync.WaitGroup, p packet, upstream netip.AddrPort) {
-	q, reply, err := s.local(p.raw, "udp")
+	q, reply, err := s.local(p.raw, "udp", func() uint64 { return s.senders.now("udp", p.from, p.udp.LocalAddr()) })
 	if err != nil {
 		return
 	}
@@ -137,7 +137,7 @@ func (s *Server) client(ctx context.Context, c net.Conn, upstream netip.AddrPort
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
-			q, reply, err := s.local(raw, "tcp")
+			q, reply, err := s.local(raw, "tcp", func() uint64 { return s.senders.now("tcp", c.RemoteAddr(), c.LocalAddr()) })
 			if reply == nil && err == nil {
 				reply, err = s.limited(ctx, raw, q, route{"tcp", upstream}, ask)
 			}

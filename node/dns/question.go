@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
+
+	"tacit/identity"
 )
 
 // ErrMalformed means that a packet is no DNS query; it gets no answer.
@@ -36,7 +38,8 @@ type question struct {
 	labels []string // lower case, as on the wire
 	qtype  uint16
 	class  uint16
-	end    int // offset of the end of the first question
+	end    int           // offset of the end of the first question
+	real   identity.Name // the outside service whose real name it asks for, by a program that isn't the mesh's
 }
 
 // parseQuestion parses header and first question of a query.

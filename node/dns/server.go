@@ -33,14 +33,15 @@ const (
 // Config of a Server.
 type Config struct {
 	Zone          Zone
-	Self          identity.Name  // this node, the name server of its answers
-	Domains       []string       // of the mesh, besides consul: all names below them are the mesh's
-	Search        []string       // suffixes below which a service's bare name is the mesh's as well
-	Datacenter    string         // what the mesh is called in Consul's names
-	ForwardConsul bool           // names below consul that the mesh doesn't have are forwarded
-	Ranges        []netip.Prefix // of virtual addresses
-	Sender        Sender         // nil: who asks isn't known, and all clients share one limit
-	Log           *slog.Logger   // nil: nothing is logged
+	Self          identity.Name                             // this node, the name server of its answers
+	Domains       []string                                  // of the mesh, besides consul: all names below them are the mesh's
+	Search        []string                                  // suffixes below which a service's bare name is the mesh's as well
+	Datacenter    string                                    // what the mesh is called in Consul's names
+	ForwardConsul bool                                      // names below consul that the mesh doesn't have are forwarded
+	Ranges        []netip.Prefix                            // of virtual addresses
+	Sender        Sender                                    // nil: who asks isn't known, and all clients share one limit
+	Tag           func(fd int, service identity.Name) error // marks a socket that asks for the real name of an outside service
+	Log           *slog.Logger                              // nil: nothing is logged
 }
 
 // Server answers and forwards queries. It is safe for concurrent use, with any
@@ -54,6 +55,7 @@ type Server struct {
 	forwardConsul bool
 	ranges        []netip.Prefix
 	senders       *senders
+	tag           func(fd int, service identity.Name) error
 	log           *slog.Logger
 	inflight      *gate // queries that are being forwarded
 	conns         *gate // TCP clients
@@ -66,7 +68,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{
 		zone: cfg.Zone, self: cfg.Self, datacenter: lower(cfg.Datacenter), forwardConsul: cfg.ForwardConsul, ranges: cfg.Ranges,
-		senders: newSenders(cfg.Sender), log: cfg.Log, timeout: tryTimeout, inflight: newGate(maxInflight, maxRate), conns: newGate(maxConns, 0),
+		senders: newSenders(cfg.Sender), tag: cfg.Tag, log: cfg.Log, timeout: tryTimeout, inflight: newGate(maxInflight, maxRate), conns: newGate(maxConns, 0),
 	}
 	for _, d := range append([]string{"consul"}, cfg.Domains...) {
 		if labels := splitName(d); len(labels) > 0 {

@@ -128,7 +128,7 @@ func (s *Server) lookUp(ctx context.Context, name string, resolver netip.AddrPor
 		if err != nil {
 			return ""
 		}
-		reply, err := askUDP(ctx, raw, q, resolver)
+		reply, err := askUDP(ctx, raw, q, nil, resolver)
 		if err != nil {
 			return ""
 		}

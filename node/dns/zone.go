@@ -22,6 +22,11 @@ type Zone interface {
 	Node(name identity.Name) []netip.Addr
 	// Owner returns the service to which a virtual address was given, "" for none.
 	Owner(addr netip.Addr) identity.Name
+	// Real returns the service outside of the mesh that has a real name, "" for none.
+	Real(name string) identity.Name
+	// Enrolled says whether a program in a cgroup may be a workload; cgroup 0 isn't
+	// known.
+	Enrolled(cgroup uint64) bool
 }
 
 // Instance is what an answer depends on.
@@ -60,6 +65,7 @@ type meaning struct {
 	addrs  []netip.Addr  // of a host
 	ours   bool          // missing: the mesh has the service, so nobody else is asked
 	srv    bool          // has SRV records
+	real   bool          // the real name of a service outside of the mesh: the mesh's for workloads only
 	domain string        // with final dot; "": none, and the SOA's owner is the queried name itself
 }
 
@@ -81,14 +87,15 @@ func (s *Server) classify(labels []string) meaning {
 	if p, ok := s.reversed(labels); ok {
 		return p
 	}
-	if len(labels) == 0 || !s.bare(labels) {
-		return meaning{}
+	if len(labels) > 0 && s.bare(labels) {
+		if name, ok := s.known(labels[0]); ok && name != "localhost" { // reserved by RFC 6761
+			return meaning{kind: service, name: name}
+		}
 	}
-	name, ok := s.known(labels[0])
-	if !ok || name == "localhost" { // reserved by RFC 6761
-		return meaning{}
+	if name := s.zone.Real(strings.Join(labels, ".")); name != "" {
+		return meaning{kind: service, name: name, real: true}
 	}
-	return meaning{kind: service, name: name}
+	return meaning{}
 }
 
 // bare reports whether labels are one label, or one label below a search suffix.

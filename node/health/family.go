@@ -42,7 +42,9 @@ const (
 	Ingress     Family = "ingress"     // by name without the prefix
 	Listener    Family = "listener"    // of the daemon's own, by name and address family
 	Map         Family = "map"         // by map
+	Outside     Family = "outside"     // a real name or address of an outside service that doesn't count, by itself
 	Port        Family = "port"        // claimed by two services, by number
 	Publish     Family = "publish"     // an instance that can't be announced, by instance id
+	Resolve     Family = "resolve"     // a real name that can't be looked up, by itself
 	Workload    Family = "workload"    // claimed by two services, by cgroup, namespace, uid or interface
 )

@@ -69,7 +69,7 @@ func owned[K comparable](all map[K]identity.Name) map[K]identity.Name {
 func (v *View) Guards(low, high int) ([]kernel.Guard, map[string]error) {
 	byPort, problems := make(map[uint16]kernel.Guard, len(v.Services)), map[string]error{}
 	for _, s := range v.Services {
-		if s.Port == 0 || s.Place != "" {
+		if s.LocalPort() == 0 || s.Place != "" {
 			continue
 		}
 		g := s.guard(low, high)

@@ -88,12 +88,15 @@ func TestGuards(t *testing.T) {
 	shows := func(c definition.ClientAddress) Service {
 		return Service{Definition: definition.Definition{Name: "db", ID: "db", Port: 80, ClientAddress: c}}
 	}
+	far := s("rds", 5432, false, Listener{State: StateOutside})
+	far.Outside = &definition.Outside{Hosts: []string{"a.example"}}
 	none, ours, anyones := Listener{State: StateNone}, Listener{State: StateVerified}, Listener{State: StateUnverified, Anyone: true}
 	for name, c := range map[string]struct {
 		services []Service
 		want     string // port service permissive anyone serving loopback carried
 		problems string
 	}{
+		"outside of the mesh":           {[]Service{far, s("db", 5432, false, ours)}, "[{5432 db false false true false false}]", "map[]"},
 		"no port":                       {[]Service{s("web", 0, false, Listener{})}, "[]", "map[]"},
 		"strict":                        {[]Service{s("db", 80, false, ours)}, "[{80 db false false true false false}]", "map[]"},
 		"permissive":                    {[]Service{s("db", 80, true, ours)}, "[{80 db true false true false false}]", "map[]"},

@@ -39,7 +39,7 @@ func (h *held) holdBack(defs []definition.Definition) []definition.Definition {
 	out, now := make([]definition.Definition, 0, len(defs)), map[string]bool{}
 	h.waiting = map[string]error{}
 	for _, d := range defs {
-		if d.Source == SourceCommand || d.Port == 0 || d.Permissive {
+		if d.Source == SourceCommand || d.LocalPort() == 0 || d.Permissive {
 			out = append(out, d)
 			continue
 		}

@@ -24,6 +24,7 @@ const (
 	StateUnverified State = "unverified" // the service has no workload to compare with
 	StateUnowned    State = "foreign"    // some socket isn't the workload's
 	StateNone       State = "none"       // nobody listens
+	StateOutside    State = "outside"    // the service is outside of the mesh
 )
 
 // Listener is who holds an instance's port.
@@ -37,8 +38,10 @@ type Listener struct {
 	Anyone bool
 }
 
-// Serves reports whether the workload listens.
-func (l Listener) Serves() bool { return l.State == StateVerified || l.State == StateUnverified }
+// Serves reports whether the workload listens, or none has to.
+func (l Listener) Serves() bool {
+	return l.State == StateVerified || l.State == StateUnverified || l.State == StateOutside
+}
 
 // Present reports whether somebody listens.
 func (l Listener) Present() bool { return l.State != "" && l.State != StateNone }
@@ -50,6 +53,9 @@ func (i *Inventory) Listener(s Service) Listener {
 		found, _ := s.networks(s.Listener.In)
 		l, _ := i.innermost(s, found, listenersIn)
 		return l
+	}
+	if s.Outside != nil { // a program of this node that has the same port is another service's
+		return Listener{State: StateOutside}
 	}
 	socks, err := sockdiag.ListenersOn(s.Port)
 	if err != nil {

@@ -112,6 +112,10 @@ func (l *look) examine(s *Service) {
 	if again && len(l.conf.Settings.Exclude.UIDs) > 0 {
 		s.Users = usersIn(s.Cgroups)
 	}
+	if s.Outside != nil {
+		s.Listener = Listener{State: StateOutside}
+		return
+	}
 	if s.Port != 0 && (again || l.moved != nil && l.moved(s.Port)) {
 		s.home = l.listener(*s)
 	}

@@ -82,7 +82,7 @@ func selectorName(d definition.Definition) string {
 // enclosable reports whether a workload can be in another network namespace: one
 // that is selected by its processes. A user's are in many.
 func enclosable(d definition.Definition) bool {
-	return d.Port != 0 && d.Workload.UID == nil && d.Workload.Interface == ""
+	return d.LocalPort() != 0 && d.Workload.UID == nil && d.Workload.Interface == ""
 }
 
 // mayBeEnclosed reports whether a look has to search other network namespaces.

@@ -124,7 +124,7 @@ func (v *View) Clash(d definition.Definition) error {
 		if s.ID == d.ID && (s.Name != d.Name || s.Source != d.Source) {
 			return fmt.Errorf("the id %s is that of %s (%s) on this node already; give another --id", d.ID, s.Name, s.Source)
 		}
-		if d.Port != 0 && s.Port == d.Port && s.ID != d.ID && (s.Place == "" || !apart(d)) {
+		if d.LocalPort() != 0 && s.LocalPort() == d.Port && s.ID != d.ID && (s.Place == "" || !apart(d)) {
 			return fmt.Errorf("port %d of %s is the port of %s (id %s) on this node already; deregister that one or use another port", d.Port, d.ID, s.Name, s.ID)
 		}
 		if s.Ingress != nil && s.Ingress.Port == d.Port {

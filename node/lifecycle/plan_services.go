@@ -30,7 +30,7 @@ func (f facts) services() group {
 
 func (f facts) service(g *group, d definition.Definition) {
 	switch {
-	case d.Port == 0:
+	case d.LocalPort() == 0:
 		return
 	case d.Permissive:
 		g.step(stateNever, "port %d of %s (%s): permissive, plain connections are let in", d.Port, d.ID, d.Source)

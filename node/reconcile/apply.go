@@ -43,6 +43,7 @@ func (l *Loop) apply(view *inventory.View) (ok bool) {
 	l.guests.Store(&state.Workloads.Interfaces)
 	answering := l.conf.Answer(view.Answers())
 	changed, err := l.conf.Enforcer.Apply(state)
+	l.tellNames(cat.Claims().Hosts)
 	l.catalog.Store(cat) // after the maps: the packets of a name that is answered must not leave the host any more
 	l.report(found, state, err)
 	if changed || digest != l.swept { // a revocation or a withdrawn grant need not change a map
@@ -56,6 +57,22 @@ func (l *Loop) apply(view *inventory.View) (ok bool) {
 		l.conf.Announce(now, cat.Digest(), l.conf.Enforcer.Revision())
 	}
 	return err == nil && answering == nil
+}
+
+// tellNames logs which real names begin to mean a service outside of the mesh, and
+// which no longer do.
+func (l *Loop) tellNames(now map[string]identity.Name) {
+	was := l.Catalog().Claims().Hosts
+	for host, service := range now {
+		if was[host] != service {
+			l.conf.Log.Info("a real name means a service of the mesh for workloads from now on", "name", host, "service", service)
+		}
+	}
+	for host, service := range was {
+		if now[host] == "" {
+			l.conf.Log.Info("a real name no longer means a service of the mesh", "name", host, "service", service)
+		}
+	}
 }
 
 // follow takes over what the records and the members' liveness say.
@@ -77,7 +94,7 @@ func (l *Loop) follow(digest [32]byte) {
 func (l *Loop) input(view *inventory.View, cat *catalog.Catalog) Input {
 	s := l.conf.Settings
 	low, high := inventory.EphemeralPorts()
-	return Input{View: view, Table: l.table.Load(), Catalog: cat, Granted: l.mayRun, Proven: l.conf.Peers.Of,
+	return Input{View: view, Table: l.table.Load(), Catalog: cat, Granted: l.mayRun, Proven: l.conf.Peers.Of, Foreign: l.conf.Foreign,
 		Addresses: l.conf.Addresses(), Names: l.conf.Names, Exclude: s.Exclude, Ephemeral: Ports{low, high}}
 }
 

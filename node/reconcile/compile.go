@@ -30,7 +30,9 @@ type Input struct {
 	// Granted reports whether this node may run a service.
 	Granted func(identity.Name) bool
 	// Proven returns the addresses at which an instance elsewhere is called.
-	Proven    func(catalog.Instance) []netip.Addr
+	Proven func(catalog.Instance) []netip.Addr
+	// Foreign says why an address can't be that of a service outside of the mesh.
+	Foreign   func(netip.Addr) error
 	Addresses []netip.Addr // this host's own
 	// Names returns the DNS names that no other resolver may be asked for, from the
 	// tags of all services: domains with all names below them, and single names.
@@ -57,6 +59,7 @@ func Compile(in Input) (kernel.State, Findings) {
 	s.InnerGuards, s.InnerAddrs = in.View.InnerGuards(in.Ephemeral.Low, in.Ephemeral.High), in.View.InnerAddrs()
 	s.Exempt, found[health.Excluded] = in.View.Exclusions(in.Exclude)
 	s.Domains, s.Hosts, found[health.Names] = names(in)
+	found[health.Outside] = outsiders(in, &s)
 	callers := s.Workloads.Names()
 	for _, service := range in.Catalog.Services() {
 		s.Endpoints = append(s.Endpoints, endpoints(in, service, callers)...)
@@ -104,7 +107,7 @@ func endpoints(in Input, service identity.Name, callers []identity.Name) []kerne
 			if instance.Port != port || !in.Catalog.Serves(instance) {
 				continue
 			}
-			if !instance.Here || mixed { // of subsets, the daemon chooses one
+			if !instance.Here || mixed || instance.Outside != nil { // the daemon carries the connection
 				e.Remote = true
 				continue
 			}
@@ -163,11 +166,11 @@ func reachedHere(e kernel.Endpoint, s inventory.Service) kernel.Endpoint {
 	return e
 }
 
-// remotes are the real addresses of a service's instances elsewhere.
+// remotes are the real addresses of a service's instances on other nodes.
 func remotes(in Input, service identity.Name) []kernel.Remote {
 	var out []kernel.Remote
 	for _, instance := range in.Catalog.Instances(service) {
-		if instance.Here || instance.Port == 0 || instance.Place != "" { // its node's address isn't its own
+		if instance.Here || instance.Port == 0 || instance.Outside != nil || instance.Place != "" { // its node's address isn't its own
 			continue
 		}
 		for _, addr := range in.Proven(instance) {

@@ -27,6 +27,16 @@ func (m mesh) Instances() []ledger.InstanceBody { return m }
 
 func (mesh) Resolvers() []resolver.Rules { return nil }
 
+// Vouched: an operator has vouched for everything but what says otherwise.
+func (m mesh) Vouched(node, service identity.Name) (out []string) {
+	for _, in := range m {
+		if in.Node == node && in.Service == service && in.Outside != nil && in.Meta["vouched"] != "no" {
+			out = append(append(out, in.Outside.Hosts...), in.Outside.Addresses...)
+		}
+	}
+	return out
+}
+
 func (m mesh) Node(name identity.Name) (ledger.NodeBody, bool) {
 	at := map[identity.Name]string{"host1": "10.0.0.1", "host2": "10.0.0.2"}[name]
 	return ledger.NodeBody{Node: name, Address: at, LanePort: 7947}, at != ""

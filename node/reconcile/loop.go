@@ -81,6 +81,7 @@ type Config struct {
 	Addresses func() []netip.Addr           // this host's own
 	// Names are the DNS names that nobody else may be asked for; see Input.
 	Names    func(tags map[identity.Name][]string) (domains, hosts []string, crowded bool)
+	Foreign  func(netip.Addr) error         // why an address isn't outside of the mesh
 	Enrol    func(*kernel.State)            // adds the self-probe
 	Answer   func(ports []uint16) error     // leads what programs answer to their callers' own addresses back to the daemon
 	Want     func(services []identity.Name) // that need certificates
@@ -121,6 +122,7 @@ type noRecords struct{}
 func (noRecords) Instances() []ledger.InstanceBody           { return nil }
 func (noRecords) Resolvers() []resolver.Rules                { return nil }
 func (noRecords) Node(identity.Name) (ledger.NodeBody, bool) { return ledger.NodeBody{}, false }
+func (noRecords) Vouched(_, _ identity.Name) []string        { return nil }
 
 // New returns a loop that has done nothing yet: its catalog is empty, and its
 // policy has no rules.

@@ -68,7 +68,7 @@ func (h *host) Apply(s kernel.State) (bool, error) {
 	h.state = s
 	return h.failing == nil, h.failing
 }
-func (h *host) GrantOwn(identity.Name) error {
+func (h *host) GrantOwn(identity.Name, ...string) error {
 	if h.ungranted {
 		return errors.New("not granted")
 	}

@@ -10,6 +10,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/catalog"
+	"tacit/node/definition"
 	"tacit/node/health"
 	"tacit/node/inventory"
 	"tacit/policy/ledger"
@@ -18,8 +19,9 @@ import (
 // Signer signs on behalf of this node.
 type Signer interface {
 	// GrantOwn is nil when this node may run the service; a node with an
-	// operator key grants itself what root has defined on it.
-	GrantOwn(service identity.Name) error
+	// operator key grants itself what root has defined on it, and vouches for the
+	// real names and addresses that it claims.
+	GrantOwn(service identity.Name, claims ...string) error
 	// SignInstance publishes or, with withdraw, takes back an instance.
 	SignInstance(body ledger.InstanceBody, withdraw bool) error
 }
@@ -90,7 +92,7 @@ func (n newest) Instances() []ledger.InstanceBody {
 func (p *Publisher) Publish(v *inventory.View) (ok bool, wait time.Duration) {
 	want, grants, signed := map[string]ledger.InstanceBody{}, map[string]error{}, map[string]error{}
 	for _, s := range v.Services {
-		if err := p.Signer.GrantOwn(s.Name); err != nil {
+		if err := p.Signer.GrantOwn(s.Name, s.Outside.Claims()...); err != nil {
 			grants[string(s.Name)] = err
 			continue
 		}
@@ -138,11 +140,19 @@ func (p *Publisher) held(body, old ledger.InstanceBody) time.Duration {
 func (p *Publisher) body(s inventory.Service) ledger.InstanceBody {
 	out := ledger.InstanceBody{Node: p.Self, Service: s.Name, ID: s.ID, Port: s.Port, Address: s.Address,
 		Tags: s.Tags, Meta: s.Meta, Weight: s.Weight, Permissive: s.Permissive, Place: s.Place, Down: p.down[s.ID],
-		Balance: s.Balance, Retry: s.Retry}
+		Balance: s.Balance, Retry: s.Retry, Outside: outside(s)}
 	if in := s.Ingress; in != nil {
 		out.Ingress = &ledger.Ingress{Listen: in.Listen(), Service: in.Service, Port: in.ServicePort}
 	}
 	return out
+}
+
+func outside(s inventory.Service) *ledger.Outside {
+	if s.Outside == nil {
+		return nil
+	}
+	return &ledger.Outside{Hosts: s.Outside.Hosts, Addresses: s.Outside.Addresses, Anywhere: s.Outside.Anywhere,
+		Header: s.ClientAddress == definition.ClientProxyProtocol}
 }
 
 // normal makes an instance comparable: JSON drops empty lists.

@@ -7,6 +7,7 @@
 package routing
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -54,6 +55,9 @@ type Config struct {
 	Granted   func(node, service identity.Name) bool
 	Alive     func() map[identity.Name]bool
 	Dialer    seen.Dialer
+	// Outside connects to an instance outside of the mesh.
+	Outside func(context.Context, catalog.Instance, seen.Call) (*net.TCPConn, error)
+	Self    identity.Name
 }
 
 // Router answers the proxy's questions from the node's present picture.
@@ -132,7 +136,7 @@ func (r *Router) Pick(o tproxy.Origin, tried []tproxy.Target) (tproxy.Target, er
 		return tproxy.Target{}, err
 	}
 	_, retry := cat.Settings(in.Service)
-	return tproxy.Target{Service: in.Service, Node: in.Node, Lane: in.Lane, Port: in.Port, Instance: in.ID, Local: in.Here,
+	return tproxy.Target{Service: in.Service, Node: in.Node, Lane: in.Lane, Port: in.Port, Instance: in.ID, Local: in.Direct(),
 		Others: others, Retry: tproxy.Retry(retry)}, nil
 }
 
@@ -154,9 +158,31 @@ func (r *Router) Granted(node, service identity.Name) bool {
 // Alive asks the other nodes.
 func (r *Router) Alive(node identity.Name) bool { return r.conf.Alive()[node] }
 
-// Dial connects to the program: only to a listener of the workload, and only
-// with a socket that carries the proven source, which the kernel judges again.
+// Dial connects to an instance outside of the mesh, or to the program.
 func (r *Router) Dial(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, error) {
+	i, ok := r.conf.Picture().Catalog().Find(in.Destination, cmp.Or(in.Owner, r.conf.Self), in.Port, in.Instance)
+	if ok && i.Outside != nil {
+		return r.dialOutside(ctx, in, i)
+	}
+	return r.dialProgram(ctx, in)
+}
+
+// dialOutside connects with a socket that carries the proven source, which the
+// kernel judges again.
+func (r *Router) dialOutside(ctx context.Context, in tproxy.Inbound, i catalog.Instance) (*net.TCPConn, error) {
+	if !i.Direct() || !i.Callable() {
+		return nil, policy.Refuse(policy.ReasonInstance, "%s port %d isn't reached from this node", in.Destination, in.Port)
+	}
+	conn, err := r.conf.Outside(ctx, i, seen.Call{Source: in.Source, Destination: in.Destination, Client: in.Client})
+	if err != nil {
+		return nil, policy.Refuse(policy.ReasonDial, "%s on port %d: %v", in.Destination, in.Port, err)
+	}
+	return conn, nil
+}
+
+// dialProgram connects only to a listener of the workload, and only with a socket
+// that carries the proven source, which the kernel judges again.
+func (r *Router) dialProgram(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, error) {
 	s, ok := r.conf.Inventory.View().Find(in.Destination, in.Port, in.Instance)
 	if !ok {
 		return nil, policy.Refuse(policy.ReasonInstance, "%s port %d doesn't run on this node", in.Destination, in.Port)
@@ -165,6 +191,8 @@ func (r *Router) Dial(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, err
 	switch l.State {
 	case inventory.StateUnowned:
 		return nil, policy.Refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.Owner)
+	case inventory.StateOutside:
+		return nil, policy.Refuse(policy.ReasonInstance, "%s is outside of the mesh, and isn't in force on this node", in.Destination)
 	case inventory.StateNone:
 		return nil, policy.Refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
 	}

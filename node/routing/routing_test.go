@@ -3,7 +3,9 @@
 package routing
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -12,6 +14,7 @@ import (
 	"testing"
 
 	"tacit/identity"
+	"tacit/node/catalog"
 	"tacit/node/config"
 	"tacit/node/definition"
 	"tacit/node/health"
@@ -20,6 +23,8 @@ import (
 	"tacit/node/store"
 	"tacit/policy"
 	"tacit/policy/kernel"
+	"tacit/policy/ledger"
+	"tacit/policy/resolver"
 	"tacit/tproxy"
 )
 
@@ -107,6 +112,40 @@ func TestRouterRefuses(t *testing.T) {
 	}
 }
 
+// TestRouterDialsOutside: only what this node reaches by itself, and never the
+// program that has the same port here.
+func TestRouterDialsOutside(t *testing.T) {
+	r := newRouter(t, &tagged{})
+	_, port := listening(t)
+	here, anywhere := &ledger.Outside{Hosts: []string{"a.example"}}, &ledger.Outside{Hosts: []string{"a.example"}, Anywhere: true}
+	p := &picture{{Node: "host1", Service: "own", ID: "own", Port: port, Outside: here}, {Node: "host2", Service: "far", ID: "far", Port: port, Outside: here},
+		{Node: "host1", Service: "down", ID: "down", Port: port, Outside: here, Down: "address"}, {Node: "host2", Service: "any", ID: "any", Port: port, Outside: anywhere}}
+	r.conf.Picture = func() Picture { return p }
+	var dialled []string
+	r.conf.Outside = func(_ context.Context, in catalog.Instance, c seen.Call) (*net.TCPConn, error) {
+		dialled = append(dialled, fmt.Sprintf("%s on %s for %s", in.Service, in.Node, c.Source))
+		return nil, nil
+	}
+	d := definition.Definition{Name: "new", ID: "new", Port: port, Source: inventory.SourceCommand, Outside: &definition.Outside{Hosts: here.Hosts}}
+	if err := r.conf.Inventory.Register(d); err != nil {
+		t.Fatal(err)
+	}
+	r.conf.Inventory.Look()
+	for _, c := range []struct {
+		owner, service identity.Name
+		want           string // the reason; "": it is dialled
+	}{
+		{"", "own", ""}, {"host1", "own", ""}, {"host2", "any", ""},
+		{"", "any", "instance"}, {"host2", "far", "instance"}, {"", "far", "instance"}, {"", "down", "instance"}, {"", "new", "instance"},
+	} {
+		dialled = nil
+		_, err := r.Dial(t.Context(), tproxy.Inbound{Source: "web", Destination: c.service, Port: port, Instance: string(c.service), Owner: c.owner})
+		if got := string(policy.ReasonOf(err, "")); got != c.want || (c.want == "") != (len(dialled) == 1) {
+			t.Errorf("%s of %q: %v, dialled %v; want %q", c.service, c.owner, err, dialled, c.want)
+		}
+	}
+}
+
 // TestRouterIdentifies only connections to virtual addresses of services: the
 // daemon's port is no open proxy.
 func TestRouterIdentifies(t *testing.T) {
@@ -152,8 +191,23 @@ func newRouter(t *testing.T, e *tagged) *Router {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(Config{Enforcer: e, Numbers: none{}, Inventory: list, Dialer: seen.Dialer{Tag: e.Tag,
-		Virtual: func(identity.Name) (v4, v6 netip.Addr) { return }}})
+	return New(Config{Enforcer: e, Numbers: none{}, Inventory: list, Self: "host1", Picture: func() Picture { return &picture{} },
+		Dialer: seen.Dialer{Tag: e.Tag, Virtual: func(identity.Name) (v4, v6 netip.Addr) { return }}})
+}
+
+// picture is a mesh with some instances, of nodes that don't answer.
+type picture []ledger.InstanceBody
+
+func (p *picture) Catalog() *catalog.Catalog {
+	return catalog.New("host1", p, func(identity.Name) bool { return false })
+}
+func (p *picture) Policy() *policy.Table               { return policy.NewTable(policy.Deny, nil) }
+func (p *picture) Guest(uint32) identity.Name          { return "" }
+func (p *picture) Instances() []ledger.InstanceBody    { return *p }
+func (p *picture) Vouched(_, _ identity.Name) []string { return nil }
+func (p *picture) Resolvers() []resolver.Rules         { return nil }
+func (p *picture) Node(identity.Name) (ledger.NodeBody, bool) {
+	return ledger.NodeBody{Address: "192.0.2.1"}, true
 }
 
 type none struct{}

@@ -32,9 +32,10 @@ type Call struct {
 	To                  netip.AddrPort  // where the program listens ...
 	In                  netns.Namespace // ... and in which network namespace
 	Show                definition.ClientAddress
+	Outside             bool // To is another host, which sees this node's own address
 }
 
-// Dialer connects to programs.
+// Dialer connects to programs, and to services outside of the mesh.
 type Dialer struct {
 	Virtual     func(identity.Name) (v4, v6 netip.Addr) // addresses of a service on this node
 	ID          func(identity.Name) string              // its SPIFFE ID
@@ -74,7 +75,7 @@ func (d Dialer) prepare(fd int, c Call) error {
 	if err := d.Tag(fd, c.Source, c.Destination); err != nil {
 		return err
 	}
-	if c.Show == definition.ClientLoopback {
+	if c.Show == definition.ClientLoopback || c.Outside {
 		return nil
 	}
 	at, foreign := d.address(c)

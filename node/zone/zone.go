@@ -25,6 +25,8 @@ type Config struct {
 	Record  func(node identity.Name) (ledger.NodeBody, bool)
 	Number  func(netip.Addr) (number uint32, ok bool)
 	Name    func(number uint32) (identity.Name, bool)
+	// Programs says whether a program in a cgroup may be a workload.
+	Programs func(cgroup uint64) bool
 }
 
 // Zone is a dns.Zone.
@@ -83,6 +85,12 @@ func (z Zone) Owner(addr netip.Addr) identity.Name {
 	_, service := resolver.Cut(name)
 	return service
 }
+
+// Real returns the service outside of the mesh that has a real name.
+func (z Zone) Real(name string) identity.Name { return z.Catalog().Claims().Hosts[name] }
+
+// Enrolled says whether a program in a cgroup may be a workload.
+func (z Zone) Enrolled(cgroup uint64) bool { return z.Programs(cgroup) }
 
 // Sender tells programs apart by the cgroup of their socket.
 func Sender(s *sockdiag.Senders) dns.Sender {

@@ -20,6 +20,7 @@ func (records) Resolvers() []resolver.Rules {
 	return []resolver.Rules{{Service: "db", Subsets: map[identity.Name]resolver.Subset{"a": {Tag: "a"}}}}
 }
 
+func (r records) Vouched(_, _ identity.Name) []string { return nil }
 func (r records) Node(n identity.Name) (ledger.NodeBody, bool) {
 	return ledger.NodeBody{Node: n, Address: "10.0.0.1", Also: []string{"2001:db8::1", "no address"}}, n == "host1" || n == "host2"
 }

@@ -14,13 +14,14 @@ import (
 
 // Address is where others reach an instance, or where an ingress leads.
 func Address(i api.Instance) string {
-	if i.Ingress != nil {
+	switch {
+	case i.Ingress != nil:
 		return i.Ingress.String()
-	}
-	if i.Port == 0 {
+	case i.Outside != nil:
+		return text.List(slices.Concat(i.Outside.Hosts, i.Outside.Addresses))
+	case i.Port == 0:
 		return "calls only"
-	}
-	if i.Place != "" {
+	case i.Place != "":
 		return fmt.Sprintf("%s:%d", i.Place, i.Port)
 	}
 	return fmt.Sprintf("%s:%d", i.Address, i.Port)
@@ -36,10 +37,14 @@ func Health(i api.Instance) string {
 
 // Mode says which connections the instance's port accepts.
 func Mode(i api.Instance) string {
-	if i.Ingress != nil {
+	switch {
+	case i.Ingress != nil:
 		return "plain"
-	}
-	if i.Permissive {
+	case i.Outside != nil && i.Outside.Anywhere:
+		return "outside, any"
+	case i.Outside != nil:
+		return "outside"
+	case i.Permissive:
 		return "permissive"
 	}
 	return "strict"

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package signer makes the records that this node signs about services: its own
+// instances, and with an operator key grants. It must not decide what is defined here.
+package signer
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"tacit/identity"
+	"tacit/node/api"
+	"tacit/node/membership"
+	"tacit/node/records"
+	"tacit/policy/ledger"
+)
+
+// Signer signs for the node Self.
+type Signer struct {
+	Self    identity.Name
+	Member  *membership.Member
+	Records *records.Records
+	Log     *slog.Logger
+}
+
+// GrantOwn is nil when this node may run the service. A node with an operator
+// key grants itself what root has defined on it, and vouches for the real names and
+// addresses that it claims. Errors: *api.Error with the reason grant.
+func (s Signer) GrantOwn(service identity.Name, claims ...string) error {
+	v := s.Records.View()
+	vouched := v.Vouched(s.Self, service)
+	claims = slices.DeleteFunc(slices.Clone(claims), func(c string) bool { return slices.Contains(vouched, c) })
+	granted := v.Granted(s.Self, service)
+	switch {
+	case granted && (len(claims) == 0 || s.Member.Operator == nil):
+		return nil
+	case s.Member.Operator == nil:
+		return s.notGranted(service)
+	}
+	if err := s.Grant(s.Self, service, false, append(vouched, claims...)...); err != nil {
+		return err
+	}
+	s.Log.Info("granted to this node with its operator key", "service", service, "outside", claims)
+	return nil
+}
+
+func (s Signer) notGranted(service identity.Name) error {
+	e := &api.Error{Code: api.CodeRefused, Reason: "grant",
+		Message: fmt.Sprintf("service %s is not granted to node %s", service, s.Self),
+		Hint:    fmt.Sprintf("on a node with an operator key: tacit node grant %s --service %s", s.Self, service)}
+	for _, o := range s.Records.View().Operators() {
+		e.Nodes = append(e.Nodes, string(o.Node))
+	}
+	return e
+}
+
+// Grant signs with the operator key that a node may run a service, and for which
+// real names and addresses; or that it may no longer.
+func (s Signer) Grant(node, service identity.Name, withdraw bool, outside ...string) error {
+	body := ledger.GrantBody{Node: node, Service: service, Outside: outside}
+	return s.Records.Sign(s.Member.Operator, records.Change{Kind: ledger.KindGrant,
+		Key: string(node) + "/" + string(service), Body: body, Delete: withdraw})
+}
+
+// SignInstance publishes an instance of this node, or withdraws it.
+func (s Signer) SignInstance(body ledger.InstanceBody, withdraw bool) error {
+	return s.Records.Sign(s.Member.Key, records.Change{Kind: ledger.KindInstance,
+		Key: string(s.Self) + "/" + body.ID, Body: body, Delete: withdraw})
+}
