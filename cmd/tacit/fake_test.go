@@ -155,7 +155,7 @@ func db() api.Service {
 			Split: map[api.Name]int{"v1": 90, "v2": 10}, Failover: []api.Name{"db-standby", "db-far"}},
 		Sets:    []api.Subset{{Name: "v1", Instances: 1, Healthy: 1, Percent: 100}, {Name: "v2", Instances: 1}},
 		Standby: "db-far", SignedBy: []api.Name{"host1", "host2"}, Conflict: true}, Instances: []api.Instance{
-		{ID: "db-1", Node: "host1", Address: "192.0.2.1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerVerified, ClientAddress: "proxy_protocol", Source: "/etc/tacit/services.d/db.hcl:1",
+		{ID: "db-1", Node: "host1", Address: "192.0.2.1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerVerified, Defined: api.Defined{ClientAddress: "proxy_protocol", Source: "/etc/tacit/services.d/db.hcl:1",
 			Settings: []api.Setting{{Key: "name", Value: "db", Source: "/etc/tacit/services.d/db.hcl:2"}, {Key: "port", Value: "5432", Source: "/etc/tacit/services.d/db.hcl:4"}},
 			Ignored:  []string{"/etc/tacit/services.d/db.hcl:3: service.token: there are no ACL tokens; a node's grants say what it may run"},
 			Checks: []api.HealthCheck{
@@ -163,18 +163,18 @@ func db() api.Service {
 				{ID: "service:db-1:2", Name: "replication", Kind: "script", Status: "critical", Since: longAgo, Ran: longAgo, Source: "/etc/tacit/services.d/db.hcl:9",
 					Output: "two lines\n\x1b[31mstandby host3 is 40 s behind, which is more than the 30 s that are allowed in /etc/postgresql/lag.conf\n"},
 				{ID: "service:db-1:3", Name: "backup", Kind: "ttl", Status: "critical", Since: longAgo, Source: "/etc/tacit/services.d/db.hcl:14"},
-			}},
+			}}},
 		{ID: "db-2", Node: "host2", Address: "192.0.2.2", Port: 5432, Down: "listener", Permissive: true, Ejected: &api.Ejected{Until: noon, Failures: 3}},
 	}}
 }
 
 func (f fakeServices) List(context.Context) ([]api.Service, error) {
-	return []api.Service{db(), {Name: "web", ID: "spiffe://tacit.local/svc/web", Instances: []api.Instance{{ID: "web", Node: "host1", Local: true, Healthy: true, Source: "command"}}}, public()}, nil
+	return []api.Service{db(), {Name: "web", ID: "spiffe://tacit.local/svc/web", Instances: []api.Instance{{ID: "web", Node: "host1", Local: true, Healthy: true, Defined: api.Defined{Source: "command"}}}}, public()}, nil
 }
 
 func public() api.Service {
 	return api.Service{Name: "ingress/public", ID: "spiffe://tacit.local/ingress/public", Instances: []api.Instance{
-		{ID: "ingress/public", Node: "host1", Local: true, Healthy: true, Source: "/etc/tacit/services.d/public.hcl:1",
+		{ID: "ingress/public", Node: "host1", Local: true, Healthy: true, Defined: api.Defined{Source: "/etc/tacit/services.d/public.hcl:1"},
 			Ingress: &api.Ingress{Listen: "*:8080", Service: "web", Connections: 3}},
 		{ID: "ingress/public", Node: "host2", Down: "default", Ingress: &api.Ingress{Listen: "192.0.2.2:80", Service: "web", Port: 8443}},
 	}}
@@ -191,7 +191,7 @@ func (f fakeServices) Show(_ context.Context, name api.Name) (*api.Service, erro
 	}
 	if name == "rds" {
 		return &api.Service{Name: "rds", ID: "spiffe://tacit.local/svc/rds", Virtual4: v4, Instances: []api.Instance{
-			{ID: "rds", Node: "host1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerOutside, Source: "/etc/tacit/services.d/rds.hcl:1",
+			{ID: "rds", Node: "host1", Port: 5432, Local: true, Healthy: true, Listener: api.ListenerOutside, Defined: api.Defined{Source: "/etc/tacit/services.d/rds.hcl:1"},
 				Outside: &api.Outside{Hosts: []string{"db.abc.rds.example"}, Addresses: []string{"203.0.113.5:5432"}}},
 			{ID: "rds", Node: "host2", Port: 5432, Down: "address", Outside: &api.Outside{Hosts: []string{"db.abc.rds.example"}, Anywhere: true}},
 		}}, nil

@@ -175,17 +175,21 @@ type Instance struct {
 	Down       string            `json:"down,omitempty"` // why it isn't: DownNode, "listener" (the workload doesn't listen), "address" (none is known of an outside service) or "check NAME"
 	Listener   Listener          `json:"listener,omitempty"`
 	Permissive bool              `json:"permissive,omitempty"` // its port accepts plain connections
-	Source     string            `json:"source,omitempty"`     // where a local instance was defined: file:line, or "command"
-	Checks     []HealthCheck     `json:"checks,omitempty"`     // of a local instance
-	Settings   []Setting         `json:"settings,omitempty"`   // of a local instance's file, but for the checks
-	Ignored    []string          `json:"ignored,omitempty"`    // settings of a local instance's file without a meaning here, one line each
-	// ClientAddress is what the program of a local instance sees of its callers: service, client, loopback or proxy_protocol.
-	ClientAddress string   `json:"client_address,omitempty"`
-	Weight        int      `json:"weight,omitempty"`
-	Zone          string   `json:"zone,omitempty"` // its node's
-	Ejected       *Ejected `json:"ejected,omitempty"`
-	Outside       *Outside `json:"outside,omitempty"` // nil: a program of the node
-	Ingress       *Ingress `json:"ingress,omitempty"` // nil: an instance of a service
+	Weight     int               `json:"weight,omitempty"`
+	Zone       string            `json:"zone,omitempty"` // its node's
+	Ejected    *Ejected          `json:"ejected,omitempty"`
+	Outside    *Outside          `json:"outside,omitempty"` // nil: a program of the node
+	Ingress    *Ingress          `json:"ingress,omitempty"` // nil: an instance of a service
+	Defined
+}
+
+// Defined is what only an instance's own node knows of it.
+type Defined struct {
+	Source        string        `json:"source,omitempty"`         // where it was defined: file:line, or "command"
+	ClientAddress string        `json:"client_address,omitempty"` // what its program sees of its callers: service, client, loopback or proxy_protocol
+	Checks        []HealthCheck `json:"checks,omitempty"`
+	Settings      []Setting     `json:"settings,omitempty"` // of its file, but for the checks
+	Ignored       []string      `json:"ignored,omitempty"`  // settings of its file without a meaning here, one line each
 }
 
 // Ingress is where a node takes plain connections for a service.

@@ -12,6 +12,7 @@ import (
 	"tacit/node/api"
 	"tacit/node/catalog"
 	"tacit/node/definition"
+	"tacit/node/definition/external"
 )
 
 // outsideOf is where an instance outside of the mesh is; nil for a program.
@@ -29,7 +30,7 @@ func (s services) outsideOf(in catalog.Instance) *api.Outside {
 }
 
 // mayBeOutside refuses addresses that aren't outside of the mesh.
-func (s services) mayBeOutside(o *definition.Outside) error {
+func (s services) mayBeOutside(o *external.Place) error {
 	if o == nil {
 		return nil
 	}

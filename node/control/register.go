@@ -11,6 +11,7 @@ import (
 	"tacit/identity"
 	"tacit/node/api"
 	"tacit/node/definition"
+	"tacit/node/definition/external"
 	"tacit/node/inventory"
 	"tacit/node/inventory/sessions"
 	"tacit/policy"
@@ -156,7 +157,7 @@ func toDefinition(r api.Registration) (definition.Definition, error) {
 	}
 	if len(r.Outside) > 0 {
 		var err error
-		if d.Outside, err = definition.ParseOutside(r.Outside, r.Anywhere); err != nil {
+		if d.Outside, err = external.Parse(r.Outside, r.Anywhere); err != nil {
 			return d, api.Failed("", "--outside: %s", err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 
 	"tacit/identity"
+	"tacit/node/definition/external"
 )
 
 // Definition is one instance of a service on this node, or an ingress.
@@ -26,14 +27,14 @@ type Definition struct {
 	Workload   Workload          `json:"workload,omitzero"`
 	Permissive bool              `json:"permissive,omitempty"` // mode = "permissive": plain connections to the port are let in
 	// ClientAddress is what the program sees as the address of its callers.
-	ClientAddress ClientAddress `json:"client_address,omitempty"`
-	Upstreams     []Upstream    `json:"upstreams,omitempty"`
-	Outside       *Outside      `json:"outside,omitempty"` // nil: a program of this node
-	Checks        []HealthCheck `json:"checks,omitempty"`
-	Ingress       *Ingress      `json:"ingress,omitempty"` // nil: an instance of a service
-	Ignored       []string      `json:"ignored,omitempty"` // settings of the file that tacit ignores, one line each, with file:line
-	Source        string        `json:"source,omitempty"`  // file:line
-	Settings      []Setting     `json:"-"`                 // all of the file but the checks
+	ClientAddress ClientAddress   `json:"client_address,omitempty"`
+	Upstreams     []Upstream      `json:"upstreams,omitempty"`
+	Outside       *external.Place `json:"outside,omitempty"` // nil: a program of this node
+	Checks        []HealthCheck   `json:"checks,omitempty"`
+	Ingress       *Ingress        `json:"ingress,omitempty"` // nil: an instance of a service
+	Ignored       []string        `json:"ignored,omitempty"` // settings of the file that tacit ignores, one line each, with file:line
+	Source        string          `json:"source,omitempty"`  // file:line
+	Settings      []Setting       `json:"-"`                 // all of the file but the checks
 }
 
 // LocalPort is the port that a program of this node listens on; 0: none does.

@@ -154,7 +154,7 @@ func (d *Definition) checkEndpoint(c HealthCheck) error {
 
 // checkOutsideEndpoint is checkEndpoint for an outside service, which has one port.
 func (d *Definition) checkOutsideEndpoint(host string, port uint16) error {
-	if !d.Outside.serves(host) {
+	if !d.Outside.Serves(host) {
 		return fmt.Errorf("%.80s isn't this service: write one of its hosts or addresses", host)
 	}
 	if port != d.Port {

@@ -11,6 +11,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/definition"
+	"tacit/node/definition/external"
 	"tacit/node/workload"
 	"tacit/policy"
 )
@@ -89,7 +90,7 @@ func TestGuards(t *testing.T) {
 		return Service{Definition: definition.Definition{Name: "db", ID: "db", Port: 80, ClientAddress: c}}
 	}
 	far := s("rds", 5432, false, Listener{State: StateOutside})
-	far.Outside = &definition.Outside{Hosts: []string{"a.example"}}
+	far.Outside = &external.Place{Hosts: []string{"a.example"}}
 	none, ours, anyones := Listener{State: StateNone}, Listener{State: StateVerified}, Listener{State: StateUnverified, Anyone: true}
 	for name, c := range map[string]struct {
 		services []Service

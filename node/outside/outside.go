@@ -20,6 +20,7 @@ import (
 	"tacit/identity"
 	"tacit/node/catalog"
 	"tacit/node/definition"
+	"tacit/node/definition/external"
 	"tacit/node/dns/client"
 	"tacit/node/health"
 	"tacit/node/seen"
@@ -70,7 +71,7 @@ func New(c Config) *Reach {
 // Judge says why an address can't be outside of the mesh; nil: it can.
 func (r *Reach) Judge(a netip.Addr) error {
 	a = a.Unmap()
-	if err := definition.NotOutside(a); err != nil {
+	if err := external.Impossible(a); err != nil {
 		return err
 	}
 	if slices.ContainsFunc(r.conf.Ranges, func(v netip.Prefix) bool { return v.Contains(a) }) {

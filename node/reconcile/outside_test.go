@@ -10,7 +10,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/catalog"
-	"tacit/node/definition"
+	"tacit/node/definition/external"
 	"tacit/node/inventory"
 	"tacit/policy/ledger"
 )
@@ -34,7 +34,7 @@ func TestOutside(t *testing.T) {
 	rds := beyond("host1", "rds", ledger.Outside{Hosts: []string{"a.example"}})
 	far := beyond("host2", "rds", ledger.Outside{Hosts: []string{"a.example"}, Addresses: []string{"203.0.113.5:5432", "10.0.0.2:22"}})
 	ours := local("rds", 5432, inventory.Listener{State: inventory.StateOutside})
-	ours.Outside = &definition.Outside{Hosts: []string{"a.example"}}
+	ours.Outside = &external.Place{Hosts: []string{"a.example"}}
 	for name, c := range map[string]struct {
 		in    Input
 		mesh  mesh

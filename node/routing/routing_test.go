@@ -17,6 +17,7 @@ import (
 	"tacit/node/catalog"
 	"tacit/node/config"
 	"tacit/node/definition"
+	"tacit/node/definition/external"
 	"tacit/node/health"
 	"tacit/node/inventory"
 	"tacit/node/seen"
@@ -126,7 +127,7 @@ func TestRouterDialsOutside(t *testing.T) {
 		dialled = append(dialled, fmt.Sprintf("%s on %s for %s", in.Service, in.Node, c.Source))
 		return nil, nil
 	}
-	d := definition.Definition{Name: "new", ID: "new", Port: port, Source: inventory.SourceCommand, Outside: &definition.Outside{Hosts: here.Hosts}}
+	d := definition.Definition{Name: "new", ID: "new", Port: port, Source: inventory.SourceCommand, Outside: &external.Place{Hosts: here.Hosts}}
 	if err := r.conf.Inventory.Register(d); err != nil {
 		t.Fatal(err)
 	}
