@@ -73,7 +73,7 @@ func TestAnswerConn(t *testing.T) {
 		}()
 		_, err := client.Write(c.sent)
 		testhost.Must(t, err)
-		testhost.Must(t, client.CloseWrite())
+		_ = client.CloseWrite() // fails where the server has closed the connection already
 		got := make([]byte, len(c.reply))
 		if _, err := io.ReadFull(client, got); err != nil || string(got) != string(c.reply) {
 			t.Errorf("%s: answered %.60q, %v; want %.60q", name, got, err, c.reply)
