@@ -42,8 +42,8 @@ func (d *draft) clientAddress(f field) {
 func Answers(list iter.Seq[Definition]) []uint16 {
 	var out []uint16
 	for d := range list {
-		if d.ClientAddress == ClientOwn && d.Port != 0 {
-			out = append(out, d.Port)
+		if d.ClientAddress == ClientOwn && d.LocalPort() != 0 {
+			out = append(out, d.LocalPort())
 		}
 	}
 	slices.Sort(out)

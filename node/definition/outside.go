@@ -96,7 +96,7 @@ func (d *Definition) checkOutside() (key string, err error) {
 		return "mode", errors.New("permissive " + none)
 	case len(d.Upstreams) > 0:
 		return "connect", errors.New("upstreams: " + none)
-	case d.ClientAddress == ClientLoopback:
+	case d.ClientAddress == ClientLoopback || d.ClientAddress == ClientOwn:
 		return "client_address", errors.New("an outside service sees this node's own address: leave it out, or use proxy_protocol")
 	}
 	return "", nil

@@ -53,6 +53,7 @@ func TestOutsideRefused(t *testing.T) {
 		{`port = 1 address = "10.0.0.1" outside { hosts = ["a.example"] }`, `2:10: service.address: has no meaning with outside: *`},
 		{`port = 1 mode = "permissive" outside { hosts = ["a.example"] }`, `2:10: service.mode: permissive has no meaning with outside: *`},
 		{`port = 1 outside { hosts = ["a.example"] } client_address = "loopback"`, `2:44: service.client_address: an outside service sees this node's own address: leave it out, or use proxy_protocol`},
+		{`port = 1 outside { hosts = ["a.example"] } client_address = "client"`, `2:44: service.client_address: an outside service sees this node's own address: leave it out, or use proxy_protocol`},
 		{`port = 1 outside { hosts = ["a.example"] } check { http = "https://b.example/" interval = "1s" }`, `2:52: service.check.http: b.example isn't this service: write one of its hosts or addresses`},
 		{`port = 1 outside { hosts = ["a.example"] } check { tcp = "localhost:1" interval = "1s" }`, `2:52: service.check.tcp: localhost isn't this service: *`},
 		{`port = 1 outside { hosts = ["a.example"] } check { http = "https://A.example/" interval = "1s" }`, `2:52: service.check.http: port 443: a check of an outside service reaches its own port 1`},

@@ -90,7 +90,7 @@ func (v *View) Guards(low, high int) ([]kernel.Guard, map[string]error) {
 func (v *View) Answers() []uint16 {
 	return definition.Answers(func(yield func(definition.Definition) bool) {
 		for _, s := range v.Services {
-			if !yield(s.Definition) {
+			if s.Place == "" && !yield(s.Definition) { // in another network namespace the service's address is shown
 				return
 			}
 		}

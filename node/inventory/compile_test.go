@@ -80,6 +80,19 @@ func TestWorkloads(t *testing.T) {
 	}
 }
 
+// TestAnswers: the ports of programs in the daemon's network namespace that see their
+// callers' own addresses.
+func TestAnswers(t *testing.T) {
+	own := func(port uint16, place string) Service {
+		return Service{Definition: definition.Definition{Name: "db", Port: port, ClientAddress: definition.ClientOwn}, Place: place}
+	}
+	other := Service{Definition: definition.Definition{Name: "web", Port: 83}}
+	v := View{Services: []Service{own(82, ""), other, own(81, ""), own(82, ""), own(0, ""), own(84, "container 0123456789ab")}}
+	if got := fmt.Sprint(v.Answers()); got != "[81 82]" {
+		t.Error(got)
+	}
+}
+
 // TestGuards: every port of a service is closed, whoever it belongs to.
 // Ephemeral ports are 40000 to 50000 here.
 func TestGuards(t *testing.T) {

@@ -41,7 +41,11 @@ func (s Signer) GrantOwn(service identity.Name, claims ...string) error {
 	if err := s.Grant(s.Self, service, false, append(vouched, claims...)...); err != nil {
 		return err
 	}
-	s.Log.Info("granted to this node with its operator key", "service", service, "outside", claims)
+	log := s.Log
+	if len(claims) > 0 {
+		log = log.With("outside", claims)
+	}
+	log.Info("granted to this node with its operator key", "service", service)
 	return nil
 }
 
