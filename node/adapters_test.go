@@ -14,6 +14,7 @@ import (
 	"tacit/node/api"
 	"tacit/node/records"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // TestSeeds: every other member that was ever up, at its own gossip port, and
@@ -23,7 +24,7 @@ func TestSeeds(t *testing.T) {
 	admit(t, n, "host2", "10.0.0.2")
 	admit(t, n, "host3", "2001:db8::3")
 	admit(t, n, "host4", "")
-	sign(t, n, n.member.Key, records.Change{Kind: ledger.KindNode, Key: "host1", Body: ledger.NodeBody{Node: "host1", Address: "10.0.0.1", LanePort: 7947, GossipPort: 7946}})
+	sign(t, n, n.member.Key, records.Change{Kind: ledger.KindNode, Key: "host1", Body: statement.Node{Node: "host1", Address: "10.0.0.1", LanePort: 7947, GossipPort: 7946}})
 	n.cfg.Join = []string{"10.0.0.9", "10.0.0.8:7947", "2001:db8::9", "[2001:db8::8]:7947", "peer.test"}
 	want := []string{"10.0.0.2:7900", "[2001:db8::3]:7900", "10.0.0.9:7946", "10.0.0.8:7946", "[2001:db8::9]:7946", "[2001:db8::8]:7946", "peer.test:7946"}
 	if got := n.seeds(); !slices.Equal(got, want) {
@@ -124,7 +125,7 @@ func TestSignInstance(t *testing.T) {
 	if err := s.Grant("host1", "db", false); err != nil {
 		t.Fatal(err)
 	}
-	body := ledger.InstanceBody{Node: "host1", Service: "db", ID: "db-1", Port: 5432}
+	body := statement.Instance{Node: "host1", Service: "db", ID: "db-1", Port: 5432}
 	for _, step := range []struct {
 		withdraw bool
 		want     string

@@ -9,11 +9,12 @@ import (
 
 	"tacit/node/records"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // announce signs this node's own record where its addresses are new.
 func (n *Node) announce() error {
-	body := ledger.NodeBody{Node: n.cfg.Name, Address: n.cfg.Addr.String(),
+	body := statement.Node{Node: n.cfg.Name, Address: n.cfg.Addr.String(),
 		LanePort: n.cfg.LanePort, GossipPort: n.cfg.GossipPort, Version: n.cfg.Version, Zone: n.cfg.Zone}
 	for _, addr := range n.peers.Addresses() {
 		body.Also = append(body.Also, addr.String())

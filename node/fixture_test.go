@@ -15,6 +15,7 @@ import (
 	"tacit/node/records"
 	"tacit/node/store"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // newNode is host1 of a new mesh, with the parts that need no kernel.
@@ -51,9 +52,9 @@ func admit(t *testing.T, n *Node, name identity.Name, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sign(t, n, n.member.Authority.Key(), records.Change{Kind: ledger.KindMember, Key: string(name), Body: ledger.MemberBody{Node: name, Public: key.Public()}})
+	sign(t, n, n.member.Authority.Key(), records.Change{Kind: ledger.KindMember, Key: string(name), Body: statement.Member{Node: name, Public: key.Public()}})
 	if addr != "" {
-		sign(t, n, key, records.Change{Kind: ledger.KindNode, Key: string(name), Body: ledger.NodeBody{Node: name, Address: addr, LanePort: 7947, GossipPort: 7900}})
+		sign(t, n, key, records.Change{Kind: ledger.KindNode, Key: string(name), Body: statement.Node{Node: name, Address: addr, LanePort: 7947, GossipPort: 7900}})
 	}
 }
 

@@ -9,20 +9,20 @@ import (
 
 	"tacit/identity"
 	"tacit/node/catalog"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 	"tacit/tproxy"
 )
 
-type records []ledger.InstanceBody
+type records []statement.Instance
 
-func (r records) Instances() []ledger.InstanceBody { return r }
+func (r records) Instances() []statement.Instance { return r }
 
 func (records) Resolvers() []resolver.Rules           { return nil }
 func (r records) Vouched(_, _ identity.Name) []string { return nil }
 
-func (r records) Node(n identity.Name) (ledger.NodeBody, bool) {
-	return ledger.NodeBody{Node: n, Address: "10.0.0.1", LanePort: 7947}, true
+func (r records) Node(n identity.Name) (statement.Node, bool) {
+	return statement.Node{Node: n, Address: "10.0.0.1", LanePort: 7947}, true
 }
 
 // fixture is a balancer with a clock of its own, for db on the named nodes.
@@ -43,7 +43,7 @@ func newFixture(t *testing.T, nodes ...identity.Name) *fixture {
 func (f *fixture) set(nodes ...identity.Name) {
 	var list records
 	for _, n := range nodes {
-		list = append(list, ledger.InstanceBody{Node: n, Service: "db", ID: "db", Port: 1})
+		list = append(list, statement.Instance{Node: n, Service: "db", ID: "db", Port: 1})
 	}
 	f.cat = catalog.New("here", list, func(identity.Name) bool { return true })
 }

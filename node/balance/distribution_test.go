@@ -11,7 +11,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/catalog"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 	"tacit/tproxy"
 )
@@ -38,12 +38,12 @@ func split(weights ...int) resolver.Rules {
 }
 
 // dbOn is one instance of db, on a node of its own.
-func dbOn(node identity.Name, weight int, policy string, tags ...string) ledger.InstanceBody {
-	return ledger.InstanceBody{Node: node, Service: "db", ID: "db", Port: 1, Weight: weight, Balance: policy, Tags: tags}
+func dbOn(node identity.Name, weight int, policy string, tags ...string) statement.Instance {
+	return statement.Instance{Node: node, Service: "db", ID: "db", Port: 1, Weight: weight, Balance: policy, Tags: tags}
 }
 
 // seeded is a fixture whose chances follow from a seed.
-func seeded(t *testing.T, seed uint64, rules resolver.Rules, list ...ledger.InstanceBody) *fixture {
+func seeded(t *testing.T, seed uint64, rules resolver.Rules, list ...statement.Instance) *fixture {
 	t.Helper()
 	f := newFixture(t)
 	f.intN = rand.New(rand.NewPCG(seed, 0)).IntN
@@ -166,7 +166,7 @@ func TestSplitStart(t *testing.T) {
 // TestSplitHash: the same caller gets the same subset, and a change of weights moves
 // only those callers that it must.
 func TestSplitHash(t *testing.T) {
-	list := []ledger.InstanceBody{dbOn("a", 1, "hash", "v1"), dbOn("b", 1, "hash", "v1"), dbOn("c", 1, "hash", "v2")}
+	list := []statement.Instance{dbOn("a", 1, "hash", "v1"), dbOn("b", 1, "hash", "v1"), dbOn("c", 1, "hash", "v2")}
 	place := func(seed uint64, rules resolver.Rules) (out []identity.Name) {
 		f := seeded(t, seed, rules, list...)
 		for i := range choices {

@@ -17,13 +17,13 @@ import (
 	"sync"
 
 	"tacit/identity"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
 // Instance is one instance of a service, on any node.
 type Instance struct {
-	ledger.InstanceBody
+	statement.Instance
 	Addr  netip.AddrPort // its real address
 	Lane  netip.AddrPort // its node's lane port, from the node's signed record
 	Zone  string         // its node's; "" is none
@@ -46,8 +46,8 @@ type Catalog struct {
 
 // Records is the part of the ledger that a catalog reads.
 type Records interface {
-	Instances() []ledger.InstanceBody
-	Node(identity.Name) (ledger.NodeBody, bool)
+	Instances() []statement.Instance
+	Node(identity.Name) (statement.Node, bool)
 	Resolvers() []resolver.Rules
 	// Vouched returns the real names and addresses that a node's instances of a
 	// service may stand for.
@@ -100,7 +100,7 @@ func (c *Catalog) sum() string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-func instance(body ledger.InstanceBody, records Records) (Instance, bool) {
+func instance(body statement.Instance, records Records) (Instance, bool) {
 	host, ok := records.Node(body.Node)
 	if !ok {
 		return Instance{}, false
@@ -117,10 +117,10 @@ func instance(body ledger.InstanceBody, records Records) (Instance, bool) {
 		}
 	}
 	return Instance{
-		InstanceBody: body,
-		Addr:         netip.AddrPortFrom(addr.Unmap(), body.Port),
-		Lane:         netip.AddrPortFrom(nodeAddr.Unmap(), host.LanePort),
-		Zone:         host.Zone,
+		Instance: body,
+		Addr:     netip.AddrPortFrom(addr.Unmap(), body.Port),
+		Lane:     netip.AddrPortFrom(nodeAddr.Unmap(), host.LanePort),
+		Zone:     host.Zone,
 	}, true
 }
 

@@ -8,13 +8,13 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
-type records []ledger.InstanceBody
+type records []statement.Instance
 
-func (r records) Instances() []ledger.InstanceBody { return r }
+func (r records) Instances() []statement.Instance { return r }
 
 func (records) Resolvers() []resolver.Rules { return nil }
 
@@ -28,9 +28,9 @@ func (r records) Vouched(node, service identity.Name) (out []string) {
 	return out
 }
 
-func (r records) Node(n identity.Name) (ledger.NodeBody, bool) {
+func (r records) Node(n identity.Name) (statement.Node, bool) {
 	addr := map[identity.Name]string{"here": "10.0.0.1", "there": "10.0.0.2", "far": "10.0.0.3"}[n]
-	return ledger.NodeBody{Node: n, Address: addr, LanePort: 7947}, addr != ""
+	return statement.Node{Node: n, Address: addr, LanePort: 7947}, addr != ""
 }
 
 func mesh(alive ...identity.Name) *Catalog {
@@ -38,7 +38,7 @@ func mesh(alive ...identity.Name) *Catalog {
 		{Node: "there", Service: "db", ID: "db", Port: 5432},
 		{Node: "far", Service: "db", ID: "db", Port: 5432},
 		{Node: "far", Service: "db", ID: "db-admin", Port: 9000},
-		{Node: "there", Service: "log", ID: "log", Port: 514, Down: ledger.DownListener},
+		{Node: "there", Service: "log", ID: "log", Port: 514, Down: statement.DownListener},
 		{Node: "far", Service: "log", ID: "log", Port: 514},
 		{Node: "here", Service: "log", ID: "log", Port: 514, Down: "check disk"},
 		{Node: "there", Service: "web", ID: "web", Port: 8080},
@@ -97,13 +97,13 @@ func TestDigest(t *testing.T) {
 	if mesh("there", "far").Digest() != whole {
 		t.Error("it depends on who is alive")
 	}
-	of := func(port uint16, more ...ledger.InstanceBody) string {
+	of := func(port uint16, more ...statement.Instance) string {
 		return New("here", append(records{{Node: "there", Service: "db", ID: "db", Port: port}}, more...), func(identity.Name) bool { return true }).Digest()
 	}
 	if of(1) == of(2) || of(1) == whole {
 		t.Error("other ports or services give the same digest")
 	}
-	if of(1) != of(1, ledger.InstanceBody{Node: "far", Service: "job", ID: "job"}, ledger.InstanceBody{Node: "far", Service: "db", ID: "db", Port: 1}) {
+	if of(1) != of(1, statement.Instance{Node: "far", Service: "job", ID: "job"}, statement.Instance{Node: "far", Service: "db", ID: "db", Port: 1}) {
 		t.Error("a client, or another instance with the same port, gives another digest")
 	}
 }

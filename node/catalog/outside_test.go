@@ -9,24 +9,24 @@ import (
 	"testing"
 
 	"tacit/identity"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // outside is an instance of a service outside of the mesh, with the id of its node.
-func outside(node, service identity.Name, port uint16, o ledger.Outside) ledger.InstanceBody {
-	return ledger.InstanceBody{Node: node, Service: service, ID: string(node), Port: port, Outside: &o}
+func outside(node, service identity.Name, port uint16, o statement.Outside) statement.Instance {
+	return statement.Instance{Node: node, Service: service, ID: string(node), Port: port, Outside: &o}
 }
 
 // TestClaims: real names and addresses are the first service's, and count only where
 // an operator has vouched for them; the node that claims them for nothing says so.
 func TestClaims(t *testing.T) {
-	alone := outside("here", "cdn", 443, ledger.Outside{Hosts: []string{"own.example"}, Addresses: []string{"203.0.113.9:443"}})
-	elsewhere := outside("there", "evil", 443, ledger.Outside{Hosts: []string{"bank.example"}, Addresses: []string{"203.0.113.1:443"}})
+	alone := outside("here", "cdn", 443, statement.Outside{Hosts: []string{"own.example"}, Addresses: []string{"203.0.113.9:443"}})
+	elsewhere := outside("there", "evil", 443, statement.Outside{Hosts: []string{"bank.example"}, Addresses: []string{"203.0.113.1:443"}})
 	alone.Meta, elsewhere.Meta = map[string]string{"vouched": "no"}, map[string]string{"vouched": "no"}
 	c := New("here", records{alone, elsewhere,
-		outside("there", "rds", 5432, ledger.Outside{Hosts: []string{"a.example", "both.example"}, Addresses: []string{"203.0.113.5:5432", "[2001:db8::5]:5433"}}),
-		outside("here", "rds", 5432, ledger.Outside{Hosts: []string{"a.example"}, Addresses: []string{"203.0.113.5:5432"}}),
-		outside("there", "saas", 443, ledger.Outside{Hosts: []string{"both.example"}, Addresses: []string{"203.0.113.5:5432", "203.0.113.6:443"}}),
+		outside("there", "rds", 5432, statement.Outside{Hosts: []string{"a.example", "both.example"}, Addresses: []string{"203.0.113.5:5432", "[2001:db8::5]:5433"}}),
+		outside("here", "rds", 5432, statement.Outside{Hosts: []string{"a.example"}, Addresses: []string{"203.0.113.5:5432"}}),
+		outside("there", "saas", 443, statement.Outside{Hosts: []string{"both.example"}, Addresses: []string{"203.0.113.5:5432", "203.0.113.6:443"}}),
 	}, func(identity.Name) bool { return true })
 	claims := c.Claims()
 	if got := fmt.Sprint(claims.Hosts); got != "map[a.example:rds both.example:rds]" {
@@ -56,7 +56,7 @@ func TestClaims(t *testing.T) {
 // TestDirect: with reach = "any" an instance is called from each node, whether its
 // own node answers or not; else only from its own, or through that by a lane.
 func TestDirect(t *testing.T) {
-	here, anywhere := ledger.Outside{Hosts: []string{"a.example"}}, ledger.Outside{Hosts: []string{"a.example"}, Anywhere: true}
+	here, anywhere := statement.Outside{Hosts: []string{"a.example"}}, statement.Outside{Hosts: []string{"a.example"}, Anywhere: true}
 	broken := outside("far", "rds", 5432, anywhere)
 	broken.Down = "check up"
 	more := outside("far", "rds", 5432, anywhere)

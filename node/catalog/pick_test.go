@@ -12,7 +12,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // call is a connection that has tried nothing, to instances of which nothing is known.
@@ -33,15 +33,15 @@ type zoned struct {
 	zones map[identity.Name]string
 }
 
-func (z zoned) Node(n identity.Name) (ledger.NodeBody, bool) {
-	return ledger.NodeBody{Node: n, Address: "10.0.0.9", LanePort: 7947, Zone: z.zones[n]}, true
+func (z zoned) Node(n identity.Name) (statement.Node, bool) {
+	return statement.Node{Node: n, Address: "10.0.0.9", LanePort: 7947, Zone: z.zones[n]}, true
 }
 
 // service is db with one instance on each named node, balanced by policy.
 func service(policy string, weights map[identity.Name]int, zones map[identity.Name]string) *Catalog {
 	var list records
 	for node, w := range weights {
-		list = append(list, ledger.InstanceBody{Node: node, Service: "db", ID: "db-" + string(node), Port: 1, Weight: w, Balance: policy})
+		list = append(list, statement.Instance{Node: node, Service: "db", ID: "db-" + string(node), Port: 1, Weight: w, Balance: policy})
 	}
 	return New("here", zoned{list, zones}, func(identity.Name) bool { return true })
 }

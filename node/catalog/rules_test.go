@@ -10,7 +10,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
@@ -22,14 +22,14 @@ type ruled struct {
 
 func (r ruled) Resolvers() []resolver.Rules { return r.rules }
 
-func (ruled) Node(n identity.Name) (ledger.NodeBody, bool) {
-	return ledger.NodeBody{Node: n, Address: "10.0.0.9", LanePort: 7947}, true
+func (ruled) Node(n identity.Name) (statement.Node, bool) {
+	return statement.Node{Node: n, Address: "10.0.0.9", LanePort: 7947}, true
 }
 
 // runs are instances, one for each word: "db@a:5432/v1" has the tag v1, "db@a:5432!" is down.
 func runs(text string) (out records) {
 	for i, word := range strings.Fields(text) {
-		body := ledger.InstanceBody{ID: fmt.Sprint(i)}
+		body := statement.Instance{ID: fmt.Sprint(i)}
 		word, tag, _ := strings.Cut(word, "/")
 		if tag != "" {
 			body.Tags = []string{tag}

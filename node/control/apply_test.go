@@ -12,6 +12,7 @@ import (
 	"tacit/node/records"
 	"tacit/policy/kernel"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
@@ -179,7 +180,7 @@ func TestApplyResolvers(t *testing.T) {
 		t.Errorf("again: %+v", out)
 	}
 	f.sign(t, host2, records.Change{Kind: ledger.KindInstance, Key: "host2/db",
-		Body: ledger.InstanceBody{Node: "host2", Service: "db", ID: "db", Port: 5432, Down: "listener", Tags: []string{"v1"}}})
+		Body: statement.Instance{Node: "host2", Service: "db", ID: "db", Port: 5432, Down: "listener", Tags: []string{"v1"}}})
 	r.Resolvers[0].Split = map[identity.Name]int{"v1": 1}
 	apply("change db to subset v1 (tag v1); split v1 = 1; failover db2, db3 a.hcl:1")
 	if shown, _ := f.Services.Show(t.Context(), "db"); fmt.Sprintf("%v %s", shown.Resolver.Sets, shown.Resolver.Standby) != "[{v1 1 0 0}] db2" {

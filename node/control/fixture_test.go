@@ -26,6 +26,7 @@ import (
 	"tacit/policy"
 	"tacit/policy/kernel"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/redirect"
 	"tacit/tproxy"
 	"tacit/tproxy/lane"
@@ -81,7 +82,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.Backend = New(f.Config)
 	f.sign(t, member.Key, records.Change{Kind: ledger.KindNode, Key: "host1",
-		Body: ledger.NodeBody{Node: "host1", Address: "10.0.0.1", LanePort: 7947, GossipPort: 7946, Version: "test"}})
+		Body: statement.Node{Node: "host1", Address: "10.0.0.1", LanePort: 7947, GossipPort: 7946, Version: "test"}})
 	f.loop.Settle()
 	return f
 }
@@ -98,10 +99,10 @@ func (f *fixture) sign(t *testing.T, key *identity.Key, c records.Change) {
 func (f *fixture) admit(t *testing.T, name identity.Name, addr string) *identity.Key {
 	t.Helper()
 	key := newKey(t)
-	f.sign(t, f.Member.Authority.Key(), records.Change{Kind: ledger.KindMember, Key: string(name), Body: ledger.MemberBody{Node: name, Public: key.Public()}})
+	f.sign(t, f.Member.Authority.Key(), records.Change{Kind: ledger.KindMember, Key: string(name), Body: statement.Member{Node: name, Public: key.Public()}})
 	if addr != "" {
 		f.sign(t, key, records.Change{Kind: ledger.KindNode, Key: string(name),
-			Body: ledger.NodeBody{Node: name, Address: addr, LanePort: 7947, GossipPort: 7946, Version: "other"}})
+			Body: statement.Node{Node: name, Address: addr, LanePort: 7947, GossipPort: 7946, Version: "other"}})
 		f.alive[name] = true
 	}
 	return key
@@ -111,7 +112,7 @@ func (f *fixture) admit(t *testing.T, name identity.Name, addr string) *identity
 func (f *fixture) operator(t *testing.T, name identity.Name) *identity.Key {
 	t.Helper()
 	key := newKey(t)
-	f.sign(t, f.Member.Operator, records.Change{Kind: ledger.KindOperator, Key: key.ID().String(), Body: ledger.OperatorBody{Node: name, Public: key.Public()}})
+	f.sign(t, f.Member.Operator, records.Change{Kind: ledger.KindOperator, Key: key.ID().String(), Body: statement.Operator{Node: name, Public: key.Public()}})
 	return key
 }
 
@@ -122,7 +123,7 @@ func (f *fixture) runs(t *testing.T, node identity.Name, key *identity.Key, serv
 		t.Fatal(err)
 	}
 	f.sign(t, key, records.Change{Kind: ledger.KindInstance, Key: string(node) + "/" + string(service),
-		Body: ledger.InstanceBody{Node: node, Service: service, ID: string(service), Port: port}})
+		Body: statement.Instance{Node: node, Service: service, ID: string(service), Port: port}})
 	f.loop.Settle()
 }
 
@@ -156,7 +157,7 @@ func newKey(t *testing.T) *identity.Key {
 // Grant signs as the daemon does.
 func (f *fixture) Grant(node, service identity.Name, withdraw bool, outside ...string) error {
 	return f.records.Sign(f.Member.Operator, records.Change{Kind: ledger.KindGrant, Key: string(node) + "/" + string(service),
-		Body: ledger.GrantBody{Node: node, Service: service, Outside: outside}, Delete: withdraw})
+		Body: statement.Grant{Node: node, Service: service, Outside: outside}, Delete: withdraw})
 }
 
 // GrantOwn refuses as the daemon does on a node without an operator key.
@@ -211,9 +212,9 @@ func (l *loop) Settle() {
 		}
 	}
 	for _, s := range l.f.inventory.services {
-		body := ledger.InstanceBody{Node: "host1", Service: s.Name, ID: s.ID, Port: s.Port, Address: s.Address, Tags: s.Tags, Permissive: s.Permissive}
+		body := statement.Instance{Node: "host1", Service: s.Name, ID: s.ID, Port: s.Port, Address: s.Address, Tags: s.Tags, Permissive: s.Permissive}
 		if s.Port != 0 && !s.Listener.Serves() {
-			body.Down = ledger.DownListener
+			body.Down = statement.DownListener
 		}
 		_ = l.f.records.Sign(l.f.Member.Key, records.Change{Kind: ledger.KindInstance, Key: "host1/" + s.ID, Body: body})
 	}

@@ -12,6 +12,7 @@ import (
 	"tacit/node/catalog"
 	"tacit/node/records"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/tproxy"
 )
 
@@ -21,8 +22,8 @@ func TestIngresses(t *testing.T) {
 	f := newFixture(t)
 	for node, key := range map[identity.Name]*identity.Key{"host1": f.Member.Key, "host2": f.admit(t, "host2", "10.0.0.2")} {
 		testGrant(t, f, node, "ingress/a")
-		f.sign(t, key, records.Change{Kind: ledger.KindInstance, Key: string(node) + "/ingress/a", Body: ledger.InstanceBody{
-			Node: node, Service: "ingress/a", ID: "ingress/a", Ingress: &ledger.Ingress{Listen: "*:80", Service: "web", Port: 8443}}})
+		f.sign(t, key, records.Change{Kind: ledger.KindInstance, Key: string(node) + "/ingress/a", Body: statement.Instance{
+			Node: node, Service: "ingress/a", ID: "ingress/a", Ingress: &statement.Ingress{Listen: "*:80", Service: "web", Port: 8443}}})
 	}
 	f.proxy.flows = []tproxy.Flow{
 		{Source: "ingress/a", Destination: "web", Direction: tproxy.DirectionOut},

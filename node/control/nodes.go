@@ -11,6 +11,7 @@ import (
 	"tacit/node/membership"
 	"tacit/node/records"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // nodes answers `tacit nodes`, `tacit node` and `tacit token`.
@@ -132,7 +133,7 @@ func (n nodes) Revoke(_ context.Context, r api.RevokeRequest) (*api.NodeResult, 
 		return nil, err
 	}
 	before := n.node(r.Node, false, "")
-	body := ledger.RevocationBody{Public: key, Node: r.Node, Reason: r.Reason}
+	body := statement.Revocation{Public: key, Node: r.Node, Reason: r.Reason}
 	if err := n.Records.Sign(n.Member.Operator, records.Change{Kind: ledger.KindRevocation, Key: key.String(), Body: body}); err != nil {
 		return nil, err
 	}

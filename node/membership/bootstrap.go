@@ -10,6 +10,7 @@ import (
 	"tacit/identity"
 	"tacit/node/config"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // bootstrap creates the mesh. The settings are written last, in one place, so
@@ -98,10 +99,10 @@ func (m *Member) signFounding(name identity.Name, l *ledger.Ledger) error {
 		name string
 		body any
 	}{
-		{root, ledger.KindRoot, m.Bundle.TrustDomain(), ledger.RootBody{Certificate: a.Root().Raw}},
-		{root, ledger.KindAuthority, string(name), ledger.AuthorityBody{Node: name, Certificate: a.Intermediate().Raw}},
-		{root, ledger.KindOperator, m.Operator.ID().String(), ledger.OperatorBody{Node: name, Public: m.Operator.Public()}},
-		{a.Key(), ledger.KindMember, string(name), ledger.MemberBody{Node: name, Public: m.Key.Public()}},
+		{root, ledger.KindRoot, m.Bundle.TrustDomain(), statement.Root{Certificate: a.Root().Raw}},
+		{root, ledger.KindAuthority, string(name), statement.Authority{Node: name, Certificate: a.Intermediate().Raw}},
+		{root, ledger.KindOperator, m.Operator.ID().String(), statement.Operator{Node: name, Public: m.Operator.Public()}},
+		{a.Key(), ledger.KindMember, string(name), statement.Member{Node: name, Public: m.Key.Public()}},
 	} {
 		if _, err := l.Sign(r.key, r.kind, r.name, r.body, false); err != nil {
 			return fmt.Errorf("bootstrap: %s record: %w", r.kind, err)

@@ -16,6 +16,7 @@ import (
 	"tacit/node/records"
 	"tacit/node/store"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 func TestBootstrap(t *testing.T) {
@@ -228,7 +229,7 @@ func TestReserved(t *testing.T) {
 	used := grantNumbers(t, text)
 	must(t, n.store.Close())
 	again := enter(t, n.settings)
-	rec, err := again.records.Prepare(again.Operator, records.Change{Kind: ledger.KindGrant, Key: "n3/db", Body: ledger.GrantBody{Node: "n3", Service: "db"}},
+	rec, err := again.records.Prepare(again.Operator, records.Change{Kind: ledger.KindGrant, Key: "n3/db", Body: statement.Grant{Node: "n3", Service: "db"}},
 		func(ledger.Dot) error { return nil })
 	must(t, err)
 	if last := used[len(used)-1]; len(used) != 2 || rec.Dot.Seq <= last {

@@ -23,6 +23,7 @@ import (
 	"tacit/node/records"
 	"tacit/node/store"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 const domain = "mesh.test"
@@ -84,18 +85,18 @@ func bootstrap(t *testing.T, name identity.Name) node {
 // at announces the node's address.
 func (n node) at(t *testing.T, addr netip.AddrPort) {
 	t.Helper()
-	n.sign(t, n.Key, records.Change{Kind: ledger.KindNode, Key: string(n.settings.Name), Body: ledger.NodeBody{
+	n.sign(t, n.Key, records.Change{Kind: ledger.KindNode, Key: string(n.settings.Name), Body: statement.Node{
 		Node: n.settings.Name, Address: addr.Addr().String(), LanePort: addr.Port(), GossipPort: 7946, Version: "test"}})
 }
 
 func (n node) grant(t *testing.T, to, service identity.Name) {
 	t.Helper()
-	n.sign(t, n.Operator, records.Change{Kind: ledger.KindGrant, Key: string(to) + "/" + string(service), Body: ledger.GrantBody{Node: to, Service: service}})
+	n.sign(t, n.Operator, records.Change{Kind: ledger.KindGrant, Key: string(to) + "/" + string(service), Body: statement.Grant{Node: to, Service: service}})
 }
 
 func (n node) revoke(t *testing.T, key identity.KeyID, of identity.Name) {
 	t.Helper()
-	n.sign(t, n.Operator, records.Change{Kind: ledger.KindRevocation, Key: key.String(), Body: ledger.RevocationBody{Public: key, Node: of, Reason: "test"}})
+	n.sign(t, n.Operator, records.Change{Kind: ledger.KindRevocation, Key: key.String(), Body: statement.Revocation{Public: key, Node: of, Reason: "test"}})
 }
 
 func (n node) sign(t *testing.T, key *identity.Key, c records.Change) {
@@ -213,9 +214,9 @@ func (m morePeers) Authorities() []identity.Name {
 }
 
 // Node places a1 where nobody listens; nobody knows where a2 is.
-func (m morePeers) Node(name identity.Name) (ledger.NodeBody, bool) {
+func (m morePeers) Node(name identity.Name) (statement.Node, bool) {
 	if name == "a1" {
-		return ledger.NodeBody{Node: "a1", Address: "127.0.0.1", LanePort: 1}, true
+		return statement.Node{Node: "a1", Address: "127.0.0.1", LanePort: 1}, true
 	}
 	return m.Roll.Node(name)
 }

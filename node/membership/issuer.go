@@ -16,6 +16,7 @@ import (
 	"tacit/node/enrol"
 	"tacit/node/records"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // Records are the signed state that an issuer adds to: a *records.Records.
@@ -143,7 +144,7 @@ func (i *Issuer) admit(t *identity.Token, spki, csr []byte, grants []ledger.Reco
 		return nil, err
 	}
 	if _, taken := recs.View().Member(t.Node); !taken {
-		c := records.Change{Kind: ledger.KindMember, Key: string(t.Node), Body: ledger.MemberBody{Node: t.Node, Public: spki}}
+		c := records.Change{Kind: ledger.KindMember, Key: string(t.Node), Body: statement.Member{Node: t.Node, Public: spki}}
 		if err := recs.Sign(m.Authority.Key(), c); err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 	"tacit/identity"
 	"tacit/node/config"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // Member is who this node is, and what it may sign. It doesn't change while
@@ -29,8 +30,8 @@ type Member struct {
 
 // Roll says who is in the mesh, and what each may do: a *ledger.View.
 type Roll interface {
-	Member(node identity.Name) (ledger.MemberBody, bool)
-	Node(node identity.Name) (ledger.NodeBody, bool)
+	Member(node identity.Name) (statement.Member, bool)
+	Node(node identity.Name) (statement.Node, bool)
 	Granted(node, service identity.Name) bool
 	Revoked(key identity.KeyID) bool
 	Authorities() []identity.Name

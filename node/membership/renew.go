@@ -14,7 +14,7 @@ import (
 	"tacit/identity"
 	"tacit/node/enrol"
 	"tacit/node/health"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 const (
@@ -187,7 +187,7 @@ func (c *Certificates) askOthers(ctx context.Context, r enrol.Renewal) ([]*x509.
 	return nil, errors.Join(errs...)
 }
 
-func (c *Certificates) askOne(ctx context.Context, name identity.Name, host ledger.NodeBody, r enrol.Renewal) ([]*x509.Certificate, error) {
+func (c *Certificates) askOne(ctx context.Context, name identity.Name, host statement.Node, r enrol.Renewal) ([]*x509.Certificate, error) {
 	addr, err := netip.ParseAddr(host.Address)
 	if err != nil {
 		return nil, fmt.Errorf("authority %s: %w", name, err)

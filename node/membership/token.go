@@ -14,6 +14,7 @@ import (
 	"tacit/identity"
 	"tacit/node/records"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // defaultTokenTTL is how long a token is good when the request doesn't say.
@@ -86,7 +87,7 @@ func (t TokenMaker) NewToken(r TokenRequest) (text string, expires time.Time, er
 func (t TokenMaker) preparedGrants(r TokenRequest) ([]json.RawMessage, error) {
 	var out []json.RawMessage
 	for _, service := range r.Services {
-		c := records.Change{Kind: ledger.KindGrant, Key: string(r.Node) + "/" + string(service), Body: ledger.GrantBody{Node: r.Node, Service: service}}
+		c := records.Change{Kind: ledger.KindGrant, Key: string(r.Node) + "/" + string(service), Body: statement.Grant{Node: r.Node, Service: service}}
 		rec, err := t.Records.Prepare(t.Member.Operator, c, func(d ledger.Dot) error {
 			return t.Store.Set(setReserved, binary.BigEndian.AppendUint64(nil, d.Seq))
 		})

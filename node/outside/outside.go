@@ -24,7 +24,7 @@ import (
 	"tacit/node/dns/client"
 	"tacit/node/health"
 	"tacit/node/seen"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // Health learns which names don't resolve.
@@ -113,7 +113,7 @@ func (r *Reach) Follow(list []catalog.Instance) {
 }
 
 // Down is why an instance of this node can't be reached, as in
-// ledger.InstanceBody.Down; "": it can, or that isn't known yet.
+// statement.Instance.Down; "": it can, or that isn't known yet.
 func (r *Reach) Down(id string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -122,7 +122,7 @@ func (r *Reach) Down(id string) string {
 			continue
 		}
 		if to, known, _ := r.addresses(in); known && len(to) == 0 {
-			return ledger.DownAddress
+			return statement.DownAddress
 		}
 	}
 	return ""

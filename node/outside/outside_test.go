@@ -21,7 +21,7 @@ import (
 	"tacit/node/dns/client"
 	"tacit/node/health"
 	"tacit/node/seen"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // fixture is a Reach without a network.
@@ -78,8 +78,8 @@ func addrs(texts ...string) (out []netip.Addr) {
 }
 
 // here is an instance of this node.
-func here(o ledger.Outside) catalog.Instance {
-	return catalog.Instance{Here: true, InstanceBody: ledger.InstanceBody{Node: "host1", Service: "rds", ID: "rds", Port: 5432, Outside: &o}}
+func here(o statement.Outside) catalog.Instance {
+	return catalog.Instance{Here: true, Instance: statement.Instance{Node: "host1", Service: "rds", ID: "rds", Port: 5432, Outside: &o}}
 }
 
 // TestJudge: what can be outside of the mesh.
@@ -101,7 +101,7 @@ func TestJudge(t *testing.T) {
 // TestDialTriesAll addresses in order, and never one that isn't outside.
 func TestDialTriesAll(t *testing.T) {
 	f := newFixture(t)
-	in := here(ledger.Outside{Addresses: []string{"10.0.0.1:5432", "203.0.113.5:5432", "[2001:db8::5]:5433", "203.0.113.7:5432"}, Header: true})
+	in := here(statement.Outside{Addresses: []string{"10.0.0.1:5432", "203.0.113.5:5432", "[2001:db8::5]:5433", "203.0.113.7:5432"}, Header: true})
 	f.refused["203.0.113.5:5432"] = true
 	if _, err := f.Dial(t.Context(), in, seen.Call{Source: "web"}); err != nil {
 		t.Error(err)
@@ -109,11 +109,11 @@ func TestDialTriesAll(t *testing.T) {
 	if want := []string{`web 203.0.113.5:5432 true "proxy_protocol"`, `web [2001:db8::5]:5433 true "proxy_protocol"`}; !slices.Equal(f.dialled, want) {
 		t.Errorf("dialled %v, want %v", f.dialled, want)
 	}
-	in = here(ledger.Outside{Addresses: []string{"203.0.113.5:5432"}})
+	in = here(statement.Outside{Addresses: []string{"203.0.113.5:5432"}})
 	if _, err := f.Dial(t.Context(), in, seen.Call{}); err == nil || err.Error() != "refused by 203.0.113.5:5432" {
 		t.Error(err)
 	}
-	in = here(ledger.Outside{Addresses: []string{"10.0.0.2:5432"}})
+	in = here(statement.Outside{Addresses: []string{"10.0.0.2:5432"}})
 	if _, err := f.Dial(t.Context(), in, seen.Call{}); err == nil || err.Error() != "no address of rds is known: 10.0.0.2 is the address of the node host2" {
 		t.Error(err)
 	}
@@ -123,7 +123,7 @@ func TestDialTriesAll(t *testing.T) {
 // an instance without an address is down.
 func TestNames(t *testing.T) {
 	f := newFixture(t)
-	in := here(ledger.Outside{Hosts: []string{"a.example"}})
+	in := here(statement.Outside{Hosts: []string{"a.example"}})
 	f.answer = client.Answer{Addrs: addrs("203.0.113.5", "127.0.0.1"), TTL: time.Minute}
 	f.Follow([]catalog.Instance{in})
 	if why := f.Down("rds"); why != "" {
@@ -147,7 +147,7 @@ func TestNames(t *testing.T) {
 	if wait, any := f.refresh(t.Context()); !any || wait > retryTime {
 		t.Error(wait, any)
 	}
-	if why := f.Down("rds"); why != ledger.DownAddress || f.changed != 2 {
+	if why := f.Down("rds"); why != statement.DownAddress || f.changed != 2 {
 		t.Error(why, f.changed)
 	}
 	if err := f.board.Get(health.Resolve, "a.example"); err == nil || err.Error() != "rds: has no address" {
@@ -201,9 +201,9 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- f.Run(ctx) }()
-	f.Follow([]catalog.Instance{here(ledger.Outside{Hosts: []string{"a.example"}})})
+	f.Follow([]catalog.Instance{here(statement.Outside{Hosts: []string{"a.example"}})})
 	testhost.Eventually(t, 5*time.Second, "the name is looked up", func() error {
-		if len(f.Known(here(ledger.Outside{Hosts: []string{"a.example"}}))) == 0 {
+		if len(f.Known(here(statement.Outside{Hosts: []string{"a.example"}}))) == 0 {
 			return errors.New("no address is known")
 		}
 		return nil

@@ -19,7 +19,7 @@ import (
 	"tacit/node/enrol"
 	"tacit/node/health"
 	"tacit/node/store"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 const domain = "mesh.test"
@@ -30,7 +30,7 @@ type mesh struct {
 	port uint16 // of all lane ports
 
 	mu    sync.Mutex
-	nodes map[identity.Name]ledger.NodeBody
+	nodes map[identity.Name]statement.Node
 	alive map[identity.Name]bool
 	looks int // calls of Members
 }
@@ -39,20 +39,20 @@ func newMesh(t *testing.T) *mesh {
 	t.Helper()
 	a, err := identity.CreateAuthority(domain, "n1", t.TempDir(), time.Hour)
 	must(t, err)
-	return &mesh{Authority: a, nodes: map[identity.Name]ledger.NodeBody{}, alive: map[identity.Name]bool{}}
+	return &mesh{Authority: a, nodes: map[identity.Name]statement.Node{}, alive: map[identity.Name]bool{}}
 }
 
-func (m *mesh) Members() (out []ledger.MemberBody) {
+func (m *mesh) Members() (out []statement.Member) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.looks++
 	for _, name := range []identity.Name{"n1", "n2", "n3"} {
-		out = append(out, ledger.MemberBody{Node: name})
+		out = append(out, statement.Member{Node: name})
 	}
 	return out
 }
 
-func (m *mesh) Node(name identity.Name) (ledger.NodeBody, bool) {
+func (m *mesh) Node(name identity.Name) (statement.Node, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	body, ok := m.nodes[name]
@@ -73,7 +73,7 @@ func (m *mesh) up() map[identity.Name]bool {
 func (m *mesh) says(name identity.Name, address string, also ...string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.nodes[name] = ledger.NodeBody{Node: name, Address: address, Also: also, LanePort: m.port}
+	m.nodes[name] = statement.Node{Node: name, Address: address, Also: also, LanePort: m.port}
 	m.alive[name] = true
 }
 

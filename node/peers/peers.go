@@ -20,7 +20,7 @@ import (
 	"tacit/node/config"
 	"tacit/node/enrol"
 	"tacit/node/health"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/redirect/listen"
 )
 
@@ -37,8 +37,8 @@ type Issuer interface {
 
 // Roll says who is in the mesh, and where each node says it is: a *ledger.View.
 type Roll interface {
-	Members() []ledger.MemberBody
-	Node(node identity.Name) (ledger.NodeBody, bool)
+	Members() []statement.Member
+	Node(node identity.Name) (statement.Node, bool)
 }
 
 // Store keeps settings by name; Get returns nil for one that was never set.

@@ -15,13 +15,13 @@ import (
 	"tacit/identity"
 	"tacit/node/catalog"
 	"tacit/node/health"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // of are a node's proven addresses, by n.
 func (n node) of(name identity.Name) string {
 	var out []string
-	for _, a := range n.Of(catalog.Instance{InstanceBody: ledger.InstanceBody{Node: name}}) {
+	for _, a := range n.Of(catalog.Instance{Instance: statement.Instance{Node: name}}) {
 		out = append(out, a.String())
 	}
 	return strings.Join(out, " ")
@@ -104,7 +104,7 @@ func TestOf(t *testing.T) {
 		{"n3", "", nil},
 		{"n3", "192.0.2.1", nil},
 	} {
-		in := catalog.Instance{InstanceBody: ledger.InstanceBody{Node: c.node, Address: c.address}}
+		in := catalog.Instance{Instance: statement.Instance{Node: c.node, Address: c.address}}
 		if c.address != "" {
 			in.Addr = netip.AddrPortFrom(netip.MustParseAddr(c.address), 5432)
 		}

@@ -16,14 +16,14 @@ import (
 	"tacit/node/inventory"
 	"tacit/node/workload"
 	"tacit/policy"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
 // mesh is two nodes; host1 is the one whose state is compiled.
-type mesh []ledger.InstanceBody
+type mesh []statement.Instance
 
-func (m mesh) Instances() []ledger.InstanceBody { return m }
+func (m mesh) Instances() []statement.Instance { return m }
 
 func (mesh) Resolvers() []resolver.Rules { return nil }
 
@@ -37,18 +37,18 @@ func (m mesh) Vouched(node, service identity.Name) (out []string) {
 	return out
 }
 
-func (m mesh) Node(name identity.Name) (ledger.NodeBody, bool) {
+func (m mesh) Node(name identity.Name) (statement.Node, bool) {
 	at := map[identity.Name]string{"host1": "10.0.0.1", "host2": "10.0.0.2"}[name]
-	return ledger.NodeBody{Node: name, Address: at, LanePort: 7947}, at != ""
+	return statement.Node{Node: name, Address: at, LanePort: 7947}, at != ""
 }
 
 // on is an instance of a service on a node.
-func on(node identity.Name, service identity.Name, port uint16) ledger.InstanceBody {
-	return ledger.InstanceBody{Node: node, Service: service, ID: string(service), Port: port}
+func on(node identity.Name, service identity.Name, port uint16) statement.Instance {
+	return statement.Instance{Node: node, Service: service, ID: string(service), Port: port}
 }
 
 // down is an instance that can't serve.
-func down(node identity.Name, service identity.Name, port uint16, why string) ledger.InstanceBody {
+func down(node identity.Name, service identity.Name, port uint16, why string) statement.Instance {
 	b := on(node, service, port)
 	b.Down = why
 	return b
@@ -67,7 +67,7 @@ func shows(name identity.Name, c definition.ClientAddress, l inventory.Listener)
 }
 
 // contained is an instance in another network namespace of its node.
-func contained(b ledger.InstanceBody) ledger.InstanceBody {
+func contained(b statement.Instance) statement.Instance {
 	b.Place = "container 0123456789ab"
 	return b
 }
@@ -232,7 +232,7 @@ port 5432 is guarded for "db"`,
 10.0.0.2:5432 is db`,
 		},
 		"nobody listens elsewhere": {
-			mesh:  mesh{down("host2", "db", 5432, ledger.DownListener)},
+			mesh:  mesh{down("host2", "db", 5432, statement.DownListener)},
 			alive: []identity.Name{"host2"},
 			want: `db:5432 is nowhere
 10.0.0.2:5432 is db`,

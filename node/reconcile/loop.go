@@ -19,7 +19,7 @@ import (
 	"tacit/node/inventory"
 	"tacit/policy"
 	"tacit/policy/kernel"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 	"tacit/redirect/netns"
 )
@@ -44,7 +44,7 @@ type Records interface {
 	Digest() [32]byte
 	Granted(node, service identity.Name) bool
 	Intentions() []policy.Intention
-	Published(node identity.Name) []ledger.InstanceBody
+	Published(node identity.Name) []statement.Instance
 }
 
 // Enforcer holds the kernel's state.
@@ -119,10 +119,10 @@ type Loop struct {
 
 type noRecords struct{}
 
-func (noRecords) Instances() []ledger.InstanceBody           { return nil }
-func (noRecords) Resolvers() []resolver.Rules                { return nil }
-func (noRecords) Node(identity.Name) (ledger.NodeBody, bool) { return ledger.NodeBody{}, false }
-func (noRecords) Vouched(_, _ identity.Name) []string        { return nil }
+func (noRecords) Instances() []statement.Instance           { return nil }
+func (noRecords) Resolvers() []resolver.Rules               { return nil }
+func (noRecords) Node(identity.Name) (statement.Node, bool) { return statement.Node{}, false }
+func (noRecords) Vouched(_, _ identity.Name) []string       { return nil }
 
 // New returns a loop that has done nothing yet: its catalog is empty, and its
 // policy has no rules.

@@ -20,7 +20,7 @@ import (
 	"tacit/node/inventory"
 	"tacit/policy"
 	"tacit/policy/kernel"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // host is everything that the loop asks and tells, in memory.
@@ -53,16 +53,16 @@ func (h *host) Look() (*inventory.View, bool) {
 	h.viewed = h.view
 	return h.view, changed
 }
-func (h *host) Keep()                                         { h.kept++ }
-func (h *host) Digest() [32]byte                              { return [32]byte{h.digest} }
-func (h *host) Granted(_, _ identity.Name) bool               { return !h.ungranted }
-func (h *host) Intentions() []policy.Intention                { return h.intentions }
-func (h *host) Published(identity.Name) []ledger.InstanceBody { return h.mesh }
-func (h *host) Of(catalog.Instance) []netip.Addr              { return nil }
-func (h *host) Found()                                        { h.found++ }
-func (h *host) Revision() uint64                              { return uint64(h.applied) }
-func (h *host) SweepWanted() <-chan struct{}                  { return h.sweepWanted }
-func (h *host) Sweep(context.Context) (int, error)            { h.swept++; return 0, h.failing }
+func (h *host) Keep()                                        { h.kept++ }
+func (h *host) Digest() [32]byte                             { return [32]byte{h.digest} }
+func (h *host) Granted(_, _ identity.Name) bool              { return !h.ungranted }
+func (h *host) Intentions() []policy.Intention               { return h.intentions }
+func (h *host) Published(identity.Name) []statement.Instance { return h.mesh }
+func (h *host) Of(catalog.Instance) []netip.Addr             { return nil }
+func (h *host) Found()                                       { h.found++ }
+func (h *host) Revision() uint64                             { return uint64(h.applied) }
+func (h *host) SweepWanted() <-chan struct{}                 { return h.sweepWanted }
+func (h *host) Sweep(context.Context) (int, error)           { h.swept++; return 0, h.failing }
 func (h *host) Apply(s kernel.State) (bool, error) {
 	h.applied++
 	h.state = s
@@ -74,7 +74,7 @@ func (h *host) GrantOwn(identity.Name, ...string) error {
 	}
 	return nil
 }
-func (h *host) SignInstance(body ledger.InstanceBody, withdraw bool) error {
+func (h *host) SignInstance(body statement.Instance, withdraw bool) error {
 	if h.signing != nil {
 		return h.signing
 	}

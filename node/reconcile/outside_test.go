@@ -12,11 +12,11 @@ import (
 	"tacit/node/catalog"
 	"tacit/node/definition/external"
 	"tacit/node/inventory"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // beyond is an instance of a service outside of the mesh.
-func beyond(node, service identity.Name, o ledger.Outside) ledger.InstanceBody {
+func beyond(node, service identity.Name, o statement.Outside) statement.Instance {
 	b := on(node, service, 5432)
 	b.Outside = &o
 	return b
@@ -31,8 +31,8 @@ func TestOutside(t *testing.T) {
 		}
 		return nil
 	}
-	rds := beyond("host1", "rds", ledger.Outside{Hosts: []string{"a.example"}})
-	far := beyond("host2", "rds", ledger.Outside{Hosts: []string{"a.example"}, Addresses: []string{"203.0.113.5:5432", "10.0.0.2:22"}})
+	rds := beyond("host1", "rds", statement.Outside{Hosts: []string{"a.example"}})
+	far := beyond("host2", "rds", statement.Outside{Hosts: []string{"a.example"}, Addresses: []string{"203.0.113.5:5432", "10.0.0.2:22"}})
 	ours := local("rds", 5432, inventory.Listener{State: inventory.StateOutside})
 	ours.Outside = &external.Place{Hosts: []string{"a.example"}}
 	for name, c := range map[string]struct {
@@ -51,7 +51,7 @@ problem with outside 10.0.0.2:22: the record of rds on host2: 10.0.0.2 is the ad
 			want: `rds:5432 is nowhere
  calls rds:5432 by 203.0.113.5:5432
 problem with outside 10.0.0.2:22: the record of rds on host2: 10.0.0.2 is the address of the node host2: it is never called`},
-		"from anywhere": {mesh: mesh{beyond("host2", "rds", ledger.Outside{Hosts: []string{"a.example"}, Anywhere: true})},
+		"from anywhere": {mesh: mesh{beyond("host2", "rds", statement.Outside{Hosts: []string{"a.example"}, Anywhere: true})},
 			want: "rds:5432 is elsewhere"},
 	} {
 		c.in.Foreign = foreign
@@ -64,7 +64,7 @@ problem with outside 10.0.0.2:22: the record of rds on host2: 10.0.0.2 is the ad
 // TestRealNamesStay: no other resolver is asked for the real name of a service, unless
 // it is below a domain of the mesh, where it means nothing.
 func TestRealNamesStay(t *testing.T) {
-	m := mesh{beyond("host2", "rds", ledger.Outside{Hosts: []string{"b.example", "a.example", "x.mesh"}})}
+	m := mesh{beyond("host2", "rds", statement.Outside{Hosts: []string{"b.example", "a.example", "x.mesh"}})}
 	s, found := Compile(Input{Catalog: catalog.New("host1", m, everything), View: &inventory.View{}, Granted: everything,
 		Proven: func(catalog.Instance) []netip.Addr { return nil },
 		Names: func(map[identity.Name][]string) (domains, hosts []string, _ bool) {

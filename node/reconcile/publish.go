@@ -13,7 +13,7 @@ import (
 	"tacit/node/definition"
 	"tacit/node/health"
 	"tacit/node/inventory"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // Signer signs on behalf of this node.
@@ -23,7 +23,7 @@ type Signer interface {
 	// real names and addresses that it claims.
 	GrantOwn(service identity.Name, claims ...string) error
 	// SignInstance publishes or, with withdraw, takes back an instance.
-	SignInstance(body ledger.InstanceBody, withdraw bool) error
+	SignInstance(body statement.Instance, withdraw bool) error
 }
 
 // An instance whose state changes back and forth is signed again at most rate
@@ -41,7 +41,7 @@ type Publisher struct {
 	Health  Health
 	Log     *slog.Logger
 	// Critical returns the health check that an instance fails, or why an ingress
-	// is closed, as in ledger.InstanceBody.Down; "" is none. It may be nil.
+	// is closed, as in statement.Instance.Down; "" is none. It may be nil.
 	Critical func(id string) string
 
 	down   map[string]string      // by id, as of the last Judge
@@ -59,7 +59,7 @@ func (p *Publisher) Judge(v *inventory.View) {
 func (p *Publisher) downOf(s inventory.Service) string {
 	switch {
 	case s.Port != 0 && !s.Listener.Serves():
-		return ledger.DownListener
+		return statement.DownListener
 	case p.Critical != nil:
 		return p.Critical(s.ID)
 	}
@@ -75,7 +75,7 @@ type newest struct {
 	*Publisher
 }
 
-func (n newest) Instances() []ledger.InstanceBody {
+func (n newest) Instances() []statement.Instance {
 	all := slices.Clone(n.Records.Instances())
 	for k := range all {
 		if down, known := n.down[all[k].ID]; known && all[k].Node == n.Self {
@@ -90,7 +90,7 @@ func (n newest) Instances() []ledger.InstanceBody {
 // made and kept; a missing grant comes as a record and needs no other try. wait is
 // how long a change of state has to wait, 0 where none does.
 func (p *Publisher) Publish(v *inventory.View) (ok bool, wait time.Duration) {
-	want, grants, signed := map[string]ledger.InstanceBody{}, map[string]error{}, map[string]error{}
+	want, grants, signed := map[string]statement.Instance{}, map[string]error{}, map[string]error{}
 	for _, s := range v.Services {
 		if err := p.Signer.GrantOwn(s.Name, s.Outside.Claims()...); err != nil {
 			grants[string(s.Name)] = err
@@ -125,7 +125,7 @@ func (p *Publisher) Publish(v *inventory.View) (ok bool, wait time.Duration) {
 
 // held is how long an instance has to wait which differs from its record only in
 // its state.
-func (p *Publisher) held(body, old ledger.InstanceBody) time.Duration {
+func (p *Publisher) held(body, old statement.Instance) time.Duration {
 	last := p.signed[body.ID]
 	if body.Down == old.Down || len(last) < rate {
 		return 0
@@ -137,26 +137,26 @@ func (p *Publisher) held(body, old ledger.InstanceBody) time.Duration {
 	return max(0, period-time.Since(last[0]))
 }
 
-func (p *Publisher) body(s inventory.Service) ledger.InstanceBody {
-	out := ledger.InstanceBody{Node: p.Self, Service: s.Name, ID: s.ID, Port: s.Port, Address: s.Address,
+func (p *Publisher) body(s inventory.Service) statement.Instance {
+	out := statement.Instance{Node: p.Self, Service: s.Name, ID: s.ID, Port: s.Port, Address: s.Address,
 		Tags: s.Tags, Meta: s.Meta, Weight: s.Weight, Permissive: s.Permissive, Place: s.Place, Down: p.down[s.ID],
 		Balance: s.Balance, Retry: s.Retry, Outside: outside(s)}
 	if in := s.Ingress; in != nil {
-		out.Ingress = &ledger.Ingress{Listen: in.Listen(), Service: in.Service, Port: in.ServicePort}
+		out.Ingress = &statement.Ingress{Listen: in.Listen(), Service: in.Service, Port: in.ServicePort}
 	}
 	return out
 }
 
-func outside(s inventory.Service) *ledger.Outside {
+func outside(s inventory.Service) *statement.Outside {
 	if s.Outside == nil {
 		return nil
 	}
-	return &ledger.Outside{Hosts: s.Outside.Hosts, Addresses: s.Outside.Addresses, Anywhere: s.Outside.Anywhere,
+	return &statement.Outside{Hosts: s.Outside.Hosts, Addresses: s.Outside.Addresses, Anywhere: s.Outside.Anywhere,
 		Header: s.ClientAddress == definition.ClientProxyProtocol}
 }
 
 // normal makes an instance comparable: JSON drops empty lists.
-func normal(b ledger.InstanceBody) ledger.InstanceBody {
+func normal(b statement.Instance) statement.Instance {
 	if len(b.Tags) == 0 {
 		b.Tags = nil
 	}
@@ -166,7 +166,7 @@ func normal(b ledger.InstanceBody) ledger.InstanceBody {
 	return b
 }
 
-func (p *Publisher) sign(body ledger.InstanceBody, withdraw bool) error {
+func (p *Publisher) sign(body statement.Instance, withdraw bool) error {
 	err := p.Signer.SignInstance(body, withdraw)
 	if err != nil {
 		p.Log.Error("instance not published", "service", body.Service, "id", body.ID, "err", err)

@@ -13,7 +13,7 @@ import (
 	"tacit/node/definition"
 	"tacit/node/health"
 	"tacit/node/inventory"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // TestPublish: what is defined is signed once, changed instances again, and what
@@ -56,10 +56,10 @@ func TestIngressBody(t *testing.T) {
 	p := &Publisher{Self: "host1", Critical: func(id string) string { return "no " + id }}
 	for _, c := range []struct {
 		in   definition.Ingress
-		want ledger.Ingress
+		want statement.Ingress
 	}{
-		{definition.Ingress{Port: 80, Service: "db"}, ledger.Ingress{Listen: "*:80", Service: "db"}},
-		{definition.Ingress{Address: "::1", Port: 80, Service: "db", ServicePort: 90}, ledger.Ingress{Listen: "[::1]:80", Service: "db", Port: 90}},
+		{definition.Ingress{Port: 80, Service: "db"}, statement.Ingress{Listen: "*:80", Service: "db"}},
+		{definition.Ingress{Address: "::1", Port: 80, Service: "db", ServicePort: 90}, statement.Ingress{Listen: "[::1]:80", Service: "db", Port: 90}},
 	} {
 		s := inventory.Service{Definition: definition.Definition{Name: "ingress/a", ID: "ingress/a", Ingress: &c.in}}
 		p.Judge(&inventory.View{Services: []inventory.Service{s}})

@@ -14,7 +14,7 @@ import (
 	"tacit/node/inventory"
 	"tacit/node/workload"
 	"tacit/policy"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
@@ -27,7 +27,7 @@ type ruled struct {
 func (r ruled) Resolvers() []resolver.Rules { return []resolver.Rules{r.rules} }
 
 // tagged is an instance with a tag.
-func tagged(node identity.Name, service identity.Name, port uint16, tag string) ledger.InstanceBody {
+func tagged(node identity.Name, service identity.Name, port uint16, tag string) statement.Instance {
 	b := on(node, service, port)
 	b.Tags = []string{tag}
 	return b

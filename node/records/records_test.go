@@ -17,6 +17,7 @@ import (
 	"tacit/node/health"
 	"tacit/policy"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // disk is a store that can be full.
@@ -87,7 +88,7 @@ func newKey(t *testing.T) *identity.Key {
 func (f *fixture) makeOperator(t *testing.T) *identity.Key {
 	t.Helper()
 	operator := newKey(t)
-	body := ledger.OperatorBody{Node: "host1", Public: operator.Public()}
+	body := statement.Operator{Node: "host1", Public: operator.Public()}
 	if err := f.Sign(f.root, Change{Kind: ledger.KindOperator, Key: operator.ID().String(), Body: body}); err != nil {
 		t.Fatal(err)
 	}
@@ -285,8 +286,8 @@ func (f *fixture) addMember(t *testing.T, name identity.Name) *identity.Key {
 		by *identity.Key
 		Change
 	}{
-		{f.root, Change{Kind: ledger.KindAuthority, Key: string(name), Body: ledger.AuthorityBody{Node: name, Certificate: a.Intermediate().Raw}}},
-		{a.Key(), Change{Kind: ledger.KindMember, Key: string(name), Body: ledger.MemberBody{Node: name, Public: key.Public()}}},
+		{f.root, Change{Kind: ledger.KindAuthority, Key: string(name), Body: statement.Authority{Node: name, Certificate: a.Intermediate().Raw}}},
+		{a.Key(), Change{Kind: ledger.KindMember, Key: string(name), Body: statement.Member{Node: name, Public: key.Public()}}},
 	} {
 		if err := f.Sign(c.by, c.Change); err != nil {
 			t.Fatal(err)
@@ -369,14 +370,14 @@ func TestAdmit(t *testing.T) {
 		t.Error("a stranger is admitted")
 	}
 	admit("") // its own record may be on its way
-	body := ledger.NodeBody{Node: "host2", Address: "10.0.0.3", LanePort: 7947, GossipPort: 7946}
+	body := statement.Node{Node: "host2", Address: "10.0.0.3", LanePort: 7947, GossipPort: 7946}
 	if err := f.Sign(key, Change{Kind: ledger.KindNode, Key: "host2", Body: body}); err != nil {
 		t.Fatal(err)
 	}
 	admit("is at 10.0.0.3 according to its record")
 	at = netip.MustParseAddrPort("[::ffff:10.0.0.3]:7946")
 	admit("")
-	if err := f.Sign(operator, Change{Kind: ledger.KindRevocation, Key: key.ID().String(), Body: ledger.RevocationBody{Public: key.ID(), Node: "host2"}}); err != nil {
+	if err := f.Sign(operator, Change{Kind: ledger.KindRevocation, Key: key.ID().String(), Body: statement.Revocation{Public: key.ID(), Node: "host2"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Admit("host2", at); err == nil {

@@ -24,7 +24,7 @@ import (
 	"tacit/node/store"
 	"tacit/policy"
 	"tacit/policy/kernel"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 	"tacit/tproxy"
 )
@@ -118,7 +118,7 @@ func TestRouterRefuses(t *testing.T) {
 func TestRouterDialsOutside(t *testing.T) {
 	r := newRouter(t, &tagged{})
 	_, port := listening(t)
-	here, anywhere := &ledger.Outside{Hosts: []string{"a.example"}}, &ledger.Outside{Hosts: []string{"a.example"}, Anywhere: true}
+	here, anywhere := &statement.Outside{Hosts: []string{"a.example"}}, &statement.Outside{Hosts: []string{"a.example"}, Anywhere: true}
 	p := &picture{{Node: "host1", Service: "own", ID: "own", Port: port, Outside: here}, {Node: "host2", Service: "far", ID: "far", Port: port, Outside: here},
 		{Node: "host1", Service: "down", ID: "down", Port: port, Outside: here, Down: "address"}, {Node: "host2", Service: "any", ID: "any", Port: port, Outside: anywhere}}
 	r.conf.Picture = func() Picture { return p }
@@ -197,18 +197,18 @@ func newRouter(t *testing.T, e *tagged) *Router {
 }
 
 // picture is a mesh with some instances, of nodes that don't answer.
-type picture []ledger.InstanceBody
+type picture []statement.Instance
 
 func (p *picture) Catalog() *catalog.Catalog {
 	return catalog.New("host1", p, func(identity.Name) bool { return false })
 }
 func (p *picture) Policy() *policy.Table               { return policy.NewTable(policy.Deny, nil) }
 func (p *picture) Guest(uint32) identity.Name          { return "" }
-func (p *picture) Instances() []ledger.InstanceBody    { return *p }
+func (p *picture) Instances() []statement.Instance     { return *p }
 func (p *picture) Vouched(_, _ identity.Name) []string { return nil }
 func (p *picture) Resolvers() []resolver.Rules         { return nil }
-func (p *picture) Node(identity.Name) (ledger.NodeBody, bool) {
-	return ledger.NodeBody{Address: "192.0.2.1"}, true
+func (p *picture) Node(identity.Name) (statement.Node, bool) {
+	return statement.Node{Address: "192.0.2.1"}, true
 }
 
 type none struct{}

@@ -14,6 +14,7 @@ import (
 	"tacit/node/membership"
 	"tacit/node/records"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // Signer signs for the node Self.
@@ -62,13 +63,13 @@ func (s Signer) notGranted(service identity.Name) error {
 // Grant signs with the operator key that a node may run a service, and for which
 // real names and addresses; or that it may no longer.
 func (s Signer) Grant(node, service identity.Name, withdraw bool, outside ...string) error {
-	body := ledger.GrantBody{Node: node, Service: service, Outside: outside}
+	body := statement.Grant{Node: node, Service: service, Outside: outside}
 	return s.Records.Sign(s.Member.Operator, records.Change{Kind: ledger.KindGrant,
 		Key: string(node) + "/" + string(service), Body: body, Delete: withdraw})
 }
 
 // SignInstance publishes an instance of this node, or withdraws it.
-func (s Signer) SignInstance(body ledger.InstanceBody, withdraw bool) error {
+func (s Signer) SignInstance(body statement.Instance, withdraw bool) error {
 	return s.Records.Sign(s.Member.Key, records.Change{Kind: ledger.KindInstance,
 		Key: string(s.Self) + "/" + body.ID, Body: body, Delete: withdraw})
 }

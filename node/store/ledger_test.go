@@ -18,6 +18,7 @@ import (
 	"tacit/identity"
 	"tacit/node/store"
 	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 )
 
 // signer returns a key ID that is easy to recognise in a failure.
@@ -132,7 +133,7 @@ func TestSignaturesSurvive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body := ledger.OperatorBody{Node: "n1", Public: operator.Public()}
+	body := statement.Operator{Node: "n1", Public: operator.Public()}
 	if _, err := l.Sign(root.RootKey(), ledger.KindOperator, operator.ID().String(), body, false); err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"tacit/identity"
 	"tacit/node/catalog"
 	"tacit/node/dns"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 	"tacit/redirect/sockdiag"
 )
@@ -22,7 +22,7 @@ type Config struct {
 	Probe   func(identity.Name) (v4, v6 netip.Addr, ok bool) // the self-probe's own service
 	Catalog func() *catalog.Catalog
 	Virtual func(identity.Name) (v4, v6 netip.Addr)
-	Record  func(node identity.Name) (ledger.NodeBody, bool)
+	Record  func(node identity.Name) (statement.Node, bool)
 	Number  func(netip.Addr) (number uint32, ok bool)
 	Name    func(number uint32) (identity.Name, bool)
 	// Programs says whether a program in a cgroup may be a workload.

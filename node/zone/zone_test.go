@@ -9,27 +9,27 @@ import (
 
 	"tacit/identity"
 	"tacit/node/catalog"
-	"tacit/policy/ledger"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
-type records []ledger.InstanceBody
+type records []statement.Instance
 
-func (r records) Instances() []ledger.InstanceBody { return r }
+func (r records) Instances() []statement.Instance { return r }
 func (records) Resolvers() []resolver.Rules {
 	return []resolver.Rules{{Service: "db", Subsets: map[identity.Name]resolver.Subset{"a": {Tag: "a"}}}}
 }
 
 func (r records) Vouched(_, _ identity.Name) []string { return nil }
-func (r records) Node(n identity.Name) (ledger.NodeBody, bool) {
-	return ledger.NodeBody{Node: n, Address: "10.0.0.1", Also: []string{"2001:db8::1", "no address"}}, n == "host1" || n == "host2"
+func (r records) Node(n identity.Name) (statement.Node, bool) {
+	return statement.Node{Node: n, Address: "10.0.0.1", Also: []string{"2001:db8::1", "no address"}}, n == "host1" || n == "host2"
 }
 
 // fixture is host1's zone; host2 doesn't answer.
 func fixture() Zone {
 	r := records{
 		{Node: "host1", Service: "db", ID: "db", Port: 5432, Tags: []string{"a"}, Weight: 2},
-		{Node: "host1", Service: "db", ID: "db-2", Port: 5433, Down: ledger.DownListener},
+		{Node: "host1", Service: "db", ID: "db-2", Port: 5433, Down: statement.DownListener},
 		{Node: "host2", Service: "db", ID: "db", Port: 5432},
 		{Node: "host1", Service: "job", ID: "job"},
 	}

@@ -8,6 +8,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/ledger/statement"
 )
 
 // large returns 10,000 signed intentions and a ledger that holds them.
@@ -15,7 +16,7 @@ func large(b *testing.B) (*Ledger, *identity.Key, []Record) {
 	b.Helper()
 	root, op := newKey(b), newKey(b)
 	l := New(td, root.ID())
-	if _, err := l.Sign(root, KindOperator, op.ID().String(), OperatorBody{"n1", op.Public()}, false); err != nil {
+	if _, err := l.Sign(root, KindOperator, op.ID().String(), statement.Operator{Node: "n1", Public: op.Public()}, false); err != nil {
 		b.Fatal(err)
 	}
 	for i := range 10_000 {
@@ -48,7 +49,7 @@ func BenchmarkRevoke10k(b *testing.B) {
 	l, root, _ := large(b)
 	for b.Loop() {
 		id := newKey(b).ID()
-		if _, err := l.Sign(root, KindRevocation, id.String(), RevocationBody{Public: id}, false); err != nil {
+		if _, err := l.Sign(root, KindRevocation, id.String(), statement.Revocation{Public: id}, false); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -10,13 +10,14 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/ledger/statement"
 )
 
 func TestByzantine(t *testing.T) {
 	m := newMesh(t)
 	m.grant("n1", "db")
 	m.instance(m.n1, "n1", "db", "db")
-	body := InstanceBody{Node: "n1", Service: "db", ID: "db", Port: 81}
+	body := statement.Instance{Node: "n1", Service: "db", ID: "db", Port: 81}
 	inst := Record{Kind: KindInstance, Key: "n1/db"}
 	good := m.craft(m.n1, inst, body)
 	future := Dot{m.op.ID(), 1 << 40}
@@ -36,15 +37,15 @@ func TestByzantine(t *testing.T) {
 		{"last number", m.seal(m.n1, with(good, func(r *Record) { r.Dot.Seq = 1<<64 - 1 })), ErrMalformed},
 		{"a node marks an operator's future dots", m.craft(m.n1, Record{Kind: KindInstance, Key: "n1/db", Supersedes: []Dot{future}}, body), ErrMalformed},
 		{"own dot of the future", m.craft(m.n1, Record{Kind: KindInstance, Key: "n1/db", Supersedes: []Dot{{m.n1.ID(), 99}}}, body), ErrMalformed},
-		{"65 superseded", m.craft(m.op, Record{Kind: KindGrant, Key: "n1/db", Supersedes: slices.Repeat([]Dot{{m.op2.ID(), 1}}, 65)}, GrantBody{Node: "n1", Service: "db"}), ErrMalformed},
+		{"65 superseded", m.craft(m.op, Record{Kind: KindGrant, Key: "n1/db", Supersedes: slices.Repeat([]Dot{{m.op2.ID(), 1}}, 65)}, statement.Grant{Node: "n1", Service: "db"}), ErrMalformed},
 		{"another node's instance", m.craft(m.n2, inst, body), ErrNotAuthorized},
 		{"another node in the body", m.craft(m.n2, Record{Kind: KindInstance, Key: "n2/db"}, body), ErrBody},
-		{"another node's record", m.craft(m.n2, Record{Kind: KindNode, Key: "n1"}, NodeBody{Node: "n1", Address: "10.0.0.9", LanePort: 1}), ErrNotAuthorized},
-		{"a node grants", m.craft(m.n1, Record{Kind: KindGrant, Key: "n1/bank"}, GrantBody{Node: "n1", Service: "bank"}), ErrNotAuthorized},
+		{"another node's record", m.craft(m.n2, Record{Kind: KindNode, Key: "n1"}, statement.Node{Node: "n1", Address: "10.0.0.9", LanePort: 1}), ErrNotAuthorized},
+		{"a node grants", m.craft(m.n1, Record{Kind: KindGrant, Key: "n1/bank"}, statement.Grant{Node: "n1", Service: "bank"}), ErrNotAuthorized},
 		{"a node makes policy", m.craft(m.n1, Record{Kind: KindIntention, Key: "*>*"}, policy.Intention{Source: "*", Destination: "*", Action: policy.Allow}), ErrNotAuthorized},
 		{"a node deletes policy", m.craft(m.n1, Record{Kind: KindIntention, Key: "*>*", Delete: true}, nil), ErrNotAuthorized},
 		{"unknown kind", m.craft(m.op, Record{Kind: "will", Key: "x"}, body), ErrMalformed},
-		{"delete with a body", m.craft(m.op, Record{Kind: KindGrant, Key: "n1/db", Delete: true}, GrantBody{Node: "n1", Service: "db"}), ErrMalformed},
+		{"delete with a body", m.craft(m.op, Record{Kind: KindGrant, Key: "n1/db", Delete: true}, statement.Grant{Node: "n1", Service: "db"}), ErrMalformed},
 		{"no body", m.craft(m.op, Record{Kind: KindGrant, Key: "n1/db"}, nil), ErrMalformed},
 		{"a revocation taken back", m.craft(m.op, Record{Kind: KindRevocation, Key: m.n1.ID().String(), Delete: true}, nil), ErrMalformed},
 		{"long key", m.craft(m.n1, Record{Kind: KindInstance, Key: string(make([]byte, 256))}, body), ErrMalformed},
@@ -63,10 +64,10 @@ func TestByzantine(t *testing.T) {
 func TestEquivocation(t *testing.T) {
 	m := newMesh(t)
 	node := func(addr string) Record {
-		return m.craft(m.n1, Record{Kind: KindNode, Key: "n1", Dot: Dot{Seq: 5}}, NodeBody{Node: "n1", Address: addr, LanePort: 1})
+		return m.craft(m.n1, Record{Kind: KindNode, Key: "n1", Dot: Dot{Seq: 5}}, statement.Node{Node: "n1", Address: addr, LanePort: 1})
 	}
 	a, b := node("10.0.0.1"), node("10.0.0.2")
-	c := m.craft(m.n1, Record{Kind: KindInstance, Key: "n1/x", Dot: Dot{Seq: 5}}, InstanceBody{Node: "n1", Service: "x", ID: "x"})
+	c := m.craft(m.n1, Record{Kind: KindInstance, Key: "n1/x", Dot: Dot{Seq: 5}}, statement.Instance{Node: "n1", Service: "x", ID: "x"})
 	want := m.copyOf(m.l)
 	want.Merge([]Record{a, b, c})
 	for _, order := range [][]Record{{a, b, c}, {c, b, a}, {b, c, a}, {c, a, b}, {b, a, c}, {a, c, b}} {
@@ -108,7 +109,7 @@ func TestUsage(t *testing.T) {
 	for i := range 300 {
 		id := string(rune('a'+i%26)) + string(rune('a'+i/26))
 		recs = append(recs, m.craft(m.n1, Record{Kind: KindInstance, Key: "n1/" + id, Dot: Dot{Seq: uint64(2*i + 1)}},
-			InstanceBody{Node: "n1", Service: "db", ID: id, Tags: tags}))
+			statement.Instance{Node: "n1", Service: "db", ID: id, Tags: tags}))
 	}
 	_, rejected := m.l.Merge(recs)
 	if len(rejected) == 0 || !errors.Is(rejected[0].Err, ErrLimit) || m.l.usage[m.n1.ID()] > maxUsage {
@@ -131,7 +132,7 @@ func TestGaps(t *testing.T) {
 	if err := m.l.Restore(nil, map[identity.KeyID]Ranges{m.n1.ID(): gaps, m.op.ID(): gaps}); err != nil {
 		t.Fatal(err)
 	}
-	m.sign(m.n1, KindNode, "n1", NodeBody{Node: "n1", Address: "::1", LanePort: 1})
+	m.sign(m.n1, KindNode, "n1", statement.Node{Node: "n1", Address: "::1", LanePort: 1})
 	m.intend(m.l, m.op, policy.Deny, "web", "db")
 	if n, o := len(m.l.Seen()[m.n1.ID()]), len(m.l.Seen()[m.op.ID()]); n != maxSeenRanges || o != len(gaps) {
 		t.Errorf("%d ranges of a node, %d of an operator", n, o)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"tacit/policy"
+	"tacit/policy/ledger/statement"
 )
 
 // FuzzRecord merges arbitrary bytes, as from gossip: no unsigned record is taken,
@@ -20,8 +21,8 @@ func FuzzRecord(f *testing.F) {
 		key  string
 		body any
 	}{
-		{KindRoot, td, RootBody{caCert(f, root)}},
-		{KindOperator, root.ID().String(), OperatorBody{"n1", root.Public()}},
+		{KindRoot, td, statement.Root{Certificate: caCert(f, root)}},
+		{KindOperator, root.ID().String(), statement.Operator{Node: "n1", Public: root.Public()}},
 	} {
 		r, err := l.Sign(root, s.kind, s.key, s.body, false)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
@@ -54,7 +55,7 @@ func history(m *mesh) {
 	m.unintend(other, m.op2, "web", "cache")
 	m.takes(m.l, other.Records()...)
 	m.intend(m.l, m.op, policy.Allow, "web", "cache")
-	m.sign(m.op, KindAuthority, "n2", AuthorityBody{"n2", caCert(m, auth2)})
+	m.sign(m.op, KindAuthority, "n2", statement.Authority{Node: "n2", Certificate: caCert(m, auth2)})
 	m.member(auth2, "n3", n3)
 	m.grant("n3", "db")
 	for range 3 {
@@ -62,7 +63,7 @@ func history(m *mesh) {
 	}
 	m.operator(m.op, op3)
 	m.intend(m.l, op3, policy.Deny, "web", "cache")
-	m.sign(op3, KindGrant, "n2/db", GrantBody{Node: "n2", Service: "db"})
+	m.sign(op3, KindGrant, "n2/db", statement.Grant{Node: "n2", Service: "db"})
 	m.revoke(m.op2, op3)
 	m.instance(m.n2, "n2", "db", "db")
 	m.revoke(m.op, m.n2)

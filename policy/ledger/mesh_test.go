@@ -13,6 +13,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/ledger/statement"
 )
 
 const td = "example.test"
@@ -39,10 +40,10 @@ func newKey(t testing.TB) *identity.Key {
 func newMesh(t *testing.T) *mesh {
 	m := &mesh{T: t, root: newKey(t), op: newKey(t), op2: newKey(t), auth: newKey(t), n1: newKey(t), n2: newKey(t)}
 	m.l = m.empty()
-	m.sign(m.root, KindRoot, td, RootBody{caCert(t, m.root)})
+	m.sign(m.root, KindRoot, td, statement.Root{Certificate: caCert(t, m.root)})
 	m.operator(m.root, m.op)
 	m.operator(m.root, m.op2)
-	m.sign(m.root, KindAuthority, "n1", AuthorityBody{"n1", caCert(t, m.auth)})
+	m.sign(m.root, KindAuthority, "n1", statement.Authority{Node: "n1", Certificate: caCert(t, m.auth)})
 	m.member(m.auth, "n1", m.n1)
 	m.member(m.auth, "n2", m.n2)
 	return m
@@ -89,27 +90,27 @@ func (m *mesh) sign(k *identity.Key, kind Kind, key string, body any) Record {
 
 func (m *mesh) operator(by, k *identity.Key) Record {
 	m.Helper()
-	return m.sign(by, KindOperator, k.ID().String(), OperatorBody{"n1", k.Public()})
+	return m.sign(by, KindOperator, k.ID().String(), statement.Operator{Node: "n1", Public: k.Public()})
 }
 
 func (m *mesh) member(by *identity.Key, node identity.Name, k *identity.Key) Record {
 	m.Helper()
-	return m.sign(by, KindMember, string(node), MemberBody{node, k.Public()})
+	return m.sign(by, KindMember, string(node), statement.Member{Node: node, Public: k.Public()})
 }
 
 func (m *mesh) revoke(by, k *identity.Key) Record {
 	m.Helper()
-	return m.sign(by, KindRevocation, k.ID().String(), RevocationBody{Public: k.ID()})
+	return m.sign(by, KindRevocation, k.ID().String(), statement.Revocation{Public: k.ID()})
 }
 
 func (m *mesh) grant(node, service identity.Name) Record {
 	m.Helper()
-	return m.sign(m.op, KindGrant, string(node+"/"+service), GrantBody{Node: node, Service: service})
+	return m.sign(m.op, KindGrant, string(node+"/"+service), statement.Grant{Node: node, Service: service})
 }
 
 func (m *mesh) instance(k *identity.Key, node, service identity.Name, id string) Record {
 	m.Helper()
-	return m.sign(k, KindInstance, string(node)+"/"+id, InstanceBody{Node: node, Service: service, ID: id, Port: 80})
+	return m.sign(k, KindInstance, string(node)+"/"+id, statement.Instance{Node: node, Service: service, ID: id, Port: 80})
 }
 
 func (m *mesh) intend(l *Ledger, k *identity.Key, a policy.Action, src, dst identity.Name) Record {

@@ -136,8 +136,8 @@ func (l *Ledger) open(r Record) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBody, err)
 	}
-	e.body, e.sub = b.value, b.sub
-	return e, l.checkKey(e, b.key)
+	e.body, e.sub = b.Value, b.Sub
+	return e, l.checkKey(e, b.Key)
 }
 
 // checkKey compares the record's key with the body's. The body of a root has none:

@@ -12,6 +12,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
@@ -20,7 +21,7 @@ import (
 func TestPrepare(t *testing.T) {
 	m := newMesh(t)
 	before := m.l.Digest()
-	tok, err := m.l.Prepare(m.op, KindGrant, "n2/db", GrantBody{Node: "n2", Service: "db"})
+	tok, err := m.l.Prepare(m.op, KindGrant, "n2/db", statement.Grant{Node: "n2", Service: "db"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +45,7 @@ func TestPrepare(t *testing.T) {
 		t.Fatal(err)
 	}
 	restarted.Reserve(Dot{m.op.ID(), 100})
-	if r := m.signOn(restarted, m.op, KindGrant, "n1/x", GrantBody{Node: "n1", Service: "x"}, false); r.Dot.Seq != 101 {
+	if r := m.signOn(restarted, m.op, KindGrant, "n1/x", statement.Grant{Node: "n1", Service: "x"}, false); r.Dot.Seq != 101 {
 		t.Errorf("number %d in spite of the reservation", r.Dot.Seq)
 	}
 	if d, err := m.l.PrepareDelete(m.op, KindGrant, "n2/web", nil); err != nil || !d.Delete || !m.l.Granted("n2", "web") {
@@ -117,9 +118,9 @@ func TestBadBodies(t *testing.T) {
 		rkey string
 		body any
 	}{
-		{"upper case", m.op, KindGrant, "N1/db", GrantBody{Node: "N1", Service: "db"}},
-		{"other key", m.op, KindGrant, "n1/web", GrantBody{Node: "n1", Service: "db"}},
-		{"wildcard grant", m.op, KindGrant, "n1/*", GrantBody{Node: "n1", Service: "*"}},
+		{"upper case", m.op, KindGrant, "N1/db", statement.Grant{Node: "N1", Service: "db"}},
+		{"other key", m.op, KindGrant, "n1/web", statement.Grant{Node: "n1", Service: "db"}},
+		{"wildcard grant", m.op, KindGrant, "n1/*", statement.Grant{Node: "n1", Service: "*"}},
 		{"unknown field", m.op, KindGrant, "n1/db", raw(`{"node":"n1","service":"db","until":"x"}`)},
 		{"field twice", m.op, KindGrant, "n1/db", raw(`{"node":"n2","node":"n1","service":"db"}`)},
 		{"not JSON's object", m.op, KindGrant, "n1/db", raw(`[]`)},
@@ -129,25 +130,25 @@ func TestBadBodies(t *testing.T) {
 		{"bad description", m.op, KindIntention, "web>db", policy.Intention{Source: "web", Destination: "db", Action: policy.Allow, Description: "\x1b[2J"}},
 		{"another service's rules", m.op, KindResolver, "web", resolver.Rules{Service: "db", Failover: []identity.Name{"db2"}}},
 		{"a loop", m.op, KindResolver, "db", resolver.Rules{Service: "db", Failover: []identity.Name{"db"}}},
-		{"bad operator key", m.op, KindOperator, m.n1.ID().String(), OperatorBody{"n1", m.n1.Public()[1:]}},
-		{"another's operator key", m.op, KindOperator, m.n1.ID().String(), OperatorBody{"n1", m.n2.Public()}},
-		{"no certificate", m.op, KindAuthority, "n1", AuthorityBody{"n1", []byte("x")}},
-		{"address with zone", m.n1, KindNode, "n1", NodeBody{Node: "n1", Address: "fe80::1%eth0", LanePort: 1}},
-		{"mapped address", m.n1, KindNode, "n1", NodeBody{Node: "n1", Address: "::ffff:10.0.0.1", LanePort: 1}},
-		{"host name", m.n1, KindNode, "n1", NodeBody{Node: "n1", Address: "host", LanePort: 1}},
-		{"no lane port", m.n1, KindNode, "n1", NodeBody{Node: "n1", Address: "10.0.0.1"}},
-		{"id with space", m.n1, KindInstance, "n1/a b", InstanceBody{Node: "n1", Service: "db", ID: "a b"}},
-		{"weight", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Weight: -1}},
-		{"down", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Down: "check \x1b[2J"}},
-		{"long down", m.n1, KindInstance, "n1/a", InstanceBody{Node: "n1", Service: "db", ID: "a", Down: strings.Repeat("x", 257)}},
-		{"grant for a bad ingress", m.op, KindGrant, "n1/ingress/", GrantBody{Node: "n1", Service: "ingress/"}},
+		{"bad operator key", m.op, KindOperator, m.n1.ID().String(), statement.Operator{Node: "n1", Public: m.n1.Public()[1:]}},
+		{"another's operator key", m.op, KindOperator, m.n1.ID().String(), statement.Operator{Node: "n1", Public: m.n2.Public()}},
+		{"no certificate", m.op, KindAuthority, "n1", statement.Authority{Node: "n1", Certificate: []byte("x")}},
+		{"address with zone", m.n1, KindNode, "n1", statement.Node{Node: "n1", Address: "fe80::1%eth0", LanePort: 1}},
+		{"mapped address", m.n1, KindNode, "n1", statement.Node{Node: "n1", Address: "::ffff:10.0.0.1", LanePort: 1}},
+		{"host name", m.n1, KindNode, "n1", statement.Node{Node: "n1", Address: "host", LanePort: 1}},
+		{"no lane port", m.n1, KindNode, "n1", statement.Node{Node: "n1", Address: "10.0.0.1"}},
+		{"id with space", m.n1, KindInstance, "n1/a b", statement.Instance{Node: "n1", Service: "db", ID: "a b"}},
+		{"weight", m.n1, KindInstance, "n1/a", statement.Instance{Node: "n1", Service: "db", ID: "a", Weight: -1}},
+		{"down", m.n1, KindInstance, "n1/a", statement.Instance{Node: "n1", Service: "db", ID: "a", Down: "check \x1b[2J"}},
+		{"long down", m.n1, KindInstance, "n1/a", statement.Instance{Node: "n1", Service: "db", ID: "a", Down: strings.Repeat("x", 257)}},
+		{"grant for a bad ingress", m.op, KindGrant, "n1/ingress/", statement.Grant{Node: "n1", Service: "ingress/"}},
 		{"ingress as destination", m.op, KindIntention, "web>ingress/a", policy.Intention{Source: "web", Destination: "ingress/a", Action: policy.Allow}},
-		{"ingress that doesn't say where", m.n1, KindInstance, "n1/ingress/a", InstanceBody{Node: "n1", Service: "ingress/a", ID: "ingress/a"}},
-		{"ingress that can be called", m.n1, KindInstance, "n1/ingress/a", InstanceBody{Node: "n1", Service: "ingress/a", ID: "ingress/a", Port: 80, Ingress: &Ingress{":80", "db", 0}}},
-		{"ingress to an ingress", m.n1, KindInstance, "n1/ingress/a", InstanceBody{Node: "n1", Service: "ingress/a", ID: "ingress/a", Ingress: &Ingress{":80", "ingress/a", 0}}},
-		{"service that takes plain connections", m.n1, KindInstance, "n1/web", InstanceBody{Node: "n1", Service: "web", ID: "web", Ingress: &Ingress{":80", "db", 0}}},
-		{"another root", m.root, KindRoot, td, RootBody{caCert(t, m.op)}},
-		{"another trust domain", m.root, KindRoot, "other.test", RootBody{caCert(t, m.root)}},
+		{"ingress that doesn't say where", m.n1, KindInstance, "n1/ingress/a", statement.Instance{Node: "n1", Service: "ingress/a", ID: "ingress/a"}},
+		{"ingress that can be called", m.n1, KindInstance, "n1/ingress/a", statement.Instance{Node: "n1", Service: "ingress/a", ID: "ingress/a", Port: 80, Ingress: &statement.Ingress{Listen: ":80", Service: "db", Port: 0}}},
+		{"ingress to an ingress", m.n1, KindInstance, "n1/ingress/a", statement.Instance{Node: "n1", Service: "ingress/a", ID: "ingress/a", Ingress: &statement.Ingress{Listen: ":80", Service: "ingress/a", Port: 0}}},
+		{"service that takes plain connections", m.n1, KindInstance, "n1/web", statement.Instance{Node: "n1", Service: "web", ID: "web", Ingress: &statement.Ingress{Listen: ":80", Service: "db", Port: 0}}},
+		{"another root", m.root, KindRoot, td, statement.Root{Certificate: caCert(t, m.op)}},
+		{"another trust domain", m.root, KindRoot, "other.test", statement.Root{Certificate: caCert(t, m.root)}},
 	} {
 		if _, err := m.l.Sign(c.key, c.kind, c.rkey, c.body, false); !errors.Is(err, ErrBody) {
 			t.Errorf("%s: %v", c.name, err)

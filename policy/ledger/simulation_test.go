@@ -13,6 +13,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
@@ -108,7 +109,7 @@ func (s *sim) govern(h *host) {
 	case 1:
 		s.try(h, h.op, KindGrant, string(node)+"/db", nil, s.r.IntN(2) == 0)
 	case 2:
-		s.try(h, h.op, KindGrant, string(node)+"/db", GrantBody{Node: node, Service: "db"}, false)
+		s.try(h, h.op, KindGrant, string(node)+"/db", statement.Grant{Node: node, Service: "db"}, false)
 	default:
 		s.try(h, h.op, KindIntention, string(src+">"+dst),
 			policy.Intention{Source: src, Destination: dst, Action: policy.Action(1 + s.r.IntN(2)), Description: strconv.Itoa(len(s.made))}, false)
@@ -118,7 +119,7 @@ func (s *sim) govern(h *host) {
 func (s *sim) instances(h *host) {
 	id := strconv.Itoa(s.r.IntN(3))
 	s.try(h, h.key, KindInstance, string(h.name)+"/"+id,
-		InstanceBody{Node: h.name, Service: "db", ID: id, Port: uint16(len(s.made))}, s.r.IntN(3) == 0)
+		statement.Instance{Node: h.name, Service: "db", ID: id, Port: uint16(len(s.made))}, s.r.IntN(3) == 0)
 }
 
 // try signs, if the host may.
@@ -204,10 +205,10 @@ func simulate(s *sim) {
 	for i := range 300 {
 		s.step()
 		if i == 100 {
-			s.try(s.hosts[0], s.op, KindRevocation, s.hosts[3].key.ID().String(), RevocationBody{Public: s.hosts[3].key.ID()}, false)
+			s.try(s.hosts[0], s.op, KindRevocation, s.hosts[3].key.ID().String(), statement.Revocation{Public: s.hosts[3].key.ID()}, false)
 		}
 		if i == 200 && s.r.IntN(2) == 0 {
-			s.try(s.hosts[2], s.root, KindRevocation, s.op2.ID().String(), RevocationBody{Public: s.op2.ID()}, false)
+			s.try(s.hosts[2], s.root, KindRevocation, s.op2.ID().String(), statement.Revocation{Public: s.op2.ID()}, false)
 		}
 	}
 	s.heal()

@@ -8,6 +8,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
@@ -22,14 +23,14 @@ func TestWhoMaySign(t *testing.T) {
 		body any
 		may  []string
 	}{
-		{KindRoot, td, RootBody{caCert(t, m.root)}, []string{"root"}},
-		{KindOperator, fresh.ID().String(), OperatorBody{"n1", fresh.Public()}, []string{"root", "op"}},
-		{KindRevocation, fresh.ID().String(), RevocationBody{Public: fresh.ID()}, []string{"root", "op"}},
-		{KindAuthority, "n2", AuthorityBody{"n2", caCert(t, fresh)}, []string{"root", "op"}},
-		{KindMember, "n3", MemberBody{"n3", fresh.Public()}, []string{"auth"}},
-		{KindGrant, "n1/db", GrantBody{Node: "n1", Service: "db"}, []string{"op"}},
-		{KindNode, "n1", NodeBody{Node: "n1", Address: "10.0.0.1", LanePort: 1}, []string{"n1"}},
-		{KindInstance, "n1/db", InstanceBody{Node: "n1", Service: "db", ID: "db"}, []string{"n1"}},
+		{KindRoot, td, statement.Root{Certificate: caCert(t, m.root)}, []string{"root"}},
+		{KindOperator, fresh.ID().String(), statement.Operator{Node: "n1", Public: fresh.Public()}, []string{"root", "op"}},
+		{KindRevocation, fresh.ID().String(), statement.Revocation{Public: fresh.ID()}, []string{"root", "op"}},
+		{KindAuthority, "n2", statement.Authority{Node: "n2", Certificate: caCert(t, fresh)}, []string{"root", "op"}},
+		{KindMember, "n3", statement.Member{Node: "n3", Public: fresh.Public()}, []string{"auth"}},
+		{KindGrant, "n1/db", statement.Grant{Node: "n1", Service: "db"}, []string{"op"}},
+		{KindNode, "n1", statement.Node{Node: "n1", Address: "10.0.0.1", LanePort: 1}, []string{"n1"}},
+		{KindInstance, "n1/db", statement.Instance{Node: "n1", Service: "db", ID: "db"}, []string{"n1"}},
 		{KindIntention, "web>db", policy.Intention{Source: "web", Destination: "db", Action: policy.Allow}, []string{"op"}},
 		{KindResolver, "db", resolver.Rules{Service: "db", Failover: []identity.Name{"db2"}}, []string{"op"}},
 	} {
@@ -56,12 +57,12 @@ func TestWhoMaySign(t *testing.T) {
 func TestRevokedMember(t *testing.T) {
 	m := newMesh(t)
 	m.grant("n2", "db")
-	m.sign(m.n2, KindNode, "n2", NodeBody{Node: "n2", Address: "10.0.0.2", LanePort: 1})
+	m.sign(m.n2, KindNode, "n2", statement.Node{Node: "n2", Address: "10.0.0.2", LanePort: 1})
 	m.instance(m.n2, "n2", "db", "db")
 	if len(m.l.Instances()) != 1 || !m.l.Granted("n2", "db") {
 		t.Fatal("the instance isn't in force")
 	}
-	late := m.craft(m.n2, Record{Kind: KindInstance, Key: "n2/x"}, InstanceBody{Node: "n2", Service: "db", ID: "x"})
+	late := m.craft(m.n2, Record{Kind: KindInstance, Key: "n2/x"}, statement.Instance{Node: "n2", Service: "db", ID: "x"})
 	m.revoke(m.op, m.n2)
 	_, member := m.l.Member("n2")
 	_, node := m.l.Node("n2")
@@ -69,10 +70,10 @@ func TestRevokedMember(t *testing.T) {
 		t.Errorf("a revoked member is in force: member %v, node %v, %v", member, node, m.l.Instances())
 	}
 	m.refuses(m.l, late, ErrRevoked)
-	if _, err := m.l.Sign(m.n2, KindNode, "n2", NodeBody{Node: "n2", Address: "10.0.0.2", LanePort: 1}, false); !errors.Is(err, ErrRevoked) {
+	if _, err := m.l.Sign(m.n2, KindNode, "n2", statement.Node{Node: "n2", Address: "10.0.0.2", LanePort: 1}, false); !errors.Is(err, ErrRevoked) {
 		t.Errorf("a revoked member signs: %v", err)
 	}
-	if _, err := m.l.Sign(m.auth, KindMember, "n2", MemberBody{"n2", m.n2.Public()}, false); !errors.Is(err, ErrRevoked) {
+	if _, err := m.l.Sign(m.auth, KindMember, "n2", statement.Member{Node: "n2", Public: m.n2.Public()}, false); !errors.Is(err, ErrRevoked) {
 		t.Errorf("a revoked key is admitted again: %v", err)
 	}
 	fresh := newKey(t)
@@ -86,7 +87,7 @@ func TestRevokedMember(t *testing.T) {
 }
 
 func identityOf(spki []byte) identity.KeyID {
-	id, err := publicKey(spki)
+	id, err := identity.KeyIDOf(spki)
 	if err != nil {
 		panic(err)
 	}
@@ -96,14 +97,14 @@ func identityOf(spki []byte) identity.KeyID {
 func TestNameTaken(t *testing.T) {
 	m := newMesh(t)
 	thief, other := newKey(t), newKey(t)
-	if _, err := m.l.Sign(m.auth, KindMember, "n2", MemberBody{"n2", thief.Public()}, false); !errors.Is(err, ErrNameTaken) {
+	if _, err := m.l.Sign(m.auth, KindMember, "n2", statement.Member{Node: "n2", Public: thief.Public()}, false); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("a taken name is given away: %v", err)
 	}
 	m.member(m.auth, "n2", m.n2) // the same key again is no conflict
 
 	// An authority that skips the check supersedes the record it knows: neither
 	// key is a member, in either order.
-	forced := m.craft(m.auth, Record{Kind: KindMember, Key: "n2", Supersedes: []Dot{m.l.Heads(KindMember, "n2")[0].Dot}}, MemberBody{"n2", thief.Public()})
+	forced := m.craft(m.auth, Record{Kind: KindMember, Key: "n2", Supersedes: []Dot{m.l.Heads(KindMember, "n2")[0].Dot}}, statement.Member{Node: "n2", Public: thief.Public()})
 	m.takes(m.l, forced)
 	if _, ok := m.l.Member("n2"); ok || len(m.l.Heads(KindMember, "n2")) != 2 {
 		t.Errorf("a name with two keys: member %v, %d heads", ok, len(m.l.Heads(KindMember, "n2")))
@@ -114,7 +115,7 @@ func TestNameTaken(t *testing.T) {
 	}
 
 	m.grant("n2", "db")
-	m.sign(m.n2, KindNode, "n2", NodeBody{Node: "n2", Address: "10.0.0.2", LanePort: 1})
+	m.sign(m.n2, KindNode, "n2", statement.Node{Node: "n2", Address: "10.0.0.2", LanePort: 1})
 	m.instance(m.n2, "n2", "db", "db")
 	m.signOn(m.l, m.auth, KindMember, "n2", nil, true)
 	_, member := m.l.Member("n2")
@@ -131,10 +132,10 @@ func TestNameTaken(t *testing.T) {
 func TestTwoAuthoritiesAddOneName(t *testing.T) {
 	m := newMesh(t)
 	auth2, a, b := newKey(t), newKey(t), newKey(t)
-	m.sign(m.op, KindAuthority, "n2", AuthorityBody{"n2", caCert(t, auth2)})
+	m.sign(m.op, KindAuthority, "n2", statement.Authority{Node: "n2", Certificate: caCert(t, auth2)})
 	left, right := m.copyOf(m.l), m.copyOf(m.l)
-	ra := m.signOn(left, m.auth, KindMember, "n3", MemberBody{"n3", a.Public()}, false)
-	rb := m.signOn(right, auth2, KindMember, "n3", MemberBody{"n3", b.Public()}, false)
+	ra := m.signOn(left, m.auth, KindMember, "n3", statement.Member{Node: "n3", Public: a.Public()}, false)
+	rb := m.signOn(right, auth2, KindMember, "n3", statement.Member{Node: "n3", Public: b.Public()}, false)
 	m.takes(left, rb)
 	m.takes(right, ra)
 	m.same(left, right)
@@ -168,7 +169,7 @@ func TestRevokedOperator(t *testing.T) {
 		t.Error("the operator, its grant, or whom it made operator is in force")
 	}
 	m.refuses(m.l, late, ErrRevoked)
-	if _, err := m.l.Sign(q, KindRevocation, m.op2.ID().String(), RevocationBody{Public: m.op2.ID()}, false); !errors.Is(err, ErrNotAuthorized) {
+	if _, err := m.l.Sign(q, KindRevocation, m.op2.ID().String(), statement.Revocation{Public: m.op2.ID()}, false); !errors.Is(err, ErrNotAuthorized) {
 		t.Errorf("an operator whose maker is revoked signs: %v", err)
 	}
 	if got := m.l.Heads(KindIntention, "web>db"); len(got) != 1 || got[0].Dot != first.Dot {
@@ -196,21 +197,21 @@ func TestRevokedOperator(t *testing.T) {
 func TestOperatorsRevokeEachOther(t *testing.T) {
 	m := newMesh(t)
 	left, right := m.copyOf(m.l), m.copyOf(m.l)
-	a := m.signOn(left, m.op, KindRevocation, m.op2.ID().String(), RevocationBody{Public: m.op2.ID()}, false)
-	b := m.signOn(right, m.op2, KindRevocation, m.op.ID().String(), RevocationBody{Public: m.op.ID()}, false)
+	a := m.signOn(left, m.op, KindRevocation, m.op2.ID().String(), statement.Revocation{Public: m.op2.ID()}, false)
+	b := m.signOn(right, m.op2, KindRevocation, m.op.ID().String(), statement.Revocation{Public: m.op.ID()}, false)
 	m.takes(left, b)
 	m.takes(right, a)
 	m.same(left, right)
 	if left.IsOperator(m.op.ID()) || left.IsOperator(m.op2.ID()) {
 		t.Error("one of two that revoked each other is an operator")
 	}
-	r := m.signOn(left, m.root, KindRevocation, m.op2.ID().String(), RevocationBody{Public: m.op2.ID()}, false)
+	r := m.signOn(left, m.root, KindRevocation, m.op2.ID().String(), statement.Revocation{Public: m.op2.ID()}, false)
 	m.takes(right, r)
 	m.same(left, right)
 	if !left.IsOperator(m.op.ID()) || left.IsOperator(m.op2.ID()) {
 		t.Error("the root's revocation doesn't undo those of the revoked")
 	}
-	m.refuses(m.l, m.craft(m.op, Record{Kind: KindRevocation, Key: m.root.ID().String()}, RevocationBody{Public: m.root.ID()}), ErrBody)
+	m.refuses(m.l, m.craft(m.op, Record{Kind: KindRevocation, Key: m.root.ID().String()}, statement.Revocation{Public: m.root.ID()}), ErrBody)
 }
 
 // TestAuthorityKeys: without the authority's key, nodes that only it admitted are no
@@ -218,7 +219,7 @@ func TestOperatorsRevokeEachOther(t *testing.T) {
 func TestAuthorityKeys(t *testing.T) {
 	m := newMesh(t)
 	renewed := newKey(t)
-	m.sign(m.op, KindAuthority, "n1", AuthorityBody{"n1", caCert(t, renewed)})
+	m.sign(m.op, KindAuthority, "n1", statement.Authority{Node: "n1", Certificate: caCert(t, renewed)})
 	if !m.l.IsAuthority(m.auth.ID()) || !m.l.IsAuthority(renewed.ID()) || len(m.l.Members()) != 2 || len(m.l.Authorities()) != 1 {
 		t.Error("a second intermediate displaces the first")
 	}

@@ -8,6 +8,7 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 )
 
@@ -16,10 +17,10 @@ import (
 type views struct {
 	trust
 	memberKeys map[identity.Name]identity.KeyID
-	members    map[identity.Name]MemberBody
-	nodes      map[identity.Name]NodeBody
-	grants     map[identity.Name]map[identity.Name][]string // node, service; GrantBody.Outside
-	instances  map[identity.Name]map[string]InstanceBody    // node, key; granted or not
+	members    map[identity.Name]statement.Member
+	nodes      map[identity.Name]statement.Node
+	grants     map[identity.Name]map[identity.Name][]string    // node, service; statement.Grant.Outside
+	instances  map[identity.Name]map[string]statement.Instance // node, key; granted or not
 	intentions map[string]policy.Intention
 	resolvers  map[identity.Name]resolver.Rules
 }
@@ -29,10 +30,10 @@ func (l *Ledger) rebuild() {
 	l.view = views{
 		trust:      l.deriveTrust(),
 		memberKeys: map[identity.Name]identity.KeyID{},
-		members:    map[identity.Name]MemberBody{},
-		nodes:      map[identity.Name]NodeBody{},
+		members:    map[identity.Name]statement.Member{},
+		nodes:      map[identity.Name]statement.Node{},
 		grants:     map[identity.Name]map[identity.Name][]string{},
-		instances:  map[identity.Name]map[string]InstanceBody{},
+		instances:  map[identity.Name]map[string]statement.Instance{},
 		intentions: map[string]policy.Intention{},
 		resolvers:  map[identity.Name]resolver.Rules{},
 	}
@@ -126,7 +127,7 @@ func (l *Ledger) refreshGrant(key string, win *entry) {
 	inner(l.view.grants, node)
 	delete(l.view.grants[node], service)
 	if win != nil {
-		l.view.grants[node][service] = win.body.(GrantBody).Outside
+		l.view.grants[node][service] = win.body.(statement.Grant).Outside
 	}
 }
 
@@ -152,7 +153,7 @@ func (l *View) Revoked(id identity.KeyID) bool {
 }
 
 // Member returns the member of that name; there is none while two keys claim it.
-func (l *View) Member(node identity.Name) (MemberBody, bool) {
+func (l *View) Member(node identity.Name) (statement.Member, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	m, ok := l.view.members[node]
@@ -160,14 +161,14 @@ func (l *View) Member(node identity.Name) (MemberBody, bool) {
 }
 
 // Members returns all members, by name.
-func (l *View) Members() []MemberBody {
+func (l *View) Members() []statement.Member {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return sorted(l.view.members)
 }
 
 // Node returns a member's address and ports.
-func (l *View) Node(node identity.Name) (NodeBody, bool) {
+func (l *View) Node(node identity.Name) (statement.Node, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	n, ok := l.view.nodes[node]
@@ -197,10 +198,10 @@ func (l *View) Grants(node identity.Name) []identity.Name {
 
 // Instances returns the instances on members with a grant for the service, by key.
 // The caller must not change Tags and Meta.
-func (l *View) Instances() []InstanceBody {
+func (l *View) Instances() []statement.Instance {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	var out []InstanceBody
+	var out []statement.Instance
 	for _, node := range slices.Sorted(maps.Keys(l.view.instances)) {
 		for _, i := range sorted(l.view.instances[node]) {
 			if l.granted(node, i.Service) {
@@ -213,7 +214,7 @@ func (l *View) Instances() []InstanceBody {
 
 // Published returns the instances that a member announces, granted or not, by key, for
 // the node itself to withdraw.
-func (l *View) Published(node identity.Name) []InstanceBody {
+func (l *View) Published(node identity.Name) []statement.Instance {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return sorted(l.view.instances[node])
@@ -235,14 +236,14 @@ func (l *View) Resolvers() []resolver.Rules {
 }
 
 // Operators returns the operators that aren't revoked, by key.
-func (l *View) Operators() []OperatorBody {
+func (l *View) Operators() []statement.Operator {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	found := map[string]OperatorBody{}
+	found := map[string]statement.Operator{}
 	for key, c := range l.cells[KindOperator] {
 		var id identity.KeyID
 		if win := winner(c.heads); win != nil && id.UnmarshalText([]byte(key)) == nil && l.view.operators[id] {
-			found[key] = win.body.(OperatorBody)
+			found[key] = win.body.(statement.Operator)
 		}
 	}
 	return sorted(found)
