@@ -33,7 +33,7 @@ func TestUnconfirmedIsUndone(t *testing.T) {
 func TestConfirmedStays(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host1")
 	before := host.Snapshot(t)
-	host.Daemon(t, "--bootstrap", "--confirm", "6s")
+	host.Daemon(t, "--bootstrap", "--confirm", "20s")
 	if err := contains(host.Tacit(t, "status"), "s unless tacit confirm"); err != nil {
 		t.Error(err)
 	}
@@ -51,7 +51,7 @@ func TestConfirmedStays(t *testing.T) {
 			Healthy bool    `json:"healthy"`
 			Uptime  float64 `json:"uptime_seconds"`
 		}](t, host.Tacit(t, "status", "--json"))
-		if !s.Healthy || s.Uptime < 12 { // past the watchdog's own deadline, too
+		if !s.Healthy || s.Uptime < 30 { // past the watchdog's own deadline, too
 			return fmt.Errorf("healthy %v, up %f s", s.Healthy, s.Uptime)
 		}
 		return nil
@@ -67,7 +67,7 @@ func TestConfirmedStays(t *testing.T) {
 func TestKilledUnconfirmedIsUndone(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host1")
 	before := host.Snapshot(t)
-	host.Daemon(t, "--bootstrap", "--confirm", "6s")
+	host.Daemon(t, "--bootstrap", "--confirm", "20s")
 	host.Kill(t)
 	if host.Snapshot(t) == before {
 		t.Error("undone at once: the mesh is open before the deadline")
@@ -79,7 +79,7 @@ func TestKilledUnconfirmedIsUndone(t *testing.T) {
 func TestAStoppedDaemonIsUndone(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host1")
 	before := host.Snapshot(t)
-	p := startUnconfirmed(t, host, "6s")
+	p := startUnconfirmed(t, host, "20s")
 	p.Signal(syscall.SIGSTOP)
 	undone(t, host, before)
 	if exit := p.Wait(t, 10*time.Second); exit != -1 {
