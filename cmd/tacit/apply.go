@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/show"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
@@ -44,7 +45,7 @@ func (e *env) applyCommand() *cobra.Command {
 			if err := checkTimeout(r.Timeout); err != nil {
 				return err
 			}
-			found := entries.Read(args, e.stdin)
+			found := entries.Read(args, e.Stdin)
 			if err := e.complain(found, skip); err != nil {
 				return err
 			}
@@ -66,22 +67,22 @@ func (e *env) applyCommand() *cobra.Command {
 // complain lists all that is wrong with the files.
 func (e *env) complain(found entries.Result, skip bool) error {
 	for _, err := range found.Errors {
-		fmt.Fprintln(e.stderr, "tacit:", table.OneLine(err.Error()))
+		fmt.Fprintln(e.Stderr, "tacit:", table.OneLine(err.Error()))
 	}
 	word := "tacit: not supported:"
 	if skip {
 		word = "left out:"
 	}
 	for _, err := range found.Unsupported {
-		fmt.Fprintln(e.stderr, word, table.OneLine(err.Error()))
+		fmt.Fprintln(e.Stderr, word, table.OneLine(err.Error()))
 	}
 	switch {
 	case len(found.Errors) > 0:
-		fmt.Fprintf(e.stderr, "tacit: %s: nothing was changed\n", text.Plural(len(found.Errors), "error"))
-		return exitStatus(exitError)
+		fmt.Fprintf(e.Stderr, "tacit: %s: nothing was changed\n", text.Plural(len(found.Errors), "error"))
+		return cli.ExitStatus(cli.ExitError)
 	case len(found.Unsupported) > 0 && !skip:
-		fmt.Fprintf(e.stderr, "tacit: %s not supported: nothing was changed\n  leave them out with --skip-unsupported\n", text.Plural(len(found.Unsupported), "setting"))
-		return exitStatus(exitError)
+		fmt.Fprintf(e.Stderr, "tacit: %s not supported: nothing was changed\n  leave them out with --skip-unsupported\n", text.Plural(len(found.Unsupported), "setting"))
+		return cli.ExitStatus(cli.ExitError)
 	}
 	return nil
 }
@@ -91,17 +92,17 @@ func (e *env) apply(ctx context.Context, r api.ApplyRequest) error {
 	if r.Wait {
 		stop = e.progress(ctx, "any", "any") // any pair tells which policy a node has
 	}
-	out, err := e.daemon().Apply(ctx, r)
+	out, err := e.Daemon().Apply(ctx, r)
 	stop()
 	if err != nil {
 		return err
 	}
-	e.warn(out.Warnings)
-	if err := e.print(out, func(w io.Writer) { e.printApplied(w, r, out) }); err != nil {
+	e.Warn(out.Warnings)
+	if err := e.Print(out, func(w io.Writer) { e.printApplied(w, r, out) }); err != nil {
 		return err
 	}
 	if r.Wait && len(out.Waiting) > 0 {
-		return exitStatus(exitError)
+		return cli.ExitStatus(cli.ExitError)
 	}
 	return nil
 }
@@ -117,7 +118,7 @@ func (e *env) printApplied(w io.Writer, r api.ApplyRequest, out *api.ApplyResult
 		count[p.Operation]++
 		t.Row(show.PlannedRules(p)...)
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 	prefix := ""
 	if r.DryRun {
 		prefix = "dry run: "

@@ -22,11 +22,11 @@ func (e *env) confirmCommand() *cobra.Command {
 		Example: "  tacit confirm",
 		Args:    usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			out, err := e.daemon().Confirm(cmd.Context(), api.ConfirmRequest{})
+			out, err := e.Daemon().Confirm(cmd.Context(), api.ConfirmRequest{})
 			if err != nil {
 				return err
 			}
-			return e.print(out, func(w io.Writer) { printConfirmed(w, out) })
+			return e.Print(out, func(w io.Writer) { printConfirmed(w, out) })
 		},
 	}
 }

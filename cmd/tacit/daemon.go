@@ -46,7 +46,7 @@ func (e *env) daemonCommand(cmd *cobra.Command) *cobra.Command {
 			return err
 		}
 		argv := append([]string{"tacitd", cmd.Name()}, args...)
-		if err := e.exec(path, argv, e.environ()); err != nil {
+		if err := e.Exec(path, argv, e.Environ()); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 		return nil
@@ -56,13 +56,13 @@ func (e *env) daemonCommand(cmd *cobra.Command) *cobra.Command {
 
 // findDaemon prefers the tacitd in this program's folder, which has its version.
 func (e *env) findDaemon() (string, error) {
-	if self, err := e.self(); err == nil {
+	if self, err := e.Self(); err == nil {
 		beside := filepath.Join(filepath.Dir(self), "tacitd")
 		if st, err := os.Stat(beside); err == nil && st.Mode().IsRegular() {
 			return beside, nil
 		}
 	}
-	path, err := e.lookPath("tacitd")
+	path, err := e.LookPath("tacitd")
 	if err != nil {
 		return "", fmt.Errorf("tacitd is neither in the folder of tacit nor in PATH; install it")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/show"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
@@ -33,12 +34,12 @@ func (e *env) flowsCommand() *cobra.Command {
 			"  tacit flows --follow",
 		Args: usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := e.daemon().Flows(cmd.Context(), 0)
+			list, err := e.Daemon().Flows(cmd.Context(), 0)
 			if err != nil {
 				return err
 			}
 			if !follow {
-				return e.print(list, func(w io.Writer) { e.printRecords(w, list) })
+				return e.Print(list, func(w io.Writer) { e.printRecords(w, list) })
 			}
 			return e.followFlows(cmd, list)
 		},
@@ -53,7 +54,7 @@ func (e *env) printRecords(w io.Writer, list *api.FlowList) {
 		t.Row(f.Time.Local().Format(time.TimeOnly), source(f), show.Destination(f.Destination, f.For), f.Port, direction(f),
 			f.Count, f.Sent, f.Received, text.Elapsed(f.Duration), reason(f))
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 	if list.Dropped > 0 {
 		fmt.Fprintf(w, "%d older connections aren't shown\n", list.Dropped)
 	}
@@ -80,7 +81,7 @@ func (e *env) followFlows(cmd *cobra.Command, list *api.FlowList) error {
 		case <-time.After(pause):
 		}
 		var err error
-		if list, err = e.daemon().Flows(cmd.Context(), last); err != nil {
+		if list, err = e.Daemon().Flows(cmd.Context(), last); err != nil {
 			return err
 		}
 	}
@@ -96,7 +97,7 @@ func (e *env) flowLines(list *api.FlowList, after uint64) error {
 			continue
 		}
 		if after != 0 && f.Seq > after+1 {
-			fmt.Fprintf(e.stderr, "%d connections are missing here: the daemon recorded them faster than tacit read them\n", f.Seq-after-1)
+			fmt.Fprintf(e.Stderr, "%d connections are missing here: the daemon recorded them faster than tacit read them\n", f.Seq-after-1)
 		}
 		after = f.Seq
 		if err := e.flowLine(f); err != nil {
@@ -107,14 +108,14 @@ func (e *env) flowLines(list *api.FlowList, after uint64) error {
 }
 
 func (e *env) flowLine(f api.FlowRecord) error {
-	if e.json {
-		text, err := versioned(f)
+	if e.JSON {
+		text, err := cli.Versioned(f)
 		if err == nil {
-			_, err = fmt.Fprintln(e.stdout, string(text))
+			_, err = fmt.Fprintln(e.Stdout, string(text))
 		}
 		return err
 	}
-	_, err := fmt.Fprintf(e.stdout, "%s %s -> %s:%d %s %s, %d connections, %d sent, %d received, %s\n", f.Time.Local().Format(time.TimeOnly),
+	_, err := fmt.Fprintf(e.Stdout, "%s %s -> %s:%d %s %s, %d connections, %d sent, %d received, %s\n", f.Time.Local().Format(time.TimeOnly),
 		table.OneLine(source(f)), table.OneLine(show.Destination(f.Destination, f.For)), f.Port, table.OneLine(direction(f)), table.OneLine(reason(f)), f.Count, f.Sent, f.Received, text.Elapsed(f.Duration))
 	return err
 }

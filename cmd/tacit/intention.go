@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
@@ -24,7 +25,7 @@ func (e *env) intentionCommand() *cobra.Command {
 			"  tacit intention allow web db --wait\n" +
 			"  tacit intention explain web db",
 		Args: cobra.ArbitraryArgs,
-		RunE: needVerb,
+		RunE: cli.NeedVerb,
 	}
 	cmd.AddCommand(
 		e.intentionChange(api.ChangeAllow, "let SRC call DST"),
@@ -43,11 +44,11 @@ func (e *env) intentionList() *cobra.Command {
 			"  tacit intention list --json",
 		Args: usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := e.daemon().Intentions(cmd.Context())
+			l, err := e.Daemon().Intentions(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return e.print(l, func(w io.Writer) { e.printIntentions(w, l) })
+			return e.Print(l, func(w io.Writer) { e.printIntentions(w, l) })
 		},
 	}
 }
@@ -58,7 +59,7 @@ func (e *env) printIntentions(w io.Writer, l *api.IntentionList) {
 		t.Row(r.Precedence, r.Source, r.Destination, actionOf(r), r.Description)
 	}
 	t.Row("-", "*", "*", l.Default, "default, where no intention matches")
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 }
 
 func actionOf(r api.Rule) string {
@@ -75,18 +76,18 @@ func (e *env) intentionCheck() *cobra.Command {
 		Long:  "The verdict for one pair of services, by this node's policy.\n\nExit status: 0 allowed, 1 denied, 2 error.",
 		Example: "  tacit intention check web db\n" +
 			"  tacit intention check web db > /dev/null && echo allowed",
-		Args: usage.Takes("SRC", "DST"), ValidArgsFunction: e.completeServices,
+		Args: usage.Takes("SRC", "DST"), ValidArgsFunction: e.CompleteServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			v, err := e.daemon().CheckIntention(cmd.Context(), api.Name(args[0]), api.Name(args[1]))
+			v, err := e.Daemon().CheckIntention(cmd.Context(), api.Name(args[0]), api.Name(args[1]))
 			if err != nil {
-				_ = e.report(err)
-				return exitStatus(exitError) // 1 would mean denied
+				_ = e.Report(err)
+				return cli.ExitStatus(cli.ExitError) // 1 would mean denied
 			}
-			if err := e.print(v, func(w io.Writer) { fmt.Fprintln(w, verdict(*v)) }); err != nil {
+			if err := e.Print(v, func(w io.Writer) { fmt.Fprintln(w, verdict(*v)) }); err != nil {
 				return err
 			}
 			if !v.Allowed {
-				return exitStatus(exitNo)
+				return cli.ExitStatus(cli.ExitNo)
 			}
 			return nil
 		},

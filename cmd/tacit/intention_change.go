@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
@@ -27,7 +28,7 @@ func (e *env) intentionChange(action api.Change, short string) *cobra.Command {
 		Example: "  tacit intention " + verb + " web db\n" +
 			"  tacit intention " + verb + " web db --wait\n" +
 			"  tacit intention " + verb + " '*' db --dry-run",
-		Args: usage.Takes("SRC", "DST"), ValidArgsFunction: e.completeServices,
+		Args: usage.Takes("SRC", "DST"), ValidArgsFunction: e.CompleteServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Source, r.Destination = api.Name(args[0]), api.Name(args[1])
 			if err := checkTimeout(r.Timeout); err != nil {
@@ -52,17 +53,17 @@ func (e *env) change(ctx context.Context, r api.IntentionChange) error {
 	if r.Wait {
 		stop = e.progress(ctx, r.Source, r.Destination)
 	}
-	out, err := e.daemon().ChangeIntention(ctx, r)
+	out, err := e.Daemon().ChangeIntention(ctx, r)
 	stop()
 	if err != nil {
 		return err
 	}
-	e.warn(out.Warnings)
-	if err := e.print(out, func(w io.Writer) { printChange(w, r, out) }); err != nil {
+	e.Warn(out.Warnings)
+	if err := e.Print(out, func(w io.Writer) { printChange(w, r, out) }); err != nil {
 		return err
 	}
 	if r.Wait && len(out.Waiting) > 0 {
-		return exitStatus(exitError)
+		return cli.ExitStatus(cli.ExitError)
 	}
 	return nil
 }
@@ -119,7 +120,7 @@ func (e *env) progress(ctx context.Context, source, destination api.Name) (stop 
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				fmt.Fprintf(e.stderr, "waiting%s (%s)\n", e.laggards(ctx, source, destination), text.Elapsed(time.Since(began)))
+				fmt.Fprintf(e.Stderr, "waiting%s (%s)\n", e.laggards(ctx, source, destination), text.Elapsed(time.Since(began)))
 			}
 		}
 	}()
@@ -129,7 +130,7 @@ func (e *env) progress(ctx context.Context, source, destination api.Name) (stop 
 // laggards returns " for host3, host4", the live nodes where the change isn't in
 // force; "" when they aren't known.
 func (e *env) laggards(ctx context.Context, source, destination api.Name) string {
-	x, err := e.daemon().ExplainIntention(ctx, source, destination)
+	x, err := e.Daemon().ExplainIntention(ctx, source, destination)
 	if err != nil {
 		return "" // explain takes no *; the change reports its own errors
 	}

@@ -24,13 +24,13 @@ func (e *env) intentionExplain() *cobra.Command {
 			"overrides, the policy that each node has in force, and the live connections.",
 		Example: "  tacit intention explain web db\n" +
 			"  tacit intention explain web db --json",
-		Args: usage.Takes("SRC", "DST"), ValidArgsFunction: e.completeServices,
+		Args: usage.Takes("SRC", "DST"), ValidArgsFunction: e.CompleteServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			x, err := e.daemon().ExplainIntention(cmd.Context(), api.Name(args[0]), api.Name(args[1]))
+			x, err := e.Daemon().ExplainIntention(cmd.Context(), api.Name(args[0]), api.Name(args[1]))
 			if err != nil {
 				return err
 			}
-			return e.print(x, func(w io.Writer) { e.printExplanation(w, x) })
+			return e.Print(x, func(w io.Writer) { e.printExplanation(w, x) })
 		},
 	}
 }
@@ -49,7 +49,7 @@ func (e *env) printExplanation(w io.Writer, x *api.Explanation) {
 	for _, n := range x.Nodes {
 		t.Row(n.Name, inForce(n, x.Digest))
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 	e.printFlows(w, x.Live)
 }
 
@@ -65,7 +65,7 @@ func (e *env) printRules(w io.Writer, x *api.Explanation) {
 		t.Row("loses", r.Precedence, rule(r), r.Description)
 	}
 	t.Row(decides, "-", fmt.Sprintf("%s * -> *", x.Default), "default, where no intention matches")
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 }
 
 func inForce(n api.NodePolicy, want string) string {
@@ -87,5 +87,5 @@ func (e *env) printFlows(w io.Writer, flows []api.Flow) {
 	for _, f := range flows {
 		t.Row(f.Direction, f.Client, text.OrDash(string(f.Node)), show.Destination(f.Destination, f.For), f.Port, text.Amount(f.Sent), text.Amount(f.Received), f.Start.UTC().Format(time.RFC3339))
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command tacit is the CLI of a tacit node: a thin client of the daemon's unix
-// socket, one file for each noun. Nouns read, verbs write. It must not decide
+// socket, one file for each noun, here or in a room of its own. Nouns read, verbs write. It must not decide
 // anything, and must not link BPF or gossip.
 package main
 
@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/table"
 	"tacit/node/api"
 )
@@ -31,11 +32,11 @@ var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	e := &env{
-		stdout: os.Stdout, stderr: os.Stderr, stdin: os.Stdin, width: widthOf(os.Stdout), getenv: os.Getenv, environ: os.Environ,
-		client:   func(socket string) *api.Client { return api.NewClient(socket) },
-		lookPath: exec.LookPath, self: os.Executable, exec: syscall.Exec,
-	}
+	e := &env{&cli.Env{
+		Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Width: widthOf(os.Stdout), Getenv: os.Getenv, Environ: os.Environ,
+		Client:   func(socket string) *api.Client { return api.NewClient(socket) },
+		LookPath: exec.LookPath, Self: os.Executable, Exec: syscall.Exec,
+	}}
 	status := e.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(status)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
@@ -34,7 +35,7 @@ func (e *env) serviceRegister() *cobra.Command {
 			"from a service file in force that waits for it (tacit status).",
 		Example: "  tacit service register db --port 5432 --systemd-unit postgresql.service\n" +
 			"  tacit service register web --port 8080 --upstream db=5432",
-		Args: usage.Takes("NAME"), ValidArgsFunction: e.completeServices,
+		Args: usage.Takes("NAME"), ValidArgsFunction: e.CompleteServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := r.parse(args[0], cmd.Flags().Changed("uid")); err != nil {
 				return err
@@ -45,16 +46,16 @@ func (e *env) serviceRegister() *cobra.Command {
 			if !r.Wait {
 				r.Timeout = 0
 			}
-			out, err := e.daemon().Register(cmd.Context(), r.Registration)
+			out, err := e.Daemon().Register(cmd.Context(), r.Registration)
 			if err != nil {
 				return err
 			}
-			e.warn(out.Warnings)
-			if err := e.print(out, func(w io.Writer) { printRegistered(w, out) }); err != nil {
+			e.Warn(out.Warnings)
+			if err := e.Print(out, func(w io.Writer) { printRegistered(w, out) }); err != nil {
 				return err
 			}
 			if out.Spread != nil && len(out.Spread.Waiting) > 0 {
-				return exitStatus(exitError)
+				return cli.ExitStatus(cli.ExitError)
 			}
 			return nil
 		},

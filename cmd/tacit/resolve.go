@@ -22,13 +22,13 @@ func (e *env) resolveCommand() *cobra.Command {
 		Example: "  tacit resolve db\n" +
 			"  tacit resolve db.service.consul --json",
 		Args:              usage.Takes("NAME"),
-		ValidArgsFunction: e.completeServices,
+		ValidArgsFunction: e.CompleteServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := e.daemon().Resolve(cmd.Context(), args[0])
+			r, err := e.Daemon().Resolve(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			return e.print(r, func(w io.Writer) { e.printResolution(w, r) })
+			return e.Print(r, func(w io.Writer) { e.printResolution(w, r) })
 		},
 	}
 }
@@ -40,5 +40,5 @@ func (e *env) printResolution(w io.Writer, r *api.Resolution) {
 	t.Field("addresses", text.Addresses(r.Virtual4, r.Virtual6))
 	t.Field("ports", strings.Trim(fmt.Sprint(r.Ports), "[]"))
 	t.Field("why", r.Why)
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
@@ -34,7 +35,7 @@ func (e *env) runCommand() *cobra.Command {
 			}
 			return nil
 		},
-		ValidArgsFunction: e.completeServices,
+		ValidArgsFunction: e.CompleteServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			argv := args[1:]
 			if len(argv) > 0 && argv[0] == "--" {
@@ -53,22 +54,22 @@ func (e *env) runCommand() *cobra.Command {
 // become has this process moved into the workload's cgroup, then executes the
 // program. The program is looked up first, so that a typing error changes nothing.
 func (e *env) become(cmd *cobra.Command, service api.Name, argv []string) error {
-	path, err := e.lookPath(argv[0])
+	path, err := e.LookPath(argv[0])
 	if err != nil {
 		return e.notRun(argv[0], err)
 	}
-	r, err := e.daemon().Run(cmd.Context(), api.RunRequest{Service: service})
+	r, err := e.Daemon().Run(cmd.Context(), api.RunRequest{Service: service})
 	if err != nil {
 		return err
 	}
-	e.warn(r.Warnings)
+	e.Warn(r.Warnings)
 	if r.Registered {
-		fmt.Fprintf(e.stderr, "registered %s without a port: others can't call it yet\n", r.Service)
+		fmt.Fprintf(e.Stderr, "registered %s without a port: others can't call it yet\n", r.Service)
 	}
 	if r.GrantSigned {
-		fmt.Fprintf(e.stderr, "granted %s to this node with its operator key\n", r.Service)
+		fmt.Fprintf(e.Stderr, "granted %s to this node with its operator key\n", r.Service)
 	}
-	return e.notRun(argv[0], e.exec(path, argv, e.environ()))
+	return e.notRun(argv[0], e.Exec(path, argv, e.Environ()))
 }
 
 // notRun reports why the program didn't run, with a shell's exit statuses.
@@ -79,9 +80,9 @@ func (e *env) notRun(program string, err error) error {
 	if execErr, ok := errors.AsType[*exec.Error](err); ok {
 		err = execErr.Err
 	}
-	fmt.Fprintf(e.stderr, "tacit: %s: %v\n", table.OneLine(program), err)
+	fmt.Fprintf(e.Stderr, "tacit: %s: %v\n", table.OneLine(program), err)
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return exitStatus(exitNotFound)
+		return cli.ExitStatus(cli.ExitNotFound)
 	}
-	return exitStatus(exitCannotExec)
+	return cli.ExitStatus(cli.ExitCannotExec)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/table"
 	"tacit/node/api"
 )
@@ -100,7 +101,7 @@ func narrow(ts *testscript.TestScript, _ bool, _ []string) {
 // TestHelp: every command has help with an example that starts with the
 // command itself, and no line is longer than 100 table.Columns.
 func TestHelp(t *testing.T) {
-	e := &env{stdout: io.Discard, stderr: io.Discard, getenv: os.Getenv}
+	e := &env{&cli.Env{Stdout: io.Discard, Stderr: io.Discard, Getenv: os.Getenv}}
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
 		t.Run(cmd.CommandPath(), func(t *testing.T) {

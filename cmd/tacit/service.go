@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/show"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
@@ -25,16 +26,16 @@ func (e *env) servicesCommand() *cobra.Command {
 			"  tacit services --json",
 		Args: usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			services, err := e.daemon().Services(cmd.Context())
+			services, err := e.Daemon().Services(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return e.printList("services", services, func(w io.Writer) {
+			return e.PrintList("services", services, func(w io.Writer) {
 				t := table.New("SERVICE", "ADDRESS", "PORTS", "HEALTHY", "NODES")
 				for _, s := range services {
 					t.Row(s.Name, text.OrDash(text.Addresses(s.Virtual4)), show.Ports(s), show.Healthy(s), show.Nodes(s))
 				}
-				t.Print(w, e.width)
+				t.Print(w, e.Width)
 			})
 		},
 	}
@@ -46,7 +47,7 @@ func (e *env) serviceCommand() *cobra.Command {
 		Short:   "show, register or deregister a service, or report its health",
 		Example: "  tacit service show db",
 		Args:    cobra.ArbitraryArgs,
-		RunE:    needVerb,
+		RunE:    cli.NeedVerb,
 	}
 	cmd.AddCommand(e.serviceShow(), e.serviceRegister(), e.serviceDeregister(), e.serviceCheck())
 	return cmd
@@ -57,13 +58,13 @@ func (e *env) serviceShow() *cobra.Command {
 		Use:     "show NAME",
 		Short:   "one service with all its instances",
 		Example: "  tacit service show db",
-		Args:    usage.Takes("NAME"), ValidArgsFunction: e.completeServices,
+		Args:    usage.Takes("NAME"), ValidArgsFunction: e.CompleteServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := e.daemon().Service(cmd.Context(), api.Name(args[0]))
+			s, err := e.Daemon().Service(cmd.Context(), api.Name(args[0]))
 			if err != nil {
 				return err
 			}
-			return e.print(s, func(w io.Writer) { e.printService(w, s) })
+			return e.Print(s, func(w io.Writer) { e.printService(w, s) })
 		},
 	}
 }
@@ -75,14 +76,14 @@ func (e *env) serviceDeregister() *cobra.Command {
 		Short: "remove instances of a service that were registered on this node by command",
 		Example: "  tacit service deregister db\n" +
 			"  tacit service deregister db --id db-2",
-		Args: usage.Takes("NAME"), ValidArgsFunction: e.completeServices,
+		Args: usage.Takes("NAME"), ValidArgsFunction: e.CompleteServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Name = api.Name(args[0])
-			out, err := e.daemon().Deregister(cmd.Context(), r)
+			out, err := e.Daemon().Deregister(cmd.Context(), r)
 			if err != nil {
 				return err
 			}
-			return e.print(out, func(w io.Writer) {
+			return e.Print(out, func(w io.Writer) {
 				fmt.Fprintln(w, "removed:", table.OneLine(text.List(out.Removed)))
 				for _, note := range out.Notes {
 					fmt.Fprintln(w, table.OneLine(note))
@@ -104,7 +105,7 @@ func (e *env) printService(w io.Writer, s *api.Service) {
 		t.Field("retry", cmp.Or(s.Retry, "unanswered"))
 		show.Resolver(t, s.Resolver)
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 	if len(s.Instances) == 0 {
 		return
 	}
@@ -113,7 +114,7 @@ func (e *env) printService(w io.Writer, s *api.Service) {
 	for _, i := range s.Instances {
 		t.Row(i.ID, i.Node, show.Address(i), show.Health(i), text.OrDash(string(i.Listener)), show.Mode(i), text.OrDash(i.Source))
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 	printClientAddresses(w, s.Instances)
 	printEjected(w, s.Instances)
 	e.printHealthChecks(w, s)

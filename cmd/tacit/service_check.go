@@ -35,11 +35,11 @@ func (e *env) serviceCheck() *cobra.Command {
 				return fmt.Errorf("%q: must be pass, warn or fail", args[0])
 			}
 			r.ID = args[1]
-			out, err := e.daemon().ReportCheck(cmd.Context(), r)
+			out, err := e.Daemon().ReportCheck(cmd.Context(), r)
 			if err != nil {
 				return err
 			}
-			return e.print(out, func(w io.Writer) { fmt.Fprintf(w, "%s is %s\n", table.OneLine(out.ID), table.OneLine(out.Status)) })
+			return e.Print(out, func(w io.Writer) { fmt.Fprintf(w, "%s is %s\n", table.OneLine(out.ID), table.OneLine(out.Status)) })
 		},
 	}
 	cmd.Flags().StringVar(&r.Note, "note", "", "one line of explanation, shown by tacit service show")
@@ -61,7 +61,7 @@ func (e *env) printHealthChecks(w io.Writer, s *api.Service) {
 		return
 	}
 	var rows bytes.Buffer
-	t.Print(&rows, e.width)
+	t.Print(&rows, e.Width)
 	fmt.Fprintln(w)
 	for n, row := range strings.Split(strings.TrimSpace(rows.String()), "\n") {
 		fmt.Fprintln(w, row)
@@ -108,11 +108,11 @@ func (e *env) printLines(w io.Writer, title string, lines []string) {
 // wrap prints a line in as many as a terminal needs, so that no failure is cut.
 func (e *env) wrap(w io.Writer, indent, line string) {
 	line = table.OneLine(line)
-	if e.width == 0 {
+	if e.Width == 0 {
 		fmt.Fprintln(w, indent+line)
 		return
 	}
-	for _, part := range table.Wrap(line, e.width-len(indent)-2) {
+	for _, part := range table.Wrap(line, e.Width-len(indent)-2) {
 		fmt.Fprintln(w, indent+part)
 		indent = "    "
 	}

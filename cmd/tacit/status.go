@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
@@ -27,16 +28,16 @@ func (e *env) statusCommand() *cobra.Command {
 			"  tacit status --json",
 		Args: usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := e.daemon().Status(cmd.Context())
+			s, err := e.Daemon().Status(cmd.Context())
 			if err != nil {
-				_ = e.report(err)
-				return exitStatus(exitError) // a refusal is no answer either
+				_ = e.Report(err)
+				return cli.ExitStatus(cli.ExitError) // a refusal is no answer either
 			}
-			if err := e.print(s, func(w io.Writer) { e.printStatus(w, s) }); err != nil {
+			if err := e.Print(s, func(w io.Writer) { e.printStatus(w, s) }); err != nil {
 				return err
 			}
 			if !s.Healthy {
-				return exitStatus(exitNo)
+				return cli.ExitStatus(cli.ExitNo)
 			}
 			return nil
 		},
@@ -64,7 +65,7 @@ func (e *env) printStatus(w io.Writer, s *api.Status) {
 	for _, c := range s.Certificates {
 		t.Row("certificate", fmt.Sprintf("%s until %s", c.ID, c.NotAfter.UTC().Format(time.RFC3339)))
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 	e.printChecks(w, s.Checks)
 	e.printLanes(w, s.Lanes)
 	e.printCounters(w, s.Counters)
@@ -87,7 +88,7 @@ func (e *env) printLanes(w io.Writer, lanes []api.Lane) {
 			t.Row("", "", id, "")
 		}
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 }
 
 func (e *env) printChecks(w io.Writer, checks []api.Check) {
@@ -106,7 +107,7 @@ func (e *env) printChecks(w io.Writer, checks []api.Check) {
 			t.Row("", "", "-> "+c.Hint)
 		}
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 }
 
 // gathered merges the dozen probes that passed into one row.
@@ -136,5 +137,5 @@ func (e *env) printCounters(w io.Writer, counters map[api.Reason]uint64) {
 	for _, reason := range slices.Sorted(maps.Keys(counters)) {
 		t.Row(reason, counters[reason])
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 }

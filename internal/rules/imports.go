@@ -23,7 +23,11 @@ func rooms() []room {
 			"tacitd turns flags and a config file into a Config and hands it on; other work belongs below node"},
 		{"cmd/tacit/show", []string{"cmd/tacit/table", "cmd/tacit/text", "node/api"},
 			"show has been told everything: it says it in words"},
-		{"cmd/tacit", []string{"cmd/tacit/show", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api", "node/entries", "policy/resolver"}, // the last in tests only
+		{"cmd/tacit/cli", []string{"cmd/tacit/table", "cmd/tacit/text", "node/api"},
+			"cli is what commands share: it knows none of them"},
+		{"cmd/tacit/member", []string{"cmd/tacit/cli", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api"},
+			"nouns that belong together ask the daemon's socket, and no other noun"},
+		{"cmd/tacit", []string{"cmd/tacit/cli", "cmd/tacit/member", "cmd/tacit/show", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api", "node/entries", "policy/resolver"}, // the last in tests only
 			"the CLI talks to the daemon's socket: it links neither BPF nor memberlist and needs no privilege"},
 		{"cmd/tacit/table", nil, "a table knows no API: it prints text"},
 		{"cmd/tacit/text", nil, "text knows no API: it says values in words"},

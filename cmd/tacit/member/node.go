@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+// Package member has the nouns for members of the mesh: nodes, node and token. It must
+// not decide anything: it asks the daemon.
+package member
 
 import (
 	"fmt"
@@ -10,11 +12,20 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
 )
+
+// Commands are the nouns of this package.
+func Commands(e *cli.Env) []*cobra.Command {
+	n := &env{e}
+	return []*cobra.Command{n.nodesCommand(), n.nodeCommand(), n.tokenCommand()}
+}
+
+type env struct{ *cli.Env }
 
 func (e *env) nodesCommand() *cobra.Command {
 	return &cobra.Command{
@@ -24,11 +35,11 @@ func (e *env) nodesCommand() *cobra.Command {
 			"  tacit nodes --json",
 		Args: usage.Takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			nodes, err := e.daemon().Nodes(cmd.Context())
+			nodes, err := e.Daemon().Nodes(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return e.printList("nodes", nodes, func(w io.Writer) {
+			return e.PrintList("nodes", nodes, func(w io.Writer) {
 				e.printNodes(w, nodes)
 			})
 		},
@@ -55,7 +66,7 @@ func (e *env) printNodes(w io.Writer, nodes []api.Node) {
 		}
 		t.Row(row...)
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 }
 
 func (e *env) nodeCommand() *cobra.Command {
@@ -64,7 +75,7 @@ func (e *env) nodeCommand() *cobra.Command {
 		Short:   "show, grant to, or revoke one node",
 		Example: "  tacit node show host2",
 		Args:    cobra.ArbitraryArgs,
-		RunE:    needVerb,
+		RunE:    cli.NeedVerb,
 	}
 	cmd.AddCommand(e.nodeShow(), e.nodeGrant(), e.nodeRevoke())
 	return cmd
@@ -75,13 +86,13 @@ func (e *env) nodeShow() *cobra.Command {
 		Use:     "show NODE",
 		Short:   "one member with all its fields",
 		Example: "  tacit node show host2",
-		Args:    usage.Takes("NODE"), ValidArgsFunction: e.completeNodes,
+		Args:    usage.Takes("NODE"), ValidArgsFunction: e.CompleteNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			n, err := e.daemon().Node(cmd.Context(), api.Name(args[0]))
+			n, err := e.Daemon().Node(cmd.Context(), api.Name(args[0]))
 			if err != nil {
 				return err
 			}
-			return e.print(n, func(w io.Writer) { e.printNode(w, *n) })
+			return e.Print(n, func(w io.Writer) { e.printNode(w, *n) })
 		},
 	}
 }
@@ -99,10 +110,10 @@ func (e *env) nodeGrant() *cobra.Command {
 		Example: "  tacit node grant host2 --service db\n" +
 			"  tacit node grant host2 --service db --withdraw\n" +
 			"  tacit node grant host2 --service ingress/public",
-		Args: usage.Takes("NODE"), ValidArgsFunction: e.completeNodes,
+		Args: usage.Takes("NODE"), ValidArgsFunction: e.CompleteNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.Node, r.Services = api.Name(args[0]), names(services)
-			return e.nodeChanged(e.daemon().GrantNode(cmd.Context(), r))
+			r.Node, r.Services = api.Name(args[0]), cli.Names(services)
+			return e.nodeChanged(e.Daemon().GrantNode(cmd.Context(), r))
 		},
 	}
 	cmd.Flags().StringSliceVar(&services, "service", nil, "service or ingress/NAME to grant; repeatable")
@@ -121,10 +132,10 @@ func (e *env) nodeRevoke() *cobra.Command {
 			"member again with an empty state directory and a new token.",
 		Example: "  tacit node revoke host3\n" +
 			"  tacit node revoke host3 --reason \"disk stolen\"",
-		Args: usage.Takes("NODE"), ValidArgsFunction: e.completeNodes,
+		Args: usage.Takes("NODE"), ValidArgsFunction: e.CompleteNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Node = api.Name(args[0])
-			return e.nodeChanged(e.daemon().RevokeNode(cmd.Context(), r))
+			return e.nodeChanged(e.Daemon().RevokeNode(cmd.Context(), r))
 		},
 	}
 	cmd.Flags().StringVar(&r.Reason, "reason", "", "why; recorded with the revocation")
@@ -135,7 +146,7 @@ func (e *env) nodeChanged(r *api.NodeResult, err error) error {
 	if err != nil {
 		return err
 	}
-	return e.print(r, func(w io.Writer) {
+	return e.Print(r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s, grants: %s\n", r.Node.Name, nodeState(r.Node), text.OrDash(text.List(r.Node.Grants)))
 		for _, note := range r.Notes {
 			fmt.Fprintln(w, table.OneLine(note))
@@ -155,7 +166,7 @@ func (e *env) printNode(w io.Writer, n api.Node) {
 	for _, g := range n.Grants {
 		t.Row("grant", table.OneLine(strings.TrimSpace(string(g)+" "+text.List(n.Outside[g]))))
 	}
-	t.Print(w, e.width)
+	t.Print(w, e.Width)
 }
 
 func nodeState(n api.Node) string {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package member
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
 	"tacit/node/api"
@@ -20,7 +21,7 @@ func (e *env) tokenCommand() *cobra.Command {
 		Short:   "create join tokens",
 		Example: "  tacit token create --node host2",
 		Args:    cobra.ArbitraryArgs,
-		RunE:    needVerb,
+		RunE:    cli.NeedVerb,
 	}
 	cmd.AddCommand(e.tokenCreate())
 	return cmd
@@ -42,14 +43,14 @@ func (e *env) tokenCreate() *cobra.Command {
 			if cmd.Flags().Changed("ttl") && r.TTL <= 0 {
 				return fmt.Errorf("--ttl %s: must be positive", r.TTL)
 			}
-			r.Node, r.Services = api.Name(node), names(services)
-			t, err := e.daemon().CreateToken(cmd.Context(), r)
+			r.Node, r.Services = api.Name(node), cli.Names(services)
+			t, err := e.Daemon().CreateToken(cmd.Context(), r)
 			if err != nil {
 				return err
 			}
-			return e.print(t, func(w io.Writer) {
+			return e.Print(t, func(w io.Writer) {
 				fmt.Fprintln(w, t.Token)
-				fmt.Fprintf(e.stderr, "for node %s, services: %s, until %s\n", t.Node, text.OrDash(text.List(t.Services)), t.Expires.UTC().Format(time.RFC3339))
+				fmt.Fprintf(e.Stderr, "for node %s, services: %s, until %s\n", t.Node, text.OrDash(text.List(t.Services)), t.Expires.UTC().Format(time.RFC3339))
 			})
 		},
 	}
