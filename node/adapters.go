@@ -11,11 +11,13 @@ import (
 	"strconv"
 
 	"tacit/identity"
+	"tacit/node/audit"
 	"tacit/node/balance"
 	"tacit/node/catalog"
 	"tacit/node/checks"
 	"tacit/node/config"
 	"tacit/node/definition"
+	"tacit/node/journal"
 	"tacit/node/seen"
 	"tacit/node/signer"
 	"tacit/node/zone"
@@ -214,6 +216,18 @@ func (a names) Reached(in catalog.Instance) []netip.AddrPort { return a.n.outsid
 type carrier struct {
 	*tproxy.Proxy
 	*balance.Balancer
+}
+
+// history is what happened: to connections, and to policy, grants and keys.
+type history struct {
+	*journal.Journal
+	*audit.Log
+}
+
+// saveAgain writes what the disk had no room for.
+func (n *Node) saveAgain() {
+	n.records.SaveAgain()
+	n.audit.WriteAgain()
 }
 
 // signer signs on behalf of this node.

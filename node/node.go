@@ -12,6 +12,7 @@ import (
 	"net"
 	"time"
 
+	"tacit/node/audit"
 	"tacit/node/balance"
 	"tacit/node/checks"
 	"tacit/node/config"
@@ -55,6 +56,7 @@ type Node struct {
 	peers        *peers.Peers
 	loop         *reconcile.Loop
 	pool         *gossip.Pool
+	audit        *audit.Log
 	started      time.Time
 }
 
@@ -153,6 +155,9 @@ func (n *Node) closers() []func() error {
 	}
 	if n.hooks != nil {
 		out = append(out, n.hooks.Close)
+	}
+	if n.audit != nil {
+		out = append(out, n.audit.Close)
 	}
 	if n.store != nil {
 		out = append(out, n.store.Close)

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"tacit/node/api"
+	"tacit/node/audit"
 	"tacit/node/balance"
 	"tacit/node/checks"
 	"tacit/node/config"
@@ -33,6 +35,7 @@ import (
 	"tacit/node/workload"
 	"tacit/node/zone"
 	"tacit/policy/kernel"
+	"tacit/policy/ledger"
 	"tacit/redirect/listen"
 	"tacit/redirect/sockdiag"
 	"tacit/tproxy"
@@ -102,12 +105,17 @@ func tryGossipPort(ctx context.Context, s *config.Settled) error {
 // enterMesh makes this node a member, with its records, its issuer and its
 // certificates.
 func (n *Node) enterMesh(ctx context.Context) error {
-	member, ledger, err := membership.Enter(ctx, n.cfg, n.store)
+	member, held, err := membership.Enter(ctx, n.cfg, n.store)
 	if err != nil {
 		return err
 	}
 	n.member = member
-	n.records, err = records.New(records.Config{Self: n.cfg.Name, Ledger: ledger, Store: n.store, Health: n.board, Log: n.log, Changed: n.nudge})
+	n.records, err = records.New(records.Config{Self: n.cfg.Name, Ledger: held, Store: n.store, Health: n.board, Log: n.log,
+		Changed: n.nudge, Learned: func(recs []ledger.Record) { n.audit.Note(recs) }})
+	if err != nil {
+		return err
+	}
+	n.audit, err = audit.Open(audit.Config{Dir: n.cfg.StateDir, View: n.records.View(), Health: n.board, Log: n.log, Now: time.Now})
 	if err != nil {
 		return err
 	}
@@ -211,7 +219,7 @@ func (n *Node) buildLoop() {
 		Settings: n.cfg, Inventory: n.inventory, Records: view, Enforcer: n.enforcer, Peers: n.peers,
 		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: n.signer(), Critical: n.critical, Health: n.board, Log: n.log},
 		Alive:     n.alive, Addresses: n.addresses.List, Names: n.names.Pins, Foreign: n.outside.Judge, Enrol: n.enrol, Answer: n.datapath.Answer, Want: n.want,
-		Streams: n.proxy.Sweep, Announce: n.records.Announce, Save: n.records.SaveAgain,
+		Streams: n.proxy.Sweep, Announce: n.records.Announce, Save: n.saveAgain,
 		Remember: func(list []kernel.Remote) error { return keepRemotes(n.store, list) },
 		Health:   n.board, Log: n.log,
 	})
@@ -236,10 +244,12 @@ func (n *Node) openGossip() error {
 
 // backend is what answers the CLI.
 func (n *Node) backend() api.Backend {
-	return control.New(control.Config{
+	b := control.New(control.Config{
 		Settings: n.cfg, Member: n.member, Tree: n.tree, Started: n.started, Records: n.records, Signer: n.signer(),
 		Tokens:       membership.TokenMaker{Member: n.member, Self: n.cfg.Name, Roll: n.records.View(), Records: n.records, Store: n.store},
 		Certificates: n.certificates, Inventory: n.inventory, Loop: n.loop, Datapath: n.datapath, Enforcer: n.enforcer,
-		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer}, Names: names{n}, Deadline: n.deadline, Board: n.board, Journal: n.journal, Alive: n.alive,
+		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer}, Names: names{n}, Deadline: n.deadline, Board: n.board, Journal: history{n.journal, n.audit}, Alive: n.alive,
 	})
+	b.Audit = n.audit
+	return b
 }

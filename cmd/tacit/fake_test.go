@@ -24,7 +24,7 @@ type fake struct {
 
 // backend answers every noun with the fake.
 func (f *fake) backend() api.Backend {
-	return api.Backend{Host: fakeHost{f}, Nodes: fakeNodes{f}, Services: fakeServices{f}, Intentions: fakeIntentions{f}}
+	return api.Backend{Host: fakeHost{f}, Nodes: fakeNodes{f}, Services: fakeServices{f}, Intentions: fakeIntentions{f}, Audit: fakeAudit{}}
 }
 
 type (
@@ -33,6 +33,17 @@ type (
 	fakeServices   struct{ *fake }
 	fakeIntentions struct{ *fake }
 )
+
+type fakeAudit struct{}
+
+func (fakeAudit) Changes(context.Context, uint64) (*api.AuditList, error) {
+	return &api.AuditList{Changes: []api.AuditEntry{
+		{Seq: 1, Time: noon, By: "operator host1", Kind: "intention", Subject: "web>db", After: "allow (orders)"},
+		{Seq: 2, Time: noon.Add(time.Minute), By: "operator host2", Kind: "intention", Subject: "web>db", Before: "allow (orders)", After: "deny"},
+		{Seq: 3, Time: noon.Add(time.Hour), By: "root", Kind: "revocation", Subject: strings.Repeat("0f", 32), After: "revoked host2 (laptop stolen)"},
+		{Seq: 4, Time: noon.Add(time.Hour), By: "root", Kind: "intention", Subject: "web>db", Before: "deny", After: "", Why: "follows from revocation 0f0f0f0f0f0f"},
+	}}, nil
+}
 
 func (f *fake) note(v any) {
 	f.mu.Lock()
@@ -51,7 +62,7 @@ var (
 	longAgo  = time.Now().Add(-2*time.Hour - 5*time.Minute - 5*time.Second)
 	v4, v6   = netip.MustParseAddr("240.64.0.2"), netip.MustParseAddr("fd7a:ac17::2")
 	denyRule = api.Rule{Source: "*", Destination: "db", Action: denied, Precedence: 8, Description: "by default nobody"}
-	webRule  = api.Rule{Source: "web", Destination: "db", Action: allowed, Precedence: 9, Description: "orders are kept there"}
+	webRule  = api.Rule{Source: "web", Destination: "db", Action: allowed, By: "operator host1", Since: noon, Precedence: 9, Description: "orders are kept there"}
 )
 
 const (

@@ -55,17 +55,25 @@ func (e *env) printExplanation(w io.Writer, x *api.Explanation) {
 
 func (e *env) printRules(w io.Writer, x *api.Explanation) {
 	fmt.Fprintln(w)
-	t := table.New("", "PRECEDENCE", "RULE", "DESCRIPTION")
+	t := table.New("", "PRECEDENCE", "RULE", "BY", "SINCE", "DESCRIPTION")
 	decides := "decides"
 	if x.Winner != nil {
-		t.Row(decides, x.Winner.Precedence, rule(*x.Winner), x.Winner.Description)
+		t.Row(decides, x.Winner.Precedence, rule(*x.Winner), text.OrDash(x.Winner.By), since(*x.Winner), x.Winner.Description)
 		decides = "loses"
 	}
 	for _, r := range x.Losers {
-		t.Row("loses", r.Precedence, rule(r), r.Description)
+		t.Row("loses", r.Precedence, rule(r), text.OrDash(r.By), since(r), r.Description)
 	}
-	t.Row(decides, "-", fmt.Sprintf("%s * -> *", x.Default), "default, where no intention matches")
+	t.Row(decides, "-", fmt.Sprintf("%s * -> *", x.Default), "-", "-", "default, where no intention matches")
 	t.Print(w, e.Width)
+}
+
+// since is when this node learned a rule.
+func since(r api.Rule) string {
+	if r.Since.IsZero() {
+		return "-"
+	}
+	return r.Since.Local().Format(time.DateTime)
 }
 
 func inForce(n api.NodePolicy, want string) string {

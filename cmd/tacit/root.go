@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tacit/cmd/tacit/audit"
 	"tacit/cmd/tacit/cli"
 	"tacit/cmd/tacit/member"
 	"tacit/cmd/tacit/usage"
@@ -58,6 +59,7 @@ func (e *env) root() *cobra.Command {
 	flags.BoolVar(&e.JSON, "json", false, "print JSON")
 	root.AddCommand(e.statusCommand(), e.resolveCommand(), e.flowsCommand())
 	root.AddCommand(member.Commands(e.Env)...)
+	root.AddCommand(audit.Commands(e.Env)...)
 	root.AddCommand(
 		e.servicesCommand(), e.serviceCommand(), e.runCommand(), e.intentionCommand(), e.applyCommand(),
 		e.confirmCommand(), e.doctorCommand(), e.cleanupCommand(),

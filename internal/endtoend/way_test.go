@@ -47,6 +47,14 @@ func TestTheWayOfOneConnection(t *testing.T) {
 	}
 	host1.Tacit(t, "intention", "allow", "service-A", "service-B", "--wait")
 	answers(t, host1, "service-A", "http://service-B/", "Hello World")
+	for _, host := range m.Nodes {
+		if err := contains(host.Tacit(t, "audit", "--kind", "intention"), "operator host1  intention service-a>service-b  allow   deny"); err != nil {
+			t.Errorf("audit on %s: %v", host.Name, err)
+		}
+		if err := contains(host.Tacit(t, "intention", "explain", "service-A", "service-B"), "operator host1"); err != nil {
+			t.Errorf("explain on %s: %v", host.Name, err)
+		}
+	}
 	for _, want := range []string{"refused (caller: curl)", "default", "intention", "identity", "out host2", "closed"} {
 		if err := contains(host1.Tacit(t, "flows"), want); err != nil {
 			t.Errorf("flows: %v", err)

@@ -25,9 +25,11 @@ func rooms() []room {
 			"show has been told everything: it says it in words"},
 		{"cmd/tacit/cli", []string{"cmd/tacit/table", "cmd/tacit/text", "node/api"},
 			"cli is what commands share: it knows none of them"},
+		{"cmd/tacit/audit", []string{"cmd/tacit/cli", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api"},
+			"a noun asks the daemon: it decides nothing"},
 		{"cmd/tacit/member", []string{"cmd/tacit/cli", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api"},
 			"nouns that belong together ask the daemon's socket, and no other noun"},
-		{"cmd/tacit", []string{"cmd/tacit/cli", "cmd/tacit/member", "cmd/tacit/show", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api", "node/entries", "policy/resolver"}, // the last in tests only
+		{"cmd/tacit", []string{"cmd/tacit/audit", "cmd/tacit/cli", "cmd/tacit/member", "cmd/tacit/show", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api", "node/entries", "policy/resolver"}, // the last in tests only
 			"the CLI talks to the daemon's socket: it links neither BPF nor memberlist and needs no privilege"},
 		{"cmd/tacit/table", nil, "a table knows no API: it prints text"},
 		{"cmd/tacit/text", nil, "text knows no API: it says values in words"},
@@ -79,6 +81,8 @@ func nodeRooms() []room {
 			"node builds the parts of the daemon and connects them; only commands import it"},
 		{"node/api", []string{"identity", "policy", "policy/resolver"},
 			"the CLI links this package: it must stay free of BPF, memberlist and netlink"},
+		{"node/audit", []string{"identity", "policy", "policy/ledger", "policy/ledger/statement", "node/api", "node/health"},
+			"the audit log writes down what is in force; nothing waits for it or asks its leave"},
 		{"node/balance", []string{"identity", "policy/ledger/statement", "policy/resolver", "tproxy", "node/catalog"}, // records in tests only
 			"balance knows connections by what the proxy reports; it carries none"},
 		{"node/catalog", []string{"identity", "policy", "policy/ledger/statement", "policy/resolver"},

@@ -14,6 +14,7 @@ type Backend struct {
 	Nodes      Nodes
 	Services   Services
 	Intentions Intentions
+	Audit      Audit
 }
 
 // Host is this node as a whole.

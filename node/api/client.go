@@ -56,6 +56,11 @@ func (c *Client) Flows(ctx context.Context, after uint64) (*FlowList, error) {
 	return query[*FlowList](ctx, c, "flows", url.Values{"after": {strconv.FormatUint(after, 10)}})
 }
 
+// Audit is GET /v1/audit.
+func (c *Client) Audit(ctx context.Context, after uint64) (*AuditList, error) {
+	return query[*AuditList](ctx, c, "audit", url.Values{"after": {strconv.FormatUint(after, 10)}})
+}
+
 // Nodes is GET /v1/nodes.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return query[[]Node](ctx, c, "nodes", nil)

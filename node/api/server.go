@@ -78,6 +78,7 @@ func (s *server) routes() http.Handler {
 	mux.Handle("GET /v1/status", get(func(r *http.Request) (any, error) { return b.Host.Status(r.Context()) }))
 	mux.Handle("GET /v1/resolve", get(func(r *http.Request) (any, error) { return b.Host.Resolve(r.Context(), r.FormValue("name")) }))
 	mux.Handle("GET /v1/flows", get(func(r *http.Request) (any, error) { return flows(r, b.Host) }))
+	mux.Handle("GET /v1/audit", get(func(r *http.Request) (any, error) { return audit(r, b.Audit) }))
 	mux.Handle("GET /v1/nodes", get(func(r *http.Request) (any, error) { return b.Nodes.List(r.Context()) }))
 	mux.Handle("GET /v1/node", named("node", identity.ParseName, func(ctx context.Context, n Name) (any, error) { return b.Nodes.Show(ctx, n) }))
 	mux.Handle("GET /v1/services", get(func(r *http.Request) (any, error) { return b.Services.List(r.Context()) }))
@@ -110,15 +111,32 @@ func get(do func(*http.Request) (any, error)) http.Handler {
 }
 
 func flows(r *http.Request, h Host) (any, error) {
-	after := r.FormValue("after")
-	if after == "" {
-		after = "0"
-	}
-	seq, err := strconv.ParseUint(after, 10, 64)
+	seq, err := after(r)
 	if err != nil {
-		return nil, Failed("", "after %.40q: must be a number", after)
+		return nil, err
 	}
 	return h.Flows(r.Context(), seq)
+}
+
+func audit(r *http.Request, a Audit) (any, error) {
+	seq, err := after(r)
+	if err != nil {
+		return nil, err
+	}
+	return a.Changes(r.Context(), seq)
+}
+
+// after is the number of the last entry that the caller has.
+func after(r *http.Request) (uint64, error) {
+	text := r.FormValue("after")
+	if text == "" {
+		return 0, nil
+	}
+	seq, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, Failed("", "after %.40q: must be a number", text)
+	}
+	return seq, nil
 }
 
 func named(what string, parse func(string) (Name, error), do func(context.Context, Name) (any, error)) http.Handler {

@@ -55,12 +55,14 @@ type Reach struct {
 
 // Rule is one intention in force.
 type Rule struct {
-	Source      Name   `json:"source"`
-	Destination Name   `json:"destination"`
-	Action      Action `json:"action"`
-	Precedence  int    `json:"precedence"` // 9, 8, 6 or 5; the highest decides
-	Description string `json:"description,omitempty"`
-	Conflict    bool   `json:"conflict,omitempty"` // signed differently by several operators at once; deny won
+	Source      Name      `json:"source"`
+	Destination Name      `json:"destination"`
+	Action      Action    `json:"action"`
+	Precedence  int       `json:"precedence"` // 9, 8, 6 or 5; the highest decides
+	Description string    `json:"description,omitempty"`
+	Conflict    bool      `json:"conflict,omitempty"` // signed differently by several operators at once; deny won
+	By          string    `json:"by,omitempty"`       // who signed it; Explain says it
+	Since       time.Time `json:"since,omitzero"`     // when this node learned it
 }
 
 // IntentionList is the whole policy.

@@ -230,6 +230,10 @@ type fakeJournal struct {
 	err     error
 }
 
+func (j *fakeJournal) Author(ledger.Kind, string) (string, time.Time, bool) {
+	return "operator host1", time.Unix(1, 0), true
+}
+
 func (j *fakeJournal) After(seq uint64) ([]api.FlowRecord, uint64, error) {
 	j.after = seq
 	return j.records, 7, j.err

@@ -44,6 +44,7 @@ func (n intentions) Explain(_ context.Context, src, dst api.Name) (*api.Explanat
 		Default: t.Default(), Digest: n.Loop.Digest(), Nodes: n.inForce(n.Loop.Digest())}
 	for i, rule := range t.Explain(src, dst) {
 		r := n.rule(rule)
+		r.By, r.Since, _ = n.Journal.Author(ledger.KindIntention, intentionKey(rule.Source, rule.Destination))
 		if i == 0 {
 			out.Winner = &r
 		} else {

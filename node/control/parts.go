@@ -107,8 +107,10 @@ type SelfProbe interface {
 	Results(context.Context) ([]probe.Result, error)
 }
 
-// Journal is the connections that ended or were refused.
+// Journal is the connections that ended or were refused, and who changed what.
 type Journal interface {
+	// Author is who signed what is in force for a record's key, and since when.
+	Author(k ledger.Kind, key string) (by string, at time.Time, ok bool)
 	// After returns the records with a higher number, and the highest number.
 	After(seq uint64) ([]api.FlowRecord, uint64, error)
 	Totals() (api.FlowTotals, error)

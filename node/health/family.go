@@ -10,6 +10,7 @@ const (
 	Addresses    Family = "addresses"     // listing this node's own addresses
 	Announcement Family = "announce"      // signing this node's own record
 	Files        Family = "service files" // parsing the service files
+	Audit        Family = "audit log"     // writing the log of changes
 	FilesOnDisk  Family = "service files on disk"
 	Gossip       Family = "gossip"           // sending to the other members
 	HeldFiles    Family = "held files"       // keeping which service files wait for a yes

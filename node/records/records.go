@@ -40,6 +40,8 @@ type Config struct {
 	Log    *slog.Logger
 	// Changed is called after each change. It must not block.
 	Changed func()
+	// Learned is called with new records once they are in force; nil if nobody asks.
+	Learned func([]ledger.Record)
 }
 
 // Records is safe for concurrent use.
@@ -170,6 +172,9 @@ func (r *Records) spread(recs []ledger.Record) {
 		r.send(message{Records: batch})
 	}
 	r.conf.Changed()
+	if r.conf.Learned != nil {
+		r.conf.Learned(recs)
+	}
 }
 
 // maxMessage is less than half of what gossip broadcasts at once.

@@ -34,8 +34,8 @@ func publicKey(spki []byte) (identity.KeyID, error) {
 	return sha256.Sum256(spki), nil
 }
 
-// certificateKey returns the ID of a CA certificate's key.
-func certificateKey(der []byte) (identity.KeyID, error) {
+// CertificateKey returns the ID of a CA certificate's key.
+func CertificateKey(der []byte) (identity.KeyID, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return identity.KeyID{}, fmt.Errorf("certificate: %w", err)

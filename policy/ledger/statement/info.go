@@ -43,13 +43,13 @@ func Read[T any](raw json.RawMessage, strict bool, check func(T) (Info, error)) 
 
 // Info checks the form.
 func (b Root) Info() (Info, error) {
-	sub, err := certificateKey(b.Certificate)
+	sub, err := CertificateKey(b.Certificate)
 	return Info{Sub: sub}, err
 }
 
 // Info checks the form.
 func (b Authority) Info() (Info, error) {
-	sub, err := certificateKey(b.Certificate)
+	sub, err := CertificateKey(b.Certificate)
 	return Info{Key: string(b.Node), Sub: sub}, errors.Join(err, CheckNames(b.Node))
 }
 
