@@ -8,7 +8,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)"
 BENCH ?= ../shared/bench
 
-.PHONY: help build deps deps-real deps-generate deps-bench generate generate-check lint test soak test-race demo bench clean
+.PHONY: help build deps deps-real deps-generate deps-bench generate generate-check lint test soak test-race fuzz demo bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,6 +51,10 @@ test-race: deps ## run tests and daemons under the race detector, as root
 	CGO_ENABLED=1 go build -race -tags netgo,osusergo -buildvcs=false -o bin/race/ ./cmd/tacitd ./cmd/tacit
 	@$(GOBUILD) -o bin/race/ ./internal/testhost/probe
 	build/test-race.sh
+
+FUZZ ?= 30s
+fuzz: ## run every fuzz target for a while (FUZZ=30s)
+	build/fuzz.sh $(FUZZ)
 
 demo: deps build ## run the demo: three hosts on this machine, one mesh
 	demo/run.sh bin
