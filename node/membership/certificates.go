@@ -3,10 +3,13 @@
 package membership
 
 import (
+	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,6 +17,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/config"
+	"tacit/node/enrol"
 	"tacit/node/health"
 )
 
@@ -31,7 +35,12 @@ type CertificatesConfig struct {
 	Check    identity.PeerCheck // of the authorities that are asked
 	Health   Health
 	Log      *slog.Logger
+	Now      func() time.Time // the wall clock; nil: this host's
+	Renew    RenewFunc        // nil: enrol.Renew
 }
+
+// RenewFunc asks the authority at an address for a certificate.
+type RenewFunc func(ctx context.Context, at netip.AddrPort, conf *tls.Config, r enrol.Renewal) (*enrol.Issued, error)
 
 // Certificates is the certificate manager: it holds the certificates in use,
 // the node's and those of the services that it runs, answers from memory, and
@@ -51,6 +60,12 @@ type Certificates struct {
 
 // NewCertificates begins with the member's certificate, and none of services.
 func NewCertificates(conf CertificatesConfig) *Certificates {
+	if conf.Now == nil {
+		conf.Now = time.Now
+	}
+	if conf.Renew == nil {
+		conf.Renew = enrol.Renew
+	}
 	c := &Certificates{conf: conf, services: map[identity.Name]*identity.SVID{}, wake: make(chan struct{}, 1), spread: rand.Float64()}
 	c.node.Store(conf.Member.SVID)
 	c.kept.Store(conf.Member.SVID)
@@ -65,7 +80,7 @@ func (c *Certificates) Bundle() *identity.Bundle { return c.conf.Member.Bundle }
 
 // ServiceSVID returns the certificate that proves the service on lanes.
 func (c *Certificates) ServiceSVID(name identity.Name) (*identity.SVID, error) {
-	if s := c.held(name); s != nil && time.Now().Before(s.Chain[0].NotAfter) {
+	if s := c.held(name); s != nil && c.conf.Now().Before(s.Chain[0].NotAfter) {
 		return s, nil
 	}
 	return nil, fmt.Errorf("no certificate for service %s yet: an authority must answer first", name)
@@ -138,7 +153,7 @@ func (c *Certificates) served(s *identity.SVID) Served {
 // Check returns what is wrong with the certificates now: the node's isn't
 // valid, or a wanted service has none.
 func (c *Certificates) Check() error {
-	now := time.Now()
+	now := c.conf.Now()
 	if leaf := c.NodeSVID().Chain[0]; now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
 		return fmt.Errorf("the node's certificate is valid from %s to %s", leaf.NotBefore, leaf.NotAfter)
 	}

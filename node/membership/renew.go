@@ -19,7 +19,16 @@ import (
 
 const (
 	retryInterval = 2 * time.Second // between two attempts for one certificate, at least
-	longestWait   = time.Hour       // timers don't follow a clock that is set, and stand still in a suspended host
+	// lookInterval is how often the wall clock is compared with what is due: timers
+	// don't follow a clock that is set, and stand still while a host is suspended.
+	lookInterval = 5 * time.Second
+)
+
+// A try at the next authority begins when the one before it has failed, or
+// after tryNext, so that dead authorities together cost at most deadLimit.
+const (
+	tryNext   = 250 * time.Millisecond
+	deadLimit = 1500 * time.Millisecond
 )
 
 // thingNode is the node's own certificate in health; no service has a name
@@ -37,7 +46,7 @@ func (c *Certificates) Run(ctx context.Context) error {
 	failed := map[string]bool{} // things with a problem on the board
 	for {
 		next := c.renewDue(ctx, failed)
-		timer := time.NewTimer(time.Until(next))
+		timer := time.NewTimer(min(next.Sub(c.conf.Now()), lookInterval))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -53,14 +62,14 @@ func (c *Certificates) Run(ctx context.Context) error {
 func (c *Certificates) renewDue(ctx context.Context, failed map[string]bool) time.Time {
 	names := c.wants()
 	c.forget(failed, names)
-	next := time.Now().Add(longestWait)
+	next := c.conf.Now().Add(lookInterval)
 	each := func(thing string, due func() time.Time, renew func() error) {
 		at := due()
-		if ctx.Err() == nil && !time.Now().Before(at) {
+		if ctx.Err() == nil && !c.conf.Now().Before(at) {
 			if err := renew(); ctx.Err() == nil { // else the daemon stops, which is no problem of the certificate
 				c.report(failed, thing, err)
 			}
-			at = later(due(), time.Now().Add(retryInterval))
+			at = later(due(), c.conf.Now().Add(retryInterval))
 		}
 		if at.Before(next) {
 			next = at
@@ -107,12 +116,21 @@ func (c *Certificates) nodeDue() time.Time {
 	if c.NodeSVID() != c.kept.Load() {
 		return time.Time{}
 	}
-	return c.NodeSVID().RenewAt(c.spread)
+	return c.renewAt(c.NodeSVID())
+}
+
+// renewAt is at once for a certificate that isn't valid yet: the clock by which
+// it was issued was ahead, and was set back.
+func (c *Certificates) renewAt(s *identity.SVID) time.Time {
+	if c.conf.Now().Before(s.Chain[0].NotBefore) {
+		return time.Time{}
+	}
+	return s.RenewAt(c.spread)
 }
 
 func (c *Certificates) serviceDue(name identity.Name) time.Time {
 	if s := c.held(name); s != nil {
-		return s.RenewAt(c.spread)
+		return c.renewAt(s)
 	}
 	return time.Time{}
 }
@@ -121,7 +139,7 @@ func (c *Certificates) serviceDue(name identity.Name) time.Time {
 // room for it; then only writing it is tried again.
 func (c *Certificates) renewNode(ctx context.Context) error {
 	s := c.NodeSVID()
-	if !time.Now().Before(s.RenewAt(c.spread)) {
+	if !c.conf.Now().Before(c.renewAt(s)) {
 		chain, err := c.ask(ctx, c.conf.Member.Key, "")
 		if err != nil {
 			return err
@@ -167,24 +185,18 @@ func (c *Certificates) ask(ctx context.Context, key *identity.Key, service ident
 	return identity.DecodeChain(out.Chain)
 }
 
-// askOthers asks the authorities in turn, until one issues.
+// askOthers asks the authorities, until one issues.
 func (c *Certificates) askOthers(ctx context.Context, r enrol.Renewal) ([]*x509.Certificate, error) {
-	var errs []error
+	var tries []func(context.Context) ([]*x509.Certificate, error)
 	for _, name := range c.conf.Roll.Authorities() {
-		host, ok := c.conf.Roll.Node(name)
-		if !ok {
-			continue
+		if host, ok := c.conf.Roll.Node(name); ok {
+			tries = append(tries, func(ctx context.Context) ([]*x509.Certificate, error) { return c.askOne(ctx, name, host, r) })
 		}
-		chain, err := c.askOne(ctx, name, host, r)
-		if err == nil {
-			return chain, nil
-		}
-		errs = append(errs, err)
 	}
-	if len(errs) == 0 {
+	if len(tries) == 0 {
 		return nil, errors.New("no authority is known yet")
 	}
-	return nil, errors.Join(errs...)
+	return staggered(ctx, min(tryNext, deadLimit/time.Duration(len(tries))), tries)
 }
 
 func (c *Certificates) askOne(ctx context.Context, name identity.Name, host statement.Node, r enrol.Renewal) ([]*x509.Certificate, error) {
@@ -193,7 +205,7 @@ func (c *Certificates) askOne(ctx context.Context, name identity.Name, host stat
 		return nil, fmt.Errorf("authority %s: %w", name, err)
 	}
 	conf := identity.ClientTLS(c, identity.ALPNIssue, identity.NodeID(c.Bundle().TrustDomain(), name), c.conf.Check)
-	out, err := enrol.Renew(ctx, netip.AddrPortFrom(addr, host.LanePort), conf, r)
+	out, err := c.conf.Renew(ctx, netip.AddrPortFrom(addr, host.LanePort), conf, r)
 	if err != nil {
 		return nil, err
 	}
