@@ -45,6 +45,15 @@ const (
 	ReasonProtocol Reason = "protocol"
 	ReasonRevoked  Reason = "revoked"
 	ReasonExpired  Reason = "expired"
+	ReasonSlow     Reason = "slow"
+)
+
+// Refusals at the lane port.
+const (
+	ReasonShare     Reason = "share"
+	ReasonHandshake Reason = "handshake"
+	ReasonAuthority Reason = "authority"
+	ReasonRequest   Reason = "request"
 )
 
 // Ends of allowed connections.
@@ -90,6 +99,11 @@ var reasons = []struct {
 	{ReasonProtocol, "The other node didn't follow the lane protocol."},
 	{ReasonRevoked, "The key of the node or of the service is revoked."},
 	{ReasonExpired, "A certificate has expired or isn't valid yet; check the clocks and whether an authority can be reached."},
+	{ReasonSlow, "The other end stopped in the middle of a handshake or of a message."},
+	{ReasonShare, "An address or network that has proven nothing yet has too many connections to the lane port, or opens them too fast."},
+	{ReasonHandshake, "A connection to the lane port ended without a TLS handshake."},
+	{ReasonAuthority, "This node is no authority: it admits no nodes and issues no certificates."},
+	{ReasonRequest, "The authority refused to admit a node or to issue a certificate; its log says why."},
 	{ReasonChanged, "The connection was cut because policy changed."},
 	{ReasonClosed, "Both sides closed the connection."},
 	{ReasonReset, "One side reset the connection."},

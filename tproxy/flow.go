@@ -46,6 +46,10 @@ func (p *Proxy) Flows() []Flow {
 // Lanes returns the lanes, idle ones too.
 func (p *Proxy) Lanes() []lane.Info { return p.lanes.List() }
 
+// Cut is how many lanes were refused or ended through the peer's fault since the
+// start, by reason.
+func (p *Proxy) Cut() map[policy.Reason]uint64 { return p.lanes.Cut() }
+
 func (p *Proxy) all() []*stream {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -19,6 +19,7 @@ import (
 	"tacit/identity"
 	"tacit/policy"
 	"tacit/tproxy/lane"
+	"tacit/tproxy/stall"
 )
 
 const td = "mesh.test"
@@ -146,7 +147,7 @@ func (h *host) serveLanes(ctx context.Context, addr string) {
 				return
 			}
 			h.served.Go(func() {
-				c := tls.Server(conn, identity.ServerTLS(h, h.check))
+				c := tls.Server(stall.Watch(conn.(*net.TCPConn)), identity.ServerTLS(h, h.check))
 				if c.HandshakeContext(ctx) != nil {
 					_ = conn.Close()
 					return

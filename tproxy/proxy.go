@@ -140,6 +140,9 @@ func New(cfg Config) *Proxy {
 	if cfg.OnEnd == nil {
 		cfg.OnEnd = func(Flow) {}
 	}
+	if cfg.PeerLanes == 0 {
+		cfg.PeerLanes = peerLanes()
+	}
 	p := &Proxy{cfg: cfg, streams: map[*stream]struct{}{}, signs: signs{last: map[identity.Name]*sign{}}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.lanes = lane.New(lane.Config{Node: cfg.Node, Identities: cfg.Identities, Check: cfg.Check, Log: cfg.Log,

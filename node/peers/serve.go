@@ -12,6 +12,7 @@ import (
 	"tacit/identity"
 	"tacit/node/enrol"
 	"tacit/tproxy/accept"
+	"tacit/tproxy/stall"
 )
 
 const (
@@ -38,12 +39,13 @@ func (g gate) enter(_ net.Addr) (leave func(), ok bool) {
 // serve accepts the connections of one listener.
 func (p *Peers) serve(ctx context.Context, ln net.Listener) error {
 	return accept.Loop(ctx, ln, func(conn net.Conn) {
+		tcp, isTCP := conn.(*net.TCPConn)
 		leave, ok := p.gate.enter(conn.RemoteAddr())
-		if !ok {
+		if !ok || !isTCP {
 			_ = conn.Close()
 			return
 		}
-		p.work.Go(func() { p.answer(ctx, tls.Server(conn, p.tls), leave) })
+		p.work.Go(func() { p.answer(ctx, tls.Server(stall.Watch(tcp), p.tls), leave) })
 	})
 }
 

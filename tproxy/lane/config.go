@@ -25,6 +25,7 @@ const ResetTimeout = time.Second
 const (
 	dialTimeout  = 5 * time.Second         // for TCP and TLS of a lane, and for the answer to OPEN
 	expiryGrace  = 5 * time.Second         // from the end of a lane's last proven node certificate to the lane's end
+	frameTimeout = 4 * time.Second         // without a byte in the middle of a frame; together with UpkeepPeriod under 5 s
 	silenceLimit = 3500 * time.Millisecond // without an acknowledgement; together with UpkeepPeriod under 5 s
 )
 

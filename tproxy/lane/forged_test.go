@@ -15,6 +15,7 @@ import (
 	"tacit/identity"
 	"tacit/internal/testhost"
 	"tacit/policy"
+	"tacit/tproxy/stall"
 )
 
 // dial makes a lane on which a test can send what no honest node sends.
@@ -100,7 +101,8 @@ func TestImpostor(t *testing.T) {
 		if err != nil {
 			return
 		}
-		l := &lane{cfg: &b.cfg, blocks: b.cfg.Blocks, tcp: conn.(*net.TCPConn), conn: tls.Server(conn, identity.ServerTLS(b, nil))}
+		l := &lane{cfg: &b.cfg, blocks: b.cfg.Blocks, tcp: stall.Watch(conn.(*net.TCPConn))}
+		l.conn = tls.Server(l.tcp, identity.ServerTLS(b, nil))
 		var bytes []byte
 		for {
 			h, block, err := l.readFrame()

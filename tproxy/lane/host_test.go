@@ -18,6 +18,7 @@ import (
 	"tacit/internal/testhost"
 	"tacit/policy"
 	"tacit/tproxy/accept"
+	"tacit/tproxy/stall"
 )
 
 const td = "mesh.test"
@@ -92,7 +93,7 @@ func (h *host) listen() net.Listener {
 }
 
 func (h *host) answer(ctx context.Context, conn net.Conn) {
-	c := tls.Server(conn, identity.ServerTLS(h, nil))
+	c := tls.Server(stall.Watch(conn.(*net.TCPConn)), identity.ServerTLS(h, nil))
 	if c.HandshakeContext(ctx) != nil {
 		_ = conn.Close()
 		return

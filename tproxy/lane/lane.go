@@ -18,6 +18,7 @@ import (
 	"tacit/identity"
 	"tacit/policy"
 	"tacit/tproxy/socket"
+	"tacit/tproxy/stall"
 )
 
 // lane is one TLS connection between two nodes. It carries one stream at a
@@ -25,7 +26,7 @@ import (
 // owns it: that one reads, and opens or accepts streams. Any may send frames.
 type lane struct {
 	conn    *tls.Conn
-	tcp     *net.TCPConn
+	tcp     *stall.Conn
 	raw     syscall.RawConn
 	cfg     *Config
 	blocks  *Blocks
@@ -70,9 +71,9 @@ type delivery struct {
 // newLane makes a lane of a connection whose handshake is done. leaf is this
 // node's certificate that the peer has seen.
 func newLane(cfg *Config, conn *tls.Conn, leaf *x509.Certificate) (*lane, error) {
-	tcp, ok := conn.NetConn().(*net.TCPConn)
+	tcp, ok := conn.NetConn().(*stall.Conn)
 	if !ok {
-		return nil, errors.New("a lane must be TLS over plain TCP")
+		return nil, errors.New("a lane must be TLS over watched TCP")
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
@@ -86,7 +87,7 @@ func newLane(cfg *Config, conn *tls.Conn, leaf *x509.Certificate) (*lane, error)
 	now := time.Now()
 	l := &lane{conn: conn, tcp: tcp, raw: raw, cfg: cfg, blocks: cfg.Blocks, peer: peer, since: now, use: use{idleAt: now},
 		trust: newTrust(leaf, cs.PeerCertificates, now, cfg.Identities.Bundle())}
-	return l, prepare(tcp)
+	return l, prepare(tcp.TCPConn)
 }
 
 // prepare sets keep-alive, by which the kernel notices a dead peer while nothing
@@ -115,26 +116,31 @@ func (l *lane) readFrame() (header, *Block, error) {
 		return f.header, f.block, nil
 	}
 	var raw [headerSize]byte
-	n, err := io.ReadFull(l.conn, raw[:])
-	if err != nil {
-		return header{}, nil, l.readError(err, n)
+	n, err := l.conn.Read(raw[:])
+	if n == 0 {
+		return header{}, nil, l.readError(err)
+	}
+	l.tcp.Owe(true)
+	defer l.tcp.Owe(false)
+	if _, err = io.ReadFull(l.conn, raw[n:]); err != nil {
+		return header{}, nil, l.fault(err)
 	}
 	h, err := parseHeader(raw)
 	if err != nil {
-		return header{}, nil, &policy.Refusal{Reason: policy.ReasonProtocol, Detail: err.Error()}
+		return header{}, nil, l.breach("%v", err)
 	}
 	b := l.blocks.Get()
-	if n, err = io.ReadFull(l.conn, b.Payload()[:h.length]); err != nil {
+	if _, err = io.ReadFull(l.conn, b.Payload()[:h.length]); err != nil {
 		l.blocks.Put(b)
-		return header{}, nil, l.readError(err, headerSize+n)
+		return header{}, nil, l.fault(err)
 	}
 	return h, b, nil
 }
 
-// readError turns an error of a read into the lane's. A deadline between two
-// frames only wakes the reader; within a frame it breaks the lane.
-func (l *lane) readError(err error, taken int) error {
-	if taken == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+// readError turns an error of a read between two frames into the lane's. A deadline
+// only wakes the reader there; within a frame it breaks the lane.
+func (l *lane) readError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return ErrWoken
 	}
 	return l.fault(err)
@@ -183,7 +189,7 @@ func (l *lane) abort(r policy.Reason) {
 	defer l.mu.Unlock()
 	if !l.broken {
 		l.broken, l.why = true, r
-		socket.Reset(l.tcp)
+		socket.Reset(l.tcp.TCPConn)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"tacit/identity"
 	"tacit/policy"
 	"tacit/tproxy/socket"
+	"tacit/tproxy/stall"
 )
 
 // Set holds all lanes of a node, dialled and accepted ones.
@@ -26,12 +28,13 @@ type Set struct {
 	peers    map[identity.Name]*pool
 	lanes    map[*lane]struct{}
 	accepted map[identity.Name]int
+	cut      map[policy.Reason]uint64
 }
 
 // New makes an empty set. End it with Abort, then Wait.
 func New(cfg Config) *Set {
 	cfg.Limits = cfg.withDefaults()
-	return &Set{cfg: cfg, peers: map[identity.Name]*pool{}, lanes: map[*lane]struct{}{}, accepted: map[identity.Name]int{}}
+	return &Set{cfg: cfg, peers: map[identity.Name]*pool{}, lanes: map[*lane]struct{}{}, accepted: map[identity.Name]int{}, cut: map[policy.Reason]uint64{}}
 }
 
 // Open opens a stream to a service of a peer, and proves the source to it. It
@@ -136,7 +139,7 @@ func (s *Set) handshake(ctx context.Context, to Peer) (*lane, error) {
 	cfg := identity.ClientTLS(s.cfg.Identities, identity.ALPNLane, identity.NodeID(s.cfg.Node.TrustDomain(), to.Node), s.cfg.Check)
 	cfg.DynamicRecordSizingDisabled = true // every frame must be one record
 	leaf := s.cfg.Identities.NodeSVID().Chain[0]
-	conn := tls.Client(tcp, cfg)
+	conn := tls.Client(stall.Watch(tcp.(*net.TCPConn)), cfg) // "tcp" gives no other
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = tcp.Close()
 		return nil, err
@@ -171,6 +174,7 @@ func (s *Set) add(l *lane) error {
 		return net.ErrClosed
 	case !l.dialled && s.accepted[name] >= s.cfg.PeerLanes:
 		l.abort(policy.ReasonLimit)
+		s.cut[policy.ReasonLimit]++
 		return fmt.Errorf("node %s has %d lanes here already", name, s.cfg.PeerLanes)
 	}
 	if !l.dialled {
@@ -189,11 +193,34 @@ func (s *Set) drop(l *lane) {
 		return
 	}
 	delete(s.lanes, l)
+	if why := l.fate(); faults()[why] {
+		s.cut[why]++
+	}
 	if name := l.peer.Name(); !l.dialled {
 		if s.accepted[name]--; s.accepted[name] == 0 {
 			delete(s.accepted, name)
 		}
 	}
+}
+
+// faults are the reasons for which a lane is ended that are the peer's doing.
+func faults() map[policy.Reason]bool {
+	return map[policy.Reason]bool{policy.ReasonProtocol: true, policy.ReasonProof: true, policy.ReasonExpired: true, policy.ReasonRevoked: true, policy.ReasonSlow: true}
+}
+
+// fate is why an aborted lane ended.
+func (l *lane) fate() policy.Reason {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.why
+}
+
+// Cut is how many lanes were refused or ended through the peer's fault since the
+// start, by reason.
+func (s *Set) Cut() map[policy.Reason]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.cut)
 }
 
 // back puts a dialled lane whose stream is over into its pool.

@@ -22,6 +22,8 @@ func (s *Set) check(l *lane, now time.Time) {
 	switch {
 	case l.expired(now):
 		l.abort(policy.ReasonExpired)
+	case l.tcp.Stalled(frameTimeout):
+		l.abort(policy.ReasonSlow)
 	case l.silent(now):
 		l.abort(policy.ReasonLane)
 	case !l.dialled && l.idleFor(now) > 2*s.cfg.IdleTimeout:
