@@ -18,6 +18,7 @@ import (
 	"tacit/node/config"
 	"tacit/node/definition"
 	"tacit/node/journal"
+	"tacit/node/peers"
 	"tacit/node/seen"
 	"tacit/node/signer"
 	"tacit/node/zone"
@@ -212,10 +213,12 @@ func (a names) Foreign(addr netip.Addr) error { return a.n.outside.Judge(addr) }
 // Reached are the known addresses of an instance outside of the mesh.
 func (a names) Reached(in catalog.Instance) []netip.AddrPort { return a.n.outside.Known(in) }
 
-// carrier is what carries connections, and what chooses their instances.
+// carrier is what carries connections, what chooses their instances, and where they
+// come in.
 type carrier struct {
 	*tproxy.Proxy
 	*balance.Balancer
+	*peers.Peers
 }
 
 // history is what happened: to connections, and to policy, grants and keys.

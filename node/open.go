@@ -248,7 +248,7 @@ func (n *Node) backend() api.Backend {
 		Settings: n.cfg, Member: n.member, Tree: n.tree, Started: n.started, Records: n.records, Signer: n.signer(),
 		Tokens:       membership.TokenMaker{Member: n.member, Self: n.cfg.Name, Roll: n.records.View(), Records: n.records, Store: n.store},
 		Certificates: n.certificates, Inventory: n.inventory, Loop: n.loop, Datapath: n.datapath, Enforcer: n.enforcer,
-		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer}, Names: names{n}, Deadline: n.deadline, Board: n.board, Journal: history{n.journal, n.audit}, Alive: n.alive,
+		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer, n.peers}, Names: names{n}, Deadline: n.deadline, Board: n.board, Journal: history{n.journal, n.audit}, Alive: n.alive,
 	})
 	b.Audit = n.audit
 	return b

@@ -89,6 +89,7 @@ func (f fakeHost) Status(context.Context) (*api.Status, error) {
 		Certificates: []api.Certificate{{ID: "spiffe://tacit.local/node/host1", NotAfter: noon}}}
 	if _, err := os.Stat(f.file + ".sick"); err == nil {
 		s.Healthy = false
+		s.LanePort = api.LanePort{Refused: map[api.Reason]uint64{"share": 9120, "authority": 3}, Cut: map[api.Reason]uint64{"protocol": 2}}
 		s.Checks[1] = api.Check{Name: "gossip", Reason: "2 of 3 nodes answer", Hint: "is port 7946 open on host3?"}
 	}
 	if _, err := os.Stat(f.file + ".tproxy"); err == nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/cli"
+	"tacit/cmd/tacit/show"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
@@ -61,6 +62,9 @@ func (e *env) printStatus(w io.Writer, s *api.Status) {
 	t.Field("policy", fmt.Sprintf("revision %d, digest %s", s.Revision, s.Digest))
 	if s.RebindingAnswers > 0 {
 		t.Field("refused answers", fmt.Sprintf("%d of resolvers, which led to virtual addresses", s.RebindingAnswers))
+	}
+	if says := show.LanePort(s.LanePort); says != "" {
+		t.Field("lane port", says)
 	}
 	for _, c := range s.Certificates {
 		t.Row("certificate", fmt.Sprintf("%s until %s", c.ID, c.NotAfter.UTC().Format(time.RFC3339)))

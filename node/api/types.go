@@ -41,6 +41,14 @@ type Status struct {
 	RebindingAnswers uint64        `json:"rebinding_answers,omitempty"`
 	Certificates     []Certificate `json:"certificates,omitempty"`
 	Lanes            []Lane        `json:"lanes,omitempty"`
+	LanePort         LanePort      `json:"lane_port"`
+}
+
+// LanePort is what the lane port had to refuse since the daemon's start, by reason.
+type LanePort struct {
+	Unproven int               `json:"unproven"`          // connections that have proven nothing yet
+	Refused  map[Reason]uint64 `json:"refused,omitempty"` // connections
+	Cut      map[Reason]uint64 `json:"cut,omitempty"`     // lanes of members, for what these did
 }
 
 // ConfirmRequest makes the changes of a start with --confirm permanent.

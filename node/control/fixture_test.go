@@ -286,8 +286,14 @@ type fakeProxy struct {
 	ejected map[balance.Key]balance.Ejected
 }
 
-func (p *fakeProxy) Flows() []tproxy.Flow                                  { return p.flows }
-func (p *fakeProxy) Lanes() []lane.Info                                    { return p.lanes }
+func (p *fakeProxy) Flows() []tproxy.Flow { return p.flows }
+func (p *fakeProxy) Lanes() []lane.Info   { return p.lanes }
+func (p *fakeProxy) Cut() map[policy.Reason]uint64 {
+	return map[policy.Reason]uint64{policy.ReasonProof: 4}
+}
+func (p *fakeProxy) Refused() (int, map[policy.Reason]uint64) {
+	return 3, map[policy.Reason]uint64{policy.ReasonShare: 9}
+}
 func (p *fakeProxy) Ejected(identity.Name) map[balance.Key]balance.Ejected { return p.ejected }
 
 func (p *fakeProxy) CloseLanes(node identity.Name) { p.closed = append(p.closed, node) }

@@ -122,6 +122,11 @@ type Proxy interface {
 	Ejected(service identity.Name) map[balance.Key]balance.Ejected
 	Flows() []tproxy.Flow
 	Lanes() []lane.Info
+	// Cut is how many lanes were refused or ended through the peer's fault.
+	Cut() map[policy.Reason]uint64
+	// Refused is how many connections to the lane port have proven nothing yet, and
+	// how many were refused.
+	Refused() (unproven int, refused map[policy.Reason]uint64)
 	CloseLanes(node identity.Name)
 }
 

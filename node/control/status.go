@@ -31,7 +31,7 @@ func (h host) Status(ctx context.Context) (*api.Status, error) {
 	out := &api.Status{
 		Node: h.Settings.Name, TrustDomain: h.Member.Bundle.TrustDomain(), Version: h.Settings.Version,
 		Revision: h.Enforcer.Revision(), Digest: h.Loop.InForce(), UptimeSeconds: time.Since(h.Started).Seconds(),
-		Unheld: datapath.Unheld(h.Settings.Redirect), Certificates: h.certificates(), Lanes: h.lanes(), Counters: counters, Flows: flows,
+		Unheld: datapath.Unheld(h.Settings.Redirect), Certificates: h.certificates(), Lanes: h.lanes(), Counters: counters, Flows: flows, LanePort: h.lanePort(),
 		RebindingAnswers: h.Names.Rebinding(),
 	}
 	out.Checks = h.checks(results, probing)
@@ -202,6 +202,11 @@ func (h host) certificates() []api.Certificate {
 		out = append(out, api.Certificate{ID: s.ID.String(), NotBefore: s.NotBefore, NotAfter: s.NotAfter, RenewAt: s.RenewAt})
 	}
 	return out
+}
+
+func (h host) lanePort() api.LanePort {
+	unproven, refused := h.Proxy.Refused()
+	return api.LanePort{Unproven: unproven, Refused: refused, Cut: h.Proxy.Cut()}
 }
 
 // lanes shows each lane with the identities that were proven on it.

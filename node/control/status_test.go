@@ -78,6 +78,9 @@ func TestStatusOfHealthyNode(t *testing.T) {
 	if !s.Healthy || s.Node != "host1" || s.TrustDomain != "mesh.test" || s.Revision != 7 || s.Digest != f.loop.InForce() || s.Version != "test" || s.Unheld != nil {
 		t.Errorf("%+v", s)
 	}
+	if p := s.LanePort; p.Unproven != 3 || len(p.Refused) != 1 || p.Refused[policy.ReasonShare] != 9 || len(p.Cut) != 1 || p.Cut[policy.ReasonProof] != 4 {
+		t.Errorf("lane port %+v", p)
+	}
 	if s.RebindingAnswers != 5 {
 		t.Errorf("%d refused answers of resolvers, want 5", s.RebindingAnswers)
 	}

@@ -15,6 +15,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
+	"syscall"
 	"time"
 
 	"tacit/identity"
@@ -23,8 +25,9 @@ import (
 
 const (
 	deadline  = 10 * time.Second
-	maxAsk    = 256 << 10 // bytes of a request: a token with its grants and a CSR
-	maxAnswer = 64 << 20  // bytes of an answer: all records of a large mesh
+	askTime   = 5 * time.Second // for the request to arrive
+	maxAsk    = 256 << 10       // bytes of a request: a token with its grants and a CSR
+	maxAnswer = 64 << 20        // bytes of an answer: all records of a large mesh
 )
 
 // Ask is the request of a new node.
@@ -90,6 +93,9 @@ func serve[Q, A any](ctx context.Context, conn net.Conn, handle func(Q) (*A, err
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
+	if err := conn.SetReadDeadline(time.Now().Add(askTime)); err != nil {
+		return err
+	}
 	defer interrupt(ctx, conn)()
 	var ask Q
 	from := &io.LimitedReader{R: conn, N: maxAsk}
@@ -153,7 +159,7 @@ func call[Q, A any](ctx context.Context, addr string, conf *tls.Config, ask Q) (
 	defer cancel()
 	conn, err := (&tls.Dialer{Config: conf}).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("authority at %s: %w", addr, err)
+		return nil, fmt.Errorf("authority at %s: %w", addr, explained(err))
 	}
 	defer conn.Close()
 	defer interrupt(ctx, conn)()
@@ -166,6 +172,20 @@ func call[Q, A any](ctx context.Context, addr string, conf *tls.Config, ask Q) (
 	}
 	return out.Body, nil
 }
+
+// explained says in words how a lane port refuses: where there is no authority with
+// an alert, which crypto/tls gives no type, and for want of room with a reset.
+func explained(err error) error {
+	switch {
+	case strings.HasSuffix(err.Error(), "tls: no application protocol"):
+		return errNoAuthority
+	case errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("%w; does its lane port refuse this host? tacit status there says why", err)
+	}
+	return err
+}
+
+var errNoAuthority = errors.New("this node is not an authority; ask the one that the token names")
 
 func exchange[Q, A any](conn net.Conn, ask Q) (*answer[A], error) {
 	if err := json.NewEncoder(conn).Encode(ask); err != nil {

@@ -206,3 +206,24 @@ func TestClientKeepsItsContext(t *testing.T) {
 		})
 	}
 }
+
+// TestResetIsExplained: a lane port without room for this host resets.
+func TestResetIsExplained(t *testing.T) {
+	m := newMesh(t)
+	token, text := m.token(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for conn, err := ln.Accept(); err == nil; conn, err = ln.Accept() {
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+		}
+	}()
+	_, err = enrol.Enrol(t.Context(), token, enrol.Ask{Token: text}, []string{ln.Addr().String()})
+	if err == nil || !strings.Contains(err.Error(), "tacit status there says why") {
+		t.Error(err)
+	}
+}

@@ -31,8 +31,9 @@ type Limiter struct {
 	shared *lines
 }
 
-// volatile are attributes that differ between events of one cause.
-var volatile = []string{"pid", "target", "client", "peer", "from"}
+// volatile are attributes that differ between events of one cause; "said" is what
+// follows from the words of somebody who has proven nothing.
+var volatile = []string{"pid", "target", "client", "peer", "from", "said"}
 
 var digits = regexp.MustCompile(`[0-9]+`)
 

@@ -55,6 +55,9 @@ func NewIssuer(conf IssuerConfig) *Issuer { return &Issuer{conf: conf} }
 
 var errNoAuthority = errors.New("this node is not an authority; ask the one that the token names")
 
+// Issues says whether this node is an authority.
+func (i *Issuer) Issues() bool { return i.conf.Member.Authority != nil }
+
 // Admit redeems a token. The token is checked in full before it is spent, and
 // spent on disk before anything is issued, so that only one join gets in by it.
 func (i *Issuer) Admit(_ context.Context, ask enrol.Ask) (*enrol.Admission, error) {

@@ -104,11 +104,24 @@ func (m *mesh) certify(t *testing.T, name identity.Name) source {
 	return source{&identity.SVID{ID: identity.NodeID(domain, name), Chain: chain, Key: key}, m.Bundle()}
 }
 
+// certifyService is a service's certificate where a node's should be.
+func (m *mesh) certifyService(t *testing.T, name identity.Name) source {
+	t.Helper()
+	key, err := identity.NewKey()
+	must(t, err)
+	csr, err := identity.NewCSR(key)
+	must(t, err)
+	chain, err := m.IssueService(csr, name)
+	must(t, err)
+	return source{&identity.SVID{ID: identity.ServiceID(domain, name), Chain: chain, Key: key}, m.Bundle()}
+}
+
 // fakes are what a node has behind the lane port.
 type fakes struct {
 	served  chan *tls.Conn
 	asked   chan string
 	changed chan struct{}
+	none    bool // no authority
 }
 
 func (f fakes) ServeLane(_ context.Context, conn *tls.Conn) { f.served <- conn }
@@ -122,6 +135,9 @@ func (f fakes) Issue(_ context.Context, node identity.Name, _ []byte, _ enrol.Re
 	f.asked <- "issue to " + string(node)
 	return &enrol.Issued{}, nil
 }
+
+// Issues: n1 is the authority.
+func (f fakes) Issues() bool { return !f.none }
 
 // node is one node's Peers, which run until the test ends.
 type node struct {
@@ -139,7 +155,7 @@ func (m *mesh) config(t *testing.T, name identity.Name, addr, dir string) (Confi
 	st, err := store.Open(dir)
 	must(t, err)
 	t.Cleanup(func() { _ = st.Close() })
-	f := fakes{make(chan *tls.Conn, 2*maxHandshakes), make(chan string, 8), make(chan struct{}, 64)}
+	f := fakes{served: make(chan *tls.Conn, 512), asked: make(chan string, 8), changed: make(chan struct{}, 64), none: name != "n1"}
 	return Config{
 		Settings:   &config.Settled{Name: name, Addr: netip.MustParseAddr(addr), Config: config.Config{LanePort: m.port}},
 		Identities: m.certify(t, name), Lanes: f, Issuer: f, Roll: m, Alive: m.up, Store: st,

@@ -20,6 +20,7 @@ import (
 	"tacit/node/config"
 	"tacit/node/enrol"
 	"tacit/node/health"
+	"tacit/node/peers/gate"
 	"tacit/policy/ledger/statement"
 	"tacit/redirect/listen"
 )
@@ -33,6 +34,8 @@ type Lanes interface {
 type Issuer interface {
 	Admit(ctx context.Context, ask enrol.Ask) (*enrol.Admission, error)
 	Issue(ctx context.Context, node identity.Name, spki []byte, r enrol.Renewal) (*enrol.Issued, error)
+	// Issues says whether this node is an authority.
+	Issues() bool
 }
 
 // Roll says who is in the mesh, and where each node says it is: a *ledger.View.
@@ -74,7 +77,8 @@ type Peers struct {
 	port    netip.AddrPort
 	lanes   *listen.Reopening
 	tls     *tls.Config
-	gate    gate
+	gate    *gate.Gate
+	homes   homes
 	work    sync.WaitGroup // handshakes and requests to the issuer
 	further further
 	proven  proven
@@ -83,8 +87,9 @@ type Peers struct {
 
 // New reads what an earlier daemon has proven. The port is Run's from then on.
 func New(conf Config, port *Port) (*Peers, error) {
-	p := &Peers{conf: conf, port: netip.AddrPortFrom(conf.Settings.Addr, port.number()), tls: identity.ServerTLS(conf.Identities, conf.Check),
-		gate: newGate(), further: newFurther(), found: make(chan struct{}, 1)}
+	p := &Peers{conf: conf, port: netip.AddrPortFrom(conf.Settings.Addr, port.number()), homes: homes{roll: conf.Roll},
+		further: newFurther(), found: make(chan struct{}, 1)}
+	p.gate, p.tls = gate.New(&p.homes), p.serverTLS()
 	p.lanes = p.reopening(lanePort, port.ln, p.port)
 	return p, p.proven.load(conf.Store)
 }

@@ -10,14 +10,15 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"tacit/identity"
 	"tacit/node/enrol"
 	"tacit/node/health"
+	"tacit/policy"
 )
 
 // TestDispatch: each ALPN reaches what it is for.
@@ -82,52 +83,154 @@ func TestHandshakeRefused(t *testing.T) {
 	}
 }
 
-// TestGate: 256 silent connections keep everybody else out, one that goes lets
-// another in, and a lane takes no place.
-func TestGate(t *testing.T) {
+// silent opens n connections to the lane port from an address, which send nothing.
+func (n node) silent(t *testing.T, from string, count int) []net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	var out []net.Conn
+	for range count {
+		conn, err := d.Dial("tcp", n.Peers.port.String())
+		if errors.Is(err, syscall.ECONNRESET) {
+			continue // refused before it knew that it was connected
+		}
+		must(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		out = append(out, conn)
+	}
+	return out
+}
+
+func (n node) inside() int {
+	inside, _ := n.Refused()
+	return inside
+}
+
+func (n node) refused(why policy.Reason) uint64 {
+	_, refused := n.Refused()
+	return refused[why]
+}
+
+// TestAnyoneStopsANode: silent connections keep nobody out who comes from another
+// address, and no member whatever their number; a lane takes no place.
+func TestAnyoneStopsANode(t *testing.T) {
 	m := newMesh(t)
 	n1, n2 := m.start(t, "n1", "127.0.0.1"), m.certify(t, "n2")
+	m.says("n2", "127.0.0.1")
 	here := netip.MustParseAddr("127.0.0.1")
-	for range 10 { // lanes that stay
+	for range 300 { // lanes that stay
 		_, err := n1.call(t, n2, identity.ALPNLane, here)
 		must(t, err)
 		<-n1.served
 	}
-	var silent []net.Conn
-	for range maxHandshakes {
-		conn, err := net.Dial("tcp", n1.Peers.port.String())
-		must(t, err)
-		defer conn.Close()
-		silent = append(silent, conn)
+	for i := range 20 {
+		n1.silent(t, fmt.Sprintf("127.0.1.%d", i), 100)
 	}
-	if conn, err := n1.call(t, n2, identity.ALPNLane, here); err == nil {
-		t.Errorf("%s got in past %d handshakes", conn.LocalAddr(), maxHandshakes)
-	}
-	must(t, silent[0].Close())
-	eventually(t, "a place", func() bool {
-		_, err := n1.call(t, n2, identity.ALPNLane, here)
-		return err == nil
+	eventually(t, "a decision about each", func() bool {
+		return n1.inside() == 192 && n1.refused(policy.ReasonShare)+n1.refused(policy.ReasonLimit) == 2000-192
 	})
-	<-n1.served
+	for range 100 {
+		conn, err := n1.call(t, n2, identity.ALPNLane, here)
+		must(t, err)
+		_ = (<-n1.served).Close()
+		_ = conn.Close()
+	}
 }
 
-// TestHandshakeTimeout: a silent client gives its place back after 5 s.
-func TestHandshakeTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		conf, _ := newMesh(t).config(t, "n1", "127.0.0.1", t.TempDir())
-		p := &Peers{conf: conf, tls: identity.ServerTLS(conf.Identities, nil), gate: newGate()}
-		client, server := net.Pipe()
-		defer client.Close()
-		leave, ok := p.gate.enter(server.RemoteAddr())
-		if !ok {
-			t.Fatal("no place in an empty gate")
+// TestPlaceUntilAdmitted: who asks to be admitted keeps a place until the answer,
+// and one who asks nothing ends.
+func TestPlaceUntilAdmitted(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	n1 := m.start(t, "n1", "127.0.0.1")
+	token := &identity.Token{TrustDomain: domain, Authority: "n1", Root: m.Bundle().Fingerprint()}
+	for range 8 {
+		conn, err := tls.Dial("tcp", n1.Peers.port.String(), identity.EnrolTLS(token))
+		must(t, err)
+		defer conn.Close()
+	}
+	n1.silent(t, "127.0.0.1", 100)
+	eventually(t, "a decision about each", func() bool { return n1.refused(policy.ReasonShare) == 92 })
+	if inside := n1.inside(); inside != 16 {
+		t.Errorf("%d are inside, want 8 that don't ask and 8 that are silent", inside)
+	}
+	eventually(t, "all to end", func() bool { return n1.inside() == 0 })
+	if got := n1.refused(policy.ReasonSlow); got != 16 {
+		t.Errorf("%d were slow", got)
+	}
+}
+
+// TestNoAuthority: a node that is none refuses to admit and to issue by the first
+// message, and says so.
+func TestNoAuthority(t *testing.T) {
+	m := newMesh(t)
+	n1, n2 := m.certify(t, "n1"), m.start(t, "n2", "127.0.0.1")
+	token := &identity.Token{TrustDomain: domain, Authority: "n1", Root: m.Bundle().Fingerprint()}
+	_, err1 := enrol.Enrol(t.Context(), token, enrol.Ask{}, []string{n2.Peers.port.String()})
+	_, err2 := enrol.Renew(t.Context(), n2.Peers.port, identity.ClientTLS(n1, identity.ALPNIssue, identity.NodeID(domain, "n2"), nil), enrol.Renewal{})
+	for _, err := range []error{err1, err2} {
+		if err == nil || !strings.Contains(err.Error(), "this node is not an authority; ask the one that the token names") {
+			t.Errorf("the asking node is told: %v", err)
 		}
-		begin := time.Now()
-		p.answer(t.Context(), tls.Server(server, p.tls), leave)
-		if took := time.Since(begin); took != handshakeTimeout || len(p.gate.places) != 0 {
-			t.Errorf("ended after %s with %d places taken", took, len(p.gate.places))
+	}
+	_, err := tls.Dial("tcp", n2.Peers.port.String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	if err == nil || n2.refused(policy.ReasonAuthority) != 2 || n2.refused(policy.ReasonHandshake) != 1 || len(n2.asked) > 0 {
+		_, refused := n2.Refused()
+		t.Errorf("refused %v; %v", refused, err)
+	}
+}
+
+// TestSlowHandshakes: a client that is silent, or sends a byte now and then, ends after 5 s.
+func TestSlowHandshakes(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	n1 := m.start(t, "n1", "127.0.0.1")
+	begin := time.Now()
+	conns := n1.silent(t, "127.0.0.2", 2)
+	for i := 0; n1.inside() > 0 || i == 0; i++ {
+		_, _ = conns[0].Write([]byte{22, 3, 1, 2, 0, 1, 0}[i%7 : i%7+1]) // the beginning of a ClientHello
+		if time.Since(begin) > 4*handshakeTimeout {
+			t.Fatal("a slow client is still there")
 		}
-	})
+		<-time.After(100 * time.Millisecond)
+	}
+	if took := time.Since(begin); took < handshakeTimeout || n1.refused(policy.ReasonSlow) != 2 {
+		t.Errorf("ended after %s, %d slow", took, n1.refused(policy.ReasonSlow))
+	}
+}
+
+// TestReasons: each refused handshake is counted once, by its reason.
+func TestReasons(t *testing.T) {
+	m, other := newMesh(t), newMesh(t)
+	n1 := m.start(t, "n1", "127.0.0.1")
+	here := netip.MustParseAddr("127.0.0.1")
+	for _, c := range []struct {
+		name string
+		call func() (*tls.Conn, error)
+		why  policy.Reason
+	}{
+		{"another mesh", func() (*tls.Conn, error) {
+			return n1.call(t, source{other.certify(t, "n2").svid, m.Bundle()}, identity.ALPNLane, here)
+		}, policy.ReasonMember},
+		{"a service's certificate", func() (*tls.Conn, error) {
+			return n1.call(t, m.certifyService(t, "web"), identity.ALPNLane, here)
+		}, policy.ReasonMember},
+		{"no certificate", func() (*tls.Conn, error) {
+			return tls.Dial("tcp", n1.Peers.port.String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{identity.ALPNHere}})
+		}, policy.ReasonMember},
+		{"no TLS", func() (*tls.Conn, error) {
+			_, err := n1.silent(t, "127.0.0.1", 1)[0].Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+			return nil, err
+		}, policy.ReasonHandshake},
+	} {
+		before := n1.refused(c.why)
+		if conn, err := c.call(); err == nil && conn != nil {
+			_, _ = conn.Read(make([]byte, 1))
+		}
+		eventually(t, c.name, func() bool { return n1.refused(c.why) == before+1 })
+	}
+	if _, refused := n1.Refused(); len(refused) != 2 || len(n1.served) != 0 {
+		t.Errorf("refused %v", refused)
+	}
 }
 
 // TestLanePortOpensAgain when others have closed its socket; status says so.
@@ -161,9 +264,9 @@ func TestRunEnds(t *testing.T) {
 	conn, err := net.Dial("tcp", n1.Peers.port.String())
 	must(t, err)
 	defer conn.Close()
-	eventually(t, "a handshake", func() bool { return len(n1.gate.places) == 1 })
+	eventually(t, "a handshake", func() bool { return n1.inside() == 1 })
 	n1.end()
-	if len(n1.gate.places) != 0 {
+	if n1.inside() != 0 {
 		t.Error("a handshake goes on")
 	}
 	ln, err := net.Listen("tcp", n1.Peers.port.String())

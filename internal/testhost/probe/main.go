@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 )
 
 const usage = `usage:
@@ -20,6 +21,7 @@ const usage = `usage:
   probe duplex ADDR BYTES CONNECTIONS     random bytes both ways at once, compared by SHA-256
   probe calls NAME:PORT RATE LABEL        GET /LABEL.NUMBER, RATE times a second, a line for each, until SIGTERM
   probe echo-calls ADDR MS SECONDS        a connection every MS milliseconds, for SECONDS; print how many failed and the slowest
+  probe flood ADDR COUNT IP,…             hold COUNT connections from these addresses that are slow or silent
 ADDR is 10.0.0.1:80, [::1]:80 or [::ffff:10.0.0.1]:80 (an IPv6 socket to a mapped address)`
 
 func main() {
@@ -49,6 +51,8 @@ func run(args []string) error {
 		return duplexListen(args[1], number(args[2]))
 	case "duplex":
 		return duplex(args[1], number(args[2]), int(number(args[3])))
+	case "flood":
+		return flood(args[1], number(args[2]), strings.Split(args[3], ","))
 	case "echo-calls":
 		return echoCalls(args[1], number(args[2]), number(args[3]))
 	}
