@@ -3,10 +3,12 @@
 package identity_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -201,5 +203,32 @@ func TestChainText(t *testing.T) {
 		if _, err := identity.DecodeChain([]byte(bad)); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// TestReencodedKeyIsRefused: Go verifies a certificate whose public key has another
+// encoding, and so another ID; with it, a revoked key would be in use again.
+func TestReencodedKeyIsRefused(t *testing.T) {
+	m := newMesh(t, "alpha")
+	key := newKey(t)
+	leaf := m.forge(goodLeaf(t, "spiffe://mesh.test/svc/db"), key.Signer().Public())[0]
+	other := shifted(t, key.Public())
+	tbs := bytes.Replace(leaf.RawTBSCertificate, key.Public(), other, 1)
+	sum := sha256.Sum256(tbs)
+	sig, err := m.Key().Signer().Sign(rand.Reader, sum[:], crypto.SHA256)
+	must(t, err)
+	der, err := asn1.Marshal(struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}}, asn1.BitString{Bytes: sig, BitLength: 8 * len(sig)}})
+	must(t, err)
+	again, err := x509.ParseCertificate(der)
+	must(t, err)
+	if err := again.CheckSignatureFrom(m.Intermediate()); err != nil || !again.PublicKey.(*ecdsa.PublicKey).Equal(key.Signer().Public()) {
+		t.Fatalf("not a good forgery: %v", err)
+	}
+	if id, err := m.Bundle().Verify([]*x509.Certificate{again, m.Intermediate()}, time.Now()); err == nil {
+		t.Errorf("accepted as %s", id)
 	}
 }

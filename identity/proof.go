@@ -85,9 +85,10 @@ func Prove(s *SVID, role Role, ch Channel) (Proof, error) {
 }
 
 // Verify checks chain and signature, and that the ID fits the role: a service,
-// or for RoleNode one of the channel's ends. The caller checks which end it must
-// be, and whether its node is granted the service. Errors: ErrProof.
-func (p Proof) Verify(b *Bundle, role Role, ch Channel, now time.Time) (ID, *x509.Certificate, error) {
+// or for RoleNode one of the channel's ends. It returns the ID and the chain, which
+// refers to p's bytes. The caller checks which end it must be, whether its node is
+// granted the service, and that no key of the chain is revoked. Errors: ErrProof.
+func (p Proof) Verify(b *Bundle, role Role, ch Channel, now time.Time) (ID, []*x509.Certificate, error) {
 	if err := ch.check(); err != nil {
 		return ID{}, nil, fmt.Errorf("%w: %w", ErrProof, err)
 	}
@@ -105,7 +106,7 @@ func (p Proof) Verify(b *Bundle, role Role, ch Channel, now time.Time) (ID, *x50
 	if err := VerifySignature(chain[0].RawSubjectPublicKeyInfo, proofContext, ch.message(role, id), p.Signature); err != nil {
 		return ID{}, nil, fmt.Errorf("%w: %w", ErrProof, err)
 	}
-	return id, chain[0], nil
+	return id, chain, nil
 }
 
 func (ch Channel) fits(role Role, id ID) error {

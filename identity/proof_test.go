@@ -42,8 +42,8 @@ func TestProof(t *testing.T) {
 		must(t, err)
 		var got identity.Proof
 		must(t, json.Unmarshal(text, &got))
-		id, leaf, err := got.Verify(e.Bundle(), role, theirs, time.Now())
-		if err != nil || id != s.ID || !leaf.Equal(s.Chain[0]) {
+		id, chain, err := got.Verify(e.Bundle(), role, theirs, time.Now())
+		if err != nil || id != s.ID || !chain[0].Equal(s.Chain[0]) {
 			t.Errorf("role %d: %s, %v", role, id, err)
 		}
 	}

@@ -26,9 +26,19 @@ type Source interface {
 	Bundle() *Bundle
 }
 
-// PeerCheck is a further condition on a peer whose certificate has been verified,
-// such as that it isn't revoked.
-type PeerCheck func(id ID, leaf *x509.Certificate) error
+// PeerCheck is a further condition on a peer or service whose certificate has been
+// verified, such as that none of the keys in its chain is revoked: its own comes
+// first. Keys are all that it gets, since a key can have many certificates.
+type PeerCheck func(id ID, chain []KeyID) error
+
+// ChainKeys are the keys of a verified chain, in its order.
+func ChainKeys(chain []*x509.Certificate) []KeyID {
+	keys := make([]KeyID, len(chain))
+	for i, c := range chain {
+		keys[i] = sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	}
+	return keys
+}
 
 // base is common to all our connections: TLS 1.3, no session tickets, and Go's
 // default key exchanges, which include hybrid ones.
@@ -124,14 +134,14 @@ func verifyExpected(b *Bundle, cs tls.ConnectionState, alpn string, expect ID, c
 	if cs.NegotiatedProtocol != alpn {
 		return fmt.Errorf("the peer doesn't speak %s", alpn)
 	}
-	return verifyNode(b, cs, time.Now(), func(id ID, leaf *x509.Certificate) error {
+	return verifyNode(b, cs, time.Now(), func(id ID, chain []KeyID) error {
 		if id != expect {
 			return fmt.Errorf("the peer is %s, not %s", id, expect)
 		}
 		if check == nil {
 			return nil
 		}
-		return check(id, leaf)
+		return check(id, chain)
 	})
 }
 
@@ -152,7 +162,7 @@ func verifyNode(b *Bundle, cs tls.ConnectionState, now time.Time, check PeerChec
 	if check == nil {
 		return nil
 	}
-	return check(id, cs.PeerCertificates[0])
+	return check(id, ChainKeys(cs.PeerCertificates))
 }
 
 // verifyNoCertificate refuses a client that presents a certificate to enrol: it
@@ -165,10 +175,10 @@ func verifyNoCertificate(cs tls.ConnectionState) error {
 }
 
 // verifyRenewal also accepts a certificate that has expired, by verifying its
-// chain at the time of its expiry: a node that was off meanwhile recovers by its
-// long-term key, which the handshake has proven. The handler of tacit-issue must
-// compare that key with the member's record before it issues anything. check
-// still refuses a revoked key.
+// chain at the time of its expiry, and one whose authority is revoked: a node that
+// was off meanwhile recovers by its long-term key, which the handshake has proven.
+// The handler of tacit-issue must compare that key with the member's record before
+// it issues anything. check gets this key alone, and still refuses a revoked one.
 func verifyRenewal(b *Bundle, cs tls.ConnectionState, check PeerCheck) error {
 	if len(cs.PeerCertificates) == 0 {
 		return errNoCertificate
@@ -177,7 +187,10 @@ func verifyRenewal(b *Bundle, cs tls.ConnectionState, check PeerCheck) error {
 	if end := cs.PeerCertificates[0].NotAfter; now.After(end) {
 		now = end
 	}
-	return verifyNode(b, cs, now, check)
+	if check == nil {
+		return verifyNode(b, cs, now, nil)
+	}
+	return verifyNode(b, cs, now, func(id ID, chain []KeyID) error { return check(id, chain[:1]) })
 }
 
 var errNoCertificate = errors.New("the peer showed no certificate")

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -209,8 +210,8 @@ func run(t *testing.T, e *ends, change func(*ends) (*tls.Config, *tls.Config)) o
 var errRevoked = errors.New("the key is revoked")
 
 func revoked(s *identity.SVID) identity.PeerCheck {
-	return func(id identity.ID, leaf *x509.Certificate) error {
-		if key, err := identity.KeyIDOf(leaf.RawSubjectPublicKeyInfo); err != nil || id == s.ID && key == s.Key.ID() {
+	return func(id identity.ID, chain []identity.KeyID) error {
+		if id == s.ID && chain[0] == s.Key.ID() {
 			return errRevoked
 		}
 		return nil
@@ -262,6 +263,24 @@ func TestExpiredNodeRecovers(t *testing.T) {
 	e.client.svid = &identity.SVID{ID: e.client.svid.ID, Chain: e.client.svid.Chain, Key: newKey(t)}
 	if out := connect(t, identity.ServerTLS(e.server, nil), e.dial(identity.ALPNIssue, "alpha")); out.serverErr == nil {
 		t.Error("a stolen chain was accepted")
+	}
+}
+
+// A node whose certificate is by a revoked authority is accepted for tacit-issue only:
+// its own key still counts.
+func TestNodeOfRevokedAuthorityRecovers(t *testing.T) {
+	e := newEnds(t)
+	check := func(_ identity.ID, chain []identity.KeyID) error {
+		if slices.Contains(chain, e.Key().ID()) {
+			return errRevoked
+		}
+		return nil
+	}
+	for alpn, want := range map[string]error{identity.ALPNIssue: nil, identity.ALPNLane: errRevoked, identity.ALPNHere: errRevoked} {
+		out := connect(t, identity.ServerTLS(e.server, check), e.dial(alpn, "alpha"))
+		if !errors.Is(out.serverErr, want) {
+			t.Errorf("%s: %v, want %v", alpn, out.serverErr, want)
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -178,7 +177,7 @@ func (h *host) with(f func()) {
 	f()
 }
 
-func (h *host) check(identity.ID, *x509.Certificate) error {
+func (h *host) check(identity.ID, []identity.KeyID) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.revoked {

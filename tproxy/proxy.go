@@ -108,7 +108,7 @@ type Config struct {
 	Node       identity.ID // this node
 	Router     Router
 	Identities lane.Identities
-	Check      identity.PeerCheck // further condition on a peer's node certificate; may be nil
+	Check      identity.PeerCheck // further condition on certificates of peers and their services; may be nil
 	Log        *slog.Logger
 	OnEnd      func(Flow) // called once for every connection, refused ones too; must not block; may be nil
 

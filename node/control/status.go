@@ -217,8 +217,8 @@ func (h host) lanes() []api.Lane {
 		if l.Dialled {
 			one.Direction = tproxy.DirectionOut
 		}
-		for _, id := range l.Proven {
-			one.Proven = append(one.Proven, id.String())
+		for _, p := range l.Proven {
+			one.Proven = append(one.Proven, p.ID.String())
 		}
 		out = append(out, one)
 	}

@@ -64,7 +64,7 @@ func TestStatusOfHealthyNode(t *testing.T) {
 	f.kernel.counters = map[policy.Reason]uint64{policy.ReasonDefault: 3}
 	f.journal.totals.Dropped = 9
 	since := time.Now().Add(-time.Minute)
-	f.proxy.lanes = []lane.Info{{Peer: identity.NodeID("mesh.test", "host2"), Dialled: true, Since: since, Streams: 4, Proven: []identity.ID{identity.ServiceID("mesh.test", "db")}}}
+	f.proxy.lanes = []lane.Info{{Peer: identity.NodeID("mesh.test", "host2"), Dialled: true, Since: since, Streams: 4, Proven: []lane.Proven{{ID: identity.ServiceID("mesh.test", "db")}}}}
 	s, _ := status(t, f)
 	var names []string
 	for _, c := range s.Checks {

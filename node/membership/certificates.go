@@ -92,8 +92,8 @@ func (c *Certificates) held(name identity.Name) *identity.SVID {
 	return c.services[name]
 }
 
-// Want makes sure that the named services, and no others, have certificates.
-// It doesn't wait for them.
+// Want makes sure that the named services, and no others, have certificates, none
+// of them by a revoked key. It doesn't wait for them.
 func (c *Certificates) Want(names []identity.Name) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,15 +101,21 @@ func (c *Certificates) Want(names []identity.Name) {
 	for _, name := range names {
 		wanted[name] = true
 	}
-	if maps.Equal(wanted, c.wanted) {
+	had := len(c.services)
+	maps.DeleteFunc(c.services, func(name identity.Name, s *identity.SVID) bool { return !wanted[name] || c.revoked(s) })
+	if maps.Equal(wanted, c.wanted) && len(c.services) == had && !c.revoked(c.NodeSVID()) {
 		return
 	}
 	c.wanted = wanted
-	maps.DeleteFunc(c.services, func(name identity.Name, _ *identity.SVID) bool { return !wanted[name] })
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
+}
+
+// revoked says whether the certificate's key, or that of its authority, is revoked.
+func (c *Certificates) revoked(s *identity.SVID) bool {
+	return slices.ContainsFunc(identity.ChainKeys(s.Chain), c.conf.Roll.Revoked)
 }
 
 func (c *Certificates) wants() []identity.Name {
@@ -130,6 +136,7 @@ func (c *Certificates) put(name identity.Name, s *identity.SVID) {
 // Served is a certificate in use.
 type Served struct {
 	ID                  identity.ID
+	Key                 identity.KeyID
 	NotBefore, NotAfter time.Time
 	RenewAt             time.Time
 }
@@ -147,7 +154,7 @@ func (c *Certificates) Served() []Served {
 }
 
 func (c *Certificates) served(s *identity.SVID) Served {
-	return Served{s.ID, s.Chain[0].NotBefore, s.Chain[0].NotAfter, s.RenewAt(c.spread)}
+	return Served{s.ID, s.Key.ID(), s.Chain[0].NotBefore, s.Chain[0].NotAfter, s.RenewAt(c.spread)}
 }
 
 // Check returns what is wrong with the certificates now: the node's isn't

@@ -4,7 +4,6 @@ package membership_test
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"os"
 	"strings"
@@ -137,6 +136,40 @@ func TestWant(t *testing.T) {
 	})
 }
 
+// TestRevokedKeyIsReplaced: a service's revoked key serves no longer, and another one
+// does; so does a certificate by another authority for one by a revoked authority,
+// which issues nothing any more.
+func TestRevokedKeyIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bootstrap(t, "n1")
+		n.grant(t, "n1", "db")
+		c, issuer := manage(t, n)
+		c.Want([]identity.Name{"db"})
+		synctest.Wait()
+		first, err := c.ServiceSVID("db")
+		must(t, err)
+		n.revoke(t, first.Key.ID(), "n1")
+		c.Want([]identity.Name{"db"})
+		synctest.Wait()
+		second, err := c.ServiceSVID("db")
+		if err != nil || second.Key.ID() == first.Key.ID() || issuer.issued.Load() != 2 {
+			t.Fatalf("%v, %d issued", err, issuer.issued.Load())
+		}
+		n.revoke(t, n.Authority.Key().ID(), "n1")
+		c.Want([]identity.Name{"db"})
+		synctest.Wait()
+		if s, err := c.ServiceSVID("db"); err == nil {
+			t.Errorf("a certificate by a revoked authority serves: %v", s.ID)
+		}
+		if err := problem(n, "this node"); err == nil || !strings.Contains(err.Error(), "no authority is known yet") {
+			t.Errorf("the node's certificate: %v", err)
+		}
+		if _, err := n.issuer.Issue(t.Context(), "n1", n.Key.Public(), enrol.Renewal{Service: "db", CSR: newCSR(t, newKey(t))}); err == nil || !strings.Contains(err.Error(), "is not an authority") {
+			t.Errorf("a revoked authority issues: %v", err)
+		}
+	})
+}
+
 // TestRenewalFails: it is reported and tried again; the old certificate serves
 // until it ends; a service that isn't wanted any more is no problem.
 func TestRenewalFails(t *testing.T) {
@@ -208,9 +241,9 @@ func TestAskAnotherAuthority(t *testing.T) {
 	checked := atomic.Int32{}
 	manager := func(roll membership.Roll) *membership.Certificates {
 		c := membership.NewCertificates(membership.CertificatesConfig{Member: n2.Member, Settings: n2.settings, Roll: roll,
-			Check: func(id identity.ID, leaf *x509.Certificate) error {
+			Check: func(id identity.ID, chain []identity.KeyID) error {
 				checked.Add(1)
-				return membership.CheckPeer(n2.records.View())(id, leaf)
+				return membership.CheckPeer(n2.records.View())(id, chain)
 			}, Health: n2.board, Log: n2.settings.Log})
 		run(t, c)
 		c.Want([]identity.Name{"db"})

@@ -3,9 +3,7 @@
 package membership
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"crypto/x509"
 	"fmt"
 	"os"
 
@@ -46,6 +44,8 @@ func Files(s *config.Settled) []string {
 	names := []string{fileState, fileNodeKey, fileNodeCert}
 	if s.Bootstrap && !exists(s.State(fileNodeCert)) || exists(s.State(dirAuthority)) {
 		names = append(names, dirAuthority, fileOperator)
+	} else if exists(s.State(fileOperator)) {
+		names = append(names, fileOperator)
 	}
 	paths := make([]string, len(names))
 	for i, name := range names {
@@ -59,17 +59,24 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// CheckPeer returns the check of a peer whose certificate verified: its key
-// must be the member's, and not revoked. A certificate alone is no membership.
-func CheckPeer(roll Roll) func(id identity.ID, leaf *x509.Certificate) error {
-	return func(id identity.ID, leaf *x509.Certificate) error {
-		if roll.Revoked(sha256.Sum256(leaf.RawSubjectPublicKeyInfo)) {
-			return fmt.Errorf("%s: its key has been revoked", id)
+// CheckPeer returns the check of a peer or service whose certificate verified: no
+// key in its chain may be revoked, and a node's must be the member's. A certificate
+// alone is no membership; whether a node may run a service is asked for each stream.
+func CheckPeer(roll Roll) identity.PeerCheck {
+	return func(id identity.ID, chain []identity.KeyID) error {
+		for i, key := range chain {
+			switch {
+			case !roll.Revoked(key):
+			case i == 0:
+				return fmt.Errorf("%s: its key has been revoked", id)
+			default:
+				return fmt.Errorf("%s: the key %s of the authority that issued its certificate has been revoked", id, key.Short())
+			}
 		}
 		if !id.IsNode() {
-			return fmt.Errorf("%s: not a node", id)
+			return nil
 		}
-		if m, ok := roll.Member(id.Name()); !ok || !bytes.Equal(m.Public, leaf.RawSubjectPublicKeyInfo) {
+		if m, ok := roll.Member(id.Name()); !ok || sha256.Sum256(m.Public) != chain[0] {
 			return fmt.Errorf("%s: no member with this key", id)
 		}
 		return nil

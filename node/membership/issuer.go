@@ -55,13 +55,16 @@ func NewIssuer(conf IssuerConfig) *Issuer { return &Issuer{conf: conf} }
 
 var errNoAuthority = errors.New("this node is not an authority; ask the one that the token names")
 
-// Issues says whether this node is an authority.
-func (i *Issuer) Issues() bool { return i.conf.Member.Authority != nil }
+// Issues says whether this node is an authority whose key isn't revoked.
+func (i *Issuer) Issues() bool {
+	a := i.conf.Member.Authority
+	return a != nil && i.conf.Records.View().IsAuthority(a.Key().ID())
+}
 
 // Admit redeems a token. The token is checked in full before it is spent, and
 // spent on disk before anything is issued, so that only one join gets in by it.
 func (i *Issuer) Admit(_ context.Context, ask enrol.Ask) (*enrol.Admission, error) {
-	if i.conf.Member.Authority == nil {
+	if !i.Issues() {
 		return nil, errNoAuthority
 	}
 	token, err := identity.ParseToken(ask.Token)
@@ -163,7 +166,7 @@ func (i *Issuer) admit(t *identity.Token, spki, csr []byte, grants []ledger.Reco
 // Issue signs a certificate for a member's own name, or for a service granted
 // to it. Spki is the key that the node has proven to hold.
 func (i *Issuer) Issue(_ context.Context, node identity.Name, spki []byte, r enrol.Renewal) (*enrol.Issued, error) {
-	if i.conf.Member.Authority == nil {
+	if !i.Issues() {
 		return nil, errNoAuthority
 	}
 	view := i.conf.Records.View()

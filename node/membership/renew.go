@@ -116,30 +116,30 @@ func (c *Certificates) nodeDue() time.Time {
 	if c.NodeSVID() != c.kept.Load() {
 		return time.Time{}
 	}
-	return c.renewAt(c.NodeSVID())
-}
-
-// renewAt is at once for a certificate that isn't valid yet: the clock by which
-// it was issued was ahead, and was set back.
-func (c *Certificates) renewAt(s *identity.SVID) time.Time {
-	if c.conf.Now().Before(s.Chain[0].NotBefore) {
-		return time.Time{}
-	}
-	return s.RenewAt(c.spread)
+	return c.due(c.NodeSVID())
 }
 
 func (c *Certificates) serviceDue(name identity.Name) time.Time {
 	if s := c.held(name); s != nil {
-		return c.renewAt(s)
+		return c.due(s)
 	}
 	return time.Time{}
+}
+
+// due is now for a certificate that others refuse, and for one that isn't valid yet:
+// the clock by which it was issued was ahead, and was set back.
+func (c *Certificates) due(s *identity.SVID) time.Time {
+	if c.revoked(s) || c.conf.Now().Before(s.Chain[0].NotBefore) {
+		return time.Time{}
+	}
+	return s.RenewAt(c.spread)
 }
 
 // renewNode brings the new certificate into use even where the disk has no
 // room for it; then only writing it is tried again.
 func (c *Certificates) renewNode(ctx context.Context) error {
 	s := c.NodeSVID()
-	if !c.conf.Now().Before(c.renewAt(s)) {
+	if !c.conf.Now().Before(c.due(s)) {
 		chain, err := c.ask(ctx, c.conf.Member.Key, "")
 		if err != nil {
 			return err
@@ -168,14 +168,15 @@ func (c *Certificates) renewService(ctx context.Context, name identity.Name) err
 	return nil
 }
 
-// ask gets a certificate from this node's own authority or from another's.
+// ask gets a certificate from this node's own authority, unless that is revoked, or
+// from another's.
 func (c *Certificates) ask(ctx context.Context, key *identity.Key, service identity.Name) ([]*x509.Certificate, error) {
 	csr, err := identity.NewCSR(key)
 	if err != nil {
 		return nil, err
 	}
 	r := enrol.Renewal{Service: service, CSR: csr}
-	if c.conf.Member.Authority == nil {
+	if a := c.conf.Member.Authority; a == nil || c.conf.Roll.Revoked(a.Key().ID()) {
 		return c.askOthers(ctx, r)
 	}
 	out, err := c.conf.Issuer.Issue(ctx, c.conf.Settings.Name, c.conf.Member.Key.Public(), r)

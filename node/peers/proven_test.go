@@ -3,7 +3,6 @@
 package peers
 
 import (
-	"crypto/x509"
 	"errors"
 	"net/netip"
 	"slices"
@@ -89,7 +88,7 @@ func TestProvingNeedsTheNode(t *testing.T) {
 	}
 }
 
-func revoked(identity.ID, *x509.Certificate) error { return errors.New("revoked") }
+func revoked(identity.ID, []identity.KeyID) error { return errors.New("revoked") }
 
 func TestOf(t *testing.T) {
 	p := &Peers{proven: proven{at: map[identity.Name][]netip.Addr{"n2": addrs("192.0.2.1", "192.0.2.2")}}}

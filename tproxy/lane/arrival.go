@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"tacit/identity"
-	"tacit/policy"
 )
 
 // Arrival is a stream that a peer has opened on a lane. What its Opening says is
@@ -24,7 +23,7 @@ type Arrival struct {
 // certificate that is still valid, and otherwise a *policy.Refusal.
 func (a *Arrival) Proven() error {
 	if ok, _ := a.l.proven(a.Source, time.Now()); !ok {
-		return policy.Refuse(policy.ReasonProof, "node %s hasn't proven %s on this lane", a.Node, a.Source)
+		return a.l.unproven(a.Source)
 	}
 	return nil
 }
@@ -82,7 +81,7 @@ func (l *lane) serve() error {
 		}
 		if h.kind == kindOpen {
 			l.last = h.stream
-			l.occupy()
+			l.occupy(o.Destination, o.Source)
 			l.cfg.Accept(&Arrival{End: &End{l: l, id: l.last}, Opening: o, Node: l.peer.Name()})
 		}
 	}

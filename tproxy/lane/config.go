@@ -43,7 +43,7 @@ type Identities interface {
 type Config struct {
 	Node       identity.ID // this node
 	Identities Identities
-	Check      identity.PeerCheck // further condition on a peer's node certificate; may be nil
+	Check      identity.PeerCheck // further condition on certificates of peers and their services; may be nil
 	Log        *slog.Logger
 	Blocks     *Blocks // shared with whatever the streams are copied from and to
 	// Accept carries a stream that a peer has opened. It returns when the stream
@@ -81,12 +81,19 @@ type Peer struct {
 	Addr netip.AddrPort
 }
 
+// Proven is a service that a peer has proven.
+type Proven struct {
+	ID   identity.ID
+	Key  identity.KeyID // of its certificate
+	Ends time.Time      // when the certificate does
+}
+
 // Info is one lane.
 type Info struct {
 	Peer    identity.ID
 	Dialled bool           // by this node, rather than accepted
 	Addr    netip.AddrPort // the other end's
-	Proven  []identity.ID  // services that the peer has proven on it
+	Proven  []Proven       // what the peer has proven on it
 	Since   time.Time
 	Streams int // carried so far, the current one included
 	Busy    bool

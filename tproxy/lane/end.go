@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tacit/policy"
+	"tacit/tproxy/lane/ending"
 	"tacit/tproxy/socket"
 )
 
@@ -19,19 +20,19 @@ type End struct {
 	id uint32
 
 	mu    sync.Mutex
-	state endState
+	state ending.State
 	timed bool // deadlines were set on the lane
 }
 
 // on moves to the next state and says what is to be done.
-func (c *End) on(e endEvent) endAction {
+func (c *End) on(e ending.Event) ending.Action {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state.on(e)
+	return c.state.On(e)
 }
 
 // in says whether the stream is in one of the states.
-func (c *End) in(states ...endState) bool {
+func (c *End) in(states ...ending.State) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Contains(states, c.state)
@@ -70,7 +71,7 @@ func (c *End) otherStream(h header, b *Block) error {
 		c.l.blocks.Put(b)
 		return nil
 	}
-	if h.kind == kindOpen && !c.l.dialled && c.in(stateClosed) {
+	if h.kind == kindOpen && !c.l.dialled && c.in(ending.StateClosed) {
 		c.l.keep(h, b)
 		return ErrWoken
 	}
@@ -81,25 +82,25 @@ func (c *End) otherStream(h header, b *Block) error {
 // received handles one frame of this stream. deliver: its payload is for the
 // program. Otherwise a nil error means that the frame is to be skipped.
 func (c *End) received(h header, payload []byte) (deliver bool, err error) {
-	var event endEvent
+	var event ending.Event
 	switch h.kind {
 	case kindData:
-		event = gotData
+		event = ending.GotData
 	case kindFin:
-		event = gotFin
+		event = ending.GotFin
 	case kindReset:
-		event = gotReset
+		event = ending.GotReset
 	default:
 		return false, c.l.breach("OPEN twice for stream %d", h.stream)
 	}
 	switch c.on(event) {
-	case doDeliver:
+	case ending.DoDeliver:
 		return true, nil
-	case doEnd:
+	case ending.DoEnd:
 		return false, io.EOF
-	case doFail:
+	case ending.DoFail:
 		return false, &policy.Refusal{Reason: peerReason(payload), Detail: "the other node said so"}
-	case doBreach:
+	case ending.DoBreach:
 		return false, c.l.breach("%s of stream %d after its end", h.kind, h.stream)
 	}
 	return false, nil
@@ -113,7 +114,7 @@ func (c *End) Write(b *Block, n int) error {
 
 // CloseWrite sends FIN, unless the stream was reset.
 func (c *End) CloseWrite() error {
-	if c.on(sendFin) != doSend {
+	if c.on(ending.SendFin) != ending.DoSend {
 		return nil
 	}
 	return c.l.send(appendFrame(nil, kindFin, c.id, nil))
@@ -146,14 +147,14 @@ func (c *End) resetFrame(r policy.Reason) {
 // nothing else of this stream can follow.
 func (c *End) Reset(r policy.Reason) {
 	c.Interrupt()
-	if c.on(sendReset) == doSend {
+	if c.on(ending.SendReset) == ending.DoSend {
 		c.resetFrame(r)
 	}
 }
 
 // drain reads until no frame of a stream that was reset can come any more.
 func (c *End) drain() {
-	for !c.in(stateClosed, stateResetGot) {
+	for !c.in(ending.StateClosed, ending.StateResetGot) {
 		b, _, err := c.Read()
 		c.l.blocks.Put(b)
 		if err != nil {
@@ -165,7 +166,7 @@ func (c *End) drain() {
 // Refuse ends a stream that this end, the acceptor, refuses.
 func (c *End) Refuse(r policy.Reason) {
 	c.Interrupt()
-	if c.on(refuseStream) == doSend {
+	if c.on(ending.RefuseStream) == ending.DoSend {
 		c.resetFrame(r)
 	}
 	c.Close()
@@ -181,11 +182,11 @@ func (c *End) Abort() { c.l.abort(policy.ReasonLane) }
 // Close gives the lane back for the next stream, or ends the lane when frames
 // of this stream may still come. Reader and writer must have ended.
 func (c *End) Close() {
-	switch c.on(letGo) {
-	case doSend:
+	switch c.on(ending.LetGo) {
+	case ending.DoSend:
 		c.Interrupt()
 		c.resetFrame(policy.ReasonReset)
-	case doAbort:
+	case ending.DoAbort:
 		c.l.abort(policy.ReasonLane)
 	}
 	c.mu.Lock()

@@ -58,8 +58,10 @@ type frame struct {
 // use says what a lane carries.
 type use struct {
 	busy    bool
-	streams int       // carried so far, the current one included
-	idleAt  time.Time // when the last stream ended
+	here    identity.Name // this node's service of the current stream
+	there   identity.Name // the peer's
+	streams int           // carried so far, the current one included
+	idleAt  time.Time     // when the last stream ended
 }
 
 // delivery says what the peer's kernel has acknowledged: see silent.
@@ -161,7 +163,7 @@ func (l *lane) next() (header, *Block, error) {
 		if err != nil || h.kind != kindProve {
 			return h, b, err
 		}
-		_, err = l.learn(b.Payload()[:h.length])
+		_, _, err = l.learn(b.Payload()[:h.length])
 		l.blocks.Put(b)
 		if err != nil {
 			return header{}, nil, err
@@ -218,11 +220,11 @@ func (l *lane) retire() {
 	}
 }
 
-// occupy begins a stream.
-func (l *lane) occupy() {
+// occupy begins a stream between a service of this node and one of the peer's.
+func (l *lane) occupy(here, there identity.Name) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.busy = true
+	l.busy, l.here, l.there = true, here, there
 	l.streams++
 }
 
@@ -237,7 +239,7 @@ func (l *lane) free() bool {
 // good says whether an idle lane may carry a new stream.
 func (l *lane) good(now time.Time) bool {
 	l.mu.Lock()
-	ok := !l.broken && !l.retiring && now.Before(l.staleAt()) && max(l.seen, l.shown) < maxProofs
+	ok := !l.broken && !l.retiring && now.Before(l.staleAt()) && max(l.seen.n, l.shown.n) < maxProofs
 	l.mu.Unlock()
 	return ok && socket.Quiet(l.raw)
 }
@@ -247,8 +249,10 @@ func (l *lane) info() Info {
 	defer l.mu.Unlock()
 	addr, _ := netip.ParseAddrPort(l.tcp.RemoteAddr().String())
 	info := Info{Peer: l.peer, Dialled: l.dialled, Addr: addr, Since: l.since, Streams: l.streams, Busy: l.busy, Ends: l.endsAt()}
-	for id := range l.theirs {
-		info.Proven = append(info.Proven, id)
+	for id, p := range l.theirs {
+		if p.bad == nil {
+			info.Proven = append(info.Proven, Proven{id, p.keys[0], p.to})
+		}
 	}
 	return info
 }

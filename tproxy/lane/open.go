@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"tacit/identity"
-	"tacit/policy"
 )
 
 // request is a stream to be opened, and the client's first bytes. They are kept
@@ -29,7 +28,7 @@ func (l *lane) open(q *request) (*End, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.occupy()
+	l.occupy(q.Source, q.Destination)
 	l.last++
 	c := &End{l: l, id: l.last}
 	frames = appendFrame(frames, kindOpen, c.id, q.encode())
@@ -92,9 +91,10 @@ func (l *lane) answer(c *End, want identity.Name) error {
 	defer l.blocks.Put(b)
 	switch {
 	case h.kind == kindProve:
-		id, err := l.learn(b.Payload()[:h.length])
-		if err == nil && id.Name() != want && id != l.peer {
-			return policy.Refuse(policy.ReasonProof, "node %s didn't prove %s", l.peer.Name(), want)
+		id, known, err := l.learn(b.Payload()[:h.length])
+		switch { // known: a service of an earlier stream, proven anew
+		case err == nil && id.Name() == want && l.of(want).bad != nil, err == nil && id.Name() != want && !known:
+			return l.unproven(want)
 		}
 		return err
 	case h.stream < c.id:

@@ -141,8 +141,7 @@ func (q *pool) prune(now time.Time, idle time.Duration) {
 func (l *lane) knows(o *Opening, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	theirs := l.theirs[identity.ServiceID(l.cfg.Node.TrustDomain(), o.Destination)]
-	return now.Before(theirs.to) && l.ours[o.Source] != nil
+	return l.theirs[identity.ServiceID(l.cfg.Node.TrustDomain(), o.Destination)].holds(now) && l.ours[o.Source] != nil
 }
 
 // idleFor is how long the lane has carried nothing; 0 while it carries something.

@@ -13,10 +13,8 @@ import (
 	"tacit/policy"
 )
 
-const (
-	maxProofs    = 64                     // of services, per lane and direction
-	renewalPause = 300 * time.Millisecond // between two proofs of the peer's node certificate
-)
+// renewalPause is the least time between two proofs of the peer's node certificate.
+const renewalPause = 300 * time.Millisecond
 
 // trust is what the two ends of a lane have proven to each other. The lane's
 // mutex guards it.
@@ -28,19 +26,15 @@ type trust struct {
 	renewed    time.Time                           // when the peer last renewed its proof
 	bundle     *identity.Bundle                    // that verified chain
 	retired    time.Time                           // when chain's root was found to be retired; zero: it is trusted
-	theirs     map[identity.ID]span                // services that the peer has proven
+	theirs     map[identity.ID]proven              // services that the peer has proven
 	ours       map[identity.Name]*x509.Certificate // service leaves that we have proven to the peer
-	seen       int                                 // service proofs received
-	shown      int                                 // service proofs sent
+	seen       tally                               // service proofs received
+	shown      tally                               // service proofs sent
 }
-
-// span is a certificate's life. No more is kept of a service's certificate, since
-// parsed certificates are large and there are many lanes.
-type span struct{ from, to time.Time }
 
 func newTrust(own *x509.Certificate, chain []*x509.Certificate, now time.Time, bundle *identity.Bundle) trust {
 	return trust{own: own, ownStale: stale(own, now), chain: chain, chainStale: stale(chain[0], now), bundle: bundle,
-		theirs: map[identity.ID]span{}, ours: map[identity.Name]*x509.Certificate{}}
+		theirs: map[identity.ID]proven{}, ours: map[identity.Name]*x509.Certificate{}, seen: tally{at: now}, shown: tally{at: now}}
 }
 
 // stale is when a lane should be replaced by one with newer certificates: at the
@@ -85,68 +79,6 @@ func (l *lane) proof(role identity.Role, s *identity.SVID) ([]byte, error) {
 	return appendFrame(nil, kindProve, 0, payload), nil
 }
 
-// service makes the frame that proves a service of this node. It makes none if
-// this certificate is proven on the lane already, unless again is set.
-func (l *lane) service(role identity.Role, name identity.Name, again bool) ([]byte, error) {
-	s, err := l.cfg.Identities.ServiceSVID(name)
-	if err != nil {
-		return nil, policy.Refuse(policy.ReasonProof, "service %s: %v", name, err)
-	}
-	l.mu.Lock()
-	known := l.ours[name] == s.Chain[0] && !again
-	if !known {
-		l.ours[name] = s.Chain[0]
-		l.shown++
-	}
-	full := l.shown > maxProofs
-	l.mu.Unlock()
-	if known {
-		return nil, nil
-	}
-	if full {
-		return nil, policy.Refuse(policy.ReasonLimit, "more than %d proofs on one lane", maxProofs)
-	}
-	frame, err := l.proof(role, s)
-	if err != nil {
-		return nil, policy.Refuse(policy.ReasonProof, "service %s: %v", name, err)
-	}
-	return frame, nil
-}
-
-// learn verifies a proof of the peer's. A service's proof that isn't valid is
-// logged and has no effect; any other fault breaks the lane.
-func (l *lane) learn(payload []byte) (identity.ID, error) {
-	role, p, err := decodeProof(payload)
-	if err != nil {
-		return identity.ID{}, l.breach("%v", err)
-	}
-	if role == identity.RoleNode {
-		return l.peer, l.renew(p)
-	}
-	if (role == identity.RoleServer) != l.dialled {
-		return identity.ID{}, l.breach("a proof in role %d, which is this end's", role)
-	}
-	if !l.count() {
-		return identity.ID{}, l.breach("more than %d proofs on one lane", maxProofs)
-	}
-	id, leaf, err := p.Verify(l.cfg.Identities.Bundle(), role, l.channel, time.Now())
-	if err != nil {
-		l.cfg.Log.Warn("proof refused", "peer", l.peer, "err", err)
-		return identity.ID{}, nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.theirs[id] = span{leaf.NotBefore, leaf.NotAfter}
-	return id, nil
-}
-
-func (l *lane) count() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.seen++
-	return l.seen <= maxProofs
-}
-
 func (l *lane) breach(format string, args ...any) error {
 	l.abort(policy.ReasonProtocol)
 	return policy.Refuse(policy.ReasonProtocol, format, args...)
@@ -162,24 +94,23 @@ func (l *lane) renew(p identity.Proof) error {
 	if early {
 		return l.breach("node certificate proven too often")
 	}
-	id, leaf, err := p.Verify(bundle, identity.RoleNode, l.channel, now)
+	id, chain, err := p.Verify(bundle, identity.RoleNode, l.channel, now)
 	switch {
 	case err == nil && id != l.peer:
 		err = fmt.Errorf("%s isn't the node of this lane", id)
 	case err == nil && l.cfg.Check != nil:
-		err = l.cfg.Check(id, leaf)
+		err = l.cfg.Check(id, identity.ChainKeys(chain))
 	}
 	if err != nil {
 		l.abort(policy.ReasonProof)
 		return policy.Refuse(policy.ReasonProof, "%s: %v", l.peer, err)
 	}
-	chain, err := parseAll(p.Chain)
-	if err != nil {
+	if chain, err = parseAll(p.Chain); err != nil {
 		return l.breach("%v", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.chain, l.chainStale, l.bundle, l.retired = chain, stale(leaf, now), bundle, time.Time{}
+	l.chain, l.chainStale, l.bundle, l.retired = chain, stale(chain[0], now), bundle, time.Time{}
 	return nil
 }
 
@@ -192,19 +123,6 @@ func parseAll(ders [][]byte) (chain []*x509.Certificate, err error) {
 		chain = append(chain, c)
 	}
 	return chain, err
-}
-
-// proven says whether the peer has proven the service by a certificate that is
-// still valid. soon: less than an eighth of its life is left, so ask for a new
-// proof.
-func (l *lane) proven(name identity.Name, now time.Time) (ok, soon bool) {
-	l.mu.Lock()
-	life := l.theirs[identity.ServiceID(l.cfg.Node.TrustDomain(), name)]
-	l.mu.Unlock()
-	if now.After(life.to) {
-		return false, false
-	}
-	return true, life.to.Sub(now) < life.to.Sub(life.from)/8
 }
 
 // outdated says whether the lane is busy and this node's certificate was renewed
@@ -235,15 +153,18 @@ func (l *lane) reprove(now time.Time) {
 	}
 }
 
-// recheck calls cfg.Check again for the peer's certificate.
+// recheck calls cfg.Check again for the peer's certificate, and for those of services.
 func (l *lane) recheck() error {
 	if l.cfg.Check == nil {
 		return nil
 	}
 	l.mu.Lock()
-	leaf := l.chain[0]
+	chain := l.chain
 	l.mu.Unlock()
-	return l.cfg.Check(l.peer, leaf)
+	if err := l.cfg.Check(l.peer, identity.ChainKeys(chain)); err != nil {
+		return err
+	}
+	return l.recheckServices()
 }
 
 // expired says whether expiryGrace has passed since the peer's last proven node

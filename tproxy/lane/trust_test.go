@@ -46,11 +46,11 @@ func TestProvenOnce(t *testing.T) {
 			t.Fatalf("after %d streams: lanes %+v", n+1, lanes)
 		}
 	}
-	if l := a.all()[0]; l.seen != 2 || l.shown != 1 {
-		t.Errorf("%d proofs seen, %d shown; want 2 and 1", l.seen, l.shown)
+	if l := a.all()[0]; l.seen.n != 2 || l.shown.n != 1 {
+		t.Errorf("%d proofs seen, %d shown; want 2 and 1", l.seen.n, l.shown.n)
 	}
-	if l := b.all()[0]; l.seen != 1 || l.shown != 2 {
-		t.Errorf("%d proofs seen there, %d shown; want 1 and 2", l.seen, l.shown)
+	if l := b.all()[0]; l.seen.n != 1 || l.shown.n != 2 {
+		t.Errorf("%d proofs seen there, %d shown; want 1 and 2", l.seen.n, l.shown.n)
 	}
 }
 

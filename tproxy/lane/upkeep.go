@@ -24,12 +24,18 @@ func (s *Set) check(l *lane, now time.Time) {
 		l.abort(policy.ReasonExpired)
 	case l.tcp.Stalled(frameTimeout):
 		l.abort(policy.ReasonSlow)
+	case l.lapsed(now) != "":
+		l.abort(policy.ReasonExpired)
 	case l.silent(now):
 		l.abort(policy.ReasonLane)
 	case !l.dialled && l.idleFor(now) > 2*s.cfg.IdleTimeout:
 		l.abort(policy.ReasonIdle)
 	case l.outdated():
 		s.work.Go(func() { l.reprove(now) }) // in a goroutine, since sending on a stalled lane blocks
+	default:
+		if service, ok := l.behind(); ok {
+			s.work.Go(func() { l.reproveService(service) })
+		}
 	}
 }
 

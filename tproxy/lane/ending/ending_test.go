@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package lane
+package ending
 
 import (
 	"slices"
@@ -16,69 +16,69 @@ func (r ended) over() bool {
 }
 
 // wants says what an event calls for by the rule, and takes it in.
-func (r *ended) wants(e endEvent) endAction {
+func (r *ended) wants(e Event) Action {
 	quiet := r.resetSent || r.resetGot || r.refused
 	switch e {
-	case gotData:
+	case GotData:
 		switch {
 		case r.finGot:
-			return doBreach
+			return DoBreach
 		case quiet:
-			return doNothing
+			return DoNothing
 		}
-		return doDeliver
-	case gotFin:
+		return DoDeliver
+	case GotFin:
 		if r.finGot {
-			return doBreach
+			return DoBreach
 		}
 		r.finGot = true
 		if r.resetSent && !r.finSent {
-			return doNothing // the answer to RESET is to come
+			return DoNothing // the answer to RESET is to come
 		}
-		return doEnd
-	case gotReset:
+		return DoEnd
+	case GotReset:
 		r.resetGot = true
-		return doFail
-	case sendFin:
+		return DoFail
+	case SendFin:
 		if quiet {
-			return doNothing
+			return DoNothing
 		}
 		r.finSent = true
-		return doSend
-	case sendReset:
+		return DoSend
+	case SendReset:
 		if quiet || r.over() {
-			return doNothing
+			return DoNothing
 		}
 		r.resetSent = true
-		return doSend
-	case refuseStream:
+		return DoSend
+	case RefuseStream:
 		r.refused = true
-		return doSend
+		return DoSend
 	}
-	switch { // letGo
+	switch { // LetGo
 	case r.over():
-		return doNothing
+		return DoNothing
 	case r.resetGot:
 		r.resetSent = true
-		return doSend
+		return DoSend
 	}
-	return doAbort
+	return DoAbort
 }
 
 // possible says whether an event can come after others: nothing is read after
 // RESET or a breach, the program's end comes once, only a stream of which
 // nothing was read is refused, and nothing comes after it was let go of.
-func possible(before []endEvent, actions []endAction, e endEvent) bool {
+func possible(before []Event, actions []Action, e Event) bool {
 	switch {
-	case slices.Contains(before, letGo):
+	case slices.Contains(before, LetGo):
 		return false
-	case slices.Contains(before, refuseStream):
-		return e == letGo
-	case e == gotData, e == gotFin, e == gotReset:
-		return !slices.Contains(actions, doFail) && !slices.Contains(actions, doBreach)
-	case e == sendFin:
-		return !slices.Contains(before, sendFin)
-	case e == refuseStream:
+	case slices.Contains(before, RefuseStream):
+		return e == LetGo
+	case e == GotData, e == GotFin, e == GotReset:
+		return !slices.Contains(actions, DoFail) && !slices.Contains(actions, DoBreach)
+	case e == SendFin:
+		return !slices.Contains(before, SendFin)
+	case e == RefuseStream:
 		return len(before) == 0
 	}
 	return true
@@ -88,37 +88,37 @@ func possible(before []endEvent, actions []endAction, e endEvent) bool {
 // what the rule says, and at most one FIN and one RESET are sent, FIN first.
 func TestEveryOrder(t *testing.T) {
 	orders := 0
-	var follow func(state endState, rule ended, events []endEvent, actions []endAction)
-	follow = func(state endState, rule ended, events []endEvent, actions []endAction) {
+	var follow func(state State, rule ended, events []Event, actions []Action)
+	follow = func(state State, rule ended, events []Event, actions []Action) {
 		orders++
 		if len(events) == 7 {
 			return
 		}
-		for e := range endEvents {
+		for e := range allEvents {
 			if !possible(events, actions, e) {
 				continue
 			}
 			s, r := state, rule
-			got, want := s.on(e), r.wants(e)
+			got, want := s.On(e), r.wants(e)
 			es, as := append(events[:len(events):len(events)], e), append(actions[:len(actions):len(actions)], got)
-			if got != want || (s == stateClosed) != r.over() {
+			if got != want || (s == StateClosed) != r.over() {
 				t.Fatalf("after %v: action %d, want %d; state %d, over: %v", es, got, want, s, r.over())
 			}
 			checkSent(t, es, as)
 			follow(s, r, es, as)
 		}
 	}
-	follow(stateOpen, ended{}, nil, nil)
+	follow(StateOpen, ended{}, nil, nil)
 	t.Logf("%d orders", orders)
 }
 
-func checkSent(t *testing.T, events []endEvent, actions []endAction) {
+func checkSent(t *testing.T, events []Event, actions []Action) {
 	t.Helper()
 	var fins, resets int
 	for i, e := range events {
 		switch {
-		case actions[i] != doSend:
-		case e == sendFin:
+		case actions[i] != DoSend:
+		case e == SendFin:
 			fins++
 			if resets > 0 {
 				t.Fatalf("FIN after RESET: %v", events)
@@ -135,7 +135,7 @@ func checkSent(t *testing.T, events []endEvent, actions []endAction) {
 // twoEnds are both ends of a stream and the frames between them: b for DATA,
 // F and R, the oldest first.
 type twoEnds struct {
-	state   [2]endState
+	state   [2]State
 	gone    [2]bool   // let go of
 	deaf    [2]bool   // got RESET, reads no more
 	inbound [2]string // frames on their way to this end
@@ -181,33 +181,33 @@ func (w twoEnds) steps(t *testing.T) (out []twoEnds) {
 			continue
 		}
 		room := len(w.inbound[1-i]) < 3
-		if room && (w.state[i] == stateOpen || w.state[i] == stateFinGot) {
+		if room && (w.state[i] == StateOpen || w.state[i] == StateFinGot) {
 			n := w
 			n.inbound[1-i] += "b"
 			out = append(out, n)
 		}
-		for _, e := range []endEvent{sendFin, sendReset, letGo} {
+		for _, e := range []Event{SendFin, SendReset, LetGo} {
 			n := w
-			do := n.state[i].on(e)
+			do := n.state[i].On(e)
 			switch {
-			case do == doAbort, do == doSend && !room, do == doNothing && e != letGo:
+			case do == DoAbort, do == DoSend && !room, do == DoNothing && e != LetGo:
 				continue
-			case do == doSend && e == sendFin:
+			case do == DoSend && e == SendFin:
 				n.inbound[1-i] += "F"
-			case do == doSend:
+			case do == DoSend:
 				n.inbound[1-i] += "R"
 			}
-			n.gone[i] = e == letGo
+			n.gone[i] = e == LetGo
 			out = append(out, n)
 		}
 		if n := w; len(w.inbound[i]) > 0 && !w.deaf[i] {
-			e := map[byte]endEvent{'b': gotData, 'F': gotFin, 'R': gotReset}[w.inbound[i][0]]
+			e := map[byte]Event{'b': GotData, 'F': GotFin, 'R': GotReset}[w.inbound[i][0]]
 			n.inbound[i] = w.inbound[i][1:]
-			do := n.state[i].on(e)
-			if do == doBreach {
+			do := n.state[i].On(e)
+			if do == DoBreach {
 				t.Errorf("an honest frame breaks the protocol: %+v", w)
 			}
-			n.deaf[i] = do == doFail
+			n.deaf[i] = do == DoFail
 			out = append(out, n)
 		}
 	}
