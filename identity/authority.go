@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,7 +32,7 @@ type Authority struct {
 	td           string
 	leafTTL      time.Duration
 	root         *x509.Certificate
-	rootKey      *Key // nil on nodes that hold only the intermediate
+	rootKey      atomic.Pointer[Key] // nil where only the intermediate is held
 	intermediate *x509.Certificate
 	key          *Key
 }
@@ -41,6 +42,7 @@ type Authority struct {
 const (
 	fileRootKey         = "root.key"
 	fileRoot            = "root.crt"
+	fileRootExported    = "root.exported" // in the place of root.key
 	fileIntermediateKey = "intermediate.key"
 	fileIntermediate    = "intermediate.crt"
 )
@@ -60,9 +62,11 @@ func CreateAuthority(td string, node Name, dir string, leafTTL time.Duration) (*
 		return nil, fmt.Errorf("new authority in %s: %w; start without --bootstrap to use the one that is there", dir, err)
 	}
 	a := &Authority{td: td, leafTTL: leafTTL}
-	if a.rootKey, err = LoadOrCreateKey(filepath.Join(dir, fileRootKey)); err != nil {
+	rootKey, err := LoadOrCreateKey(filepath.Join(dir, fileRootKey))
+	if err != nil {
 		return nil, err
 	}
+	a.rootKey.Store(rootKey)
 	if a.key, err = LoadOrCreateKey(filepath.Join(dir, fileIntermediateKey)); err != nil {
 		return nil, err
 	}
@@ -104,7 +108,7 @@ func (a *Authority) selfSign(node Name) error {
 	if err != nil {
 		return err
 	}
-	if a.root, err = signCertificate(root, root, a.rootKey.Public(), a.rootKey); err != nil {
+	if a.root, err = signCertificate(root, root, a.RootKey().Public(), a.RootKey()); err != nil {
 		return err
 	}
 	between, err := caTemplate(a.td, "tacit intermediate of "+string(node), intermediateTTL)
@@ -114,7 +118,7 @@ func (a *Authority) selfSign(node Name) error {
 	between.MaxPathLenZero = true
 	between.PermittedURIDomains = []string{a.td}
 	between.PermittedDNSDomainsCritical = true // of the whole extension, URIs too (RFC 5280, 4.2.1.10)
-	a.intermediate, err = signCertificate(between, a.root, a.key.Public(), a.rootKey)
+	a.intermediate, err = signCertificate(between, a.root, a.key.Public(), a.RootKey())
 	return err
 }
 
@@ -175,9 +179,11 @@ func (a *Authority) loadRest(dir string) (err error) {
 	if a.key, err = LoadKey(filepath.Join(dir, fileIntermediateKey)); err != nil {
 		return err
 	}
-	if a.rootKey, err = LoadKey(filepath.Join(dir, fileRootKey)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	rootKey, err := LoadKey(filepath.Join(dir, fileRootKey))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	a.rootKey.Store(rootKey)
 	return a.check()
 }
 
@@ -186,7 +192,7 @@ func (a *Authority) check() error {
 	switch {
 	case !bytes.Equal(a.key.public, a.intermediate.RawSubjectPublicKeyInfo):
 		return fmt.Errorf("%s and %s don't belong together", fileIntermediateKey, fileIntermediate)
-	case a.rootKey != nil && !bytes.Equal(a.rootKey.public, a.root.RawSubjectPublicKeyInfo):
+	case a.RootKey() != nil && !bytes.Equal(a.RootKey().public, a.root.RawSubjectPublicKeyInfo):
 		return fmt.Errorf("%s and %s don't belong together", fileRootKey, fileRoot)
 	case len(a.root.URIs) != 1:
 		return fmt.Errorf("%s names no trust domain", fileRoot)
@@ -213,8 +219,22 @@ func loadCertificate(path string) (*x509.Certificate, error) {
 // Root is the root certificate.
 func (a *Authority) Root() *x509.Certificate { return a.root }
 
-// RootKey signs the first records of a mesh; nil on nodes without the root.
-func (a *Authority) RootKey() *Key { return a.rootKey }
+// RootKey is the key on which all trust in the mesh rests; nil where it isn't kept.
+func (a *Authority) RootKey() *Key { return a.rootKey.Load() }
+
+// DropRootKey removes the root key from dir, and forgets it. A note stays, which
+// says that it isn't lost.
+func (a *Authority) DropRootKey(dir string) error {
+	note := fmt.Sprintf("the key %s was exported with tacit ca export-root\n", a.RootKey().ID())
+	if err := writeFile(filepath.Join(dir, fileRootExported), []byte(note), 0o600); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, fileRootKey)); err != nil {
+		return fmt.Errorf("root key: %w", err)
+	}
+	a.rootKey.Store(nil)
+	return syncDir(dir)
+}
 
 // Key is the intermediate's key; it signs memberships.
 func (a *Authority) Key() *Key { return a.key }

@@ -97,17 +97,26 @@ func LoadKey(path string) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
 	}
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, fmt.Errorf("key %s: not a PEM private key; restore it from a backup", path)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	k, err := ParseKey(text)
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", path, err)
 	}
+	return k, nil
+}
+
+// ParseKey reads what PEM writes.
+func ParseKey(text []byte) (*Key, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return nil, errors.New("not a PEM private key; restore it from a backup")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
 	private, ok := parsed.(*ecdsa.PrivateKey)
 	if !ok || private.Curve != elliptic.P256() {
-		return nil, fmt.Errorf("key %s: want ECDSA P-256", path)
+		return nil, errors.New("want ECDSA P-256")
 	}
 	return wrapKey(private)
 }
@@ -127,12 +136,30 @@ func LoadOrCreateKey(path string) (*Key, error) {
 	return k, nil
 }
 
+// ReplaceKey writes a new key in the place of one that is of no use any more.
+func ReplaceKey(path string) error {
+	k, err := NewKey()
+	if err != nil {
+		return err
+	}
+	return k.save(path)
+}
+
 func (k *Key) save(path string) error {
+	text, err := k.PEM()
+	if err != nil {
+		return err
+	}
+	return writeFile(path, text, 0o600)
+}
+
+// PEM is the private key in the form of its file (PKCS#8).
+func (k *Key) PEM() ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(k.private)
 	if err != nil {
-		return fmt.Errorf("key: %w", err)
+		return nil, fmt.Errorf("key: %w", err)
 	}
-	return writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
 // ID names the key.

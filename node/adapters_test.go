@@ -75,7 +75,7 @@ func TestGrantOwn(t *testing.T) {
 			t.Fatalf("with a key: %v", err)
 		}
 	}
-	if grants := n.records.View().SignedBy(key.ID()); len(grants) != 1 {
+	if grants := n.records.View().SignedBy(key.Key().ID()); len(grants) != 1 {
 		t.Errorf("signed %d grants, want 1", len(grants))
 	}
 	n.member.Operator = nil

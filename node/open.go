@@ -17,6 +17,7 @@ import (
 	"tacit/node/checks"
 	"tacit/node/config"
 	"tacit/node/control"
+	"tacit/node/control/keys"
 	"tacit/node/datapath"
 	"tacit/node/dns"
 	"tacit/node/gossip"
@@ -251,5 +252,7 @@ func (n *Node) backend() api.Backend {
 		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer, n.peers}, Names: names{n}, Deadline: n.deadline, Board: n.board, Journal: history{n.journal, n.audit}, Alive: n.alive,
 	})
 	b.Audit = n.audit
+	b.Keys = keys.New(keys.Config{Settings: n.cfg, Member: n.member, Records: n.records, Served: n.certificates.Served, Lanes: n.proxy.Lanes,
+		Cut: n.proxy.CloseLanes, Settle: n.loop.Settle})
 	return b
 }

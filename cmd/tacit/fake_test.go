@@ -24,7 +24,7 @@ type fake struct {
 
 // backend answers every noun with the fake.
 func (f *fake) backend() api.Backend {
-	return api.Backend{Host: fakeHost{f}, Nodes: fakeNodes{f}, Services: fakeServices{f}, Intentions: fakeIntentions{f}, Audit: fakeAudit{}}
+	return api.Backend{Host: fakeHost{f}, Nodes: fakeNodes{f}, Services: fakeServices{f}, Intentions: fakeIntentions{f}, Keys: fakeKeys{f}, Audit: fakeAudit{}}
 }
 
 type (
@@ -115,7 +115,7 @@ func (f fakeHost) Resolve(_ context.Context, name string) (*api.Resolution, erro
 func nodes() []api.Node {
 	return []api.Node{
 		{Name: "host1", ID: "spiffe://tacit.local/node/host1", Address: "192.0.2.1", Alive: true, Local: true, Authority: true, Operator: true, Grants: []api.Name{"web"}, PolicyDigest: "8f0e2b7d41c09a35", Version: "dev"},
-		{Name: "host2", ID: "spiffe://tacit.local/node/host2", Address: "192.0.2.2", Alive: true, Grants: []api.Name{"api", "db"}, PolicyDigest: "8f0e2b7d41c09a35", Version: "dev"},
+		{Name: "host2", ID: "spiffe://tacit.local/node/host2", Address: "192.0.2.2", Alive: true, Keys: []api.Key{keyOf("a2", api.KeyNode, "host2")}, Grants: []api.Name{"api", "db"}, PolicyDigest: "8f0e2b7d41c09a35", Version: "dev"},
 		{Name: "host3", ID: "spiffe://tacit.local/node/host3", Address: "192.0.2.3", PolicyDigest: "51d20c9377aa0be1", Version: "dev"},
 	}
 }
@@ -141,19 +141,6 @@ func (f fakeNodes) Grant(ctx context.Context, r api.GrantRequest) (*api.NodeResu
 		n.Grants = nil
 	}
 	return &api.NodeResult{Node: *n}, nil
-}
-
-func (f fakeNodes) Revoke(ctx context.Context, r api.RevokeRequest) (*api.NodeResult, error) {
-	f.note(r)
-	if r.Node == "host1" {
-		return nil, &api.Error{Code: api.CodeRefused, Message: "host1 holds the only operator key", Hint: "give another node one first", Nodes: []string{"host2"}}
-	}
-	n, err := f.Show(ctx, r.Node)
-	if err != nil {
-		return nil, err
-	}
-	n.Revoked = true
-	return &api.NodeResult{Node: *n, Notes: []string{"2 lanes closed"}}, nil
 }
 
 func (f fakeNodes) CreateToken(_ context.Context, r api.TokenRequest) (*api.Token, error) {

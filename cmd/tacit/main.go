@@ -33,7 +33,7 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	e := &env{&cli.Env{
-		Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Width: widthOf(os.Stdout), Getenv: os.Getenv, Environ: os.Environ,
+		Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Width: widthOf(os.Stdout), Asks: widthOf(os.Stdin) > 0, Getenv: os.Getenv, Environ: os.Environ,
 		Client:   func(socket string) *api.Client { return api.NewClient(socket) },
 		LookPath: exec.LookPath, Self: os.Executable, Exec: syscall.Exec,
 	}}

@@ -27,9 +27,11 @@ func rooms() []room {
 			"cli is what commands share: it knows none of them"},
 		{"cmd/tacit/audit", []string{"cmd/tacit/cli", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api"},
 			"a noun asks the daemon: it decides nothing"},
+		{"cmd/tacit/keys", []string{"cmd/tacit/cli", "cmd/tacit/show", "cmd/tacit/text", "cmd/tacit/usage", "node/api"},
+			"nouns that belong together ask the daemon's socket, and no other noun"},
 		{"cmd/tacit/member", []string{"cmd/tacit/cli", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api"},
 			"nouns that belong together ask the daemon's socket, and no other noun"},
-		{"cmd/tacit", []string{"cmd/tacit/audit", "cmd/tacit/cli", "cmd/tacit/member", "cmd/tacit/show", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api", "node/entries", "policy/resolver"}, // the last in tests only
+		{"cmd/tacit", []string{"cmd/tacit/audit", "cmd/tacit/cli", "cmd/tacit/keys", "cmd/tacit/member", "cmd/tacit/show", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api", "node/entries", "policy/resolver"}, // the last in tests only
 			"the CLI talks to the daemon's socket: it links neither BPF nor memberlist and needs no privilege"},
 		{"cmd/tacit/table", nil, "a table knows no API: it prints text"},
 		{"cmd/tacit/text", nil, "text knows no API: it says values in words"},
@@ -98,6 +100,8 @@ func nodeRooms() []room {
 			"config checks what a daemon can be told; every other part reads it, so it imports none of them"},
 		{"node/control", []string{"bpf", "identity", "policy", "policy/...", "tproxy", "tproxy/lane", "redirect", "redirect/...", "node/..."},
 			"control answers the CLI from what the other parts offer; it loads no kernel program and imports no node"},
+		{"node/control/keys", []string{"identity", "policy", "policy/ledger", "policy/ledger/statement", "tproxy/lane", "node/api", "node/config", "node/health", "node/membership", "node/records", "node/store"}, // health and store in tests only
+			"keys knows records and certificates; no service and no kernel"},
 		{"node/datapath", []string{"bpf", "identity", "policy", "policy/kernel", "redirect", "redirect/...", "tproxy/accept",
 			"node/config", "node/dns", "node/health", "node/workload"},
 			"datapath puts a given state on the host and keeps it there; records and the inventory are compiled before it"},

@@ -15,6 +15,7 @@ type Backend struct {
 	Services   Services
 	Intentions Intentions
 	Audit      Audit
+	Keys       Keys
 }
 
 // Host is this node as a whole.
@@ -32,8 +33,17 @@ type Nodes interface {
 	List(ctx context.Context) ([]Node, error)
 	Show(ctx context.Context, name Name) (*Node, error)
 	Grant(ctx context.Context, r GrantRequest) (*NodeResult, error)
-	Revoke(ctx context.Context, r RevokeRequest) (*NodeResult, error)
 	CreateToken(ctx context.Context, r TokenRequest) (*Token, error)
+}
+
+// Keys are the keys of the mesh.
+type Keys interface {
+	List(ctx context.Context) ([]Key, error)
+	Offer(ctx context.Context, r OfferRequest) (*Offer, error)
+	AddOperator(ctx context.Context, r OperatorAddition) (*Key, error)
+	Revoke(ctx context.Context, r Revocation) (*RevocationResult, error)
+	ExportRoot(ctx context.Context, r RootExport) (*RootKey, error)
+	DropRoot(ctx context.Context, r RootCopy) (*RootDropped, error)
 }
 
 // Services are the services of the mesh, and this node's instances.

@@ -70,8 +70,6 @@ func (r *GrantRequest) check() error {
 	return first(fold("node", &r.Node), foldSources("service", r.Services), foldOutside(r.Outside))
 }
 
-func (r *RevokeRequest) check() error { return first(fold("node", &r.Node), text("reason", r.Reason)) }
-
 func (r *TokenRequest) check() error {
 	if r.TTL < 0 {
 		return Failed("", "ttl %s: must not be negative", r.TTL)

@@ -79,9 +79,34 @@ func (c *Client) GrantNode(ctx context.Context, r GrantRequest) (*NodeResult, er
 	return send[*NodeResult](ctx, c, "node/grant", &r)
 }
 
-// RevokeNode is POST /v1/node/revoke.
-func (c *Client) RevokeNode(ctx context.Context, r RevokeRequest) (*NodeResult, error) {
-	return send[*NodeResult](ctx, c, "node/revoke", &r)
+// Keys is GET /v1/keys.
+func (c *Client) Keys(ctx context.Context) ([]Key, error) {
+	return query[[]Key](ctx, c, "keys", nil)
+}
+
+// OfferOperator is POST /v1/operator/offer.
+func (c *Client) OfferOperator(ctx context.Context, r OfferRequest) (*Offer, error) {
+	return send[*Offer](ctx, c, "operator/offer", &r)
+}
+
+// AddOperator is POST /v1/operator/add.
+func (c *Client) AddOperator(ctx context.Context, r OperatorAddition) (*Key, error) {
+	return send[*Key](ctx, c, "operator/add", &r)
+}
+
+// Revoke is POST /v1/revoke.
+func (c *Client) Revoke(ctx context.Context, r Revocation) (*RevocationResult, error) {
+	return send[*RevocationResult](ctx, c, "revoke", &r)
+}
+
+// ExportRoot is POST /v1/root/export.
+func (c *Client) ExportRoot(ctx context.Context, r RootExport) (*RootKey, error) {
+	return send[*RootKey](ctx, c, "root/export", &r)
+}
+
+// DropRoot is POST /v1/root/drop.
+func (c *Client) DropRoot(ctx context.Context, r RootCopy) (*RootDropped, error) {
+	return send[*RootDropped](ctx, c, "root/drop", &r)
 }
 
 // CreateToken is POST /v1/tokens.

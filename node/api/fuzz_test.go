@@ -17,7 +17,7 @@ import (
 // names in the form that is stored, and text that fits a terminal line.
 func FuzzRequest(f *testing.F) {
 	for i, body := range []string{
-		`{"node":"HOST2","services":["db","ingress/a"]}`, `{"node":"host2","reason":"stolen"}`, `{"node":"host2","services":["db"],"ttl_ns":1}`,
+		`{"node":"HOST2","services":["db","ingress/a"]}`, `{"scope":"node","subject":"HOST2","reason":"stolen"}`, `{"node":"host2","services":["db"],"ttl_ns":1}`,
 		`{"name":"db","port":5432,"tags":["v1"],"meta":{"a":"b"}}`, `{"source":"Web","destination":"*","action":"allow","description":"x"}`,
 		`{"intentions":[{"source":"web","destination":"db","action":"deny","from":"a.hcl:1"}]}`, `{"service":"db"}`,
 	} {
@@ -53,8 +53,10 @@ func requests(t *testing.T) []http.Handler {
 			sources(append(r.Services, r.Node)...)
 			return nil, nil
 		}),
-		post(func(_ context.Context, r RevokeRequest) (any, error) {
-			sources(r.Node)
+		post(func(_ context.Context, r Revocation) (any, error) {
+			if r.Scope == ScopeNode {
+				sources(Name(r.Subject))
+			}
 			short(r.Reason)
 			return nil, nil
 		}),

@@ -33,7 +33,7 @@ type backend struct {
 }
 
 func (b *backend) whole() Backend {
-	return Backend{Host: someHost{}, Nodes: someNodes{nil, b}, Services: someServices{nil, b}, Intentions: someIntentions{nil, b}}
+	return Backend{Host: someHost{}, Nodes: someNodes{nil, b}, Services: someServices{nil, b}, Intentions: someIntentions{nil, b}, Audit: struct{ Audit }{}, Keys: struct{ Keys }{}}
 }
 
 type (

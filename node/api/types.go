@@ -94,7 +94,7 @@ type Node struct {
 	Local     bool   `json:"local"` // the node that answers
 	Authority bool   `json:"authority"`
 	Operator  bool   `json:"operator"` // holds an operator key
-	Revoked   bool   `json:"revoked,omitempty"`
+	Keys      []Key  `json:"keys"`     // but those of services
 	Grants    []Name `json:"grants"`
 	// Outside are the real names and addresses in the grants, by service.
 	Outside      map[Name][]string `json:"outside,omitempty"`
@@ -110,12 +110,6 @@ type GrantRequest struct {
 	// Outside are real names and addresses that the node's instances may stand for,
 	// besides those of an earlier grant; with Withdraw, only these are withdrawn.
 	Outside []string `json:"outside,omitempty"`
-}
-
-// RevokeRequest ends a node's membership: its key is refused from now on.
-type RevokeRequest struct {
-	Node   Name   `json:"node"`
-	Reason string `json:"reason,omitempty"`
 }
 
 // NodeResult is a node after a change.

@@ -39,7 +39,7 @@ func (n intentions) Apply(ctx context.Context, r api.ApplyRequest) (*api.ApplyRe
 		return nil, err
 	}
 	if all := append(plan.records(), resolverRecords(rules)...); len(all) > 0 {
-		if err := n.Records.SignAll(n.Member.Operator, all); err != nil {
+		if err := n.Records.SignAll(n.Member.Operator.Key(), all); err != nil {
 			return nil, err
 		}
 		out.Applied = true

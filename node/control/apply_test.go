@@ -209,7 +209,7 @@ func TestResolverConflict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.sign(t, f.Member.Operator, records.Change{Kind: ledger.KindResolver, Key: "db", Body: rules})
+	f.sign(t, f.Member.Operator.Key(), records.Change{Kind: ledger.KindResolver, Key: "db", Body: rules})
 	f.records.Take([]ledger.Record{theirs})
 	f.loop.Settle()
 	shown, err := f.Services.Show(t.Context(), "db")

@@ -65,7 +65,7 @@ func (k *control) operators() []string {
 
 // needsOperator refuses what only a node with an operator key may do.
 func (k *control) needsOperator(what string) error {
-	if k.Member.Operator != nil {
+	if k.Member.Operator.Key() != nil {
 		return nil
 	}
 	return &api.Error{Code: api.CodeRefused, Nodes: k.operators(),

@@ -112,7 +112,7 @@ func (f *fixture) admit(t *testing.T, name identity.Name, addr string) *identity
 func (f *fixture) operator(t *testing.T, name identity.Name) *identity.Key {
 	t.Helper()
 	key := newKey(t)
-	f.sign(t, f.Member.Operator, records.Change{Kind: ledger.KindOperator, Key: key.ID().String(), Body: statement.Operator{Node: name, Public: key.Public()}})
+	f.sign(t, f.Member.Operator.Key(), records.Change{Kind: ledger.KindOperator, Key: key.ID().String(), Body: statement.Operator{Node: name, Public: key.Public()}})
 	return key
 }
 
@@ -131,7 +131,7 @@ func (f *fixture) runs(t *testing.T, node identity.Name, key *identity.Key, serv
 func (f *fixture) intend(t *testing.T, rules ...string) {
 	t.Helper()
 	for _, rule := range rules {
-		f.sign(t, f.Member.Operator, intention(rule))
+		f.sign(t, f.Member.Operator.Key(), intention(rule))
 	}
 	f.loop.Settle()
 }
@@ -156,7 +156,7 @@ func newKey(t *testing.T) *identity.Key {
 
 // Grant signs as the daemon does.
 func (f *fixture) Grant(node, service identity.Name, withdraw bool, outside ...string) error {
-	return f.records.Sign(f.Member.Operator, records.Change{Kind: ledger.KindGrant, Key: string(node) + "/" + string(service),
+	return f.records.Sign(f.Member.Operator.Key(), records.Change{Kind: ledger.KindGrant, Key: string(node) + "/" + string(service),
 		Body: statement.Grant{Node: node, Service: service, Outside: outside}, Delete: withdraw})
 }
 
@@ -279,9 +279,8 @@ func (k *fakeKernel) Plan() redirect.Plan {
 }
 
 type fakeProxy struct {
-	flows  []tproxy.Flow
-	lanes  []lane.Info
-	closed []identity.Name
+	flows []tproxy.Flow
+	lanes []lane.Info
 
 	ejected map[balance.Key]balance.Ejected
 }
@@ -295,8 +294,6 @@ func (p *fakeProxy) Refused() (int, map[policy.Reason]uint64) {
 	return 3, map[policy.Reason]uint64{policy.ReasonShare: 9}
 }
 func (p *fakeProxy) Ejected(identity.Name) map[balance.Key]balance.Ejected { return p.ejected }
-
-func (p *fakeProxy) CloseLanes(node identity.Name) { p.closed = append(p.closed, node) }
 
 // certificates are good until a time.
 type certificates struct {

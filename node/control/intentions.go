@@ -182,7 +182,7 @@ func (n intentions) sign(r api.IntentionChange) error {
 		action = policy.Deny
 	}
 	body := policy.Intention{Source: r.Source, Destination: r.Destination, Action: action, Description: r.Description}
-	return n.Records.Sign(n.Member.Operator, records.Change{Kind: ledger.KindIntention,
+	return n.Records.Sign(n.Member.Operator.Key(), records.Change{Kind: ledger.KindIntention,
 		Key: intentionKey(r.Source, r.Destination), Body: body, Delete: r.Action == api.ChangeDelete})
 }
 

@@ -8,13 +8,12 @@ import (
 
 	"tacit/identity"
 	"tacit/node/api"
+	"tacit/node/control/keys"
 	"tacit/node/membership"
-	"tacit/node/records"
 	"tacit/policy/ledger"
-	"tacit/policy/ledger/statement"
 )
 
-// nodes answers `tacit nodes`, `tacit node` and `tacit token`.
+// nodes answers `tacit nodes`, `tacit node`, but for revoke, and `tacit token`.
 type nodes struct{ *control }
 
 // List lists the members.
@@ -48,7 +47,7 @@ func (n nodes) node(name identity.Name, alive bool, digest string) api.Node {
 		Name: name, ID: identity.NodeID(n.Member.Bundle.TrustDomain(), name).String(),
 		Address: host.Address, Version: host.Version, Alive: alive, Local: name == n.Settings.Name,
 		Authority: slices.Contains(v.Authorities(), name), Operator: slices.Contains(n.operators(), string(name)),
-		Grants: v.Grants(name), Outside: vouched(v, name), PolicyDigest: digest,
+		Keys: keys.Of(v, name), Grants: v.Grants(name), Outside: vouched(v, name), PolicyDigest: digest,
 	}
 }
 
@@ -113,36 +112,4 @@ func (n nodes) Grant(ctx context.Context, r api.GrantRequest) (*api.NodeResult, 
 		return nil, err
 	}
 	return &api.NodeResult{Node: *out}, nil
-}
-
-// Revoke ends a membership: records, lanes and certificates of that key are
-// refused from now on.
-func (n nodes) Revoke(_ context.Context, r api.RevokeRequest) (*api.NodeResult, error) {
-	if err := n.needsOperator("revoking a node"); err != nil {
-		return nil, err
-	}
-	if r.Node == n.Settings.Name {
-		return nil, api.Refused("revoke it from another operator's node", "%s can't revoke itself", r.Node)
-	}
-	m, ok := n.Records.View().Member(r.Node)
-	if !ok {
-		return nil, noNode(r.Node, "tacit nodes lists the members")
-	}
-	key, err := identity.KeyIDOf(m.Public)
-	if err != nil {
-		return nil, err
-	}
-	before := n.node(r.Node, false, "")
-	body := statement.Revocation{Public: key, Node: r.Node, Reason: r.Reason}
-	if err := n.Records.Sign(n.Member.Operator, records.Change{Kind: ledger.KindRevocation, Key: key.String(), Body: body}); err != nil {
-		return nil, err
-	}
-	n.Proxy.CloseLanes(r.Node)
-	n.Loop.Settle()
-	before.Revoked = true
-	notes := []string{}
-	if slices.Contains(n.operators(), string(r.Node)) {
-		notes = append(notes, "its operator key is another key and stays valid")
-	}
-	return &api.NodeResult{Node: before, Notes: notes}, nil
 }

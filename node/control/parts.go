@@ -127,7 +127,6 @@ type Proxy interface {
 	// Refused is how many connections to the lane port have proven nothing yet, and
 	// how many were refused.
 	Refused() (unproven int, refused map[policy.Reason]uint64)
-	CloseLanes(node identity.Name)
 }
 
 // Names are the mesh's DNS names and virtual addresses, and what is outside of it.

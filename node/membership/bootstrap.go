@@ -41,7 +41,7 @@ func found(s *config.Settled, st Store) (*Member, error) {
 	if _, err := rand.Read(m.GossipKey); err != nil {
 		return nil, err
 	}
-	if m.Operator, err = identity.LoadOrCreateKey(s.State(fileOperator)); err != nil {
+	if err := m.Operator.create(s); err != nil {
 		return nil, err
 	}
 	return m, m.certify(s.Name)
@@ -92,7 +92,7 @@ func (m *Member) certify(name identity.Name) error {
 
 // signFounding makes the records of a mesh with one node.
 func (m *Member) signFounding(name identity.Name, l *ledger.Ledger) error {
-	root, a := m.Authority.RootKey(), m.Authority
+	root, a, operator := m.Authority.RootKey(), m.Authority, m.Operator.Held()
 	for _, r := range []struct {
 		key  *identity.Key
 		kind ledger.Kind
@@ -101,7 +101,7 @@ func (m *Member) signFounding(name identity.Name, l *ledger.Ledger) error {
 	}{
 		{root, ledger.KindRoot, m.Bundle.TrustDomain(), statement.Root{Certificate: a.Root().Raw}},
 		{root, ledger.KindAuthority, string(name), statement.Authority{Node: name, Certificate: a.Intermediate().Raw}},
-		{root, ledger.KindOperator, m.Operator.ID().String(), statement.Operator{Node: name, Public: m.Operator.Public()}},
+		{root, ledger.KindOperator, operator.ID().String(), statement.Operator{Node: name, Public: operator.Public()}},
 		{a.Key(), ledger.KindMember, string(name), statement.Member{Node: name, Public: m.Key.Public()}},
 	} {
 		if _, err := l.Sign(r.key, r.kind, r.name, r.body, false); err != nil {

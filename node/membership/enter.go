@@ -30,6 +30,14 @@ var ErrNoMesh = errors.New("this node is in no mesh yet: start it with --bootstr
 // Enter makes this node a member: from its state, by bootstrap, or by token. It
 // returns the ledger with all records that are known. Errors: ErrNoMesh.
 func Enter(ctx context.Context, s *config.Settled, st Store) (*Member, *ledger.Ledger, error) {
+	m, l, err := enter(ctx, s, st)
+	if err == nil {
+		m.Operator.counts = l.IsOperator
+	}
+	return m, l, err
+}
+
+func enter(ctx context.Context, s *config.Settled, st Store) (*Member, *ledger.Ledger, error) {
 	root, err := st.Get(setRoot)
 	switch {
 	case err != nil:
@@ -110,10 +118,10 @@ func bundleOf(td string, rootDER []byte) (*identity.Bundle, error) {
 // reserve keeps numbers that went out in tokens from being given again.
 func (m *Member) reserve(st Store, l *ledger.Ledger) error {
 	last, err := st.Get(setReserved)
-	if err != nil || len(last) != 8 || m.Operator == nil {
+	if err != nil || len(last) != 8 || m.Operator.Held() == nil {
 		return err
 	}
-	l.Reserve(ledger.Dot{Signer: m.Operator.ID(), Seq: binary.BigEndian.Uint64(last)})
+	l.Reserve(ledger.Dot{Signer: m.Operator.Held().ID(), Seq: binary.BigEndian.Uint64(last)})
 	return nil
 }
 

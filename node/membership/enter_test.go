@@ -28,7 +28,7 @@ func TestBootstrap(t *testing.T) {
 	if m, ok := view.Member("n1"); !ok || !bytes.Equal(m.Public, n.Key.Public()) {
 		t.Error("the records don't make n1 a member")
 	}
-	if !view.IsOperator(n.Operator.ID()) || len(view.Authorities()) != 1 {
+	if !view.IsOperator(n.Operator.Key().ID()) || len(view.Authorities()) != 1 {
 		t.Error("the records lack the operator or the authority")
 	}
 	for _, path := range membership.Files(n.settings) {
@@ -45,7 +45,7 @@ func TestResume(t *testing.T) {
 	digest := n.records.View().Digest()
 	must(t, n.store.Close())
 	again := enter(t, n.settings)
-	if again.Key.ID() != n.Key.ID() || again.Operator.ID() != n.Operator.ID() || again.Bundle.Fingerprint() != n.Bundle.Fingerprint() {
+	if again.Key.ID() != n.Key.ID() || again.Operator.Key().ID() != n.Operator.Key().ID() || again.Bundle.Fingerprint() != n.Bundle.Fingerprint() {
 		t.Error("another key or root")
 	}
 	if !again.SVID.Chain[0].Equal(n.SVID.Chain[0]) || !bytes.Equal(again.GossipKey, n.GossipKey) {
@@ -229,7 +229,7 @@ func TestReserved(t *testing.T) {
 	used := grantNumbers(t, text)
 	must(t, n.store.Close())
 	again := enter(t, n.settings)
-	rec, err := again.records.Prepare(again.Operator, records.Change{Kind: ledger.KindGrant, Key: "n3/db", Body: statement.Grant{Node: "n3", Service: "db"}},
+	rec, err := again.records.Prepare(again.Operator.Key(), records.Change{Kind: ledger.KindGrant, Key: "n3/db", Body: statement.Grant{Node: "n3", Service: "db"}},
 		func(ledger.Dot) error { return nil })
 	must(t, err)
 	if last := used[len(used)-1]; len(used) != 2 || rec.Dot.Seq <= last {

@@ -91,12 +91,12 @@ func (n node) at(t *testing.T, addr netip.AddrPort) {
 
 func (n node) grant(t *testing.T, to, service identity.Name) {
 	t.Helper()
-	n.sign(t, n.Operator, records.Change{Kind: ledger.KindGrant, Key: string(to) + "/" + string(service), Body: statement.Grant{Node: to, Service: service}})
+	n.sign(t, n.Operator.Key(), records.Change{Kind: ledger.KindGrant, Key: string(to) + "/" + string(service), Body: statement.Grant{Node: to, Service: service}})
 }
 
 func (n node) revoke(t *testing.T, key identity.KeyID, of identity.Name) {
 	t.Helper()
-	n.sign(t, n.Operator, records.Change{Kind: ledger.KindRevocation, Key: key.String(), Body: statement.Revocation{Public: key, Node: of, Reason: "test"}})
+	n.sign(t, n.Operator.Key(), records.Change{Kind: ledger.KindRevocation, Key: key.String(), Body: statement.Revocation{Public: key, Node: of, Reason: "test"}})
 }
 
 func (n node) sign(t *testing.T, key *identity.Key, c records.Change) {

@@ -47,15 +47,15 @@ func TestAdmitRefuses(t *testing.T) {
 		want  string
 	}{
 		{"no token", "", good, "the token can't be read"},
-		{"another mesh", other.craft(t, other.Operator, noChange), good, "for another mesh or another authority"},
-		{"another authority", n.craft(t, n.Operator, func(t *identity.Token) { t.Authority = "n9" }), good, "for another mesh or another authority"},
+		{"another mesh", other.craft(t, other.Operator.Key(), noChange), good, "for another mesh or another authority"},
+		{"another authority", n.craft(t, n.Operator.Key(), func(t *identity.Token) { t.Authority = "n9" }), good, "for another mesh or another authority"},
 		{"no operator's", n.craft(t, newKey(t), noChange), good, "signer is no operator"},
-		{"expired", n.craft(t, n.Operator, func(t *identity.Token) { t.Expires = time.Now().Add(-time.Second) }), good, "the token has expired"},
-		{"no request", n.craft(t, n.Operator, noChange), nil, "certificate request"},
-		{"a revoked key", n.craft(t, n.Operator, noChange), newCSR(t, revoked), "the node's key has been revoked; remove its node.key"},
-		{"another's name", n.craft(t, n.Operator, func(t *identity.Token) { t.Node = "n3" }), good, "the name n3 is taken by another node"},
-		{"grants that can't be read", n.craft(t, n.Operator, func(t *identity.Token) { t.Grants = []json.RawMessage{[]byte(`7`)} }), good, "the token's grants: "},
-		{"a record that is no grant", n.craft(t, n.Operator, func(t *identity.Token) { t.Grants = []json.RawMessage{[]byte(`{"kind":"intention"}`)} }), good,
+		{"expired", n.craft(t, n.Operator.Key(), func(t *identity.Token) { t.Expires = time.Now().Add(-time.Second) }), good, "the token has expired"},
+		{"no request", n.craft(t, n.Operator.Key(), noChange), nil, "certificate request"},
+		{"a revoked key", n.craft(t, n.Operator.Key(), noChange), newCSR(t, revoked), "the node's key has been revoked; remove its node.key"},
+		{"another's name", n.craft(t, n.Operator.Key(), func(t *identity.Token) { t.Node = "n3" }), good, "the name n3 is taken by another node"},
+		{"grants that can't be read", n.craft(t, n.Operator.Key(), func(t *identity.Token) { t.Grants = []json.RawMessage{[]byte(`7`)} }), good, "the token's grants: "},
+		{"a record that is no grant", n.craft(t, n.Operator.Key(), func(t *identity.Token) { t.Grants = []json.RawMessage{[]byte(`{"kind":"intention"}`)} }), good,
 			"the token carries a intention record"},
 	} {
 		ask := enrol.Ask{Token: c.token, CSR: c.csr}
@@ -84,7 +84,7 @@ func TestAdmitSpendsFirst(t *testing.T) {
 	n := bootstrap(t, "n1")
 	for want, disk := range map[string]tokenDisk{"can't be marked as used: cut off": {true, errCut}, "the token has been used": {false, nil}} {
 		issuer := membership.NewIssuer(membership.IssuerConfig{Member: n.Member, Self: "n1", Records: n.records, Tokens: disk, Log: n.settings.Log})
-		_, err := issuer.Admit(t.Context(), enrol.Ask{Token: n.craft(t, n.Operator, noChange), CSR: newCSR(t, newKey(t))})
+		_, err := issuer.Admit(t.Context(), enrol.Ask{Token: n.craft(t, n.Operator.Key(), noChange), CSR: newCSR(t, newKey(t))})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
@@ -102,7 +102,7 @@ func TestAdmitOnce(t *testing.T) {
 	one := n.token(t, membership.TokenRequest{Node: "n2"})
 	for name, tokens := range map[string][]string{
 		"one token":  {one, one, one, one},
-		"two tokens": {n.craft(t, n.Operator, func(t *identity.Token) { t.Node = "n3" }), n.craft(t, n.Operator, func(t *identity.Token) { t.Node = "n3" })},
+		"two tokens": {n.craft(t, n.Operator.Key(), func(t *identity.Token) { t.Node = "n3" }), n.craft(t, n.Operator.Key(), func(t *identity.Token) { t.Node = "n3" })},
 	} {
 		var work sync.WaitGroup
 		var in atomic.Int32
@@ -189,7 +189,7 @@ func TestNoAuthority(t *testing.T) {
 	m := *n.Member
 	m.Authority = nil
 	issuer := membership.NewIssuer(membership.IssuerConfig{Member: &m, Self: "n1", Records: n.records, Tokens: n.store, Log: n.settings.Log})
-	_, admit := issuer.Admit(t.Context(), enrol.Ask{Token: n.craft(t, n.Operator, noChange), CSR: newCSR(t, newKey(t))})
+	_, admit := issuer.Admit(t.Context(), enrol.Ask{Token: n.craft(t, n.Operator.Key(), noChange), CSR: newCSR(t, newKey(t))})
 	_, issue := issuer.Issue(t.Context(), "n1", n.Key.Public(), enrol.Renewal{CSR: newCSR(t, n.Key)})
 	for _, err := range []error{admit, issue} {
 		if err == nil || !strings.Contains(err.Error(), "this node is not an authority") {
@@ -207,7 +207,7 @@ func (brokenRecords) Sign(*identity.Key, records.Change) error { return errCut }
 func TestAdmitKeepsTheMember(t *testing.T) {
 	n := bootstrap(t, "n1")
 	issuer := membership.NewIssuer(membership.IssuerConfig{Member: n.Member, Self: "n1", Records: brokenRecords{n.records}, Tokens: n.store, Log: n.settings.Log})
-	_, err := issuer.Admit(t.Context(), enrol.Ask{Token: n.craft(t, n.Operator, noChange), CSR: newCSR(t, newKey(t))})
+	_, err := issuer.Admit(t.Context(), enrol.Ask{Token: n.craft(t, n.Operator.Key(), noChange), CSR: newCSR(t, newKey(t))})
 	if !errors.Is(err, errCut) || len(n.records.View().Keys(ledger.KindMember)) != 1 {
 		t.Errorf("%v", err)
 	}

@@ -18,14 +18,14 @@ import (
 )
 
 // Member is who this node is, and what it may sign. It doesn't change while
-// the daemon runs: [Certificates] holds the certificates that do.
+// the daemon runs, but for Operator; [Certificates] holds the certificates in use.
 type Member struct {
 	Key       *identity.Key  // of the node; members know it by this key
 	SVID      *identity.SVID // as it was when the daemon started
 	Bundle    *identity.Bundle
 	Authority *identity.Authority // nil where this node is none
-	Operator  *identity.Key       // nil where this node holds none
-	GossipKey []byte              // 32 bytes
+	Operator  *Operator
+	GossipKey []byte // 32 bytes
 }
 
 // Roll says who is in the mesh, and what each may do: a *ledger.View.
@@ -59,11 +59,16 @@ func newMember(s *config.Settled, bundle *identity.Bundle) (*Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Member{Key: key, Bundle: bundle}, nil
+	return &Member{Key: key, Bundle: bundle, Operator: &Operator{}}, nil
 }
 
 func (m *Member) ledger() *ledger.Ledger {
 	return ledger.New(m.Bundle.TrustDomain(), m.Bundle.Fingerprint())
+}
+
+// DropRootKey removes the root key from this node. Only an authority has it.
+func (m *Member) DropRootKey(s *config.Settled) error {
+	return m.Authority.DropRootKey(s.State(dirAuthority))
 }
 
 // loadRights finds the authority and the operator key where this node has them.
@@ -75,8 +80,6 @@ func (m *Member) loadRights(s *config.Settled) error {
 	if m.Authority != nil && m.Authority.Bundle().Fingerprint() != m.Bundle.Fingerprint() {
 		return fmt.Errorf("%s belongs to another mesh than %s beside it: move the folder away", s.State(dirAuthority), fileNodeCert)
 	}
-	if m.Operator, err = identity.LoadKey(s.State(fileOperator)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	m.Operator, err = loadOperator(s)
+	return err
 }

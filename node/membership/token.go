@@ -57,7 +57,8 @@ type TokenRequest struct {
 // NewToken makes a join token that carries the grants it promises. Errors:
 // ErrNoOperatorKey, ErrNameTaken, ErrNoAddress.
 func (t TokenMaker) NewToken(r TokenRequest) (text string, expires time.Time, err error) {
-	if t.Member.Operator == nil {
+	operator := t.Member.Operator.Key()
+	if operator == nil {
 		return "", expires, ErrNoOperatorKey
 	}
 	if _, up := t.Roll.Node(r.Node); up { // a member without this record was admitted and may have lost the answer: it may try again
@@ -71,24 +72,24 @@ func (t TokenMaker) NewToken(r TokenRequest) (text string, expires time.Time, er
 		r.TTL = defaultTokenTTL
 	}
 	expires = time.Now().Add(r.TTL).UTC()
-	grants, err := t.preparedGrants(r)
+	grants, err := t.preparedGrants(operator, r)
 	if err != nil {
 		return "", expires, err
 	}
 	text, err = identity.NewToken(identity.Token{
 		Node: r.Node, TrustDomain: t.Member.Bundle.TrustDomain(), Authority: authority, Addresses: []string{addr},
 		Root: t.Member.Bundle.Fingerprint(), Grants: grants, Expires: expires,
-	}, t.Member.Operator)
+	}, operator)
 	return text, expires, err
 }
 
 // preparedGrants come into force when the token is redeemed. Their numbers are
 // on disk before they are given out.
-func (t TokenMaker) preparedGrants(r TokenRequest) ([]json.RawMessage, error) {
+func (t TokenMaker) preparedGrants(operator *identity.Key, r TokenRequest) ([]json.RawMessage, error) {
 	var out []json.RawMessage
 	for _, service := range r.Services {
 		c := records.Change{Kind: ledger.KindGrant, Key: string(r.Node) + "/" + string(service), Body: statement.Grant{Node: r.Node, Service: service}}
-		rec, err := t.Records.Prepare(t.Member.Operator, c, func(d ledger.Dot) error {
+		rec, err := t.Records.Prepare(operator, c, func(d ledger.Dot) error {
 			return t.Store.Set(setReserved, binary.BigEndian.AppendUint64(nil, d.Seq))
 		})
 		if err != nil {

@@ -86,13 +86,29 @@ func (r *Records) Sign(key *identity.Key, c Change) error { return r.SignAll(key
 // SignAll is Sign for many records, of which either all are made or none: they
 // are written to disk in one transaction. Each must have a cell of its own.
 func (r *Records) SignAll(key *identity.Key, changes []Change) error {
+	all := make([]Signed, len(changes))
+	for i, c := range changes {
+		all[i] = Signed{key, c}
+	}
+	return r.SignEach(all)
+}
+
+// Signed is a change with its signer.
+type Signed struct {
+	Key *identity.Key
+	Change
+}
+
+// SignEach is SignAll with several signers. Others get the records in one message as
+// long as gossip carries it, and take a revocation after the rest of its message.
+func (r *Records) SignEach(changes []Signed) error {
 	r.signing.Lock()
 	defer r.signing.Unlock()
 	recs := make([]ledger.Record, len(changes))
 	for i, c := range changes {
 		var err error
-		if recs[i], err = r.prepare(key, c); err != nil {
-			return fmt.Errorf("%s %s: %w", c.Kind, c.Key, err)
+		if recs[i], err = r.prepare(c.Key, c.Change); err != nil {
+			return fmt.Errorf("%s %s: %w", c.Kind, c.Change.Key, err)
 		}
 	}
 	if err := r.conf.Store.SaveRecords(recs, nil); err != nil {
@@ -107,6 +123,9 @@ func (r *Records) SignAll(key *identity.Key, changes []Change) error {
 }
 
 func (r *Records) prepare(key *identity.Key, c Change) (ledger.Record, error) {
+	if key == nil { // an operator's, revoked since it was asked for
+		return ledger.Record{}, ledger.ErrNotAuthorized
+	}
 	if c.Delete {
 		return r.conf.Ledger.PrepareDelete(key, c.Kind, c.Key, c.Body)
 	}

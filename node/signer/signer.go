@@ -34,9 +34,9 @@ func (s Signer) GrantOwn(service identity.Name, claims ...string) error {
 	claims = slices.DeleteFunc(slices.Clone(claims), func(c string) bool { return slices.Contains(vouched, c) })
 	granted := v.Granted(s.Self, service)
 	switch {
-	case granted && (len(claims) == 0 || s.Member.Operator == nil):
+	case granted && (len(claims) == 0 || s.Member.Operator.Key() == nil):
 		return nil
-	case s.Member.Operator == nil:
+	case s.Member.Operator.Key() == nil:
 		return s.notGranted(service)
 	}
 	if err := s.Grant(s.Self, service, false, append(vouched, claims...)...); err != nil {
@@ -63,8 +63,12 @@ func (s Signer) notGranted(service identity.Name) error {
 // Grant signs with the operator key that a node may run a service, and for which
 // real names and addresses; or that it may no longer.
 func (s Signer) Grant(node, service identity.Name, withdraw bool, outside ...string) error {
+	operator := s.Member.Operator.Key()
+	if operator == nil {
+		return s.notGranted(service)
+	}
 	body := statement.Grant{Node: node, Service: service, Outside: outside}
-	return s.Records.Sign(s.Member.Operator, records.Change{Kind: ledger.KindGrant,
+	return s.Records.Sign(operator, records.Change{Kind: ledger.KindGrant,
 		Key: string(node) + "/" + string(service), Body: body, Delete: withdraw})
 }
 

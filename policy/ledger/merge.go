@@ -60,9 +60,16 @@ func (l *Ledger) Merge(recs []Record) (changed []Record, rejected []Rejection) {
 }
 
 // mergeOrder sorts records that authorise others before them, and a signer's newer
-// record before the older ones, which then are stale at once.
+// record before the older ones, which then are stale at once. Revocations come last:
+// what was signed again because of them must not be void in between.
 func mergeOrder(a, b *entry) int {
-	return cmp.Or(cmp.Compare(ranks[a.Kind], ranks[b.Kind]), cmp.Compare(a.Key, b.Key), compareDots(b.Dot, a.Dot),
+	last := func(e *entry) int {
+		if e.Kind == KindRevocation {
+			return len(ranks)
+		}
+		return ranks[e.Kind] - 1
+	}
+	return cmp.Or(cmp.Compare(last(a), last(b)), cmp.Compare(a.Key, b.Key), compareDots(b.Dot, a.Dot),
 		bytes.Compare(a.hash[:], b.hash[:]))
 }
 

@@ -2,7 +2,11 @@
 
 package ledger
 
-import "tacit/identity"
+import (
+	"maps"
+
+	"tacit/identity"
+)
 
 type keySet map[identity.KeyID]bool
 
@@ -64,7 +68,7 @@ func (l *Ledger) deriveTrust() trust {
 
 // chain returns the operators that are reachable from the root without an excluded
 // key in between.
-func (l *Ledger) chain(excluded keySet) keySet {
+func (l *View) chain(excluded keySet) keySet {
 	made := map[identity.KeyID][]identity.KeyID{}
 	l.eachSigned(KindOperator, func(id, signer identity.KeyID) {
 		made[signer] = append(made[signer], id)
@@ -81,8 +85,23 @@ func (l *Ledger) chain(excluded keySet) keySet {
 	return found
 }
 
+// Root returns the key on which all trust rests.
+func (l *View) Root() identity.KeyID { return l.root }
+
+// StaysOperator reports whether a key would be an operator's if others were revoked:
+// what rests on those alone no longer counts.
+func (l *View) StaysOperator(id identity.KeyID, without []identity.KeyID) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	excluded := maps.Clone(l.view.revoked)
+	for _, other := range without {
+		excluded[other] = true
+	}
+	return l.chain(excluded)[id]
+}
+
 // eachSigned calls f for every record of a kind whose key is a KeyID.
-func (l *Ledger) eachSigned(k Kind, f func(id, signer identity.KeyID)) {
+func (l *View) eachSigned(k Kind, f func(id, signer identity.KeyID)) {
 	for key, c := range l.cells[k] {
 		var id identity.KeyID
 		if id.UnmarshalText([]byte(key)) != nil {

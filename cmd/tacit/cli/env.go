@@ -5,6 +5,7 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -27,7 +28,8 @@ const DefaultSocket = "/run/tacit/tacit.sock"
 type Env struct {
 	Stdout, Stderr io.Writer
 	Stdin          io.Reader
-	Width          int // of the terminal on stdout, in columns; 0: it isn't one
+	Width          int  // of the terminal on stdout, in columns; 0: it isn't one
+	Asks           bool // stdin is a terminal, so a person can answer
 	Getenv         func(string) string
 	Environ        func() []string
 	Client         func(socket string) *api.Client
@@ -132,6 +134,20 @@ func Versioned(v any) ([]byte, error) {
 		return append(append(out, ','), rest...), nil
 	}
 	return append(out, '}'), nil
+}
+
+// Confirmed asks a person, and returns an error unless the answer is yes. Where nobody
+// can answer, --yes is needed.
+func (e *Env) Confirmed(question string) error {
+	if !e.Asks || e.Width == 0 {
+		return api.Refused("repeat it with --yes if that is meant", "this can't be undone, and nothing was changed")
+	}
+	fmt.Fprint(e.Stderr, question+" Type yes: ")
+	answer, _ := bufio.NewReader(e.Stdin).ReadString('\n') // an end of input is no yes
+	if strings.TrimSpace(answer) != "yes" {
+		return api.Refused("", "nothing was changed")
+	}
+	return nil
 }
 
 // Warn prints warnings on standard error.

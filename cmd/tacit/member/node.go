@@ -19,10 +19,12 @@ import (
 	"tacit/node/api"
 )
 
-// Commands are the nouns of this package.
-func Commands(e *cli.Env) []*cobra.Command {
+// Commands are the nouns of this package; verbs are more of the noun node.
+func Commands(e *cli.Env, verbs ...*cobra.Command) []*cobra.Command {
 	n := &env{e}
-	return []*cobra.Command{n.nodesCommand(), n.nodeCommand(), n.tokenCommand()}
+	node := n.nodeCommand()
+	node.AddCommand(verbs...)
+	return []*cobra.Command{n.nodesCommand(), node, n.tokenCommand()}
 }
 
 type env struct{ *cli.Env }
@@ -77,7 +79,7 @@ func (e *env) nodeCommand() *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE:    cli.NeedVerb,
 	}
-	cmd.AddCommand(e.nodeShow(), e.nodeGrant(), e.nodeRevoke())
+	cmd.AddCommand(e.nodeShow(), e.nodeGrant())
 	return cmd
 }
 
@@ -123,25 +125,6 @@ func (e *env) nodeGrant() *cobra.Command {
 	return cmd
 }
 
-func (e *env) nodeRevoke() *cobra.Command {
-	var r api.RevokeRequest
-	cmd := &cobra.Command{
-		Use:   "revoke NODE",
-		Short: "end a node's membership: its key is refused from now on",
-		Long: "End a node's membership: its key is refused from now on. The host can be a\n" +
-			"member again with an empty state directory and a new token.",
-		Example: "  tacit node revoke host3\n" +
-			"  tacit node revoke host3 --reason \"disk stolen\"",
-		Args: usage.Takes("NODE"), ValidArgsFunction: e.CompleteNodes,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			r.Node = api.Name(args[0])
-			return e.nodeChanged(e.Daemon().RevokeNode(cmd.Context(), r))
-		},
-	}
-	cmd.Flags().StringVar(&r.Reason, "reason", "", "why; recorded with the revocation")
-	return cmd
-}
-
 func (e *env) nodeChanged(r *api.NodeResult, err error) error {
 	if err != nil {
 		return err
@@ -163,6 +146,9 @@ func (e *env) printNode(w io.Writer, n api.Node) {
 	t.Field("role", nodeRole(n))
 	t.Field("policy", text.OrDash(n.PolicyDigest))
 	t.Field("version", n.Version)
+	for _, k := range n.Keys {
+		t.Row("key", fmt.Sprintf("%s %s, %s", k.Short(), k.Kind, k.State))
+	}
 	for _, g := range n.Grants {
 		t.Row("grant", table.OneLine(strings.TrimSpace(string(g)+" "+text.List(n.Outside[g]))))
 	}
@@ -171,8 +157,6 @@ func (e *env) printNode(w io.Writer, n api.Node) {
 
 func nodeState(n api.Node) string {
 	switch {
-	case n.Revoked:
-		return "revoked"
 	case n.Local:
 		return "alive (this)"
 	case n.Alive:
