@@ -40,9 +40,9 @@ var errHeld = errors.New("held")
 // unless the signer is the same: they count again when the other signer is revoked.
 // The records must not be changed afterwards.
 func (l *Ledger) Merge(recs []Record) (changed []Record, rejected []Rejection) {
+	pending, rejected := l.screen(recs)
 	l.merging.Lock()
 	defer l.merging.Unlock()
-	pending, rejected := l.openAll(recs)
 	slices.SortFunc(pending, mergeOrder)
 	for progress := true; progress && len(pending) > 0; {
 		progress = false
@@ -246,7 +246,7 @@ func (l *Ledger) openAll(recs []Record) (entries []*entry, rejected []Rejection)
 	return entries, rejected
 }
 
-// verify verifies signatures on all processors and keeps the order.
+// verify verifies signatures that aren't yet, on all processors, and keeps the order.
 func (l *Ledger) verify(entries []*entry) (sound []*entry, forged []Rejection) {
 	errs := make([]error, len(entries))
 	var work sync.WaitGroup
@@ -255,6 +255,9 @@ func (l *Ledger) verify(entries []*entry) (sound []*entry, forged []Rejection) {
 		work.Go(func() {
 			for i := w; i < len(entries); i += workers {
 				e := entries[i]
+				if e.verified {
+					continue
+				}
 				errs[i] = identity.VerifySignature(e.Signer, signContext, e.message(l.trustDomain), e.Signature)
 			}
 		})

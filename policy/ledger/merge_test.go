@@ -4,6 +4,8 @@ package ledger
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -216,6 +218,39 @@ func TestReadsDuringMerge(t *testing.T) {
 		l.Operators()
 	}
 	m.same(l, m.l)
+}
+
+// TestScreen: what a merge checks without the lock of writers, so that a flood delays
+// no change: all of it but what other records of the batch may authorise.
+func TestScreen(t *testing.T) {
+	m := newMesh(t)
+	held := m.intend(m.l, m.op, policy.Deny, "web", "db")
+	late := newKey(t)
+	forged := m.craft(m.op, Record{Kind: KindIntention, Key: "a>b"}, policy.Intention{Source: "a", Destination: "b", Action: policy.Allow})
+	forged.Signature = held.Signature
+	sound := m.craft(m.op, Record{Kind: KindIntention, Key: "a>c"}, policy.Intention{Source: "a", Destination: "c", Action: policy.Allow})
+	unknown := m.craft(late, Record{Kind: KindIntention, Key: "a>d"}, policy.Intention{Source: "a", Destination: "d", Action: policy.Allow})
+	malformed := sound
+	malformed.Key = ""
+
+	m.l.merging.Lock() // as during a merge by somebody else
+	pending, rejected := m.l.screen([]Record{held, forged, sound, unknown, malformed})
+	m.l.merging.Unlock()
+	var got []string
+	for _, e := range pending {
+		got = append(got, fmt.Sprint(e.Key, " ", e.verified))
+	}
+	for _, r := range rejected {
+		got = append(got, fmt.Sprint(r.Record.Key, " ", errors.Is(r.Err, ErrSignature), errors.Is(r.Err, ErrMalformed)))
+	}
+	if want := []string{"a>c true", "a>d false", " false true", "a>b true false"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	again := held
+	again.Signature = forged.Body
+	if left := m.l.withoutHeld([]Record{held, again}); len(left) != 1 {
+		t.Errorf("%d of 2 records are left", len(left))
+	}
 }
 
 // TestOtherMesh: a record of a mesh with the same keys and another trust domain is

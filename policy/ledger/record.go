@@ -108,6 +108,8 @@ type entry struct {
 	hash [32]byte       // of the message, which the signature isn't part of
 	body any            // one of the Body types, policy.Intention or resolver.Rules; nil for a delete
 	sub  identity.KeyID // the key that the body binds to the record's key, if any
+
+	verified bool // the signature
 }
 
 // slot is a signer's place in a cell.
