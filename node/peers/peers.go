@@ -82,6 +82,7 @@ type Peers struct {
 	work    sync.WaitGroup // handshakes and requests to the issuer
 	further further
 	proven  proven
+	tries   tries
 	found   chan struct{} // nodes or their records changed
 }
 

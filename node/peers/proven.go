@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	provingInterval = 5 * time.Second // between two attempts at an address of a node that answers
+	keepingInterval = 5 * time.Second // between two attempts to keep what is proven
 	maxProving      = 8               // addresses that are tried at once
 )
 
@@ -108,8 +108,11 @@ func (p *Peers) keepProving(ctx context.Context) error {
 			p.conf.Changed()
 		}
 		var again <-chan time.Time
-		if pending || !kept {
-			again = time.After(provingInterval)
+		switch {
+		case !kept:
+			again = time.After(keepingInterval)
+		case pending:
+			again = time.After(p.tries.pause(time.Now()))
 		}
 		select {
 		case <-ctx.Done():
@@ -143,16 +146,18 @@ func (p *Peers) claims() []claim {
 	return out
 }
 
-// prove tries the claims that aren't proven, and forgets proven addresses that
+// prove tries the claims that aren't proven and are due, and forgets proven addresses that
 // no record claims any more. Pending: a node that answers hasn't proven all.
 func (p *Peers) prove(ctx context.Context) (pending, changed bool) {
 	claims, up := p.claims(), p.conf.Alive()
-	holds := make([]bool, len(claims))
+	p.tries.begin(claims, up)
+	holds, tried := make([]bool, len(claims)), make([]bool, len(claims))
 	var g errgroup.Group
 	g.SetLimit(maxProving)
 	for i, c := range claims {
 		holds[i] = slices.Contains(p.proven.of(c.node), c.at.Addr())
-		if !holds[i] && up[c.node] {
+		if !holds[i] && up[c.node] && p.tries.may(c, time.Now()) {
+			tried[i] = true
 			g.Go(func() error {
 				holds[i] = p.isAt(ctx, c)
 				return nil
@@ -162,8 +167,12 @@ func (p *Peers) prove(ctx context.Context) (pending, changed bool) {
 	_ = g.Wait() // none of them fails
 	now := map[identity.Name][]netip.Addr{}
 	for i, c := range claims {
-		if holds[i] {
+		switch {
+		case holds[i]:
+			p.tries.succeeded(c)
 			now[c.node] = append(now[c.node], c.at.Addr())
+		case tried[i]:
+			p.tries.failed(c, time.Now())
 		}
 		pending = pending || !holds[i] && up[c.node]
 	}
