@@ -20,6 +20,9 @@ const (
 	ALPNHere  = "tacit-here/1"  // a handshake without data, which proves that a node is at an address
 )
 
+// ALPNGossip is the protocol of streams on the gossip port: both ends are members.
+const ALPNGossip = "tacit-gossip/1"
+
 // Source gives the certificates in use; they can change at any time.
 type Source interface {
 	NodeSVID() *SVID
@@ -71,6 +74,34 @@ func ServerTLS(src Source, check PeerCheck) *tls.Config {
 		return errors.New("no protocol of ours was offered")
 	}
 	return outer
+}
+
+// GossipTLS is for the gossip port, and GossipClientTLS for dialling it. As with
+// renewal a certificate may have expired, so that gossip goes on where no authority
+// answers or a clock is wrong: check must compare the key with the member's record.
+func GossipTLS(src Source, check PeerCheck) *tls.Config {
+	c := base(ALPNGossip)
+	c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current(src) }
+	c.ClientAuth = tls.RequireAnyClientCert // VerifyConnection verifies it
+	c.VerifyConnection = gossiping(src, check)
+	return c
+}
+
+// GossipClientTLS accepts every node that check accepts.
+func GossipClientTLS(src Source, check PeerCheck) *tls.Config {
+	c := clientBase(ALPNGossip)
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return current(src) }
+	c.VerifyConnection = gossiping(src, check)
+	return c
+}
+
+func gossiping(src Source, check PeerCheck) func(tls.ConnectionState) error {
+	return func(cs tls.ConnectionState) error {
+		if cs.NegotiatedProtocol != ALPNGossip {
+			return fmt.Errorf("the peer doesn't speak %s", ALPNGossip)
+		}
+		return verifyRenewal(src.Bundle(), cs, check)
+	}
 }
 
 // current is the certificate for this handshake; src may have none yet.

@@ -17,6 +17,9 @@ import (
 	"tacit/node/checks"
 	"tacit/node/config"
 	"tacit/node/definition"
+	"tacit/node/gossip"
+	"tacit/node/gossip/wire"
+	"tacit/node/health"
 	"tacit/node/journal"
 	"tacit/node/peers"
 	"tacit/node/seen"
@@ -62,20 +65,34 @@ func (n *Node) alive() map[identity.Name]bool {
 
 // seeds are the gossip addresses of the members known from records, and those
 // of --join.
-func (n *Node) seeds() []string {
-	var out []string
+func (n *Node) seeds() []gossip.Seed {
+	var out []gossip.Seed
 	for _, m := range n.records.View().Members() {
-		if host, ok := n.records.View().Node(m.Node); ok && m.Node != n.cfg.Name {
-			out = append(out, net.JoinHostPort(host.Address, strconv.Itoa(int(host.GossipPort))))
+		if host, ok := n.records.View().Node(m.Node); ok {
+			out = append(out, gossip.Seed{Name: m.Node, Addr: net.JoinHostPort(host.Address, strconv.Itoa(int(host.GossipPort)))})
 		}
 	}
 	for _, addr := range n.cfg.Join {
 		if host, _, err := net.SplitHostPort(addr); err == nil {
 			addr = host
 		}
-		out = append(out, net.JoinHostPort(addr, strconv.Itoa(int(n.cfg.GossipPort))))
+		out = append(out, gossip.Seed{Addr: net.JoinHostPort(addr, strconv.Itoa(int(n.cfg.GossipPort)))})
 	}
 	return out
+}
+
+// peer knows a member by the records: one that is revoked is none.
+func (n *Node) peer(name identity.Name) (wire.Peer, bool) {
+	m, ok := n.records.View().Member(name)
+	return wire.Peer{Public: m.Public, Addr: netip.AddrPortFrom(n.hostOf(name), 0)}, ok
+}
+
+// cut is told when gossip with a member ends because it floods this node, and when it
+// begins again.
+func (n *Node) cut(member identity.Name, why error) {
+	if n.board.Set(health.Gossip, string(member), why); why != nil {
+		n.log.Warn("a member floods this node", "node", member, "err", why)
+	}
 }
 
 // refused logs and remembers a refusal that the hooks made.

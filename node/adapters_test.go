@@ -12,12 +12,13 @@ import (
 
 	"tacit/identity"
 	"tacit/node/api"
+	"tacit/node/gossip"
 	"tacit/node/records"
 	"tacit/policy/ledger"
 	"tacit/policy/ledger/statement"
 )
 
-// TestSeeds: every other member that was ever up, at its own gossip port, and
+// TestSeeds: every member that was ever up, at its own gossip port, and
 // the addresses of --join, whose port is that of lanes.
 func TestSeeds(t *testing.T) {
 	n := newNode(t)
@@ -26,7 +27,10 @@ func TestSeeds(t *testing.T) {
 	admit(t, n, "host4", "")
 	sign(t, n, n.member.Key, records.Change{Kind: ledger.KindNode, Key: "host1", Body: statement.Node{Node: "host1", Address: "10.0.0.1", LanePort: 7947, GossipPort: 7946}})
 	n.cfg.Join = []string{"10.0.0.9", "10.0.0.8:7947", "2001:db8::9", "[2001:db8::8]:7947", "peer.test"}
-	want := []string{"10.0.0.2:7900", "[2001:db8::3]:7900", "10.0.0.9:7946", "10.0.0.8:7946", "[2001:db8::9]:7946", "[2001:db8::8]:7946", "peer.test:7946"}
+	want := []gossip.Seed{{Name: "host1", Addr: "10.0.0.1:7946"}, {Name: "host2", Addr: "10.0.0.2:7900"}, {Name: "host3", Addr: "[2001:db8::3]:7900"}}
+	for _, addr := range []string{"10.0.0.9:7946", "10.0.0.8:7946", "[2001:db8::9]:7946", "[2001:db8::8]:7946", "peer.test:7946"} {
+		want = append(want, gossip.Seed{Addr: addr})
+	}
 	if got := n.seeds(); !slices.Equal(got, want) {
 		t.Errorf("seeds\ngot  %q\nwant %q", got, want)
 	}

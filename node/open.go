@@ -233,12 +233,13 @@ func (n *Node) capture(ctx context.Context) error { return n.datapath.Open(ctx) 
 
 // openGossip begins to talk to the other members.
 func (n *Node) openGossip() error {
-	pool, err := gossip.Start(gossip.Config{Name: n.cfg.Name, Bind: n.cfg.Addr, Port: n.cfg.GossipPort, Key: n.member.GossipKey,
-		Label: n.member.Bundle.Fingerprint().Short(), Delegate: n.records, Log: n.log})
+	pool, err := gossip.Start(gossip.Config{Name: n.cfg.Name, Bind: n.cfg.Addr, Port: n.cfg.GossipPort, Mesh: n.member.Bundle.Fingerprint().String(),
+		Key: n.member.Key, Identities: n.certificates, Peer: n.peer, Seeds: n.seeds, Delegate: n.records, Cut: n.cut, Log: n.log})
 	if err != nil {
 		return peers.PortError("--gossip-port", n.cfg.GossipPort, err)
 	}
 	n.pool = pool
+	n.board.Count("gossip packets and streams", pool.Refused)
 	n.records.Connect(pool.Broadcast)
 	return nil
 }

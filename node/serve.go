@@ -56,7 +56,6 @@ func (n *Node) parts() []func(context.Context) error {
 		func(ctx context.Context) error { return n.addresses.Run(ctx, n.readdressed) },
 		func(ctx context.Context) error { return n.enforcer.Events(ctx, n.refused) },
 		func(ctx context.Context) error { return n.hooks.Listening(ctx, n.loop.Look) },
-		func(ctx context.Context) error { n.pool.JoinUntilAnswered(ctx, n.seeds); return nil },
 		n.serveCLI, n.reloads,
 	}
 	for _, ln := range n.datapath.Captured() {

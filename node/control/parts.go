@@ -158,4 +158,5 @@ type Board interface {
 	Get(f health.Family, thing string) error
 	Problems() []health.Problem
 	Repairs(since time.Time) []health.Repair
+	Counts() map[string]uint64
 }

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +56,7 @@ func (h host) checks(results []probe.Result, probing error) []api.Check {
 	out := append(h.checkHooks(), h.checkMaps(), h.checkRoutes(), h.checkOf(health.Ports), h.checkOf(health.Place), h.checkHost())
 	out = append(out, checkProbe(results, probing)...)
 	out = append(out, h.repairs()...)
+	out = append(out, h.counts()...)
 	out = append(out, h.checkMembers(), h.checkCertificates(), h.checkLimits())
 	out = append(out, h.checkDeadline()...)
 	named := map[string]bool{}
@@ -172,6 +175,18 @@ func (h host) repairs() []api.Check {
 			says += fmt.Sprintf(" (%d times since the start)", r.Count)
 		}
 		out = append(out, api.Check{Name: "repaired " + r.Object, OK: true, Reason: says})
+	}
+	return out
+}
+
+// counts are of what others tried and this node refused, which is no fault of it.
+func (h host) counts() []api.Check {
+	var out []api.Check
+	counts := h.Board.Counts()
+	for _, what := range slices.Sorted(maps.Keys(counts)) {
+		if counts[what] > 0 {
+			out = append(out, api.Check{Name: what, OK: true, Reason: fmt.Sprintf("%d refused since the start", counts[what])})
+		}
 	}
 	return out
 }

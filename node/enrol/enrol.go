@@ -38,10 +38,9 @@ type Ask struct {
 
 // Admission is the authority's answer: all that the node needs to be a member.
 type Admission struct {
-	Chain     []byte          `json:"chain"` // PEM, leaf first
-	Root      []byte          `json:"root"`  // DER
-	Records   []ledger.Record `json:"records"`
-	GossipKey []byte          `json:"gossip_key"` // 32 bytes
+	Chain   []byte          `json:"chain"` // PEM, leaf first
+	Root    []byte          `json:"root"`  // DER
+	Records []ledger.Record `json:"records"`
 }
 
 // Renewal requests a certificate: the node's (Service is empty) or a service's.

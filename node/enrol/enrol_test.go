@@ -141,7 +141,7 @@ func TestAdmission(t *testing.T) {
 	token, text := m.token(t)
 	_, csr := newKey(t)
 	want := &enrol.Admission{
-		Chain: []byte("chain"), Root: m.Root().Raw, GossipKey: bytes.Repeat([]byte{7}, 32),
+		Chain: []byte("chain"), Root: m.Root().Raw,
 		Records: []ledger.Record{{Kind: ledger.KindRoot, Key: domain, Dot: ledger.Dot{Seq: 1}, Signer: []byte{1}, Signature: []byte{2}}},
 	}
 	var asked enrol.Ask

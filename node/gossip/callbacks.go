@@ -22,28 +22,17 @@ var (
 // NodeMeta is empty: nodes announce themselves in payloads.
 func (c callbacks) NodeMeta(int) []byte { return nil }
 
-// NotifyMsg takes a broadcast, by packet or stream.
-func (c callbacks) NotifyMsg(frame []byte) {
-	payload, fresh := c.p.spread.receive(frame)
-	if fresh && !c.p.inbox.put(payload) {
-		c.p.log.Warn("gossip payload dropped: merging is too slow; the next push/pull will carry it")
-	}
-}
+// NotifyMsg is never called: payloads travel beside memberlist, see spread.
+func (c callbacks) NotifyMsg([]byte) {}
 
-// GetBroadcasts returns frames to piggyback on memberlist's own packets.
-func (c callbacks) GetBroadcasts(overhead, limit int) [][]byte {
-	return c.p.spread.queue.GetBroadcasts(overhead, limit)
-}
+// GetBroadcasts returns nothing.
+func (c callbacks) GetBroadcasts(int, int) [][]byte { return nil }
 
-// LocalState returns this node's half of a push/pull.
-func (c callbacks) LocalState(bool) []byte { return c.p.cfg.Delegate.State() }
+// LocalState returns nothing: states travel beside memberlist, see exchange.
+func (c callbacks) LocalState(bool) []byte { return nil }
 
-// MergeRemoteState takes the other node's half.
-func (c callbacks) MergeRemoteState(state []byte, _ bool) {
-	if len(state) > 0 && !c.p.inbox.put(append([]byte(nil), state...)) {
-		c.p.log.Warn("gossip state dropped: merging is too slow; the next push/pull will carry it")
-	}
-}
+// MergeRemoteState is called with nothing.
+func (c callbacks) MergeRemoteState([]byte, bool) {}
 
 // NotifyAlive checks every announcement of a live node before memberlist accepts it.
 func (c callbacks) NotifyAlive(n *memberlist.Node) error {

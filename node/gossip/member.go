@@ -24,8 +24,8 @@ type Member struct {
 }
 
 const (
-	maxMembers = 4096           // bounds the memory: a key holder can invent names
-	forgetDead = 24 * time.Hour // how long a dead member is listed and contacted
+	maxMembers = 4096           // bounds the memory
+	forgetDead = 24 * time.Hour // how long a dead member is listed
 )
 
 var errFull = fmt.Errorf("the pool already has %d members", maxMembers)
@@ -33,6 +33,7 @@ var errFull = fmt.Errorf("the pool already has %d members", maxMembers)
 // table is the list of members. memberlist's own list returns pointers that it
 // keeps writing to, and drops dead members.
 type table struct {
+	now     func() time.Time
 	mu      sync.Mutex
 	members map[identity.Name]entry
 }
@@ -43,8 +44,8 @@ type entry struct {
 	returned bool      // was dead and is alive; reset by table.returned
 }
 
-func newTable() *table {
-	return &table{members: make(map[identity.Name]entry)}
+func newTable(now func() time.Time) *table {
+	return &table{now: now, members: make(map[identity.Name]entry)}
 }
 
 // set stores m; it reports an error when the table is full of live members.
@@ -57,7 +58,7 @@ func (t *table) set(m Member) error {
 	}
 	e := entry{Member: m, since: old.since, returned: m.Alive && (old.returned || ok && !old.Alive)}
 	if !ok || old.Alive != m.Alive {
-		e.since = time.Now()
+		e.since = t.now()
 	}
 	t.members[m.Name] = e
 	return nil
@@ -74,7 +75,7 @@ func (t *table) room() bool {
 
 func (t *table) forget(after time.Duration) {
 	for name, e := range t.members {
-		if !e.Alive && time.Since(e.since) >= after {
+		if !e.Alive && t.now().Sub(e.since) >= after {
 			delete(t.members, name)
 		}
 	}
@@ -169,12 +170,4 @@ func memberOf(n *memberlist.Node) (Member, error) {
 	}
 	at := netip.AddrPortFrom(addr.Unmap(), n.Port)
 	return Member{Name: name, Addr: at}, nil
-}
-
-// node returns m as a memberlist target.
-func (m Member) node() *memberlist.Node {
-	return &memberlist.Node{
-		Name: string(m.Name), Addr: m.Addr.Addr().AsSlice(), Port: m.Addr.Port(),
-		PMax: memberlist.ProtocolVersionMax,
-	}
 }

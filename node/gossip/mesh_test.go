@@ -3,127 +3,169 @@
 package gossip
 
 import (
-	"bytes"
-	"context"
+	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"sync"
-	"sync/atomic"
+	"strings"
 	"testing"
 	"time"
 
 	"tacit/identity"
+	"tacit/internal/testhost"
+	"tacit/node/gossip/wire"
 )
 
-// owner is a delegate that records what it receives.
-type owner struct {
-	mu      sync.Mutex
-	state   []byte
-	merged  []string
-	refuse  error
-	changes atomic.Int64
-}
-
-func (o *owner) State() []byte {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.state
-}
-
-func (o *owner) Merge(p []byte) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.merged = append(o.merged, string(p))
-}
-
-func (o *owner) Admit(identity.Name, netip.AddrPort) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.refuse
-}
-
-func (o *owner) Changed() { o.changes.Add(1) }
-
-func (o *owner) count(p string) int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	n := 0
-	for _, m := range o.merged {
-		if m == p {
-			n++
-		}
+func TestReach(t *testing.T) {
+	testhost.VerifyNone(t)
+	_, pools, owners := mesh(t, 4, 11)
+	reach := func(payload string) time.Duration {
+		pools[1].Broadcast([]byte(payload))
+		return within(t, 2*time.Second, "broadcast", func() bool {
+			return owners[0].count(payload) == 1 && owners[2].count(payload) == 1 && owners[3].count(payload) == 1
+		})
 	}
-	return n
-}
-
-func testConfig(name, ip string, d Delegate) Config {
-	return Config{
-		Name: identity.MustName(name), Bind: netip.MustParseAddr(ip),
-		Key: bytes.Repeat([]byte{7}, KeySize), Label: "example.test", Delegate: d,
+	var small, large time.Duration
+	for i := range 10 {
+		small = max(small, reach(fmt.Sprintf("small %d", i)))
+		large = max(large, reach(fmt.Sprintf("large %d", i)+strings.Repeat("x", 100_000)))
+	}
+	t.Logf("worst of 10 to 3 others: small %v, 100 kB %v", small, large)
+	if owners[1].count("small 0") != 0 {
+		t.Error("a sender merged its own broadcast")
+	}
+	if owners[0].changes.Load() == 0 {
+		t.Error("Changed was never called")
 	}
 }
 
-func start(t *testing.T, cfg Config) *Pool {
-	t.Helper()
-	p, err := Start(cfg)
-	if err != nil {
+func TestLeaveAndDeath(t *testing.T) {
+	testhost.VerifyNone(t)
+	r, pools, owners := mesh(t, 4, 12)
+	if err := pools[3].Leave(2 * time.Second); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.Close() })
-	return p
+	took := within(t, time.Second, "leave", func() bool { return !find(pools[0], "n3").Alive && !find(pools[1], "n3").Alive })
+	t.Logf("leave seen after %v", took)
+	_ = pools[3].Close()
+	if err := pools[3].Leave(time.Second); !errors.Is(err, ErrClosed) {
+		t.Errorf("Leave after Close: %v", err)
+	}
+
+	_ = pools[2].Close()
+	took = within(t, 5*time.Second, "death", func() bool { return !find(pools[0], "n2").Alive && !find(pools[1], "n2").Alive })
+	t.Logf("death seen by both after %v", took)
+	if !find(pools[0], "n1").Alive || !find(pools[1], "n0").Alive {
+		t.Error("a live node was declared dead")
+	}
+
+	// It comes back without knowing anybody's address: the others contact lost
+	// members, and the exchange carries what it missed.
+	owners[0].mu.Lock()
+	owners[0].state = []byte("what n2 missed")
+	owners[0].mu.Unlock()
+	back := &owner{state: []byte("state of n2")}
+	cfg := r.config(t, "n2", "127.0.12.3", back)
+	cfg.Seeds = func() []Seed { return nil }
+	again := r.start(t, cfg)
+	took = within(t, 10*time.Second, "return", func() bool {
+		return find(pools[0], "n2").Alive && find(pools[1], "n2").Alive && alive(again) == 3
+	})
+	t.Logf("return after %v", took)
+	within(t, 10*time.Second, "exchange", func() bool { return back.count("what n2 missed") > 0 && owners[0].count("state of n2") > 0 })
 }
 
-// within polls until ok holds and returns how long that took.
-func within(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {
-	t.Helper()
-	begin := time.Now()
-	tick := time.NewTicker(200 * time.Microsecond)
-	defer tick.Stop()
-	for !ok() {
-		if time.Since(begin) > limit {
-			t.Fatalf("%s: not within %v", what, limit)
-		}
-		<-tick.C
-	}
-	return time.Since(begin)
+func TestExchange(t *testing.T) {
+	testhost.VerifyNone(t)
+	r := newRoll(t)
+	a, b := &owner{state: []byte("state of a")}, &owner{state: []byte("state of b")}
+	pa := r.start(t, r.config(t, "a", "127.0.13.1", a))
+	pa.Broadcast([]byte("missed"))
+	r.start(t, r.config(t, "b", "127.0.13.2", b))
+	within(t, 5*time.Second, "both states", func() bool { return a.count("state of b") > 0 && b.count("state of a") > 0 })
 }
 
-func find(p *Pool, name string) Member {
-	all := p.Members()
-	i := slices.IndexFunc(all, func(m Member) bool { return string(m.Name) == name })
-	if i < 0 {
-		return Member{}
-	}
-	return all[i]
+// TestSeedWithoutName: whoever is there, as after --join.
+func TestSeedWithoutName(t *testing.T) {
+	testhost.VerifyNone(t)
+	r := newRoll(t)
+	pa := r.start(t, r.config(t, "a", "127.0.18.1", &owner{}))
+	cfg := r.config(t, "b", "127.0.18.2", &owner{})
+	cfg.Seeds = func() []Seed { return []Seed{{"", "127.0.18.9:1"}, {"", pa.Addr().String()}} }
+	pb := r.start(t, cfg)
+	within(t, 5*time.Second, "members", func() bool { return alive(pa) == 2 && alive(pb) == 2 })
 }
 
-func alive(p *Pool) int {
-	n := 0
-	for _, m := range p.Members() {
-		if m.Alive {
-			n++
-		}
+func TestJoinRefused(t *testing.T) {
+	testhost.VerifyNone(t)
+	r, other := newRoll(t), newRoll(t)
+	host := r.start(t, r.config(t, "host", "127.0.14.1", &owner{}))
+	at := host.Addr()
+	tests := []struct {
+		name   string
+		config func(name, ip string) Config
+		to     identity.Name
+		at     netip.AddrPort
+		want   string
+	}{
+		{"another mesh", func(name, ip string) Config {
+			cfg := other.config(t, name, ip, &owner{})
+			cfg.Peer = func(n identity.Name) (wire.Peer, bool) { return r.peer("x")(n) }
+			return cfg
+		}, "host", at, "unknown authority"},
+		{"no member", func(name, ip string) Config {
+			cfg := r.config(t, name, ip, &owner{})
+			r.revoke(cfg.Name)
+			return cfg
+		}, "host", at, "it ends the connection; is this node revoked, or isn't it known there yet?"},
+		{"another node there", func(name, ip string) Config { return r.config(t, name, ip, &owner{}) }, "elsewhere", at, "answers there, not elsewhere"},
+		{"nobody there", func(name, ip string) Config { return r.config(t, name, ip, &owner{}) }, "host", netip.MustParseAddrPort("127.0.14.9:9"), "connection refused"},
 	}
-	return n
+	for i, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := tt.config(fmt.Sprintf("guest%d", i), fmt.Sprintf("127.0.14.%d", i+2))
+			cfg.Seeds = func() []Seed { return nil }
+			p, err := Start(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			err = p.exchange(t.Context(), tt.to, tt.at)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("%v, want %v", err, tt.want)
+			}
+			t.Log(err)
+			if alive(host) != 1 || alive(p) != 1 {
+				t.Errorf("members: host %d, guest %d", alive(host), alive(p))
+			}
+		})
+	}
 }
 
-// mesh starts n pools, joined to the first.
-func mesh(t *testing.T, n, subnet int) ([]*Pool, []*owner) {
-	t.Helper()
-	pools, owners := make([]*Pool, n), make([]*owner, n)
-	for i := range n {
-		owners[i] = &owner{}
-		pools[i] = start(t, testConfig(fmt.Sprintf("n%d", i), fmt.Sprintf("127.0.%d.%d", subnet, i+1), owners[i]))
-		if i == 0 {
-			continue
-		}
-		if err := pools[i].Join(context.Background(), []string{pools[0].Addr().String()}); err != nil {
-			t.Fatal(err)
-		}
+func TestConfig(t *testing.T) {
+	r := newRoll(t)
+	tests := map[string]func(*Config){
+		"no name":     func(c *Config) { c.Name = "" },
+		"no key":      func(c *Config) { c.Key = nil },
+		"unspecified": func(c *Config) { c.Bind = netip.IPv4Unspecified() },
+		"no delegate": func(c *Config) { c.Delegate = nil },
+		"not ours":    func(c *Config) { c.Bind = netip.MustParseAddr("192.0.2.1") },
 	}
-	for i := range n {
-		within(t, 5*time.Second, "everybody is a member", func() bool { return alive(pools[i]) == n })
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			testhost.VerifyNone(t)
+			cfg := r.config(t, "a", "127.0.16.1", &owner{})
+			change(&cfg)
+			if p, err := Start(cfg); err == nil {
+				_ = p.Close()
+				t.Error("Start accepted it")
+			}
+		})
 	}
-	return pools, owners
+}
+
+func TestIPv6(t *testing.T) {
+	testhost.VerifyNone(t)
+	r := newRoll(t)
+	a, b := r.start(t, r.config(t, "a", "::1", &owner{})), r.start(t, r.config(t, "b", "::1", &owner{}))
+	within(t, 5*time.Second, "members", func() bool { return alive(a) == 2 && alive(b) == 2 })
 }

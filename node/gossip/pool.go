@@ -2,8 +2,8 @@
 
 // Package gossip maintains the pool of nodes: it detects which are alive and
 // carries payloads to all of them. Only this room imports memberlist. It must not
-// parse payloads, and nothing that it reports may grant a permission: every holder
-// of the gossip key can lie in it.
+// parse payloads, and nothing that it reports may grant a permission: every member
+// can lie about others in it.
 package gossip
 
 import (
@@ -12,8 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,31 +19,23 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"tacit/identity"
+	"tacit/node/gossip/wire"
 )
 
-// KeySize is the length of a gossip key in bytes (AES-256-GCM).
-const KeySize = 32
-
-var (
-	// ErrClosed is returned by every call on a pool that has been closed.
-	ErrClosed = errors.New("the gossip pool is closed")
-	// ErrWrongKey means that the other node encrypts with another gossip key.
-	ErrWrongKey = errors.New("the gossip keys differ: fetch the current key over the lane port, or enrol this node again")
-	// ErrNotAdmitted means that the other side closed without an answer: it
-	// belongs to another mesh, or is no tacit gossip port.
-	ErrNotAdmitted = errors.New("the other side closed the connection: is it this mesh's gossip port?")
-)
+// ErrClosed is returned by every call on a pool that has been closed.
+var ErrClosed = errors.New("the gossip pool is closed")
 
 // Delegate is the pool's owner. The pool calls its methods from several
 // goroutines, some of them before Start returns; they must not call the pool's
-// Join, Leave or Close.
+// Leave or Close.
 type Delegate interface {
-	// State returns the full state, for a push/pull with another node.
+	// State returns the full state, for an exchange with another node.
 	State() []byte
-	// Merge takes a broadcast or another node's State, and may keep the slice.
-	// Calls are serialised, from a bounded queue: payloads that don't fit are
-	// dropped, and arrive again with the next push/pull.
-	Merge(payload []byte)
+	// Merge takes a broadcast or another node's State, and may keep the slice. It
+	// returns how much of it no honest member sends: a member that goes on with
+	// that is cut off. What a busy node can't take is dropped, and arrives again
+	// with the next exchange.
+	Merge(from identity.Name, payload []byte) (forged int)
 	// Admit returns an error if a node may not be a member. It is called with
 	// memberlist's lock held and must neither block nor call the pool.
 	Admit(name identity.Name, addr netip.AddrPort) error
@@ -53,47 +43,71 @@ type Delegate interface {
 	Changed()
 }
 
-// Config is this node's name, address and key for gossip.
+// Config is who this node is, and who the others are.
 type Config struct {
-	Name     identity.Name
-	Bind     netip.Addr // this node's address, which is also advertised; never unspecified
-	Port     uint16     // UDP and TCP; 0: a free one (see Pool.Addr)
-	Key      []byte     // KeySize bytes, shared by the mesh
-	Label    string     // the mesh's name, authenticated in every packet; at most 255 bytes
+	Name       identity.Name
+	Bind       netip.Addr // this node's address, which is also advertised; never unspecified
+	Port       uint16     // UDP and TCP; 0: a free one (see Pool.Addr)
+	Mesh       string     // the mesh's name
+	Key        *identity.Key
+	Identities identity.Source
+	// Peer knows the members that aren't revoked, and Seeds where members may be.
+	// They are asked for each packet and each attempt, and must not block.
+	Peer     func(identity.Name) (wire.Peer, bool)
+	Seeds    func() []Seed
 	Delegate Delegate
-	Log      *slog.Logger // nil: nothing is logged
+	// Cut is told when a member that floods this node is cut off, and with nil
+	// when it is heard again.
+	Cut func(member identity.Name, why error)
+	Log *slog.Logger // nil: nothing is logged
 }
 
 // Pool is this node's membership in the mesh. All methods are safe for
 // concurrent use.
 type Pool struct {
+	membership
 	cfg     Config
 	log     *slog.Logger
-	addr    netip.AddrPort
-	net     *transport
-	keys    *memberlist.Keyring
-	list    *memberlist.Memberlist
-	table   *table
+	now     func() time.Time
+	wire    *wire.Wire
 	inbox   *inbox
+	large   places
 	spread  *spread
 	changed chan struct{} // capacity 1: a membership change to report
 	healing chan struct{} // capacity 1: a member may have to be contacted
+	busy    chan struct{} // attempts that are running
+
+	seeking sync.Mutex // guards tried
+	tried   map[Seed]*attempts
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
-	life   sync.Mutex // guards left and closed, and serialises Leave and Close
+	life   sync.Mutex // serialises Leave and Close
 	left   atomic.Bool
 	closed atomic.Bool
 }
 
-// Start opens the sockets and starts gossip. The node is alone until Join succeeds
-// or another node joins it.
-func Start(cfg Config) (*Pool, error) {
+// membership is who is alive, by memberlist.
+type membership struct {
+	addr  netip.AddrPort
+	net   *transport
+	list  *memberlist.Memberlist
+	table *table
+}
+
+// Start opens the sockets and starts gossip. It finds the other members by itself.
+func Start(cfg Config) (*Pool, error) { return start(cfg, time.Now) }
+
+// start is Start with another clock, by which members are lost and sought; timers and
+// memberlist follow the real one.
+func start(cfg Config, now func() time.Time) (*Pool, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	p := &Pool{cfg: cfg, log: cfg.Log, changed: make(chan struct{}, 1), healing: make(chan struct{}, 1), table: newTable(), inbox: newInbox()}
+	p := &Pool{cfg: cfg, log: cfg.Log, now: now, changed: make(chan struct{}, 1), healing: make(chan struct{}, 1), busy: make(chan struct{}, healAtOnce),
+		inbox: newInbox(), large: newPlaces(), tried: map[Seed]*attempts{}}
+	p.table = newTable(now)
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -113,12 +127,8 @@ func (c Config) check() error {
 	switch {
 	case c.Name == "":
 		return errors.New("gossip needs the node's name")
-	case c.Delegate == nil:
-		return errors.New("gossip needs a delegate")
-	case len(c.Key) != KeySize:
-		return fmt.Errorf("the gossip key has %d bytes, not %d: fetch it again over the lane port", len(c.Key), KeySize)
-	case len(c.Label) > memberlist.LabelMaxSize:
-		return fmt.Errorf("the gossip label is longer than %d bytes", memberlist.LabelMaxSize)
+	case c.Delegate == nil || c.Key == nil || c.Identities == nil || c.Peer == nil || c.Seeds == nil || c.Cut == nil:
+		return errors.New("gossip needs a delegate, a key, certificates and the members")
 	case !c.Bind.IsValid() || c.Bind.IsUnspecified() || c.Bind.Zone() != "":
 		return fmt.Errorf("gossip can't bind to %q: give one address of this node, without a zone", c.Bind)
 	}
@@ -127,21 +137,34 @@ func (c Config) check() error {
 
 // open creates the sockets and the memberlist on them.
 func (p *Pool) open() error {
+	at := netip.AddrPortFrom(p.cfg.Bind.Unmap(), p.cfg.Port)
+	p.net = newTransport(p.ctx)
+	p.spread = newSpread(p.table, p.cfg.Name)
 	var err error
-	if p.keys, err = memberlist.NewKeyring(nil, slices.Clone(p.cfg.Key)); err != nil {
-		return fmt.Errorf("gossip key: %w", err)
-	}
-	p.net, err = listen(netip.AddrPortFrom(p.cfg.Bind.Unmap(), p.cfg.Port), p.cfg.Label, p.table.knows, p.log)
+	p.wire, err = wire.Open(wire.Config{Self: p.cfg.Name, Addr: at, Mesh: p.cfg.Mesh, Key: p.cfg.Key, Identities: p.cfg.Identities,
+		Peer: p.cfg.Peer, Packet: p.packet, Stream: p.received, Cut: p.cfg.Cut, Log: p.log}, p.table.knows)
 	if err != nil {
-		return fmt.Errorf("gossip on %s: %w", netip.AddrPortFrom(p.cfg.Bind, p.cfg.Port), err)
+		return fmt.Errorf("gossip on %s: %w", at, err)
 	}
-	p.addr = p.net.addr
-	p.spread = newSpread(p.table, p.cfg.Label)
+	p.net.wire, p.addr = p.wire, p.wire.Addr()
 	if p.list, err = memberlist.Create(p.listConfig()); err != nil {
-		_ = p.net.Shutdown()
+		_ = p.wire.Close()
 		return fmt.Errorf("gossip on %s: %w", p.addr, err)
 	}
+	p.wire.Run()
 	return nil
+}
+
+// packet takes one of another member's; it must not block for long.
+func (p *Pool) packet(from identity.Name, at netip.AddrPort, kind wire.Kind, body []byte) {
+	switch kind {
+	case kindMembership:
+		p.net.packet(at, body)
+	case kindPayload:
+		if payload, fresh := p.spread.receive(from, body); fresh && !p.inbox.put(from, payload) {
+			p.log.Warn("gossip payload dropped: merging is too slow; the next exchange will carry it", "node", from)
+		}
+	}
 }
 
 // listConfig returns memberlist's settings. Payloads are sent at once, see spread;
@@ -152,19 +175,18 @@ func (p *Pool) open() error {
 // live node has that long to refute.
 func (p *Pool) listConfig() *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
-	c.Name, c.Label, c.Transport = string(p.cfg.Name), p.cfg.Label, p.net
+	c.Name, c.Transport = string(p.cfg.Name), p.net
 	c.BindAddr, c.BindPort = p.addr.Addr().String(), int(p.addr.Port())
 	c.AdvertiseAddr, c.AdvertisePort = c.BindAddr, c.BindPort
-	c.Keyring, c.GossipVerifyIncoming, c.GossipVerifyOutgoing = p.keys, true, true
 	c.RequireNodeNames = true
-	c.EnableCompression = false // signatures don't compress; one parser fewer
+	c.EnableCompression = false // one parser fewer
 	c.GossipInterval, c.GossipNodes = 500*time.Millisecond, 4
 	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
-	c.PushPullInterval = 15 * time.Second
+	c.PushPullInterval = 0 // see heal
 	c.GossipToTheDeadTime = 10 * time.Second
 	c.DeadNodeReclaimTime = time.Second
-	c.UDPBufferSize = packetSize
+	c.UDPBufferSize = packetSize - wire.Overhead(p.cfg.Name)
 	d := callbacks{p}
 	c.Delegate, c.Events, c.Alive, c.Conflict = d, d, d, d
 	c.Logger = newLogger(p.log)
@@ -174,32 +196,21 @@ func (p *Pool) listConfig() *memberlist.Config {
 // Addr is the address and port that this node advertises.
 func (p *Pool) Addr() netip.AddrPort { return p.addr }
 
-// Members lists the known nodes by name, with this one, and dead ones for a day.
-func (p *Pool) Members() []Member { return p.table.list() }
-
-// SetKeys encrypts with primary, and decrypts with primary and others. To rotate a
-// key, every node first gets the new key among others, then as primary; then the
-// old key is removed.
-func (p *Pool) SetKeys(primary []byte, others ...[]byte) error {
-	for _, k := range append([][]byte{primary}, others...) {
-		if len(k) != KeySize {
-			return fmt.Errorf("a gossip key has %d bytes, not %d", len(k), KeySize)
-		}
-		if err := p.keys.AddKey(slices.Clone(k)); err != nil {
-			return fmt.Errorf("gossip key: %w", err)
+// Members lists the known nodes by name, with this one, and dead ones for a day. Who
+// isn't a member any more is not alive.
+func (p *Pool) Members() []Member {
+	list := p.table.list()
+	for i, m := range list {
+		if m.Alive && m.Name != p.cfg.Name {
+			_, list[i].Alive = p.cfg.Peer(m.Name)
 		}
 	}
-	if err := p.keys.UseKey(primary); err != nil {
-		return fmt.Errorf("gossip key: %w", err)
-	}
-	for _, k := range p.keys.GetKeys() {
-		keep := func(o []byte) bool { return slices.Equal(o, k) }
-		if !keep(primary) && !slices.ContainsFunc(others, keep) {
-			_ = p.keys.RemoveKey(k)
-		}
-	}
-	return nil
+	return list
 }
+
+// Refused counts packets and streams that proved no member as their sender, or were
+// more than it may send.
+func (p *Pool) Refused() uint64 { return p.wire.Refused() }
 
 // Leave announces that this node leaves, and waits until the message is sent or
 // timeout has passed. Call Close afterwards.
@@ -228,19 +239,4 @@ func (p *Pool) Close() error {
 	err := p.list.Shutdown()
 	p.wait.Wait()
 	return err
-}
-
-// joinError turns memberlist's error into one for the operator.
-func joinError(addr string, err error) error {
-	text := err.Error()
-	switch {
-	case strings.Contains(text, "could decrypt"):
-		return fmt.Errorf("join %s: %w", addr, ErrWrongKey)
-	case strings.Contains(text, "EOF"), strings.Contains(text, "reset by peer"):
-		return fmt.Errorf("join %s: %w", addr, ErrNotAdmitted)
-	}
-	if _, why, ok := strings.Cut(text, "failed to join "); ok {
-		_, text, _ = strings.Cut(why, ": ") // after the address
-	}
-	return fmt.Errorf("join %s: %s", addr, strings.Join(strings.Fields(text), " "))
 }

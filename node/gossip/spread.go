@@ -5,31 +5,30 @@ package gossip
 import (
 	"crypto/rand"
 	mrand "math/rand/v2"
-	"slices"
 	"sync"
+	"time"
 
-	"github.com/hashicorp/memberlist"
+	"tacit/identity"
+	"tacit/node/gossip/wire"
 )
 
 /*
-A payload travels in a frame: one byte of version, a random ID of 16 bytes, then
-the payload. The sender sends the frame to up to directTargets members at once, in
-a packet if it fits, else over a stream. A small frame also enters the queue that
-is piggybacked on gossip, at the sender and at every member that receives it for
-the first time: this covers packet loss and large meshes. In a mesh with more
-members than directTargets, every receiver relays a large frame to relayTargets
-members. Frames seen before are dropped.
+A payload that fits in a packet travels in a frame: one byte of version, a random ID
+of 16 bytes, then the payload. The sender sends the frame to up to directTargets
+members at once, and in small meshes again later, since packets get lost; receivers
+drop frames that they have seen. Longer payloads travel in a stream to each target.
+Nobody relays what it hasn't checked: the delegate broadcasts again what was new to it.
 */
 
 const (
 	frameVersion  = 1
 	frameHeader   = 1 + 16
-	packetSize    = 1400 // of memberlist, below the MTU of common tunnels
-	maxPayload    = 16 << 20
+	packetSize    = 1400 // below the MTU of common tunnels
 	directTargets = 64
-	relayTargets  = 3
+	smallMesh     = 8 // members; frames are repeated there
+	repeats       = 3
+	repeatAfter   = 500 * time.Millisecond
 	seenFrames    = 8192
-	maxQueued     = 1024
 	streamSenders = 8
 )
 
@@ -38,90 +37,75 @@ type frameID [16]byte
 // spread sends payloads to the other members.
 type spread struct {
 	table    *table
-	queue    *memberlist.TransmitLimitedQueue
 	seen     *seen
-	packet   int // the largest frame that fits in a packet
+	packet   int // the longest frame that fits in a packet
 	outgoing chan outgoing
+	later    chan outgoing // to be repeated
 	streams  chan stream
-	relaying func() bool // whether large frames must be relayed
 }
 
+// outgoing is a frame, or a long payload as it is.
 type outgoing struct {
-	frame   []byte
-	targets int
+	text  []byte
+	frame bool
+	left  int       // repetitions
+	due   time.Time // of the next one
 }
 
 type stream struct {
-	frame []byte
-	to    Member
+	payload []byte
+	to      Member
 }
 
-func newSpread(t *table, label string) *spread {
-	s := &spread{table: t, seen: newSeen(), outgoing: make(chan outgoing, 256), streams: make(chan stream, 1024)}
-	s.queue = &memberlist.TransmitLimitedQueue{NumNodes: t.alive, RetransmitMult: 4}
-	// label 2+n, encryption 29, compound 4, checksum 5, type 1, and a margin
-	s.packet = packetSize - 64 - len(label)
-	s.relaying = func() bool { return t.alive() > directTargets+1 }
-	return s
+func newSpread(t *table, self identity.Name) *spread {
+	return &spread{table: t, seen: newSeen(), packet: packetSize - wire.Overhead(self),
+		outgoing: make(chan outgoing, 256), later: make(chan outgoing, 1024), streams: make(chan stream, 1024)}
 }
 
 // start runs the senders until the pool closes.
 func (s *spread) start(p *Pool) {
 	p.wait.Go(func() { s.dispatch(p) })
+	p.wait.Go(func() { s.repeat(p) })
 	for range streamSenders {
 		p.wait.Go(func() { s.send(p) })
 	}
 }
 
-// Broadcast sends payload to every live member. It doesn't wait, and delivery isn't
-// guaranteed: lost payloads arrive with the next push/pull.
+// Broadcast sends payload to live members. It doesn't wait, and delivery isn't
+// guaranteed: lost payloads arrive with the next exchange.
 func (p *Pool) Broadcast(payload []byte) {
 	if len(payload) > maxPayload {
-		p.log.Warn("gossip payload too large to broadcast; push/pull will carry it", "bytes", len(payload), "limit", maxPayload)
+		p.log.Warn("gossip payload too long to broadcast; an exchange will carry it", "bytes", len(payload), "limit", maxPayload)
 		return
 	}
+	out := outgoing{text: payload}
+	if frameHeader+len(payload) <= p.spread.packet {
+		out = p.spread.frame(payload)
+	}
+	select {
+	case p.spread.outgoing <- out:
+	default:
+		p.log.Warn("gossip queue full: payload not broadcast; an exchange will carry it", "bytes", len(payload))
+	}
+}
+
+func (s *spread) frame(payload []byte) outgoing {
 	frame := make([]byte, frameHeader, frameHeader+len(payload))
 	frame[0] = frameVersion
 	_, _ = rand.Read(frame[1:frameHeader]) // never fails (crypto/rand)
-	p.spread.seen.add(frameID(frame[1:frameHeader]))
-	if !p.spread.pass(append(frame, payload...), directTargets) {
-		p.log.Warn("gossip queue full: payload not broadcast; push/pull will carry it", "bytes", len(payload))
+	out := outgoing{text: append(frame, payload...), frame: true, due: time.Now()}
+	if s.table.alive() <= smallMesh {
+		out.left = repeats
 	}
+	return out
 }
 
-// pass queues a frame; false means that it won't be sent.
-func (s *spread) pass(frame []byte, targets int) bool {
-	small := len(frame) <= s.packet
-	if small {
-		s.queue.QueueBroadcast(queued(frame))
-		if s.queue.NumQueued() > maxQueued {
-			s.queue.Prune(maxQueued)
-		}
-	}
-	if targets == 0 {
-		return true
-	}
-	select {
-	case s.outgoing <- outgoing{frame, targets}:
-		return true
-	default:
-		return small
-	}
-}
-
-// receive unpacks a frame from the network and relays it if it is new. The payload
-// is a copy.
-func (s *spread) receive(frame []byte) (payload []byte, fresh bool) {
-	if len(frame) < frameHeader || frame[0] != frameVersion || !s.seen.add(frameID(frame[1:frameHeader])) {
+// receive unpacks a frame; fresh means that the sender hasn't sent it before.
+func (s *spread) receive(from identity.Name, frame []byte) (payload []byte, fresh bool) {
+	if len(frame) < frameHeader || frame[0] != frameVersion || !s.seen.add(from, frameID(frame[1:frameHeader])) {
 		return nil, false
 	}
-	frame = slices.Clone(frame)
-	targets := 0
-	if len(frame) > s.packet && s.relaying() {
-		targets = relayTargets
-	}
-	s.pass(frame, targets)
-	return slices.Clone(frame[frameHeader:]), true
+	return frame[frameHeader:], true
 }
 
 // dispatch sends packets itself and queues streams for the senders.
@@ -136,31 +120,16 @@ func (s *spread) dispatch(p *Pool) {
 	}
 }
 
-func (s *spread) direct(p *Pool, out outgoing) {
-	targets := s.table.others(p.cfg.Name, true)
-	mrand.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
-	for _, m := range targets[:min(len(targets), out.targets)] {
-		if len(out.frame) <= s.packet {
-			if err := p.list.SendBestEffort(m.node(), out.frame); err != nil {
-				p.log.Debug("gossip packet not sent", "node", m.Name, "error", err)
-			}
-			continue
-		}
-		select {
-		case s.streams <- stream{out.frame, m}:
-		default:
-			p.log.Debug("gossip stream not sent: queue full", "node", m.Name)
-		}
-	}
-}
-
-// send sends large frames, one stream at a time.
-func (s *spread) send(p *Pool) {
+// repeat sends frames again, each repeatAfter the last time.
+func (s *spread) repeat(p *Pool) {
 	for {
 		select {
-		case st := <-s.streams:
-			if err := p.list.SendReliable(st.to.node(), st.frame); err != nil {
-				p.log.Debug("gossip stream failed", "node", st.to.Name, "error", err)
+		case out := <-s.later:
+			select {
+			case <-time.After(time.Until(out.due)):
+				s.direct(p, out)
+			case <-p.ctx.Done():
+				return
 			}
 		case <-p.ctx.Done():
 			return
@@ -168,49 +137,78 @@ func (s *spread) send(p *Pool) {
 	}
 }
 
-// queued is a frame in memberlist's queue; no frame replaces another.
-type queued []byte
+func (s *spread) direct(p *Pool, out outgoing) {
+	targets := s.table.others(p.cfg.Name, true)
+	mrand.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
+	for _, m := range targets[:min(len(targets), directTargets)] {
+		if out.frame {
+			if err := p.wire.Send(m.Name, m.Addr, kindPayload, out.text); err != nil {
+				p.log.Debug("gossip packet not sent", "node", m.Name, "err", err)
+			}
+			continue
+		}
+		select {
+		case s.streams <- stream{out.text, m}:
+		default:
+			p.log.Debug("gossip stream not sent: queue full", "node", m.Name)
+		}
+	}
+	if out.left > 0 {
+		out.left, out.due = out.left-1, time.Now().Add(repeatAfter)
+		select {
+		case s.later <- out:
+		default: // an exchange will carry it
+		}
+	}
+}
 
-var _ memberlist.UniqueBroadcast = queued(nil)
+// send sends long payloads, one stream at a time.
+func (s *spread) send(p *Pool) {
+	for {
+		select {
+		case st := <-s.streams:
+			if err := p.sendPayload(st.to, st.payload); err != nil {
+				p.log.Debug("gossip stream failed", "node", st.to.Name, "err", err)
+			}
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
 
-// Invalidates is never called for a unique broadcast.
-func (q queued) Invalidates(memberlist.Broadcast) bool { return false }
-
-// Message returns the frame.
-func (q queued) Message() []byte { return q }
-
-// Finished does nothing.
-func (q queued) Finished() {}
-
-// UniqueBroadcast marks the type.
-func (q queued) UniqueBroadcast() {}
-
-// seen remembers the IDs of the last seenFrames frames.
+// seen remembers the last seenFrames frames. An ID counts for its sender alone:
+// otherwise one member could have others drop what another has sent.
 type seen struct {
 	mu   sync.Mutex
-	ids  map[frameID]struct{}
-	ring []frameID
+	ids  map[frameOf]struct{}
+	ring []frameOf
 	next int
 }
 
-func newSeen() *seen {
-	return &seen{ids: make(map[frameID]struct{}), ring: make([]frameID, 0, seenFrames)}
+type frameOf struct {
+	from identity.Name
+	id   frameID
 }
 
-// add reports whether id is new.
-func (s *seen) add(id frameID) bool {
+func newSeen() *seen {
+	return &seen{ids: make(map[frameOf]struct{}), ring: make([]frameOf, 0, seenFrames)}
+}
+
+// add reports whether a frame is new.
+func (s *seen) add(from identity.Name, id frameID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.ids[id]; ok {
+	f := frameOf{from, id}
+	if _, ok := s.ids[f]; ok {
 		return false
 	}
-	s.ids[id] = struct{}{}
+	s.ids[f] = struct{}{}
 	if len(s.ring) < seenFrames {
-		s.ring = append(s.ring, id)
+		s.ring = append(s.ring, f)
 		return true
 	}
 	delete(s.ids, s.ring[s.next])
-	s.ring[s.next] = id
+	s.ring[s.next] = f
 	s.next = (s.next + 1) % seenFrames
 	return true
 }

@@ -3,131 +3,74 @@
 package gossip
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 
-	"tacit/tproxy/accept"
+	"tacit/identity"
+	"tacit/node/gossip/wire"
 )
 
+// Kinds of packets and streams.
 const (
-	dialTimeout   = 2 * time.Second
-	receiveBuffer = 2 << 20 // bytes of the kernel's buffer, for bursts
-	labelType     = 244     // memberlist's hasLabelMsg
-	bindTries     = 10      // port 0: the free TCP port may be taken in UDP
+	kindMembership wire.Kind = 'm' // memberlist's own
+	kindPayload    wire.Kind = 'p' // packets: a frame; streams: a payload
+	kindState      wire.Kind = 's' // streams: both ends' states
 )
 
-// transport is memberlist's network: one UDP and one TCP socket on the node's
-// address. Unlike memberlist's own transport it never opens MPTCP sockets, copies
-// only packets with this mesh's label, limits the bytes from strangers' streams,
-// and closes every connection on Shutdown.
+// transport is memberlist's network.
 type transport struct {
-	addr    netip.AddrPort
-	label   []byte // header of every packet of this mesh
-	udp     *net.UDPConn
-	tcp     net.Listener
+	wire    *wire.Wire
+	ctx     context.Context
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	conns   *conns
-	log     *slog.Logger
-	ctx     context.Context
-	cancel  context.CancelFunc
-	wait    sync.WaitGroup
 }
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
-// listen opens both sockets; knows reports whether an address is a member's.
-func listen(addr netip.AddrPort, label string, knows func(netip.Addr) bool, log *slog.Logger) (*transport, error) {
-	t := &transport{
-		packets: make(chan *memberlist.Packet),
-		streams: make(chan net.Conn),
-		conns:   newConns(knows),
-		log:     log,
-	}
-	if label != "" {
-		t.label = append([]byte{labelType, byte(len(label))}, label...)
-	}
-	var err error
-	for range bindTries {
-		err = t.bind(addr)
-		if addr.Port() != 0 || !errors.Is(err, syscall.EADDRINUSE) {
-			break
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	_ = t.udp.SetReadBuffer(receiveBuffer) // the kernel's limit may be lower
-	t.ctx, t.cancel = context.WithCancel(context.Background())
-	t.wait.Go(t.readPackets)
-	t.wait.Go(t.acceptStreams)
-	return t, nil
+func newTransport(ctx context.Context) *transport {
+	return &transport{ctx: ctx, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn)}
 }
 
-func (t *transport) bind(addr netip.AddrPort) error {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false)
-	tcp, err := lc.Listen(context.Background(), "tcp", addr.String())
-	if err != nil {
-		return err
-	}
-	port := uint16(tcp.Addr().(*net.TCPAddr).Port)
-	at := netip.AddrPortFrom(addr.Addr(), port)
-	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
-	if err != nil {
-		return errors.Join(err, tcp.Close())
-	}
-	t.tcp, t.udp, t.addr = tcp, udp, at
-	return nil
-}
+// errNameless: memberlist is configured to name the node in every call.
+var errNameless = errors.New("gossip sends to named nodes only")
 
 // FinalAdvertiseAddr returns the address that both sockets are bound to.
 func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
-	return t.addr.Addr().AsSlice(), int(t.addr.Port()), nil
+	at := t.wire.Addr()
+	return at.Addr().AsSlice(), int(at.Port()), nil
 }
 
-// WriteTo sends one packet.
-func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
-	to, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("gossip to %q: %w", addr, err)
+// WriteTo is never called.
+func (t *transport) WriteTo([]byte, string) (time.Time, error) { return time.Time{}, errNameless }
+
+// DialTimeout is never called.
+func (t *transport) DialTimeout(string, time.Duration) (net.Conn, error) { return nil, errNameless }
+
+// WriteToAddress sends one packet.
+func (t *transport) WriteToAddress(b []byte, to memberlist.Address) (time.Time, error) {
+	at, err := netip.ParseAddrPort(to.Addr)
+	if err != nil || to.Name == "" {
+		return time.Time{}, fmt.Errorf("gossip to %q at %q: %w", to.Name, to.Addr, errors.Join(err, errNameless))
 	}
-	_, err = t.udp.WriteToUDPAddrPort(b, to)
-	return time.Now(), err
+	return time.Now(), t.wire.Send(identity.Name(to.Name), at, kindMembership, b)
 }
 
-// WriteToAddress is WriteTo; the name is ignored.
-func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
-	return t.WriteTo(b, addr.Addr)
-}
-
-// DialTimeout opens a stream from the node's address.
-func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	d := net.Dialer{
-		Timeout:   min(timeout, dialTimeout),
-		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(t.addr.Addr(), 0)),
+// DialAddressTimeout opens a stream.
+func (t *transport) DialAddressTimeout(to memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	at, err := netip.ParseAddrPort(to.Addr)
+	if err != nil || to.Name == "" {
+		return nil, fmt.Errorf("gossip to %q at %q: %w", to.Name, to.Addr, errors.Join(err, errNameless))
 	}
-	d.SetMultipathTCP(false)
-	c, err := d.DialContext(t.ctx, "tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	return t.conns.outbound(c)
-}
-
-// DialAddressTimeout is DialTimeout; the name is ignored.
-func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	return t.DialTimeout(addr.Addr, timeout)
+	ctx, cancel := context.WithTimeout(t.ctx, timeout)
+	defer cancel()
+	c, _, err := t.wire.Dial(ctx, identity.Name(to.Name), at, kindMembership)
+	return c, err
 }
 
 // PacketCh returns the channel of received packets.
@@ -136,63 +79,23 @@ func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
 // StreamCh returns the channel of accepted streams.
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
-// Shutdown closes everything and waits for both readers, of which acceptStreams
-// closes its listener itself.
-func (t *transport) Shutdown() error {
-	t.cancel()
-	err := t.udp.Close()
-	t.conns.closeAll()
-	t.wait.Wait()
-	return err
-}
+// Shutdown closes the sockets.
+func (t *transport) Shutdown() error { return t.wire.Close() }
 
-func (t *transport) readPackets() {
-	buf := make([]byte, 1<<16)
-	for {
-		n, from, err := t.udp.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			if t.pause() {
-				return
-			}
-			continue
-		}
-		if n == 0 || !bytes.HasPrefix(buf[:n], t.label) {
-			continue
-		}
-		p := &memberlist.Packet{Buf: bytes.Clone(buf[:n]), From: net.UDPAddrFromAddrPort(from), Timestamp: time.Now()}
-		select {
-		case t.packets <- p:
-		case <-t.ctx.Done():
-			return
-		}
-	}
-}
-
-func (t *transport) acceptStreams() {
-	err := accept.Loop(t.ctx, t.tcp, func(c net.Conn) {
-		in, ok := t.conns.inbound(c)
-		if !ok {
-			_ = c.Close()
-			return
-		}
-		select {
-		case t.streams <- in:
-		case <-t.ctx.Done():
-			_ = in.Close()
-		}
-	})
-	if err != nil {
-		t.log.Error("gossip takes no more streams from other nodes; restart tacitd", "err", err)
-	}
-}
-
-// pause waits a little after a socket error, such as no free descriptors, and
-// reports whether the transport is closed.
-func (t *transport) pause() (closed bool) {
+// packet takes one of another node's.
+func (t *transport) packet(at netip.AddrPort, body []byte) {
+	p := &memberlist.Packet{Buf: body, From: net.UDPAddrFromAddrPort(at), Timestamp: time.Now()}
 	select {
+	case t.packets <- p:
 	case <-t.ctx.Done():
-		return true
-	case <-time.After(20 * time.Millisecond):
-		return false
+	}
+}
+
+// stream takes one that another node opened.
+func (t *transport) stream(c net.Conn) {
+	select {
+	case t.streams <- c:
+	case <-t.ctx.Done():
+		_ = c.Close()
 	}
 }

@@ -47,10 +47,13 @@ type Board struct {
 	mu       sync.Mutex
 	problems map[Key]error
 	repairs  map[string]Repair
+	counts   map[string]func() uint64
 }
 
 // NewBoard returns a board without problems.
-func NewBoard() *Board { return &Board{problems: map[Key]error{}, repairs: map[string]Repair{}} }
+func NewBoard() *Board {
+	return &Board{problems: map[Key]error{}, repairs: map[string]Repair{}, counts: map[string]func() uint64{}}
+}
 
 // Set records a problem or, with nil, clears it, and reports whether that is
 // news: a problem that begins, changes its text or ends.
@@ -117,6 +120,25 @@ func (b *Board) Repairs(since time.Time) []Repair {
 		if r := b.repairs[object]; r.At.After(since) {
 			out = append(out, r)
 		}
+	}
+	return out
+}
+
+// Count has status show how often this node refused something.
+func (b *Board) Count(what string, read func() uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.counts[what] = read
+}
+
+// Counts returns what was refused, and how often, since the start.
+func (b *Board) Counts() map[string]uint64 {
+	b.mu.Lock()
+	counts := maps.Clone(b.counts)
+	b.mu.Unlock()
+	out := map[string]uint64{}
+	for what, read := range counts {
+		out[what] = read()
 	}
 	return out
 }

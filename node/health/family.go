@@ -12,7 +12,6 @@ const (
 	Files        Family = "service files" // parsing the service files
 	Audit        Family = "audit log"     // writing the log of changes
 	FilesOnDisk  Family = "service files on disk"
-	Gossip       Family = "gossip"           // sending to the other members
 	HeldFiles    Family = "held files"       // keeping which service files wait for a yes
 	Host         Family = "sysctls"          // settings of the host
 	LanePorts    Family = "lane ports"       // lane ports at further addresses
@@ -37,6 +36,7 @@ const (
 const (
 	Certificate Family = "certificate" // renewal, by service or "this node"
 	Excluded    Family = "exclude"     // an exclusion that a service overrides, by "port 22", "uid 7"
+	Gossip      Family = "gossip with" // cut off because it floods this node, by member
 	Grant       Family = "grant"       // by service
 	Held        Family = "held"        // a definition that waits for a yes, by instance id
 	Hook        Family = "hook"        // by program

@@ -3,7 +3,6 @@
 package membership
 
 import (
-	"crypto/rand"
 	"fmt"
 	"os"
 
@@ -37,10 +36,7 @@ func found(s *config.Settled, st Store) (*Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.Authority, m.GossipKey = a, make([]byte, 32)
-	if _, err := rand.Read(m.GossipKey); err != nil {
-		return nil, err
-	}
+	m.Authority = a
 	if err := m.Operator.create(s); err != nil {
 		return nil, err
 	}

@@ -98,9 +98,6 @@ func load(s *config.Settled, st Store, root []byte) (*Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.GossipKey, err = st.Get(setGossipKey); err != nil {
-		return nil, err
-	}
 	if m.SVID, err = identity.LoadSVID(s.State(fileNodeCert), m.Key); err != nil {
 		return nil, err
 	}
@@ -139,7 +136,6 @@ func (m *Member) keep(s *config.Settled, st Store, l *ledger.Ledger) error {
 	}{
 		{setNode, []byte(s.Name)},
 		{setTrust, []byte(m.Bundle.TrustDomain())},
-		{setGossipKey, m.GossipKey},
 		{setRoot, m.Bundle.Roots()[0].Raw},
 		{setBegun, nil},
 	} {

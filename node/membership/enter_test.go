@@ -22,7 +22,7 @@ import (
 func TestBootstrap(t *testing.T) {
 	n := bootstrap(t, "n1")
 	view := n.records.View()
-	if n.SVID.ID != identity.NodeID(domain, "n1") || n.Authority == nil || n.Operator == nil || len(n.GossipKey) != 32 {
+	if n.SVID.ID != identity.NodeID(domain, "n1") || n.Authority == nil || n.Operator == nil {
 		t.Errorf("the member lacks something: %+v", n.Member)
 	}
 	if m, ok := view.Member("n1"); !ok || !bytes.Equal(m.Public, n.Key.Public()) {
@@ -48,8 +48,8 @@ func TestResume(t *testing.T) {
 	if again.Key.ID() != n.Key.ID() || again.Operator.Key().ID() != n.Operator.Key().ID() || again.Bundle.Fingerprint() != n.Bundle.Fingerprint() {
 		t.Error("another key or root")
 	}
-	if !again.SVID.Chain[0].Equal(n.SVID.Chain[0]) || !bytes.Equal(again.GossipKey, n.GossipKey) {
-		t.Error("another certificate or gossip key")
+	if !again.SVID.Chain[0].Equal(n.SVID.Chain[0]) {
+		t.Error("another certificate")
 	}
 	if again.records.View().Digest() != digest {
 		t.Error("other records")
@@ -81,7 +81,7 @@ func (c cutOff) SaveRecords(recs []ledger.Record, seen map[identity.KeyID]ledger
 // TestBootstrapCutOff: wherever a bootstrap was cut off, the next one makes a
 // whole member.
 func TestBootstrapCutOff(t *testing.T) {
-	for _, at := range []string{"records", "node", "trust-domain", "gossip-key", "root", "bootstrap-begun"} {
+	for _, at := range []string{"records", "node", "trust-domain", "root", "bootstrap-begun"} {
 		t.Run(at, func(t *testing.T) {
 			s := settings(t, "n1")
 			s.Bootstrap = true

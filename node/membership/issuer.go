@@ -159,7 +159,7 @@ func (i *Issuer) admit(t *identity.Token, spki, csr []byte, grants []ledger.Reco
 	i.conf.Log.Info("node admitted", "node", t.Node, "token", t.ID[:min(8, len(t.ID))])
 	return &enrol.Admission{
 		Chain: identity.EncodeChain(chain), Root: m.Bundle.Roots()[0].Raw,
-		Records: recs.View().Records(), GossipKey: m.GossipKey,
+		Records: recs.View().Records(),
 	}, nil
 }
 

@@ -110,7 +110,6 @@ func admitted(s *config.Settled, t *identity.Token, a *enrol.Admission) (*Member
 		return nil, fmt.Errorf("join: %w", err)
 	}
 	m.SVID = &identity.SVID{ID: identity.NodeID(t.TrustDomain, s.Name), Chain: chain, Key: m.Key}
-	m.GossipKey = a.GossipKey
 	return m, nil
 }
 

@@ -25,7 +25,6 @@ type Member struct {
 	Bundle    *identity.Bundle
 	Authority *identity.Authority // nil where this node is none
 	Operator  *Operator
-	GossipKey []byte // 32 bytes
 }
 
 // Roll says who is in the mesh, and what each may do: a *ledger.View.
@@ -39,12 +38,11 @@ type Roll interface {
 
 // Names of settings and files of the state directory.
 const (
-	setRoot      = "root" // DER; a node that has it is a member
-	setTrust     = "trust-domain"
-	setNode      = "node"
-	setGossipKey = "gossip-key"
-	setBegun     = "bootstrap-begun" // a bootstrap is under way, or was cut off
-	setReserved  = "reserved"        // last number of the operator key that a token carries, 8 bytes, big endian
+	setRoot     = "root" // DER; a node that has it is a member
+	setTrust    = "trust-domain"
+	setNode     = "node"
+	setBegun    = "bootstrap-begun" // a bootstrap is under way, or was cut off
+	setReserved = "reserved"        // last number of the operator key that a token carries, 8 bytes, big endian
 
 	fileState    = "state.db"
 	fileNodeKey  = "node.key"

@@ -28,7 +28,7 @@ func FuzzMerge(f *testing.F) {
 	f.Add([]byte(`{"revisions":{"host2":{"d":"a","e":18446744073709551615,"r":1}}}`))
 	before := r.View().Digest()
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		r.Merge(payload)
+		r.Merge("host2", payload)
 		if r.View().Digest() != before || len(r.Revisions()) > 0 {
 			t.Errorf("a message that nobody has signed is believed: %s", payload)
 		}

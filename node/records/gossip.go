@@ -27,15 +27,14 @@ func (r *Records) State() []byte {
 	return payload
 }
 
-// Merge takes a message of another node. It passes on what is new.
-func (r *Records) Merge(payload []byte) {
-	var m message
-	if err := json.Unmarshal(payload, &m); err != nil {
-		r.conf.Log.Debug("an unreadable message came by gossip", "err", err)
-		return
-	}
-	if len(m.Records) > 0 {
-		r.Take(m.Records)
+// Merge takes a message that a member has sent. It passes on what is new, and returns
+// how much of the message no honest member sends: forged records, or a text that can't
+// be read.
+func (r *Records) Merge(from identity.Name, payload []byte) (forged int) {
+	m, forged, err := r.takeFrom(payload)
+	if err != nil {
+		r.conf.Log.Debug("an unreadable message came by gossip", "from", from, "err", err)
+		return max(forged, 1)
 	}
 	news := map[identity.Name]Revision{}
 	for node, rev := range m.Revisions {
@@ -46,11 +45,12 @@ func (r *Records) Merge(payload []byte) {
 	if len(news) > 0 {
 		r.send(message{Revisions: news})
 	}
+	return forged
 }
 
 // Admit refuses a member of the gossip pool whose name, key or address
-// contradicts the signed records: the gossip key alone lets nobody speak for
-// another node.
+// contradicts the signed records: what members tell of each other lets nobody speak
+// for another node.
 func (r *Records) Admit(name identity.Name, addr netip.AddrPort) error {
 	m, ok := r.View().Member(name)
 	if !ok {

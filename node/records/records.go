@@ -145,22 +145,6 @@ func (r *Records) Prepare(key *identity.Key, c Change, reserve func(ledger.Dot) 
 	return rec, reserve(rec.Dot)
 }
 
-// Take merges records of others: in force at once, kept on disk, and passed on.
-func (r *Records) Take(recs []ledger.Record) {
-	r.signing.Lock()
-	defer r.signing.Unlock()
-	changed, rejected := r.conf.Ledger.Merge(recs)
-	for _, bad := range rejected {
-		r.conf.Log.Debug("record refused", "kind", bad.Record.Kind, "key", bad.Record.Key, "err", bad.Err)
-	}
-	if len(changed) == 0 {
-		return
-	}
-	r.unsaved = append(r.unsaved, changed...)
-	r.save()
-	r.spread(changed)
-}
-
 // SaveAgain keeps what the disk had no room for.
 func (r *Records) SaveAgain() {
 	r.signing.Lock()
@@ -185,7 +169,7 @@ func (r *Records) save() {
 	r.unsaved = nil
 }
 
-// spread sends records to the other members. The caller holds signing.
+// spread sends records to the other members.
 func (r *Records) spread(recs []ledger.Record) {
 	for batch := range batches(recs) {
 		r.send(message{Records: batch})

@@ -211,12 +211,12 @@ func TestTake(t *testing.T) {
 		t.Fatal(err)
 	}
 	two.disk.full = true
-	two.Merge(one.State())
+	two.Merge("host1", one.State())
 	if len(two.View().Intentions()) != 1 || two.board.Get(health.State, "") == nil || len(two.disk.saved) != 0 {
 		t.Errorf("with a full disk: intentions %v, problem %v", two.View().Intentions(), two.board.Get(health.State, ""))
 	}
 	sent := len(two.sent)
-	two.Merge(one.State())
+	two.Merge("host1", one.State())
 	if sent != 1 || len(two.sent) != sent {
 		t.Errorf("passed on %d times, then %d", sent, len(two.sent))
 	}
@@ -225,7 +225,7 @@ func TestTake(t *testing.T) {
 	if len(two.disk.saved) != 2 || two.board.Get(health.State, "") != nil {
 		t.Errorf("saved %d records, problem %v", len(two.disk.saved), two.board.Get(health.State, ""))
 	}
-	two.Merge([]byte("{"))
+	two.Merge("host1", []byte("{"))
 	two.Take([]ledger.Record{{Kind: ledger.KindIntention, Key: "x>y"}})
 	if len(two.View().Intentions()) != 1 {
 		t.Error("a damaged record is in force")
@@ -308,7 +308,7 @@ func TestRevisions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.Merge(payload)
+		f.Merge("host9", payload)
 	}
 	for _, c := range []struct {
 		node   identity.Name
@@ -353,7 +353,7 @@ func TestEpoch(t *testing.T) {
 	}
 }
 
-// TestAdmit: the gossip key alone lets nobody speak for a node.
+// TestAdmit: what others tell lets nobody speak for a node.
 func TestAdmit(t *testing.T) {
 	f := newFixture(t, "host1", newKey(t))
 	key := f.addMember(t, "host2")

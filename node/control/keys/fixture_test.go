@@ -49,7 +49,7 @@ func (m *mesh) spread() {
 	for range 2 {
 		for _, from := range m.hosts {
 			for _, to := range m.hosts {
-				to.records.Merge(from.records.State())
+				to.records.Merge(from.name, from.records.State())
 			}
 		}
 	}
