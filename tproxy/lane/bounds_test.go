@@ -19,6 +19,7 @@ func TestHalfSentFrames(t *testing.T) {
 	m := newMesh(t)
 	a, b := m.host("a", "web"), m.host("b", "db")
 	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
 	b.cfg.Accept = func(in *Arrival) {
 		<-release // reads nothing
 		in.Refuse(policy.ReasonClosed)
@@ -74,7 +75,6 @@ func TestHalfSentFrames(t *testing.T) {
 	if n := open(); n != 2 {
 		t.Errorf("%d lanes are left", n)
 	}
-	close(release)
 }
 
 // TestPeerLanes: one peer has no more lanes here than its limit; another has its own.

@@ -60,6 +60,7 @@ type use struct {
 	busy    bool
 	here    identity.Name // this node's service of the current stream
 	there   identity.Name // the peer's
+	was     identity.Name // the peer's of the stream before
 	streams int           // carried so far, the current one included
 	idleAt  time.Time     // when the last stream ended
 }
@@ -163,7 +164,7 @@ func (l *lane) next() (header, *Block, error) {
 		if err != nil || h.kind != kindProve {
 			return h, b, err
 		}
-		_, _, err = l.learn(b.Payload()[:h.length])
+		_, err = l.learn(b.Payload()[:h.length])
 		l.blocks.Put(b)
 		if err != nil {
 			return header{}, nil, err
@@ -224,7 +225,7 @@ func (l *lane) retire() {
 func (l *lane) occupy(here, there identity.Name) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.busy, l.here, l.there = true, here, there
+	l.busy, l.here, l.there, l.was = true, here, there, l.there
 	l.streams++
 }
 

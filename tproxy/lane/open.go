@@ -91,12 +91,14 @@ func (l *lane) answer(c *End, want identity.Name) error {
 	defer l.blocks.Put(b)
 	switch {
 	case h.kind == kindProve:
-		id, known, err := l.learn(b.Payload()[:h.length])
-		switch { // known: a service of an earlier stream, proven anew
-		case err == nil && id.Name() == want && l.of(want).bad != nil, err == nil && id.Name() != want && !known:
+		id, err := l.learn(b.Payload()[:h.length])
+		if late := id.IsService() && id.Name() == l.was; err != nil || id == l.peer || late && l.was != want {
+			return err // late: the service of the stream before, proven anew
+		}
+		if id.Name() != want || l.of(want).bad != nil {
 			return l.unproven(want)
 		}
-		return err
+		return nil
 	case h.stream < c.id:
 		return nil
 	case h.stream == c.id && h.kind == kindReset:

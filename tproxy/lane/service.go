@@ -71,28 +71,27 @@ func (l *lane) service(role identity.Role, name identity.Name, again bool) ([]by
 	return frame, nil
 }
 
-// learn verifies a proof of the peer's; known: it had proven the same before. A
-// service's proof that isn't valid is logged and has no effect; any other fault
-// breaks the lane.
-func (l *lane) learn(payload []byte) (id identity.ID, known bool, err error) {
+// learn verifies a proof of the peer's. A service's proof that isn't valid is
+// logged and has no effect; any other fault breaks the lane.
+func (l *lane) learn(payload []byte) (identity.ID, error) {
 	role, p, err := decodeProof(payload)
 	if err != nil {
-		return id, false, l.breach("%v", err)
+		return identity.ID{}, l.breach("%v", err)
 	}
 	if role == identity.RoleNode {
-		return l.peer, true, l.renew(p)
+		return l.peer, l.renew(p)
 	}
 	if (role == identity.RoleServer) != l.dialled {
-		return id, false, l.breach("a proof in role %d, which is this end's", role)
+		return identity.ID{}, l.breach("a proof in role %d, which is this end's", role)
 	}
 	now := time.Now()
 	if !l.count(now) {
-		return id, false, l.breach("more than %d proofs on one lane", maxProofs)
+		return identity.ID{}, l.breach("more than %d proofs on one lane", maxProofs)
 	}
 	id, chain, err := p.Verify(l.cfg.Identities.Bundle(), role, l.channel, now)
 	if err != nil {
 		l.cfg.Log.Warn("proof refused", "peer", l.peer, "err", err)
-		return identity.ID{}, false, nil
+		return identity.ID{}, nil
 	}
 	this := proven{from: chain[0].NotBefore, to: chain[0].NotAfter, keys: identity.ChainKeys(chain)}
 	if l.cfg.Check != nil {
@@ -103,9 +102,8 @@ func (l *lane) learn(payload []byte) (id identity.ID, known bool, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, known = l.theirs[id]
 	l.theirs[id] = this
-	return id, known, nil
+	return id, nil
 }
 
 func (l *lane) count(now time.Time) bool {
