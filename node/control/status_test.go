@@ -121,9 +121,14 @@ func TestStatusChecks(t *testing.T) {
 			},
 			check: "others on connect4: ok, other",
 			also:  "hooks: BAD, connect4: detached [tacitd attaches them again within a second; if not, restart it]"},
-		"hooks can't be examined": {make: func(_ *testing.T, f *fixture) { f.kernel.hooksErr = broken }, check: "hooks: BAD, broken [restart tacitd]"},
-		"maps":                    {make: func(_ *testing.T, f *fixture) { f.board.Set(health.Maps, "", broken) }, check: "maps: BAD, broken"},
-		"maps are right":          {healthy: true, make: func(*testing.T, *fixture) {}, check: "maps: ok, as they were written"},
+		"gossip is refused": {healthy: true, make: func(_ *testing.T, f *fixture) {
+			f.board.Count("gossip packets and streams", func() uint64 { return 7 })
+			f.board.Count("nothing", func() uint64 { return 0 })
+		}, check: "gossip packets and streams: ok, 7 refused since the start"},
+		"a member floods this node": {make: func(_ *testing.T, f *fixture) { f.board.Set(health.Gossip, "host3", broken) }, check: "gossip with host3: BAD, broken"},
+		"hooks can't be examined":   {make: func(_ *testing.T, f *fixture) { f.kernel.hooksErr = broken }, check: "hooks: BAD, broken [restart tacitd]"},
+		"maps":                      {make: func(_ *testing.T, f *fixture) { f.board.Set(health.Maps, "", broken) }, check: "maps: BAD, broken"},
+		"maps are right":            {healthy: true, make: func(*testing.T, *fixture) {}, check: "maps: ok, as they were written"},
 		"routes are missing": {make: func(_ *testing.T, f *fixture) { f.kernel.drift = []string{"missing: a", "left over: b"} },
 			check: "routes and rules: BAD, missing: a; left over: b [tacitd sets them again within a second; if not, its log says why]"},
 		"routes can't be set again": {

@@ -5,10 +5,12 @@ package gossip
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -74,6 +76,7 @@ func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/4+1) }
 // seek contacts lost members that are due, and returns when to look again.
 func (p *Pool) seek() time.Duration {
 	lost := p.lost()
+	p.forget(lost)
 	rand.Shuffle(len(lost), func(i, j int) { lost[i], lost[j] = lost[j], lost[i] })
 	wait := exchangeInterval
 	for _, s := range lost {
@@ -107,6 +110,15 @@ func (p *Pool) lost() []Seed {
 		}
 	}
 	return out
+}
+
+// forget drops the attempts at what isn't lost any more.
+func (p *Pool) forget(lost []Seed) {
+	p.seeking.Lock()
+	defer p.seeking.Unlock()
+	if len(p.tried) > len(lost) {
+		maps.DeleteFunc(p.tried, func(s Seed, a *attempts) bool { return !a.running && !slices.Contains(lost, s) })
+	}
 }
 
 func (p *Pool) attemptsAt(s Seed) attempts {

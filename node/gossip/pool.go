@@ -159,6 +159,10 @@ func (p *Pool) open() error {
 func (p *Pool) packet(from identity.Name, at netip.AddrPort, kind wire.Kind, body []byte) {
 	switch kind {
 	case kindMembership:
+		if !soundPacket(body) {
+			p.wire.Forged(from, 1)
+			return
+		}
 		p.net.packet(at, body)
 	case kindPayload:
 		if payload, fresh := p.spread.receive(from, body); fresh && !p.inbox.put(from, payload) {

@@ -70,7 +70,10 @@ func (t *transport) DialAddressTimeout(to memberlist.Address, timeout time.Durat
 	ctx, cancel := context.WithTimeout(t.ctx, timeout)
 	defer cancel()
 	c, _, err := t.wire.Dial(ctx, identity.Name(to.Name), at, kindMembership)
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	return guard(c), nil
 }
 
 // PacketCh returns the channel of received packets.
@@ -94,7 +97,7 @@ func (t *transport) packet(at netip.AddrPort, body []byte) {
 // stream takes one that another node opened.
 func (t *transport) stream(c net.Conn) {
 	select {
-	case t.streams <- c:
+	case t.streams <- guard(c):
 	case <-t.ctx.Done():
 		_ = c.Close()
 	}
