@@ -51,6 +51,9 @@ func (n *Node) changed(sweep bool) {
 	n.loop.Nudge()
 }
 
+// tampered is told by the datapath what others have changed in the kernel.
+func (n *Node) tampered(what string) { n.loop.Tampered(what) }
+
 // moved is told when the daemon's cgroup was made anew.
 func (n *Node) moved() { n.probe.Moved() }
 

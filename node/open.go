@@ -111,7 +111,7 @@ func (n *Node) enterMesh(ctx context.Context) error {
 		return err
 	}
 	n.member = member
-	n.records, err = records.New(records.Config{Self: n.cfg.Name, Ledger: held, Store: n.store, Health: n.board, Log: n.log,
+	n.records, err = records.New(records.Config{Self: n.cfg.Name, Key: member.Key, Ledger: held, Store: n.store, Health: n.board, Log: n.log,
 		Changed: n.nudge, Learned: func(recs []ledger.Record) { n.audit.Note(recs) }})
 	if err != nil {
 		return err
@@ -181,7 +181,7 @@ func (n *Node) build(context.Context) error {
 	n.names = dns.New(dns.Config{Zone: n.zone(), Self: n.cfg.Name, Domains: n.cfg.Domains, Search: n.cfg.Search, Datacenter: n.cfg.Datacenter,
 		ForwardConsul: n.cfg.ForwardConsul, Ranges: n.ranges(), Sender: zone.Sender(&sockdiag.Senders{}), Tag: n.tagLookup, Log: n.log})
 	n.datapath = datapath.New(datapath.Config{Settings: n.cfg, Tree: n.tree, Daemon: daemon, Hooks: n.hooks, Enforcer: n.enforcer,
-		Names: n.names, Health: n.board, Log: n.log, Changed: n.changed, Moved: n.moved})
+		Names: n.names, Health: n.board, Log: n.log, Changed: n.changed, Tampered: n.tampered, Moved: n.moved})
 	n.shadows = &dns.ShadowLog{Names: n.names, Resolvers: n.datapath.Resolvers, Search: n.datapath.Search, Log: n.log}
 	n.probe, err = selfprobe.New(selfprobe.Config{Range4: n.cfg.Range4, Domains: n.cfg.Domains, Hooks: n.cfg.Redirect != config.TPROXY,
 		Cgroup: n.tree.ProbePath(), Numbers: n.numbers, Virtual: n.virtual, Resolvers: n.datapath.Resolvers, Source: router.Source, Settle: n.settle})

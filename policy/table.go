@@ -4,9 +4,6 @@ package policy
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -145,10 +142,9 @@ func (t *Table) DefaultFor(src identity.Name) Action {
 func (t *Table) Digest() string { return t.digest() }
 
 func (t *Table) sum() string {
-	h := sha256.New()
-	fmt.Fprintf(h, "default %s\n", t.def)
-	for _, r := range t.List() {
-		fmt.Fprintf(h, "%s\n", r)
+	var s Sum
+	for _, r := range t.rules {
+		s.Add(r)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
+	return s.Digest(t.def)
 }

@@ -31,7 +31,7 @@ func (e *env) applyCommand() *cobra.Command {
 			"Everything that can't be taken over is listed with its line; see docs/apply.md.\n" +
 			"All changes are made in one transaction. What no file names stays, unless\n" +
 			"--prune is given. This needs a node that holds an operator key.\n\n" +
-			"Exit status: 0 done, 1 refused, 2 error or --timeout reached.",
+			"Exit status: 0 done, 1 refused or not in force where --wait or --live wants it, 2 error.",
 		Example: "  tacit apply intentions.hcl --dry-run\n" +
 			"  tacit apply policy/ --prune --wait\n" +
 			"  tacit apply - < entries.json",
@@ -42,6 +42,7 @@ func (e *env) applyCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Wait = r.Wait || r.Live
 			if err := checkTimeout(r.Timeout); err != nil {
 				return err
 			}
@@ -58,9 +59,11 @@ func (e *env) applyCommand() *cobra.Command {
 	f.BoolVar(&r.Prune, "prune", false, "delete the intentions and resolvers that no file names")
 	f.BoolVar(&r.Yes, "yes", false, "even if --prune deletes more than a tenth of them")
 	f.BoolVar(&skip, "skip-unsupported", false, "leave out the settings that have no meaning here")
-	f.BoolVar(&r.Wait, "wait", false, "return when the changes are in force on every live node")
-	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long --wait waits")
+	f.BoolVar(&r.Wait, "wait", false, "return when it is in force on every member, reached or not")
+	f.BoolVar(&r.Live, "live", false, "like --wait, for the members that answer")
+	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long --wait and --live wait")
 	usage.Exclusive(cmd, "wait", "dry-run")
+	usage.Exclusive(cmd, "live", "dry-run")
 	return cmd
 }
 
@@ -90,7 +93,7 @@ func (e *env) complain(found entries.Result, skip bool) error {
 func (e *env) apply(ctx context.Context, r api.ApplyRequest) error {
 	stop := func() {}
 	if r.Wait {
-		stop = e.progress(ctx, "any", "any") // any pair tells which policy a node has
+		stop = e.progress(ctx, r.Live, "any", "any") // any pair tells which policy a node has
 	}
 	out, err := e.Daemon().Apply(ctx, r)
 	stop()
@@ -102,7 +105,7 @@ func (e *env) apply(ctx context.Context, r api.ApplyRequest) error {
 		return err
 	}
 	if r.Wait && len(out.Waiting) > 0 {
-		return cli.ExitStatus(cli.ExitError)
+		return cli.ExitStatus(cli.ExitNo)
 	}
 	return nil
 }

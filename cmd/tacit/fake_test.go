@@ -198,6 +198,19 @@ func (f fakeServices) Show(_ context.Context, name api.Name) (*api.Service, erro
 	return nil, api.Failed("tacit services lists them", "no service is called %s", name)
 }
 
+// counted is a mesh of three of which host3 is down.
+func counted(live, said bool, elapsed time.Duration) api.Counted {
+	out := api.Counted{Nodes: 3, Live: live, Elapsed: elapsed, Unreached: []api.Unreached{{Name: "host3", Since: down, InForce: said}}}
+	if live {
+		out.Nodes = 2
+	} else if !said {
+		out.Waiting = []string{"host3"}
+	}
+	return out
+}
+
+var down = time.Date(2026, 1, 2, 12, 3, 11, 0, time.Local)
+
 func (f fakeServices) Register(_ context.Context, r api.Registration) (*api.RegisterResult, error) {
 	f.note(r)
 	if r.Port == 22 && !r.Yes {
@@ -205,7 +218,7 @@ func (f fakeServices) Register(_ context.Context, r api.Registration) (*api.Regi
 	}
 	var spread *api.Spread
 	if r.Wait {
-		spread = &api.Spread{Resolves: 2, Nodes: 3, Waiting: []string{"host3"}, Elapsed: 2 * time.Second}
+		spread = &api.Spread{Resolves: 2, Counted: counted(r.Live, false, r.Timeout)}
 	}
 	return &api.RegisterResult{Spread: spread, Service: api.Service{Name: r.Name, Virtual4: v4, Virtual6: v6}, GrantSigned: true,
 		Warnings: []string{"nobody may call " + string(r.Name) + " yet: tacit intention allow SRC " + string(r.Name)}}, nil
@@ -245,12 +258,14 @@ func (f fakeIntentions) List(context.Context) (*api.IntentionList, error) {
 func (f fakeIntentions) Change(ctx context.Context, r api.IntentionChange) (*api.ChangeResult, error) {
 	f.note(r)
 	before := api.Verdict{Reason: "default"}
-	out := &api.ChangeResult{Applied: !r.DryRun, Before: before, After: before, Reach: api.Reach{InForce: 3, Nodes: 3, Elapsed: 38 * time.Millisecond}}
+	out := &api.ChangeResult{Applied: !r.DryRun, Before: before, After: before, Reach: api.Reach{InForce: 3, Counted: api.Counted{Nodes: 3, Elapsed: 38 * time.Millisecond}}}
 	switch {
 	case r.Destination == "vault":
 		return nil, &api.Error{Code: api.CodeRefused, Message: "changing an intention needs an operator key, and this node holds none", Nodes: []string{"host2", "host3"}}
 	case r.Destination == "cache": // one node never applies it
-		out.InForce, out.Waiting, out.Elapsed = 2, []string{"host3"}, r.Timeout
+		out.InForce, out.Counted = 2, counted(r.Live, false, r.Timeout)
+	case r.Destination == "proven": // it did, and is down since
+		out.InForce, out.Counted = 3, counted(r.Live, true, r.Timeout)
 	case r.Destination == "slow":
 		timer := time.NewTimer(1200 * time.Millisecond)
 		defer timer.Stop()
@@ -278,7 +293,7 @@ func (f fakeIntentions) Apply(_ context.Context, r api.ApplyRequest) (*api.Apply
 	if r.Prune && !r.Yes && !r.DryRun {
 		return nil, api.Refused("look at the plan (--dry-run), and repeat it with --yes if that is meant", "--prune would delete 2 of 3 intentions")
 	}
-	out := &api.ApplyResult{Applied: !r.DryRun, Unchanged: 1, LiveAffected: 1, Plan: []api.Planned{}, Reach: api.Reach{InForce: 3, Nodes: 3, Elapsed: 38 * time.Millisecond}}
+	out := &api.ApplyResult{Applied: !r.DryRun, Unchanged: 1, LiveAffected: 1, Plan: []api.Planned{}, Reach: api.Reach{InForce: 3, Counted: api.Counted{Nodes: 3, Elapsed: 38 * time.Millisecond}}}
 	for _, w := range r.Intentions {
 		p := api.Planned{Operation: api.OperationAdd, From: w.From, After: &api.Rule{Source: w.Source, Destination: w.Destination, Action: allowed}}
 		if w.Action == api.ChangeDeny {
@@ -319,7 +334,7 @@ func (f fakeIntentions) Explain(ctx context.Context, source, destination api.Nam
 		return nil, err
 	}
 	x := &api.Explanation{Source: source, Destination: destination, Verdict: *v, Default: denied, Digest: "8f0e2b7d41c09a35", Winner: v.Rule, Nodes: []api.NodePolicy{
-		{Name: "host1", Digest: "8f0e2b7d41c09a35", InForce: true, Alive: true}, {Name: "host2", Digest: "51d20c9377aa0be1", Alive: true}, {Name: "host3"}}}
+		{Name: "host1", Digest: "8f0e2b7d41c09a35", InForce: true, Alive: true}, {Name: "host2", Digest: "51d20c9377aa0be1", Alive: true}, {Name: "host3", Since: down}}}
 	if !v.Allowed {
 		x.Why = "No intention matches, so the default decides: deny."
 		x.Unknown = []api.Name{destination}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/cli"
+	"tacit/cmd/tacit/show"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
@@ -24,13 +25,14 @@ func (e *env) intentionChange(action api.Change, short string) *cobra.Command {
 		Use:   verb + " SRC DST",
 		Short: short,
 		Long: text.UpperFirst(short) + ".\nThis needs a node that holds an operator key; others refuse, and name those that do.\n\n" +
-			"Exit status: 0 done, 1 refused, 2 error or --timeout reached.",
+			"Exit status: 0 done, 1 refused or not in force where --wait or --live wants it, 2 error.",
 		Example: "  tacit intention " + verb + " web db\n" +
 			"  tacit intention " + verb + " web db --wait\n" +
 			"  tacit intention " + verb + " '*' db --dry-run",
 		Args: usage.Takes("SRC", "DST"), ValidArgsFunction: e.CompleteServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Source, r.Destination = api.Name(args[0]), api.Name(args[1])
+			r.Wait = r.Wait || r.Live
 			if err := checkTimeout(r.Timeout); err != nil {
 				return err
 			}
@@ -38,20 +40,22 @@ func (e *env) intentionChange(action api.Change, short string) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&r.Wait, "wait", false, "return when the change is in force on every live node")
-	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long --wait waits")
+	f.BoolVar(&r.Wait, "wait", false, "return when it is in force on every member, reached or not")
+	f.BoolVar(&r.Live, "live", false, "like --wait, for the members that answer")
+	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long --wait and --live wait")
 	f.BoolVar(&r.DryRun, "dry-run", false, "only print what would change")
 	if action != api.ChangeDelete {
 		f.StringVar(&r.Description, "description", "", "why, in one line")
 	}
 	usage.Exclusive(cmd, "wait", "dry-run")
+	usage.Exclusive(cmd, "live", "dry-run")
 	return cmd
 }
 
 func (e *env) change(ctx context.Context, r api.IntentionChange) error {
 	stop := func() {}
 	if r.Wait {
-		stop = e.progress(ctx, r.Source, r.Destination)
+		stop = e.progress(ctx, r.Live, r.Source, r.Destination)
 	}
 	out, err := e.Daemon().ChangeIntention(ctx, r)
 	stop()
@@ -63,7 +67,7 @@ func (e *env) change(ctx context.Context, r api.IntentionChange) error {
 		return err
 	}
 	if r.Wait && len(out.Waiting) > 0 {
-		return cli.ExitStatus(cli.ExitError)
+		return cli.ExitStatus(cli.ExitNo)
 	}
 	return nil
 }
@@ -91,10 +95,7 @@ func printReach(w io.Writer, wait, dryRun bool, cut int, out api.Reach) {
 		fmt.Fprintf(w, "%s cut\n", text.Plural(cut, "live connection"))
 	}
 	if wait {
-		fmt.Fprintf(w, "in force on %d of %s after %s\n", out.InForce, text.Plural(out.Nodes, "node"), text.Elapsed(out.Elapsed))
-	}
-	if wait && len(out.Waiting) > 0 {
-		fmt.Fprintf(w, "not in force on: %s\n", table.OneLine(text.List(out.Waiting)))
+		show.Reach(w, "in force", "not in force", out.InForce, out.Counted)
 	}
 }
 
@@ -107,7 +108,7 @@ func checkTimeout(d time.Duration) error {
 
 // progress prints on standard error, every second until stop is called, which
 // nodes a change still waits for.
-func (e *env) progress(ctx context.Context, source, destination api.Name) (stop func()) {
+func (e *env) progress(ctx context.Context, live bool, source, destination api.Name) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -120,23 +121,23 @@ func (e *env) progress(ctx context.Context, source, destination api.Name) (stop 
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				fmt.Fprintf(e.Stderr, "waiting%s (%s)\n", e.laggards(ctx, source, destination), text.Elapsed(time.Since(began)))
+				fmt.Fprintf(e.Stderr, "waiting%s (%s)\n", e.laggards(ctx, live, source, destination), text.Elapsed(time.Since(began)))
 			}
 		}
 	}()
 	return func() { cancel(); <-done }
 }
 
-// laggards returns " for host3, host4", the live nodes where the change isn't in
-// force; "" when they aren't known.
-func (e *env) laggards(ctx context.Context, source, destination api.Name) string {
+// laggards returns " for host3, host4", the nodes that count where the change isn't
+// in force; "" when they aren't known.
+func (e *env) laggards(ctx context.Context, live bool, source, destination api.Name) string {
 	x, err := e.Daemon().ExplainIntention(ctx, source, destination)
 	if err != nil {
 		return "" // explain takes no *; the change reports its own errors
 	}
 	var out []api.Name
 	for _, n := range x.Nodes {
-		if n.Alive && !n.InForce {
+		if (n.Alive || !live) && !n.InForce {
 			out = append(out, n.Name)
 		}
 	}

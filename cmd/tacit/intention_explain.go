@@ -47,7 +47,7 @@ func (e *env) printExplanation(w io.Writer, x *api.Explanation) {
 	fmt.Fprintln(w)
 	t := table.New("NODE", "IN FORCE")
 	for _, n := range x.Nodes {
-		t.Row(n.Name, inForce(n, x.Digest))
+		t.Row(n.Name, show.InForce(n, x.Digest))
 	}
 	t.Print(w, e.Width)
 	e.printFlows(w, x.Live)
@@ -74,16 +74,6 @@ func since(r api.Rule) string {
 		return "-"
 	}
 	return r.Since.Local().Format(time.DateTime)
-}
-
-func inForce(n api.NodePolicy, want string) string {
-	switch {
-	case n.InForce && n.Alive:
-		return "yes"
-	case !n.Alive:
-		return "unknown: no answer"
-	}
-	return fmt.Sprintf("not yet: it has the policy %s, not %s", text.OrDash(n.Digest), want)
 }
 
 func (e *env) printFlows(w io.Writer, flows []api.Flow) {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacit/cmd/tacit/cli"
+	"tacit/cmd/tacit/show"
 	"tacit/cmd/tacit/table"
 	"tacit/cmd/tacit/text"
 	"tacit/cmd/tacit/usage"
@@ -43,7 +44,7 @@ func (e *env) serviceRegister() *cobra.Command {
 			if r.Timeout <= 0 || r.Timeout > api.MaxWait {
 				return fmt.Errorf("--timeout %s: must be positive and at most %s", r.Timeout, api.MaxWait)
 			}
-			if !r.Wait {
+			if r.Wait = r.Wait || r.Live; !r.Wait {
 				r.Timeout = 0
 			}
 			out, err := e.Daemon().Register(cmd.Context(), r.Registration)
@@ -55,7 +56,7 @@ func (e *env) serviceRegister() *cobra.Command {
 				return err
 			}
 			if out.Spread != nil && len(out.Spread.Waiting) > 0 {
-				return cli.ExitStatus(cli.ExitError)
+				return cli.ExitStatus(cli.ExitNo)
 			}
 			return nil
 		},
@@ -83,8 +84,9 @@ func (r *registration) bind(cmd *cobra.Command) {
 	f.BoolVar(&r.Permissive, "permissive", false, "accept plain connections to the port as well, during a migration")
 	f.StringVar(&r.ClientAddress, "client-address", "", "what programs see: service, client, loopback, proxy_protocol")
 	f.BoolVar(&r.Yes, "yes", false, "register even if the port carries your own session")
-	f.BoolVar(&r.Wait, "wait", false, "return when every live node resolves the service")
-	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long --wait waits")
+	f.BoolVar(&r.Wait, "wait", false, "return when every member resolves the service")
+	f.BoolVar(&r.Live, "live", false, "like --wait, for the members that answer")
+	f.DurationVar(&r.Timeout, "timeout", api.DefaultWait, "how long --wait and --live wait")
 	usage.Exclusive(cmd, "cgroup", "systemd-unit", "container", "netns", "interface", "uid")
 }
 
@@ -117,10 +119,7 @@ func printRegistered(w io.Writer, r *api.RegisterResult) {
 		fmt.Fprintf(w, "granted %s to this node with its operator key\n", r.Service.Name)
 	}
 	if s := r.Spread; s != nil {
-		fmt.Fprintf(w, "resolves on %d of %s after %s\n", s.Resolves, text.Plural(s.Nodes, "node"), text.Elapsed(s.Elapsed))
-		if len(s.Waiting) > 0 {
-			fmt.Fprintf(w, "doesn't resolve on: %s\n", table.OneLine(text.List(s.Waiting)))
-		}
+		show.Reach(w, "resolves", "doesn't resolve", s.Resolves, s.Counted)
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintln(w, table.OneLine(note))

@@ -98,6 +98,8 @@ func nodeRooms() []room {
 			"checks runs health checks; what follows from a result is decided where records are made"},
 		{"node/config", []string{"identity", "policy", "node/definition", "node/workload"},
 			"config checks what a daemon can be told; every other part reads it, so it imports none of them"},
+		{"node/control/reach", []string{"identity", "node/api"},
+			"reach counts: what a member has in force is found out where its word is"},
 		{"node/control", []string{"bpf", "identity", "policy", "policy/...", "tproxy", "tproxy/lane", "redirect", "redirect/...", "node/..."},
 			"control answers the CLI from what the other parts offer; it loads no kernel program and imports no node"},
 		{"node/control/keys", []string{"identity", "policy", "policy/ledger", "policy/ledger/statement", "tproxy/lane", "node/api", "node/config", "node/health", "node/membership", "node/records", "node/store"}, // health and store in tests only

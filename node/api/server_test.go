@@ -64,7 +64,7 @@ func (b someServices) Run(ctx context.Context, r RunRequest) (*RunResult, error)
 
 func (b someIntentions) Change(_ context.Context, r IntentionChange) (*ChangeResult, error) {
 	b.change <- r
-	return &ChangeResult{Applied: true, Reach: Reach{Elapsed: time.Second}}, nil
+	return &ChangeResult{Applied: true, Reach: Reach{Counted: Counted{Elapsed: time.Second}}}, nil
 }
 
 func (b someNodes) List(context.Context) ([]Node, error) { return nil, b.err }

@@ -255,7 +255,8 @@ type Registration struct {
 	Outside       []string          `json:"outside,omitempty"`    // hosts and addresses outside of the mesh; none: a program of this node
 	Anywhere      bool              `json:"anywhere,omitempty"`   // each node reaches them by itself
 	Yes           bool              `json:"yes,omitempty"`        // even if the port carries the caller's own session, whose successor will be refused
-	Wait          bool              `json:"wait,omitempty"`       // answer when every live node resolves the service, or after Timeout
+	Wait          bool              `json:"wait,omitempty"`       // answer when every member resolves the service, or after Timeout
+	Live          bool              `json:"live,omitempty"`       // with Wait: every member that answers
 	Timeout       time.Duration     `json:"timeout_ns,omitempty"` // of Wait; 0: DefaultWait, at most MaxWait
 }
 
@@ -268,12 +269,10 @@ type RegisterResult struct {
 	Spread      *Spread  `json:"spread,omitempty"` // only with Wait
 }
 
-// Spread says which live nodes resolve a service by the ports that it has now.
+// Spread says which nodes resolve a service by the ports that it has now.
 type Spread struct {
-	Resolves int           `json:"resolves"`
-	Nodes    int           `json:"nodes"`
-	Waiting  []string      `json:"waiting,omitempty"` // the others
-	Elapsed  time.Duration `json:"elapsed_ns"`
+	Resolves int `json:"resolves"`
+	Counted
 }
 
 // Deregistration removes instances that were registered on this node by command.

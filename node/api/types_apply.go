@@ -27,6 +27,7 @@ type ApplyRequest struct {
 	Yes        bool          `json:"yes,omitempty"`   // even if that is more than a tenth of them
 	DryRun     bool          `json:"dry_run,omitempty"`
 	Wait       bool          `json:"wait,omitempty"`
+	Live       bool          `json:"live,omitempty"`       // with Wait: members that don't answer aren't counted
 	Timeout    time.Duration `json:"timeout_ns,omitempty"` // of Wait; 0: DefaultWait, at most MaxWait
 }
 

@@ -18,13 +18,14 @@ const (
 )
 
 // IntentionChange changes the policy. With Wait the answer comes when the change
-// is in force on every live node, or after Timeout.
+// is in force on every member, with Live on every member that answers, or after Timeout.
 type IntentionChange struct {
 	Source      Name          `json:"source"` // or "*"
 	Destination Name          `json:"destination"`
 	Action      Change        `json:"action"`
 	Description string        `json:"description,omitempty"` // at most 512 bytes
 	Wait        bool          `json:"wait,omitempty"`
+	Live        bool          `json:"live,omitempty"`
 	Timeout     time.Duration `json:"timeout_ns,omitempty"` // of Wait; 0: DefaultWait, at most MaxWait
 	DryRun      bool          `json:"dry_run,omitempty"`
 }
@@ -47,10 +48,24 @@ type ChangeResult struct {
 
 // Reach says where a change is in force.
 type Reach struct {
-	InForce int           `json:"in_force"`   // nodes whose kernel maps hold the change
-	Nodes   int           `json:"nodes"`      // live nodes
-	Elapsed time.Duration `json:"elapsed_ns"` // until InForce was reached; only with Wait
-	Waiting []string      `json:"waiting,omitempty"`
+	InForce int `json:"in_force"` // nodes which have signed that their kernel maps hold the change
+	Counted
+}
+
+// Counted says which nodes count, and what is missing.
+type Counted struct {
+	Nodes     int           `json:"nodes"`          // members; with Live, those that answer
+	Live      bool          `json:"live,omitempty"` // members that don't answer aren't counted
+	Elapsed   time.Duration `json:"elapsed_ns"`     // of waiting
+	Waiting   []string      `json:"waiting,omitempty"`
+	Unreached []Unreached   `json:"unreached,omitempty"`
+}
+
+// Unreached is a member that doesn't answer.
+type Unreached struct {
+	Name    Name      `json:"name"`
+	Since   time.Time `json:"since"`
+	InForce bool      `json:"in_force,omitempty"` // it has signed before that its kernel maps hold the change
 }
 
 // Rule is one intention in force.
@@ -95,10 +110,11 @@ type Explanation struct {
 
 // NodePolicy is what one node's kernel maps hold.
 type NodePolicy struct {
-	Name    Name   `json:"name"`
-	Digest  string `json:"digest"`
-	InForce bool   `json:"in_force"` // Digest equals Explanation.Digest
-	Alive   bool   `json:"alive"`
+	Name    Name      `json:"name"`
+	Digest  string    `json:"digest"`   // as it has signed; "": it has no policy in force, or has said nothing
+	InForce bool      `json:"in_force"` // Digest equals Explanation.Digest
+	Alive   bool      `json:"alive"`
+	Since   time.Time `json:"since,omitzero"` // when it ceased to answer
 }
 
 // Flow is one live connection seen from this node.

@@ -12,6 +12,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/api"
+	"tacit/node/control/reach"
 	"tacit/node/records"
 	"tacit/policy"
 	"tacit/policy/ledger"
@@ -45,7 +46,7 @@ func (n intentions) Apply(ctx context.Context, r api.ApplyRequest) (*api.ApplyRe
 		out.Applied = true
 		n.Loop.Settle()
 	}
-	n.await(ctx, r.Wait, r.Timeout, &out.Reach, began)
+	n.await(ctx, r.Live, reach.Patience{Began: began, Wait: r.Wait, Limit: r.Timeout}, &out.Reach)
 	return out, nil
 }
 

@@ -73,7 +73,8 @@ func (k *control) needsOperator(what string) error {
 		Hint:    "run the same command on a node that does"}
 }
 
-// digests is which policy each node says it has in force; this node's is known.
+// digests is which policy each member has signed that it has in force; this node's is
+// known.
 func (k *control) digests() map[identity.Name]string {
 	out := map[identity.Name]string{}
 	for node, rev := range k.Records.Revisions() {

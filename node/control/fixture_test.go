@@ -66,7 +66,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f := &fixture{board: health.NewBoard(), inventory: newDefined(), kernel: &fakeKernel{}, proxy: &fakeProxy{}, journal: &fakeJournal{}, alive: map[identity.Name]bool{"host1": true}}
-	recs, err := records.New(records.Config{Self: s.Name, Ledger: held, Store: st, Health: f.board, Log: s.Log, Changed: func() {}})
+	recs, err := records.New(records.Config{Self: s.Name, Key: member.Key, Ledger: held, Store: st, Health: f.board, Log: s.Log, Changed: func() {}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,6 +202,9 @@ func (l *loop) Catalog() *catalog.Catalog { return l.catalog }
 func (l *loop) Policy() *policy.Table     { return l.table }
 func (l *loop) Digest() string            { return l.catalog.PolicyDigest(l.table.Digest()) }
 func (l *loop) InForce() string           { return l.Digest() }
+func (l *loop) Absent() map[identity.Name]time.Time {
+	return map[identity.Name]time.Time{"host3": time.Unix(1000, 0)}
+}
 
 // Settle publishes what is defined here, too.
 func (l *loop) Settle() {
@@ -262,7 +265,7 @@ type fakeKernel struct {
 func (k *fakeKernel) Hooks() ([]bpf.Hook, error)          { return k.hooks, k.hooksErr }
 func (k *fakeKernel) Drift() ([]string, error)            { return k.drift, k.driftErr }
 func (k *fakeKernel) Shadows() ([]redirect.Shadow, error) { return k.shadows, nil }
-func (k *fakeKernel) Revision() uint64                    { return 7 }
+func (k *fakeKernel) Revision() kernel.Revision           { return kernel.Revision{Number: 7} }
 func (k *fakeKernel) Counters() (given, lost map[policy.Reason]uint64, err error) {
 	return k.counters, nil, k.countersErr
 }

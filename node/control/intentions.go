@@ -11,6 +11,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/api"
+	"tacit/node/control/reach"
 	"tacit/node/records"
 	"tacit/policy"
 	"tacit/policy/ledger"
@@ -41,7 +42,7 @@ func (n intentions) Explain(_ context.Context, src, dst api.Name) (*api.Explanat
 	t := n.Loop.Policy()
 	d := t.Decide(src, dst)
 	out := &api.Explanation{Source: src, Destination: dst, Verdict: n.verdict(d), Why: strings.TrimSpace(why(t, d, src, dst) + " " + n.leaves(dst)),
-		Default: t.Default(), Digest: n.Loop.Digest(), Nodes: n.inForce(n.Loop.Digest())}
+		Default: t.Default(), Digest: n.Loop.Digest(), Nodes: n.nodePolicies(n.Loop.Digest())}
 	for i, rule := range t.Explain(src, dst) {
 		r := n.rule(rule)
 		r.By, r.Since, _ = n.Journal.Author(ledger.KindIntention, intentionKey(rule.Source, rule.Destination))
@@ -96,13 +97,12 @@ func liveFlow(f tproxy.Flow) api.Flow {
 		Client: f.Client, Port: f.Port, Start: f.Start, Sent: f.Sent, Received: f.Received}
 }
 
-// inForce says on which nodes the policy with a digest is in force.
-func (n intentions) inForce(want string) []api.NodePolicy {
-	alive, digests := n.Alive(), n.digests()
+// nodePolicies says on which nodes the policy with a digest is in force.
+func (n intentions) nodePolicies(want string) []api.NodePolicy {
+	digests := n.digests()
 	var out []api.NodePolicy
-	for _, m := range n.Records.View().Members() {
-		out = append(out, api.NodePolicy{Name: m.Node, Digest: digests[m.Node], Alive: alive[m.Node],
-			InForce: digests[m.Node] == want})
+	for _, m := range n.members(func(_ bool, node identity.Name) bool { return inForce(digests[node], want) }) {
+		out = append(out, api.NodePolicy{Name: m.Name, Digest: digests[m.Name], Alive: m.Alive, Since: m.Since, InForce: m.Done})
 	}
 	slices.SortFunc(out, func(a, c api.NodePolicy) int { return compareNames(a.Name, c.Name) })
 	return out
@@ -140,7 +140,7 @@ func (n intentions) Change(ctx context.Context, r api.IntentionChange) (*api.Cha
 		out.Applied = news
 		n.Loop.Settle()
 	}
-	n.await(ctx, r.Wait, r.Timeout, &out.Reach, began)
+	n.await(ctx, r.Live, reach.Patience{Began: began, Wait: r.Wait, Limit: r.Timeout}, &out.Reach)
 	return out, nil
 }
 
@@ -202,43 +202,4 @@ func (n intentions) unknown(src, dst identity.Name) []identity.Name {
 	return slices.DeleteFunc(slices.Compact([]identity.Name{src, dst}), func(name identity.Name) bool {
 		return name == policy.Any || len(n.Loop.Catalog().Instances(name)) > 0
 	})
-}
-
-const awaitInterval = 2 * time.Millisecond
-
-// await fills in where the change is in force; with wait, once it is so on
-// every live node or the time is up.
-func (n intentions) await(ctx context.Context, wait bool, limit time.Duration, out *api.Reach, began time.Time) {
-	if limit == 0 {
-		limit = api.DefaultWait
-	}
-	tick := time.NewTicker(awaitInterval)
-	defer tick.Stop()
-	for {
-		n.countInForce(out)
-		out.Elapsed = time.Since(began)
-		if !wait || len(out.Waiting) == 0 || out.Elapsed > limit {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-func (n intentions) countInForce(out *api.Reach) {
-	out.InForce, out.Nodes, out.Waiting = 0, 0, nil
-	for _, p := range n.inForce(n.Loop.Digest()) {
-		if !p.Alive {
-			continue
-		}
-		out.Nodes++
-		if p.InForce {
-			out.InForce++
-		} else {
-			out.Waiting = append(out.Waiting, string(p.Name))
-		}
-	}
 }

@@ -221,22 +221,25 @@ func TestIntentionDescription(t *testing.T) {
 	}
 }
 
-// TestIntentionWait: a change is in force here at once. host2 says so after 3 s
-// or never, host3 is down and never waited for.
+// TestIntentionWait: host2 follows after a while or never; host3 is down and never
+// follows. It counts, unless the caller wants those alone that answer, and is named in
+// any case.
 func TestIntentionWait(t *testing.T) {
 	const never = 0
+	const tick = 2 * time.Millisecond
 	for name, c := range map[string]struct {
 		lag, timeout, gone time.Duration // gone: when the caller goes away
-		wait               bool
+		wait, live         bool
 		elapsed            time.Duration
-		inForce            int
+		inForce, of        int
 		waiting            []string
 	}{
-		"host2 follows":        {lag: 3 * time.Second, wait: true, elapsed: 3 * time.Second, inForce: 2},
-		"without wait":         {lag: 3 * time.Second, inForce: 1, waiting: []string{"host2"}},
-		"host2 never follows":  {lag: never, wait: true, elapsed: api.DefaultWait, inForce: 1, waiting: []string{"host2"}},
-		"a shorter timeout":    {lag: 3 * time.Second, timeout: time.Second, wait: true, elapsed: time.Second, inForce: 1, waiting: []string{"host2"}},
-		"the caller goes away": {lag: 3 * time.Second, gone: 2 * time.Second, wait: true, elapsed: 2 * time.Second, inForce: 1, waiting: []string{"host2"}},
+		"host2 follows":        {lag: 3 * time.Second, wait: true, live: true, elapsed: 3 * time.Second, inForce: 2, of: 2},
+		"host3 doesn't":        {lag: 3 * time.Second, wait: true, elapsed: api.DefaultWait, inForce: 2, of: 3, waiting: []string{"host3"}},
+		"without wait":         {lag: 3 * time.Second, inForce: 1, of: 3, waiting: []string{"host2", "host3"}},
+		"host2 never follows":  {lag: never, wait: true, live: true, elapsed: api.DefaultWait, inForce: 1, of: 2, waiting: []string{"host2"}},
+		"a shorter timeout":    {lag: 3 * time.Second, timeout: time.Second, wait: true, live: true, elapsed: time.Second, inForce: 1, of: 2, waiting: []string{"host2"}},
+		"the caller goes away": {lag: 3 * time.Second, gone: 2 * time.Second, wait: true, elapsed: 2 * time.Second, inForce: 1, of: 3, waiting: []string{"host2", "host3"}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFixture(t)
@@ -253,14 +256,17 @@ func TestIntentionWait(t *testing.T) {
 				ctx, cancel = context.WithTimeout(ctx, c.gone)
 				defer cancel()
 			}
-			out, err := New(f.Config).Intentions.Change(ctx, api.IntentionChange{Source: "web", Destination: "db", Action: api.ChangeAllow, Wait: c.wait, Timeout: c.timeout})
+			out, err := New(f.Config).Intentions.Change(ctx, api.IntentionChange{Source: "web", Destination: "db", Action: api.ChangeAllow, Wait: c.wait, Live: c.live, Timeout: c.timeout})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if out.InForce != c.inForce || out.Nodes != 2 || !slices.Equal(out.Waiting, c.waiting) {
+			if out.InForce != c.inForce || out.Nodes != c.of || !slices.Equal(out.Waiting, c.waiting) {
 				t.Errorf("%s: in force on %d of %d nodes, waiting for %v", name, out.InForce, out.Nodes, out.Waiting)
 			}
-			if late := out.Elapsed - c.elapsed; late < -awaitInterval || late > 2*awaitInterval {
+			if u := out.Unreached; len(u) != 1 || u[0] != (api.Unreached{Name: "host3", Since: time.Unix(1000, 0)}) {
+				t.Errorf("%s: unreached %+v", name, u)
+			}
+			if late := out.Elapsed - c.elapsed; late < -tick || late > 2*tick {
 				t.Errorf("%s: took %s, want %s", name, out.Elapsed, c.elapsed)
 			}
 		})

@@ -35,6 +35,8 @@ type Records interface {
 	// SignAll makes all the records or none.
 	SignAll(key *identity.Key, changes []records.Change) error
 	Revisions() map[identity.Name]records.Revision
+	// Dropped counts revisions that nobody announced who may.
+	Dropped() records.Dropped
 }
 
 // Signer signs grants.
@@ -81,9 +83,11 @@ type Checks interface {
 type Loop interface {
 	Catalog() *catalog.Catalog
 	Policy() *policy.Table
-	// Digest is what InForce will be, unless a map can't be written.
+	// Digest is what InForce should be.
 	Digest() string
-	InForce() string
+	InForce() string // "": no policy as a whole
+	// Absent says since when nodes don't answer.
+	Absent() map[identity.Name]time.Time
 	Settle()
 }
 
@@ -97,7 +101,7 @@ type Datapath interface {
 
 // Enforcer holds the kernel's state.
 type Enforcer interface {
-	Revision() uint64
+	Revision() kernel.Revision
 	Counters() (given, lost map[policy.Reason]uint64, err error)
 	Room(sources []identity.Name) ([]kernel.Room, error)
 }

@@ -3,7 +3,6 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -51,7 +50,7 @@ func (s services) Register(ctx context.Context, r api.Registration) (*api.Regist
 	out.Warnings = append(s.registerWarnings(d, plain, own), outside...)
 	out.Service, out.Notes = s.service(d.Name), s.claimNotes(d)
 	if r.Wait {
-		out.Spread = s.awaitNames(ctx, cmp.Or(r.Timeout, api.DefaultWait))
+		out.Spread = s.awaitNames(ctx, r.Live, r.Timeout)
 	}
 	return out, nil
 }

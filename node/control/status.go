@@ -15,6 +15,7 @@ import (
 	"tacit/node/datapath"
 	"tacit/node/health"
 	"tacit/node/probe"
+	"tacit/node/records"
 	"tacit/redirect"
 	"tacit/tproxy"
 )
@@ -32,7 +33,7 @@ func (h host) Status(ctx context.Context) (*api.Status, error) {
 	flows, err2 := h.Journal.Totals()
 	out := &api.Status{
 		Node: h.Settings.Name, TrustDomain: h.Member.Bundle.TrustDomain(), Version: h.Settings.Version,
-		Revision: h.Enforcer.Revision(), Digest: h.Loop.InForce(), UptimeSeconds: time.Since(h.Started).Seconds(),
+		Revision: h.Enforcer.Revision().Number, Digest: h.Loop.InForce(), UptimeSeconds: time.Since(h.Started).Seconds(),
 		Unheld: datapath.Unheld(h.Settings.Redirect), Certificates: h.certificates(), Lanes: h.lanes(), Counters: counters, Flows: flows, LanePort: h.lanePort(),
 		RebindingAnswers: h.Names.Rebinding(),
 	}
@@ -53,7 +54,7 @@ func check(name string, err error, hint string) api.Check {
 }
 
 func (h host) checks(results []probe.Result, probing error) []api.Check {
-	out := append(h.checkHooks(), h.checkMaps(), h.checkRoutes(), h.checkOf(health.Ports), h.checkOf(health.Place), h.checkHost())
+	out := append(h.checkHooks(), h.checkMaps(), h.checkRevision(), h.checkRoutes(), h.checkOf(health.Ports), h.checkOf(health.Place), h.checkHost())
 	out = append(out, checkProbe(results, probing)...)
 	out = append(out, h.repairs()...)
 	out = append(out, h.counts()...)
@@ -99,6 +100,18 @@ func (h host) checkMaps() api.Check {
 	c := h.checkOf(health.Maps)
 	if c.OK {
 		c.Reason = "as they were written"
+	}
+	return c
+}
+
+// checkRevision says whether the policy is in force here, as the other members are told.
+func (h host) checkRevision() api.Check {
+	c := h.checkOf(health.Revision)
+	if c.OK {
+		c.Reason = "in force: " + h.Loop.InForce()
+	}
+	if d := h.Records.Dropped(); d != (records.Dropped{}) {
+		c.Reason += fmt.Sprintf("; dropped since the start: %d forged, %d replayed, %d unread revisions of other nodes", d.Forged, d.Replayed, d.Excess)
 	}
 	return c
 }

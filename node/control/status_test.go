@@ -74,7 +74,7 @@ func TestStatusOfHealthyNode(t *testing.T) {
 		names = append(names, c.Name)
 	}
 	differs(t, "checks", strings.Join(names, ", "),
-		"hooks, maps, routes and rules, ports, daemon's cgroup, sysctls, probe connect4, members, certificates, limits, counters")
+		"hooks, maps, revision, routes and rules, ports, daemon's cgroup, sysctls, probe connect4, members, certificates, limits, counters")
 	if !s.Healthy || s.Node != "host1" || s.TrustDomain != "mesh.test" || s.Revision != 7 || s.Digest != f.loop.InForce() || s.Version != "test" || s.Unheld != nil {
 		t.Errorf("%+v", s)
 	}

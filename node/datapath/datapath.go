@@ -50,6 +50,10 @@ type Config struct {
 	// have to change; sweep: connections must be judged again as well. It must
 	// not block.
 	Changed func(sweep bool)
+	// Tampered is told what something else has changed of the policy in the kernel:
+	// it is written again, and what was let in meanwhile is judged again. It must not
+	// block.
+	Tampered func(what string)
 	// Moved is called when the daemon's cgroup was made anew.
 	Moved func()
 }

@@ -19,7 +19,7 @@ import (
 // *kernel.Kernel by the socket hooks, or the TPROXY backend.
 type Enforcer interface {
 	Apply(kernel.State) (changed bool, err error)
-	Revision() uint64
+	Revision() kernel.Revision
 	Sweep(context.Context) (cut int, err error)
 	SweepWanted() <-chan struct{}
 	Tag(fd int, source, destination identity.Name) error

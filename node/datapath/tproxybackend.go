@@ -157,8 +157,17 @@ func (b *tproxyBackend) NumberOf(a netip.Addr) (uint32, bool) {
 	return kernel.NumberOf(b.settings.Range4, b.settings.Range6, a)
 }
 
-// Revision grows with every change.
-func (b *tproxyBackend) Revision() uint64 { return b.revision.Load() }
+// Revision grows with every change; its digest is that of the table by which the
+// proxy judges.
+func (b *tproxyBackend) Revision() kernel.Revision {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := kernel.Revision{Number: b.revision.Load()}
+	if b.table != nil {
+		out.Digest = b.table.Digest()
+	}
+	return out
+}
 
 // The remaining methods concern hooks, of which there are none.
 

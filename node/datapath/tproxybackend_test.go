@@ -66,11 +66,11 @@ func TestTPROXYApply(t *testing.T) {
 		{name: "a permissive one", state: kernel.State{Table: two, Workloads: web, Guards: []kernel.Guard{{Port: 80}, {Port: 81, Permissive: true}}}},
 		{name: "no port, in vain", state: kernel.State{Table: two, Workloads: web}, changed: true, restate: true, fails: true},
 	} {
-		revision, before := b.Revision(), restated
+		revision, before := b.Revision().Number, restated
 		fails = step.fails
 		changed, err := b.Apply(step.state)
-		if changed != step.changed || restated-before > 0 != step.restate || (err != nil) != step.fails || b.Revision()-revision > 0 != step.changed {
-			t.Errorf("%s: changed %v, rules set again %v, revision +%d, %v", step.name, changed, restated > before, b.Revision()-revision, err)
+		if changed != step.changed || restated-before > 0 != step.restate || (err != nil) != step.fails || b.Revision().Number-revision > 0 != step.changed {
+			t.Errorf("%s: changed %v, rules set again %v, revision +%d, %v", step.name, changed, restated > before, b.Revision().Number-revision, err)
 		}
 	}
 }

@@ -86,6 +86,9 @@ func (d *Datapath) watchObjects() {
 		}
 		d.conf.Log.Warn("changed by others; put right", "object", r.Object, "found", r.Found)
 		d.conf.Health.Repaired(r.Object, r.Found)
+		if r.Object == "map settings" { // which holds the default
+			d.conf.Tampered(r.Object)
+		}
 	}
 	for family, problems := range bad {
 		d.conf.Health.Replace(family, problems)
@@ -109,7 +112,7 @@ func (d *Datapath) watchMaps() {
 		d.conf.Health.Repaired("map "+name, "changed by others")
 	}
 	if len(changed) > 0 {
-		d.conf.Changed(true) // what was let in meanwhile is judged again
+		d.conf.Tampered("map " + strings.Join(changed, ", "))
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	Proven       Family = "proven addresses" // keeping which addresses nodes have proven
 	Remotes      Family = "remotes"          // keeping the addresses of instances elsewhere
 	Resolvers    Family = "resolv.conf"
+	Revision     Family = "revision" // announcing that the policy is in force here
 	Routes       Family = "routes and rules"
 	Services     Family = "services"        // reading the registered services
 	Places       Family = "places"          // keeping which workloads are in other network namespaces

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"tacit/identity"
 	"tacit/node/catalog"
@@ -42,6 +43,7 @@ func (l *Loop) apply(view *inventory.View) (ok bool) {
 	l.conf.Enrol(&state)
 	l.guests.Store(&state.Workloads.Interfaces)
 	answering := l.conf.Answer(view.Answers())
+	l.withdraw()
 	changed, err := l.conf.Enforcer.Apply(state)
 	l.tellNames(cat.Claims().Hosts)
 	l.catalog.Store(cat) // after the maps: the packets of a name that is answered must not leave the host any more
@@ -51,11 +53,7 @@ func (l *Loop) apply(view *inventory.View) (ok bool) {
 	}
 	l.swept = digest
 	l.conf.Want(l.granted(view))
-	if err == nil {
-		now := l.Digest()
-		l.inForce.Store(&now)
-		l.conf.Announce(now, cat.Digest(), l.conf.Enforcer.Revision())
-	}
+	l.announce(cat)
 	return err == nil && answering == nil
 }
 
@@ -81,8 +79,10 @@ func (l *Loop) follow(digest [32]byte) {
 	if digest != l.judged || !maps.Equal(up, l.up) {
 		l.conf.Peers.Found()
 	}
+	l.absent.note(up, time.Now())
 	l.up = up
 	if digest != l.judged {
+		l.policy = l.conf.Records.PolicyDigest()                                 // first: it may be older than the rules, and never newer
 		if rules := l.conf.Records.Intentions(); !slices.Equal(rules, l.rules) { // most records are no intentions
 			l.rules = rules
 			l.table.Store(policy.NewTable(l.conf.Settings.Action, rules))
@@ -140,7 +140,7 @@ func (l *Loop) sweep(inner []netns.Namespace) error {
 	}
 	l.conf.Health.Set(health.Sweep, "", err)
 	if streams+pairs > 0 {
-		l.conf.Log.Info("connections cut by a change", "streams", streams, "same_node", pairs, "revision", l.conf.Enforcer.Revision())
+		l.conf.Log.Info("connections cut by a change", "streams", streams, "same_node", pairs, "revision", l.conf.Enforcer.Revision().Number)
 	}
 	return err
 }

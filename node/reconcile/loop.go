@@ -42,6 +42,7 @@ type Inventory interface {
 type Records interface {
 	catalog.Records
 	Digest() [32]byte
+	PolicyDigest() [32]byte // of the records that Intentions and Resolvers follow from
 	Granted(node, service identity.Name) bool
 	Intentions() []policy.Intention
 	Published(node identity.Name) []statement.Instance
@@ -50,7 +51,7 @@ type Records interface {
 // Enforcer holds the kernel's state.
 type Enforcer interface {
 	Apply(kernel.State) (changed bool, err error)
-	Revision() uint64
+	Revision() kernel.Revision
 	Sweep(context.Context) (cut int, err error)
 	SweepWanted() <-chan struct{}
 }
@@ -86,19 +87,19 @@ type Config struct {
 	Answer   func(ports []uint16) error     // leads what programs answer to their callers' own addresses back to the daemon
 	Want     func(services []identity.Name) // that need certificates
 	Streams  func() (cut int)               // judges the proxy's streams again
-	Announce func(digest, names string, revision uint64)
-	Remember func([]kernel.Remote) error // for `tacitd guard` at the next boot
-	Save     func()                      // keeps what the disk had no room for
+	Announce func(digest, names string)     // what is in force here; digest "": not the policy
+	Remember func([]kernel.Remote) error    // for `tacitd guard` at the next boot
+	Save     func()                         // keeps what the disk had no room for
 	Health   Health
 	Log      *slog.Logger
 }
 
 // Loop is safe for concurrent use.
 type Loop struct {
+	standing
 	conf     Config
 	catalog  atomic.Pointer[catalog.Catalog]
 	table    atomic.Pointer[policy.Table]
-	inForce  atomic.Pointer[string]
 	guests   atomic.Pointer[map[uint32]identity.Name] // by the interface that leads to them
 	wake     chan struct{}
 	looks    chan struct{}
@@ -140,19 +141,6 @@ func (l *Loop) Catalog() *catalog.Catalog { return l.catalog.Load() }
 
 // Policy is the table that is in force, or about to be.
 func (l *Loop) Policy() *policy.Table { return l.table.Load() }
-
-// Digest is that of the policy and of the rules for connections which are in force,
-// or about to be.
-func (l *Loop) Digest() string { return l.Catalog().PolicyDigest(l.Policy().Digest()) }
-
-// InForce is the digest of the policy that the kernel's maps hold, "" before
-// the first.
-func (l *Loop) InForce() string {
-	if d := l.inForce.Load(); d != nil {
-		return *d
-	}
-	return ""
-}
 
 // Guest is the service whose workload an interface leads to, "" for none.
 func (l *Loop) Guest(index uint32) identity.Name {

@@ -20,7 +20,7 @@ type message struct {
 
 // State is everything that this node knows, for an exchange of full state.
 func (r *Records) State() []byte {
-	payload, err := json.Marshal(message{Records: r.conf.Ledger.Records(), Revisions: r.peers.all()})
+	payload, err := json.Marshal(message{Records: r.conf.Ledger.Records(), Revisions: r.Revisions()})
 	if err != nil {
 		r.conf.Log.Error("the state can't be encoded", "err", err)
 	}
@@ -38,7 +38,7 @@ func (r *Records) Merge(from identity.Name, payload []byte) (forged int) {
 	}
 	news := map[identity.Name]Revision{}
 	for node, rev := range m.Revisions {
-		if _, member := r.View().Member(node); member && node != r.conf.Self && r.peers.learn(node, rev) {
+		if r.hear(node, rev) {
 			news[node] = rev
 		}
 	}

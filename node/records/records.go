@@ -34,6 +34,7 @@ type Health interface {
 // Config is what Records work with.
 type Config struct {
 	Self   identity.Name
+	Key    *identity.Key  // this node's, which signs its revisions
 	Ledger *ledger.Ledger // nobody else writes to it
 	Store  Store
 	Health Health
@@ -47,7 +48,6 @@ type Config struct {
 // Records is safe for concurrent use.
 type Records struct {
 	conf  Config
-	epoch uint64 // of this start
 	peers revisions
 
 	signing sync.Mutex      // one record is numbered, kept and sent at a time
@@ -64,7 +64,7 @@ func New(c Config) (*Records, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Records{conf: c, epoch: epoch, peers: revisions{byNode: map[identity.Name]Revision{}}}, nil
+	return &Records{conf: c, peers: revisions{epoch: epoch, byNode: map[identity.Name]heard{}}}, nil
 }
 
 // View reads the records.

@@ -53,15 +53,16 @@ type fixture struct {
 	disk    *disk
 	board   *health.Board
 	root    *identity.Key
+	key     *identity.Key // this node's
 	changes int
 	sent    []message
 }
 
 func newFixture(t *testing.T, self identity.Name, root *identity.Key) *fixture {
 	t.Helper()
-	f := &fixture{disk: &disk{settings: map[string][]byte{}}, board: health.NewBoard(), root: root}
+	f := &fixture{disk: &disk{settings: map[string][]byte{}}, board: health.NewBoard(), root: root, key: newKey(t)}
 	var err error
-	f.Records, err = New(Config{Self: self, Ledger: ledger.New("tacit.local", root.ID()), Store: f.disk, Health: f.board,
+	f.Records, err = New(Config{Self: self, Key: f.key, Ledger: ledger.New("tacit.local", root.ID()), Store: f.disk, Health: f.board,
 		Log: slog.New(slog.DiscardHandler), Changed: func() { f.changes++ }})
 	if err != nil {
 		t.Fatal(err)
@@ -235,42 +236,17 @@ func TestTake(t *testing.T) {
 // TestBeforeConnect: what is made before gossip begins is sent when it does.
 func TestBeforeConnect(t *testing.T) {
 	root := newKey(t)
-	r, err := New(Config{Self: "host1", Ledger: ledger.New("tacit.local", root.ID()), Store: &disk{settings: map[string][]byte{}},
+	r, err := New(Config{Self: "host1", Key: newKey(t), Ledger: ledger.New("tacit.local", root.ID()), Store: &disk{settings: map[string][]byte{}},
 		Health: health.NewBoard(), Log: slog.New(slog.DiscardHandler), Changed: func() {}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Announce("d1", "", 1)
+	r.Announce("d1", "")
 	var got []string
 	r.Connect(func(payload []byte) { got = append(got, string(payload)) })
-	r.Announce("d2", "", 2)
+	r.Announce("d2", "")
 	if len(got) != 2 || !strings.Contains(got[0], "d1") || !strings.Contains(got[1], "d2") {
 		t.Errorf("sent %q", got)
-	}
-}
-
-// TestNamesRevision: a change of names alone is announced, once.
-func TestNamesRevision(t *testing.T) {
-	f := newFixture(t, "host1", newKey(t))
-	for _, step := range []struct {
-		names string
-		want  uint64
-	}{{"a", 0}, {"a", 0}, {"b", 1}, {"b", 1}, {"a", 2}} {
-		f.Announce("d", step.names, 1)
-		if rev := f.Revisions()["host1"]; rev.Names != step.names || rev.Change != step.want {
-			t.Errorf("announced %+v, want the names %s and change %d", rev, step.names, step.want)
-		}
-	}
-}
-
-// TestDigestRevision: a digest that changes without the maps is announced, too.
-func TestDigestRevision(t *testing.T) {
-	f := newFixture(t, "host1", newKey(t))
-	for _, digest := range []string{"a", "b", "a"} {
-		f.Announce(digest, "", 1)
-		if rev := f.Revisions()["host1"]; rev.Digest != digest {
-			t.Errorf("announced %+v, want the digest %s", rev, digest)
-		}
 	}
 }
 
@@ -278,6 +254,12 @@ func TestDigestRevision(t *testing.T) {
 func (f *fixture) addMember(t *testing.T, name identity.Name) *identity.Key {
 	t.Helper()
 	key := newKey(t)
+	f.admits(t, name, key)
+	return key
+}
+
+func (f *fixture) admits(t *testing.T, name identity.Name, key *identity.Key) {
+	t.Helper()
 	a, err := identity.CreateAuthority("tacit.local", name, t.TempDir(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -291,46 +273,6 @@ func (f *fixture) addMember(t *testing.T, name identity.Name) *identity.Key {
 	} {
 		if err := f.Sign(c.by, c.Change); err != nil {
 			t.Fatal(err)
-		}
-	}
-	return key
-}
-
-// TestRevisions: the newest word of a member counts, whatever order it comes
-// in; a daemon that starts anew counts from the beginning; strangers and others
-// who speak for this node don't count.
-func TestRevisions(t *testing.T) {
-	f := newFixture(t, "host1", newKey(t))
-	f.addMember(t, "host2")
-	f.Announce("own", "", 7)
-	say := func(node identity.Name, rev Revision) {
-		payload, err := json.Marshal(message{Revisions: map[identity.Name]Revision{node: rev}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.Merge("host9", payload)
-	}
-	for _, c := range []struct {
-		node   identity.Name
-		rev    Revision
-		digest string
-	}{
-		{"host2", Revision{Digest: "a", Epoch: 1, Number: 5}, "a"},
-		{"host2", Revision{Digest: "b", Epoch: 1, Number: 6}, "b"},
-		{"host2", Revision{Digest: "late", Epoch: 1, Number: 5}, "b"},
-		{"host2", Revision{Digest: "again", Epoch: 2, Number: 1}, "again"},
-		{"host2", Revision{Digest: "before", Epoch: 1, Number: 9}, "again"},
-		{"host1", Revision{Digest: "forged", Epoch: 1 << 60, Number: 9}, "own"},
-		{"stranger", Revision{Digest: "x", Epoch: 1, Number: 1}, ""},
-	} {
-		before := len(f.sent)
-		old := f.Revisions()[c.node].Digest
-		say(c.node, c.rev)
-		if got := f.Revisions()[c.node].Digest; got != c.digest {
-			t.Errorf("%s says %v: digest %q, want %q", c.node, c.rev, got, c.digest)
-		}
-		if passedOn := len(f.sent) > before; passedOn != (old != c.digest) {
-			t.Errorf("%s says %v: passed on is %v", c.node, c.rev, passedOn)
 		}
 	}
 }

@@ -51,7 +51,7 @@ func nth(i int) netip.Addr {
 // Apply of an equal State, Apply after one service came or went, Apply of
 // another table of the same size, and Verify.
 func BenchmarkThousandServices(b *testing.B) {
-	for _, intentions := range []int{1_000, 100_000} {
+	for _, intentions := range []int{1_000, 10_000, 100_000} {
 		_, o := load(b, bpf.Limits{})
 		k := newKernel(b, o, newNumbers())
 		rules := manyRules(intentions)

@@ -16,7 +16,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"tacit/bpf"
 	"tacit/identity"
@@ -42,29 +41,28 @@ type Config struct {
 
 // Kernel keeps the maps equal to a State.
 type Kernel struct {
-	conf     Config
-	revision atomic.Uint64
-	sweep    chan struct{} // the kernel asks for a sweep
+	conf  Config
+	sweep chan struct{} // the kernel asks for a sweep
 
-	mu   sync.Mutex
-	maps []entry
-	last State // as applied last
+	mu     sync.Mutex // guards what follows
+	maps   []entry
+	rules  ruleSum // of the map of intentions
+	number uint64  // of the last change
+	failed error   // why the policy of last isn't in force
+	last   State   // as applied last
 }
 
 // New reads what the maps hold, so that the first Apply after a restart
 // changes only what differs.
 func New(c Config) (*Kernel, error) {
-	k := &Kernel{conf: c, sweep: make(chan struct{}, 1), maps: registry(c.Objects)}
-	rev, err := c.Objects.Revision()
-	if err != nil {
+	k := &Kernel{conf: c, sweep: make(chan struct{}, 1), rules: ruleSum{numbers: c.Numbers}}
+	k.maps = registry(c.Objects, &k.rules)
+	var err error
+	if k.number, err = c.Objects.Revision(); err != nil {
 		return nil, err
 	}
-	k.revision.Store(rev)
 	return k, readAll(k.maps)
 }
-
-// Revision grows with every change to the maps, over restarts too.
-func (k *Kernel) Revision() uint64 { return k.revision.Load() }
 
 // Apply makes the maps equal to s and says whether anything changed. Entries
 // for which a map has no room are left out and reported by an error that wraps
@@ -76,26 +74,36 @@ func (k *Kernel) Apply(s State) (changed bool, err error) {
 	write, err := k.plan(s)
 	closed, err1 := k.setDefault(s.Table, policy.Deny)
 	err1 = errors.Join(err1, k.conf.Objects.SetExclusions(s.Exempt.any()))
-	n, err2 := write()
-	opened, err3 := false, error(nil)
-	if err2 == nil {
-		opened, err3 = k.setDefault(s.Table, policy.Allow)
+	n, rules, others := write()
+	turned, err2 := k.turnDefault(s.Table, rules)
+	if n > 0 || closed || turned {
+		var bumping error
+		k.number, bumping = k.conf.Objects.Bump()
+		changed, err2 = true, errors.Join(err2, bumping)
 	}
-	err = errors.Join(err, err1, err2, err3)
-	if n == 0 && !closed && !opened {
-		return false, err
+	k.failed = errors.Join(err, err1, rules, err2)
+	return changed, errors.Join(k.failed, others)
+}
+
+// turnDefault sets the default to Allow where that is the table's, once all that
+// restricts is written. While a deny isn't in its map, the default denies.
+func (k *Kernel) turnDefault(t *policy.Table, failed error) (changed bool, err error) {
+	switch {
+	case errors.Is(failed, errOpen):
+		return k.holdDefault(policy.Deny)
+	case failed == nil:
+		return k.setDefault(t, policy.Allow)
 	}
-	rev, bumpErr := k.conf.Objects.Bump()
-	k.revision.Store(rev)
-	return true, errors.Join(err, bumpErr)
+	return false, nil
 }
 
 // plan compiles s, unless all maps hold it already. The returned function
 // writes the maps in the order of the registry: at no moment they allow what
-// neither the last nor the new State allows.
-func (k *Kernel) plan(s State) (write func() (int, error), err error) {
+// neither the last nor the new State allows. Its errors are those of maps that keep
+// the policy from being in force, and those of the others.
+func (k *Kernel) plan(s State) (write func() (n int, rules, others error), err error) {
 	if k.last.equal(s) && !slices.ContainsFunc(k.maps, entry.stale) {
-		return func() (int, error) { return 0, nil }, nil
+		return func() (int, error, error) { return 0, nil, nil }, nil
 	}
 	c := &compiler{State: s, last: &k.last, numbers: k.conf.Numbers}
 	var writes []func() (int, error)
@@ -103,21 +111,32 @@ func (k *Kernel) plan(s State) (write func() (int, error), err error) {
 		writes = append(writes, m.plan(c))
 	}
 	k.last = s
-	return func() (total int, err error) {
-		for _, write := range writes {
+	return func() (total int, rules, others error) {
+		for i, write := range writes {
 			n, e := write()
-			total, err = total+n, errors.Join(err, e)
+			if total += n; k.maps[i].leads() {
+				others = errors.Join(others, e)
+			} else {
+				rules = errors.Join(rules, e)
+			}
 		}
-		return total, err
+		return total, rules, others
 	}, c.err
 }
 
 // setDefault makes the kernel's default that of the table where that is action:
 // Deny is set before the maps are written, Allow after.
 func (k *Kernel) setDefault(t *policy.Table, action policy.Action) (changed bool, err error) {
+	if t.Default() != action {
+		return false, nil
+	}
+	return k.holdDefault(action)
+}
+
+func (k *Kernel) holdDefault(action policy.Action) (changed bool, err error) {
 	allow := action == policy.Allow
 	held, err := k.conf.Objects.Default()
-	if err != nil || t.Default() != action || held == allow {
+	if err != nil || held == allow {
 		return false, err
 	}
 	return true, k.conf.Objects.SetDefault(allow)

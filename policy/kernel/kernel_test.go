@@ -171,7 +171,7 @@ func TestApplyTwiceIsOnce(t *testing.T) {
 	}
 	again := newKernel(t, o, n)
 	if changed, err := again.Apply(fullState()); err != nil || changed || again.Revision() != k.Revision() {
-		t.Errorf("after a restart: changed %v, revision %d not %d, %v", changed, again.Revision(), k.Revision(), err)
+		t.Errorf("after a restart: changed %v, revision %d not %d, %v", changed, again.Revision().Number, k.Revision().Number, err)
 	}
 	ports, err := o.Ports().All()
 	if err != nil || len(ports) != 4 { // known, 5432, and 80 and 443 for the only port

@@ -14,12 +14,23 @@ import (
 type mirror[K, V comparable] struct {
 	table bpf.Table[K, V]
 	held  map[K]V
+	sum   sum[K, V] // nil: nobody wants one
+}
+
+// sum is kept up to date with what a mirror holds.
+type sum[K, V comparable] interface {
+	put(K, V)
+	remove(K, V)
+	reset(map[K]V)
 }
 
 func (m mirror[K, V]) put(k K, v V) error {
 	err := m.table.Put(k, v)
 	if err == nil {
-		m.held[k] = v
+		m.forget(k)
+		if m.held[k] = v; m.sum != nil {
+			m.sum.put(k, v)
+		}
 	}
 	return err
 }
@@ -27,9 +38,24 @@ func (m mirror[K, V]) put(k K, v V) error {
 func (m mirror[K, V]) del(k K) error {
 	err := m.table.Delete(k)
 	if err == nil {
-		delete(m.held, k)
+		m.forget(k)
 	}
 	return err
+}
+
+func (m mirror[K, V]) forget(k K) {
+	old, had := m.held[k]
+	if had && m.sum != nil {
+		m.sum.remove(k, old)
+	}
+	delete(m.held, k)
+}
+
+// take replaces what is held by what was read.
+func (m *mirror[K, V]) take(held map[K]V) {
+	if m.held = held; m.sum != nil {
+		m.sum.reset(held)
+	}
 }
 
 // remove deletes the entries that want lacks and whose value is selected. It
@@ -86,9 +112,30 @@ func removeFirst[K, V comparable](m mirror[K, V], want map[K]V) (int, error) {
 	return removed + added, errors.Join(err, err2)
 }
 
-// denyFirst adds denies, removes allows, adds allows, removes denies. In a map
-// that is too small, allows make room for denies, and no allow is added.
-func denyFirst(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool) (int, error) {
+// errOpen: a deny isn't in the map.
+var errOpen = errors.New("a deny intention has no room in the kernel's map, so all that no rule allows is refused, whatever the default")
+
+// denyFirst adds denies, removes allows, calls between, adds allows, removes denies.
+// In a map that is too small, allows make room for denies, and no allow is added. A
+// decision that between separates from its first look-up is made again (decide.h), so
+// none misses a new deny and an old one both.
+func denyFirst(between func() error) func(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool) (int, error) {
+	return func(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool) (int, error) {
+		total, err := restrict(m, want)
+		if err == nil && total > 0 {
+			err = between()
+		}
+		if err != nil {
+			return total, err
+		}
+		allowed, err := m.add(want, allows)
+		removed, err2 := m.remove(want, denies)
+		return total + allowed + removed, errors.Join(err, err2)
+	}
+}
+
+// restrict is the first half of denyFirst.
+func restrict(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool) (int, error) {
 	denied, err := m.add(want, denies)
 	removed, failed := m.remove(want, allows)
 	total := denied + removed
@@ -97,12 +144,10 @@ func denyFirst(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool) (int, error) {
 		total += denied
 		failed = errors.Join(failed, errEvicted)
 	}
-	if failed = errors.Join(failed, err); failed != nil {
-		return total, failed
+	if err != nil {
+		err = errors.Join(errOpen, err)
 	}
-	allowed, err := m.add(want, allows)
-	removed, err2 := m.remove(want, denies)
-	return total + allowed + removed, errors.Join(err, err2)
+	return total, errors.Join(failed, err)
 }
 
 var errEvicted = fmt.Errorf("allow intentions were removed to make room for deny intentions, and their connections are refused: %w", bpf.ErrFull)

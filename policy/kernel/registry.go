@@ -10,15 +10,17 @@ import (
 )
 
 // registry lists every map that a State fills, in the order in which Apply
-// writes them: what restricts is written before what permits.
-func registry(o *bpf.Objects) []entry {
+// writes them: what restricts is written before what permits. rules sums the
+// intentions.
+func registry(o *bpf.Objects, rules *ruleSum) []entry {
+	between := func() error { _, err := o.Bump(); return err }
 	return []entry{
 		declare(o.Locals(), addFirst, (*compiler).locals),
 		declare(o.Guards(), addFirst, (*compiler).guards),
 		declare(o.InnerGuards(), addFirst, (*compiler).innerGuards),
-		declare(o.Remotes(), addFirst, (*compiler).remotes),
-		rarely(declare(o.Names(), addFirst, (*compiler).names)),
-		declare(o.Intentions(), denyFirst, (*compiler).intentions),
+		leading(declare(o.Remotes(), addFirst, (*compiler).remotes)),
+		leading(rarely(declare(o.Names(), addFirst, (*compiler).names))),
+		summed(declare(o.Intentions(), denyFirst(between), (*compiler).intentions), rules),
 		declare(o.Workloads(), removeFirst, (*compiler).workloads),
 		declare(o.Namespaces(), removeFirst, (*compiler).namespaces),
 		declare(o.Users(), removeFirst, (*compiler).users),
@@ -26,8 +28,8 @@ func registry(o *bpf.Objects) []entry {
 		declare(o.ExemptPorts(), removeFirst, (*compiler).exemptPorts),
 		declare(o.ExemptNets(), removeFirst, (*compiler).exemptNets),
 		declare(o.ExemptPeers(), removeFirst, (*compiler).exemptPeers),
-		declare(o.Ports(), addFirst, (*compiler).ports),
-		declare(o.Upstreams(), addFirst, (*compiler).upstreams),
+		leading(declare(o.Ports(), addFirst, (*compiler).ports)),
+		leading(declare(o.Upstreams(), addFirst, (*compiler).upstreams)),
 	}
 }
 
@@ -46,12 +48,28 @@ type entry interface {
 	// plan starts from what the map holds.
 	verify() (same bool, err error)
 	room() Room
+	// leads says that the map permits nothing: it says where connections and names
+	// lead. What it has no room for can't be reached, and the policy is in force.
+	leads() bool
 }
+
+// leading marks such a map.
+func leading(e entry) entry { return leader{e} }
+
+type leader struct{ entry }
+
+func (leader) leads() bool { return true }
 
 // declare ties a map to its contents and to the order in which they are written.
 func declare[K, V comparable](t bpf.Table[K, V], write func(mirror[K, V], map[K]V) (int, error),
-	compile func(*compiler) map[K]V) entry {
+	compile func(*compiler) map[K]V) *declared[K, V] {
 	return &declared[K, V]{mirror: mirror[K, V]{table: t}, write: write, compile: compile, outdated: true}
+}
+
+// summed keeps a sum of what the map holds.
+func summed[K, V comparable](d *declared[K, V], s sum[K, V]) entry {
+	d.sum = s
+	return d
 }
 
 type declared[K, V comparable] struct {
@@ -63,8 +81,11 @@ type declared[K, V comparable] struct {
 
 func (d *declared[K, V]) name() string { return d.table.Name() }
 
-func (d *declared[K, V]) read() (err error) {
-	d.held, err = d.table.All()
+func (d *declared[K, V]) leads() bool { return false }
+
+func (d *declared[K, V]) read() error {
+	held, err := d.table.All()
+	d.take(held)
 	return err
 }
 
@@ -86,7 +107,8 @@ func (d *declared[K, V]) stale() bool { return d.outdated }
 func (d *declared[K, V]) verify() (same bool, err error) {
 	held, same, err := d.table.Check(d.held)
 	if err == nil && !same {
-		d.held, d.outdated = held, true
+		d.take(held)
+		d.outdated = true
 	}
 	return same, err
 }

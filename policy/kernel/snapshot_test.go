@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel_test
+
+import (
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"tacit/bpf"
+	"tacit/identity"
+	"tacit/policy"
+	"tacit/policy/kernel"
+)
+
+// TestDecisionsDuringChanges: while policy changes between two tables that both deny
+// a pair, by a deny of another precedence, no decision allows it. With TACIT_SOAK it
+// tries for a minute.
+func TestDecisionsDuringChanges(t *testing.T) {
+	_, o := load(t, bpf.Limits{})
+	n := newNumbers()
+	k := newKernel(t, o, n)
+	rule := func(src, dst identity.Name, a policy.Action) policy.Intention {
+		return policy.Intention{Source: src, Destination: dst, Action: a}
+	}
+	all := rule(policy.Any, policy.Any, policy.Allow)
+	tables := []*policy.Table{
+		policy.NewTable(policy.Deny, []policy.Intention{all, rule("web", "db", policy.Deny)}),
+		policy.NewTable(policy.Deny, []policy.Intention{all, rule(policy.Any, "db", policy.Deny)}),
+		policy.NewTable(policy.Deny, []policy.Intention{all, rule("web", policy.Any, policy.Deny)}),
+		policy.NewTable(policy.Allow, []policy.Intention{rule("web", "db", policy.Deny)}),
+		policy.NewTable(policy.Deny, nil),
+	}
+	apply := func(i int) {
+		if _, err := k.Apply(kernel.State{Table: tables[i%len(tables)]}); err != nil {
+			t.Error(err)
+		}
+	}
+	apply(0)
+	pair := bpf.Pair{Source: n.Number("web"), Destination: n.Number("db")}
+	length := time.Second
+	if os.Getenv("TACIT_SOAK") != "" {
+		length = time.Minute
+	}
+	end := time.Now().Add(length)
+	var wait sync.WaitGroup
+	for range 3 {
+		wait.Go(func() {
+			for tries := 0; time.Now().Before(end); tries++ {
+				if got, err := o.Decide(pair, false); err != nil || got == bpf.Allowed {
+					t.Errorf("decision %d: %s, %v", tries, kernel.ReasonOf(got), err)
+					return
+				}
+			}
+		})
+	}
+	changes := 1
+	for ; time.Now().Before(end); changes++ {
+		apply(changes)
+	}
+	wait.Wait()
+	t.Logf("%d changes", changes)
+}
