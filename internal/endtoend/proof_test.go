@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
-
 	"tacit/internal/testhost"
 )
 
@@ -56,10 +54,7 @@ func TestWaitCountsEveryMember(t *testing.T) {
 	testhost.Eventually(t, 5*time.Second, "host2 has the policy in force again", says("yes"))
 
 	host2.Empty(t, "intentions")
-	frozen, err := ebpf.LoadPinnedMap(host2.Pin("intentions"), nil)
-	testhost.Must(t, err)
-	defer frozen.Close()
-	testhost.Must(t, frozen.Freeze()) // nobody can put it right
+	host2.Freeze(t, "intentions") // nobody can put it right
 	testhost.Eventually(t, 6*time.Second, "host2's announcement is withdrawn", says("no:"))
 	if out, exit := host2.TryTacit(t, "status"); exit != 1 || !strings.Contains(out, "revision") || !strings.Contains(out, "operation not permitted") {
 		t.Errorf("status of host2: exit %d, %s", exit, out)

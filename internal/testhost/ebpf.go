@@ -34,6 +34,14 @@ func (h *Host) Swap(t testing.TB, pin, hook string) {
 	Must(t, errors.Join(l.Update(p), l.Close(), p.Close()))
 }
 
+// Freeze keeps everybody but programs from writing to a pinned map.
+func (h *Host) Freeze(t testing.TB, pin string) {
+	t.Helper()
+	m, err := ebpf.LoadPinnedMap(h.Pin(pin), nil)
+	Must(t, err)
+	Must(t, errors.Join(m.Freeze(), m.Close()))
+}
+
 // Empty deletes every entry of a pinned map, or zeroes them in an array.
 func (h *Host) Empty(t testing.TB, pin string) {
 	t.Helper()

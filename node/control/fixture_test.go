@@ -21,6 +21,7 @@ import (
 	"tacit/node/health"
 	"tacit/node/membership"
 	"tacit/node/probe"
+	"tacit/node/reconcile/share"
 	"tacit/node/records"
 	"tacit/node/store"
 	"tacit/policy"
@@ -176,7 +177,10 @@ type said struct {
 	*records.Records
 	signed    int
 	revisions map[identity.Name]string
+	dropped   records.Dropped
 }
+
+func (s *said) Dropped() records.Dropped { return s.dropped }
 
 func (s *said) Sign(key *identity.Key, c records.Change) error {
 	s.signed++
@@ -196,12 +200,14 @@ type loop struct {
 	f       *fixture
 	table   *policy.Table
 	catalog *catalog.Catalog
+	excess  []share.Excess
 }
 
 func (l *loop) Catalog() *catalog.Catalog { return l.catalog }
 func (l *loop) Policy() *policy.Table     { return l.table }
 func (l *loop) Digest() string            { return l.catalog.PolicyDigest(l.table.Digest()) }
 func (l *loop) InForce() string           { return l.Digest() }
+func (l *loop) Excess() []share.Excess    { return l.excess }
 func (l *loop) Absent() map[identity.Name]time.Time {
 	return map[identity.Name]time.Time{"host3": time.Unix(1000, 0)}
 }

@@ -18,6 +18,7 @@ import (
 	"tacit/node/inventory"
 	"tacit/node/membership"
 	"tacit/node/probe"
+	"tacit/node/reconcile/share"
 	"tacit/node/records"
 	"tacit/policy"
 	"tacit/policy/kernel"
@@ -88,6 +89,8 @@ type Loop interface {
 	InForce() string // "": no policy as a whole
 	// Absent says since when nodes don't answer.
 	Absent() map[identity.Name]time.Time
+	// Excess is what members announce beyond their shares of the kernel's maps.
+	Excess() []share.Excess
 	Settle()
 }
 

@@ -59,7 +59,7 @@ func (h host) checks(results []probe.Result, probing error) []api.Check {
 	out = append(out, h.repairs()...)
 	out = append(out, h.counts()...)
 	out = append(out, h.checkMembers(), h.checkCertificates(), h.checkLimits())
-	out = append(out, h.checkDeadline()...)
+	out = append(append(out, h.checkShares()...), h.checkDeadline()...)
 	named := map[string]bool{}
 	for _, c := range out {
 		named[c.Name] = true
@@ -272,6 +272,23 @@ func (h host) checkLimits() api.Check {
 			Hint: "run tacitd cleanup, and start it with larger --max-intentions, --max-workloads or --max-connecting"}
 	}
 	return api.Check{Name: name, OK: true}
+}
+
+// checkShares names the members that announce more than their share of the kernel's
+// maps. Nothing is wrong on other nodes than theirs.
+func (h host) checkShares() (out []api.Check) {
+	for _, e := range h.Loop.Excess() {
+		c := api.Check{Name: "share of " + string(e.Node), OK: e.Node != h.Settings.Name, Reason: e.String()}
+		if !c.OK {
+			c.Hint = "every node leaves the rest out: announce fewer"
+		}
+		if n := len(out); n > 0 && out[n-1].Name == c.Name {
+			out[n-1].Reason += "; " + c.Reason
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 // checkDeadline is the countdown, while there is one.

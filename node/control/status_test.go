@@ -16,6 +16,8 @@ import (
 	"tacit/node/config"
 	"tacit/node/health"
 	"tacit/node/probe"
+	"tacit/node/reconcile/share"
+	"tacit/node/records"
 	"tacit/policy"
 	"tacit/policy/kernel"
 	"tacit/redirect"
@@ -235,4 +237,32 @@ func TestStatusOfCallerWhoLeft(t *testing.T) {
 	if s, err := f.Host.Status(ctx); s != nil || !errors.Is(err, context.Canceled) {
 		t.Errorf("%+v, %v", s, err)
 	}
+}
+
+// TestStatusNamesWhoTakesTooMuch: on the other nodes nothing is wrong.
+func TestStatusNamesWhoTakesTooMuch(t *testing.T) {
+	f := newFixture(t)
+	f.loop.excess = []share.Excess{{Node: "host3", What: "ports", Announces: 900, Used: 32}, {Node: "host3", What: "instances of db", Announces: 70, Used: 64}}
+	s, lines := status(t, f)
+	differs(t, "on another node", lines["share of host3"], "share of host3: ok, host3 announces 900 ports; 32 are used; host3 announces 70 instances of db; 64 are used")
+	if !s.Healthy {
+		t.Error("another node's excess makes this one unhealthy")
+	}
+	f.loop.excess = []share.Excess{{Node: "host1", What: "ports", Announces: 900, Used: 32}}
+	s, lines = status(t, f)
+	differs(t, "on its own", lines["share of host1"], "share of host1: BAD, host1 announces 900 ports; 32 are used [every node leaves the rest out: announce fewer]")
+	if s.Healthy {
+		t.Error("its own excess is no problem")
+	}
+}
+
+// TestStatusOfTheRevision: what is in force, what came forged, and why nothing is.
+func TestStatusOfTheRevision(t *testing.T) {
+	f := newFixture(t)
+	_, lines := status(t, f)
+	differs(t, "in force", lines["revision"], "revision: ok, in force: "+f.loop.InForce())
+	f.records.dropped = records.Dropped{Forged: 12, Excess: 3}
+	f.board.Set(health.Revision, "", errors.New("withdrawn: map intentions was changed by others"))
+	_, lines = status(t, f)
+	differs(t, "withdrawn", lines["revision"], "revision: BAD, withdrawn: map intentions was changed by others; dropped since the start: 12 forged, 0 replayed, 3 unread revisions of other nodes")
 }

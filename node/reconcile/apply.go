@@ -38,7 +38,7 @@ func (l *Loop) bring(view *inventory.View) (ok bool) {
 func (l *Loop) apply(view *inventory.View) (ok bool) {
 	digest := l.conf.Records.Digest()
 	l.follow(digest)
-	cat := catalog.New(l.conf.Settings.Name, l.conf.Publisher.Newest(), func(name identity.Name) bool { return l.up[name] })
+	cat := catalog.New(l.conf.Settings.Name, shared{l.conf.Publisher.Newest(), *l.shares.Load()}, func(name identity.Name) bool { return l.up[name] })
 	state, found := Compile(l.input(view, cat))
 	l.conf.Enrol(&state)
 	l.guests.Store(&state.Workloads.Interfaces)
@@ -81,6 +81,9 @@ func (l *Loop) follow(digest [32]byte) {
 	}
 	l.absent.note(up, time.Now())
 	l.up = up
+	if digest != l.judged || l.shares.Load() == nil {
+		l.divide()
+	}
 	if digest != l.judged {
 		l.policy = l.conf.Records.PolicyDigest()                                 // first: it may be older than the rules, and never newer
 		if rules := l.conf.Records.Intentions(); !slices.Equal(rules, l.rules) { // most records are no intentions

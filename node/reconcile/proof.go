@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"tacit/identity"
 	"tacit/node/catalog"
 	"tacit/node/health"
+	"tacit/node/reconcile/share"
+	"tacit/policy/ledger/statement"
 )
 
 // standing is what this node knows about the policy in force on it, and about who
@@ -23,6 +26,7 @@ type standing struct {
 	tampered atomic.Pointer[string] // what others have changed since the last reconciliation
 	policy   [32]byte               // digest of the records that the table follows from; guarded by applying
 	absent   absent
+	shares   atomic.Pointer[share.Shares] // of the members, in the kernel's maps
 }
 
 // proof is which policy should be in force, and which one is.
@@ -116,3 +120,31 @@ func (l *Loop) Absent() map[identity.Name]time.Time {
 	defer l.absent.mu.Unlock()
 	return maps.Clone(l.absent.since)
 }
+
+// divide finds out anew what members announce beyond their shares.
+func (l *Loop) divide() {
+	was, now := l.Excess(), share.Divide(l.conf.Records)
+	l.shares.Store(&now)
+	if !slices.Equal(was, now.Excess) {
+		for _, e := range now.Excess {
+			l.conf.Log.Warn("a member announces more than its share; the rest is left out on every node", "excess", e.String())
+		}
+	}
+}
+
+// Excess is what members announce beyond their shares of the kernel's maps.
+func (l *Loop) Excess() []share.Excess {
+	if s := l.shares.Load(); s != nil {
+		return s.Excess
+	}
+	return nil
+}
+
+// shared are records without the instances that are left out.
+type shared struct {
+	catalog.Records
+	share.Shares
+}
+
+// Instances lists those that are left.
+func (s shared) Instances() []statement.Instance { return s.Keep(s.Records.Instances()) }

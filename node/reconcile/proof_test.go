@@ -4,6 +4,7 @@ package reconcile
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"tacit/identity"
 	"tacit/node/health"
 	"tacit/policy"
+	"tacit/policy/ledger/statement"
 )
 
 // TestTamperedIsWithdrawn: what others have changed is announced as not in force,
@@ -102,5 +104,34 @@ func TestAbsent(t *testing.T) {
 				t.Errorf("at %d: %s is absent since %v", step.now, name, since)
 			}
 		}
+	}
+}
+
+// elsewhere is a host whose records are all another node's.
+type elsewhere struct{ *host }
+
+func (elsewhere) Published(identity.Name) []statement.Instance { return nil }
+
+// TestOverflowStopsNoRevision: what a member announces beyond its share is in no map
+// and no answer, its name is known, and the policy is announced as in force.
+func TestOverflowStopsNoRevision(t *testing.T) {
+	h := &host{}
+	l, _ := newLoopOf(h, elsewhere{h})
+	for i := range 70 {
+		in := on("host2", "db", uint16(5000+i))
+		in.ID = fmt.Sprintf("db-%02d", i)
+		h.mesh = append(h.mesh, in)
+	}
+	h.digest++
+	h.up = map[identity.Name]bool{"host2": true}
+	l.Settle()
+	if got := len(l.Catalog().Instances("db")); got != 64 || len(h.state.Endpoints) != 64 {
+		t.Errorf("%d instances are known, and %d ports are in the map", got, len(h.state.Endpoints))
+	}
+	if e := l.Excess(); len(e) != 1 || e[0].String() != "host2 announces 70 instances of db; 64 are used" {
+		t.Errorf("excess %v", e)
+	}
+	if last := h.announced[len(h.announced)-1]; last == "" || last != l.Digest() {
+		t.Errorf("announced %q", h.announced)
 	}
 }
