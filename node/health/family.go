@@ -9,6 +9,7 @@ type Family string
 const (
 	Addresses    Family = "addresses"     // listing this node's own addresses
 	Announcement Family = "announce"      // signing this node's own record
+	Exchange     Family = "exchange"      // hearing what another member knows, since the start
 	Files        Family = "service files" // parsing the service files
 	Audit        Family = "audit log"     // writing the log of changes
 	FilesOnDisk  Family = "service files on disk"
@@ -47,6 +48,7 @@ const (
 	Outside     Family = "outside"     // a real name or address of an outside service that doesn't count, by itself
 	Port        Family = "port"        // claimed by two services, by number
 	Publish     Family = "publish"     // an instance that can't be announced, by instance id
+	Quota       Family = "quota"       // a node of whose records some are refused, by name
 	Resolve     Family = "resolve"     // a real name that can't be looked up, by itself
 	Workload    Family = "workload"    // claimed by two services, by cgroup, namespace, uid or interface
 )

@@ -19,8 +19,8 @@ type Store interface {
 	// Get and Set are settings by name; Get returns nil for one that was never set.
 	Get(name string) ([]byte, error)
 	Set(name string, value []byte) error
-	SaveRecords(recs []ledger.Record, seen map[identity.KeyID]ledger.Ranges) error
-	LoadRecords() ([]ledger.Record, map[identity.KeyID]ledger.Ranges, error)
+	SaveRecords(recs []ledger.Record, last map[identity.KeyID]uint64, dropped []string) error
+	LoadRecords() ([]ledger.Record, map[identity.KeyID]uint64, error)
 	DropRecords() error
 }
 
@@ -61,12 +61,12 @@ func resume(s *config.Settled, st Store, root []byte) (*Member, *ledger.Ledger, 
 	if err != nil {
 		return nil, nil, err
 	}
-	recs, seen, err := st.LoadRecords()
+	recs, last, err := st.LoadRecords()
 	if err != nil {
 		return nil, nil, err
 	}
 	l := m.ledger()
-	if err := l.Restore(recs, seen); err != nil {
+	if err := l.Restore(recs, last); err != nil {
 		return nil, nil, err
 	}
 	return m, l, m.reserve(st, l)
@@ -127,7 +127,7 @@ func (m *Member) keep(s *config.Settled, st Store, l *ledger.Ledger) error {
 	if err := m.SVID.Save(s.State(fileNodeCert)); err != nil {
 		return err
 	}
-	if err := st.SaveRecords(l.Records(), l.Seen()); err != nil {
+	if err := st.SaveRecords(l.Records(), l.Last(), nil); err != nil {
 		return err
 	}
 	for _, set := range []struct {

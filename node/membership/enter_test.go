@@ -71,11 +71,11 @@ func (c cutOff) Set(name string, value []byte) error {
 	return c.Store.Set(name, value)
 }
 
-func (c cutOff) SaveRecords(recs []ledger.Record, seen map[identity.KeyID]ledger.Ranges) error {
+func (c cutOff) SaveRecords(recs []ledger.Record, last map[identity.KeyID]uint64, dropped []string) error {
 	if c.at == "records" {
 		return errCut
 	}
-	return c.Store.SaveRecords(recs, seen)
+	return c.Store.SaveRecords(recs, last, dropped)
 }
 
 // TestBootstrapCutOff: wherever a bootstrap was cut off, the next one makes a

@@ -16,11 +16,12 @@ import (
 type message struct {
 	Records   []ledger.Record            `json:"records,omitempty"`
 	Revisions map[identity.Name]Revision `json:"revisions,omitempty"`
+	Full      bool                       `json:"full,omitempty"` // it is all that the sender knows
 }
 
 // State is everything that this node knows, for an exchange of full state.
 func (r *Records) State() []byte {
-	payload, err := json.Marshal(message{Records: r.conf.Ledger.Records(), Revisions: r.Revisions()})
+	payload, err := json.Marshal(message{Records: r.conf.Ledger.Records(), Revisions: r.Revisions(), Full: true})
 	if err != nil {
 		r.conf.Log.Error("the state can't be encoded", "err", err)
 	}
@@ -35,6 +36,9 @@ func (r *Records) Merge(from identity.Name, payload []byte) (forged int) {
 	if err != nil {
 		r.conf.Log.Debug("an unreadable message came by gossip", "from", from, "err", err)
 		return max(forged, 1)
+	}
+	if m.Full {
+		r.reached()
 	}
 	news := map[identity.Name]Revision{}
 	for node, rev := range m.Revisions {

@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"tacit/identity"
 	"tacit/node/health"
@@ -20,15 +22,16 @@ import (
 
 // Store keeps records on disk.
 type Store interface {
-	SaveRecords(recs []ledger.Record, seen map[identity.KeyID]ledger.Ranges) error
+	SaveRecords(recs []ledger.Record, last map[identity.KeyID]uint64, dropped []string) error
 	// Get and Set are settings by name.
 	Get(name string) ([]byte, error)
 	Set(name string, value []byte) error
 }
 
-// Health learns what can't be kept.
+// Health learns what can't be kept, and what came back.
 type Health interface {
 	Set(f health.Family, thing string, err error) (news bool)
+	Repaired(object, found string)
 }
 
 // Config is what Records work with.
@@ -43,15 +46,22 @@ type Config struct {
 	Changed func()
 	// Learned is called with new records once they are in force; nil if nobody asks.
 	Learned func([]ledger.Record)
+	// Wait has nothing signed before a member has told what it knows: not with --alone.
+	Wait bool
+	Own  func(identity.KeyID) bool // is it a key of this node; nil: none is
 }
 
 // Records is safe for concurrent use.
 type Records struct {
 	conf  Config
 	peers revisions
+	gate  *gate
 
-	signing sync.Mutex      // one record is numbered, kept and sent at a time
-	unsaved []ledger.Record // guarded by signing: merged and not on disk yet
+	signing sync.Mutex      // one record is numbered, kept and sent at a time; guards what follows
+	unsaved []ledger.Record // merged and not on disk yet
+	dropped []string        // IDs of those that may still be on disk
+
+	returned atomic.Bool // the log says that own records came back
 
 	sending   sync.Mutex // guards what follows
 	broadcast func(payload []byte)
@@ -64,7 +74,10 @@ func New(c Config) (*Records, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Records{conf: c, peers: revisions{epoch: epoch, byNode: map[identity.Name]heard{}}}, nil
+	c.Ledger.Begin(epoch)
+	r := &Records{conf: c, peers: revisions{epoch: epoch, byNode: map[identity.Name]heard{}}, gate: newGate(c.Wait && !alone(c.Ledger.View, c.Self))}
+	r.SaveAgain() // what an earlier start left on disk goes
+	return r, nil
 }
 
 // View reads the records.
@@ -80,7 +93,7 @@ type Change struct {
 
 // Sign makes a record, keeps it on disk, and only then puts it in force here
 // and sends it to the other members: a record that can't be kept was never
-// made. Errors are those of ledger.Ledger.Prepare, and the disk's.
+// made. Errors are those of ledger.Ledger.Prepare, the disk's, and ErrUnreached.
 func (r *Records) Sign(key *identity.Key, c Change) error { return r.SignAll(key, []Change{c}) }
 
 // SignAll is Sign for many records, of which either all are made or none: they
@@ -111,13 +124,40 @@ func (r *Records) SignEach(changes []Signed) error {
 			return fmt.Errorf("%s %s: %w", c.Kind, c.Change.Key, err)
 		}
 	}
-	if err := r.conf.Store.SaveRecords(recs, nil); err != nil {
+	if err := r.make(recs); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if c.Kind == ledger.KindInstance && c.Delete {
+			r.compact(c.Key)
+			break
+		}
+	}
+	return nil
+}
+
+// compact has all forget what this node has withdrawn, before that fills its room. The
+// caller holds signing.
+func (r *Records) compact(key *identity.Key) {
+	recs, err := r.conf.Ledger.Compaction(key, r.conf.Self)
+	if err == nil && len(recs) > 0 {
+		err = r.make(recs)
+	}
+	if err != nil {
+		r.conf.Log.Warn("withdrawn instances can't be forgotten yet", "err", err)
+	}
+}
+
+// make keeps signed records, puts them in force and sends them. The caller holds signing.
+func (r *Records) make(recs []ledger.Record) error {
+	if err := r.keep(recs); err != nil {
 		return fmt.Errorf("the change can't be kept, so it was not made: %w", err)
 	}
 	if _, rejected := r.conf.Ledger.Merge(recs); len(rejected) > 0 {
 		bad := rejected[0]
 		return fmt.Errorf("%s %s: %w", bad.Record.Kind, bad.Record.Key, bad.Err)
 	}
+	r.dropped = append(r.dropped, r.conf.Ledger.Dropped()...) // the next write deletes them
 	r.spread(recs)
 	return nil
 }
@@ -125,6 +165,9 @@ func (r *Records) SignEach(changes []Signed) error {
 func (r *Records) prepare(key *identity.Key, c Change) (ledger.Record, error) {
 	if key == nil { // an operator's, revoked since it was asked for
 		return ledger.Record{}, ledger.ErrNotAuthorized
+	}
+	if err := r.maySign(c.Kind); err != nil {
+		return ledger.Record{}, err
 	}
 	if c.Delete {
 		return r.conf.Ledger.PrepareDelete(key, c.Kind, c.Key, c.Body)
@@ -152,21 +195,34 @@ func (r *Records) SaveAgain() {
 	r.save()
 }
 
-// save keeps what isn't on disk yet together with the numbers seen: with the
-// numbers alone, a restart would refuse the missing records for ever. The
-// caller holds signing.
+// save keeps what isn't on disk yet. The caller holds signing.
 func (r *Records) save() {
-	if len(r.unsaved) == 0 {
+	r.dropped = append(r.dropped, r.conf.Ledger.Dropped()...)
+	if len(r.unsaved)+len(r.dropped) == 0 {
 		return
 	}
-	err := r.conf.Store.SaveRecords(r.unsaved, r.conf.Ledger.Seen())
+	err := r.keep(nil)
 	if news := r.conf.Health.Set(health.State, "", err); err != nil {
 		if news {
 			r.conf.Log.Error("records can't be kept; serving from memory and trying again", "err", err)
 		}
-		return
+		r.unsaved = r.View().Held(r.unsaved)
+		r.dropped = r.dropped[:min(len(r.dropped), maxDropped)] // the next start finds the others
 	}
-	r.unsaved = nil
+}
+
+// maxDropped limits what is remembered while the disk is full.
+const maxDropped = 1 << 14
+
+// keep writes new records, what isn't on disk yet, and the last numbers: with the
+// numbers alone, a restart would lack the records. What is dropped goes with them, never
+// before what replaces it is on disk. The caller holds signing.
+func (r *Records) keep(recs []ledger.Record) error {
+	if err := r.conf.Store.SaveRecords(slices.Concat(r.unsaved, recs), r.conf.Ledger.Last(), r.dropped); err != nil {
+		return err
+	}
+	r.unsaved, r.dropped = nil, nil
+	return nil
 }
 
 // spread sends records to the other members.
@@ -229,6 +285,9 @@ func (r *Records) send(m message) {
 func (r *Records) Connect(broadcast func(payload []byte)) {
 	r.sending.Lock()
 	defer r.sending.Unlock()
+	if !r.isOpen() {
+		r.awaitMember()
+	}
 	r.broadcast = broadcast
 	for _, payload := range r.waiting {
 		broadcast(payload)

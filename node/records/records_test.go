@@ -24,16 +24,26 @@ import (
 type disk struct {
 	full     bool
 	saved    []ledger.Record
+	kept     map[string]ledger.Record // by ID, without what was dropped
 	settings map[string][]byte
 }
 
 var errFull = errors.New("no space left on device")
 
-func (d *disk) SaveRecords(recs []ledger.Record, _ map[identity.KeyID]ledger.Ranges) error {
+func (d *disk) SaveRecords(recs []ledger.Record, _ map[identity.KeyID]uint64, dropped []string) error {
 	if d.full {
 		return errFull
 	}
 	d.saved = append(d.saved, recs...)
+	if d.kept == nil {
+		d.kept = map[string]ledger.Record{}
+	}
+	for _, r := range recs {
+		d.kept[r.ID()] = r
+	}
+	for _, id := range dropped {
+		delete(d.kept, id)
+	}
 	return nil
 }
 
@@ -274,24 +284,6 @@ func (f *fixture) admits(t *testing.T, name identity.Name, key *identity.Key) {
 		if err := f.Sign(c.by, c.Change); err != nil {
 			t.Fatal(err)
 		}
-	}
-}
-
-// TestEpoch: every start has a higher one, also with a clock that was set back.
-func TestEpoch(t *testing.T) {
-	d := &disk{settings: map[string][]byte{}}
-	first, err := nextEpoch(d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.settings[setEpoch] = []byte{0x7f, 0, 0, 0, 0, 0, 0, 0}
-	second, err := nextEpoch(d)
-	if err != nil || second != 0x7f<<56+1 || first >= second {
-		t.Errorf("epochs %d and %d, %v", first, second, err)
-	}
-	d.full = true
-	if _, err := nextEpoch(d); !errors.Is(err, errFull) {
-		t.Errorf("with a full disk: %v", err)
 	}
 }
 

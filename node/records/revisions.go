@@ -3,8 +3,6 @@
 package records
 
 import (
-	"encoding/binary"
-	"fmt"
 	"sync"
 	"time"
 
@@ -17,26 +15,6 @@ type Revision struct {
 	Names  string `json:"n,omitempty"` // digest of the services and ports by which it answers names
 	Stamp
 	Signature []byte `json:"s"`
-}
-
-// setEpoch is the setting with the epoch of the last start.
-const setEpoch = "epoch"
-
-// nextEpoch is one that no earlier start had: the time, unless the clock was
-// set back.
-func nextEpoch(s Store) (uint64, error) {
-	last, err := s.Get(setEpoch)
-	if err != nil {
-		return 0, err
-	}
-	epoch := uint64(time.Now().Unix())
-	if len(last) == 8 {
-		epoch = max(epoch, binary.BigEndian.Uint64(last)+1)
-	}
-	if err := s.Set(setEpoch, binary.BigEndian.AppendUint64(nil, epoch)); err != nil {
-		return 0, fmt.Errorf("this start can't be written down: %w", err)
-	}
-	return epoch, nil
 }
 
 // revisions are what the nodes have announced last. Their signatures verify; what

@@ -16,7 +16,7 @@ import (
 )
 
 // signed is a revision of a node, by a key.
-func signed(t *testing.T, node identity.Name, key *identity.Key, digest string, at Stamp) Revision {
+func signedRevision(t *testing.T, node identity.Name, key *identity.Key, digest string, at Stamp) Revision {
 	t.Helper()
 	rev := Revision{Digest: digest, Stamp: at}
 	if err := rev.sign(node, key); err != nil {
@@ -61,9 +61,9 @@ func TestAnnounce(t *testing.T) {
 func TestWaitCanLie(t *testing.T) {
 	f := newFixture(t, "host1", newKey(t))
 	key, other := f.addMember(t, "host2"), f.addMember(t, "host3")
-	altered := signed(t, "host2", key, "b", Stamp{1, 7})
+	altered := signedRevision(t, "host2", key, "b", Stamp{1, 7})
 	altered.Digest = "forged"
-	long := signed(t, "host2", key, strings.Repeat("x", maxRevision), Stamp{9, 9})
+	long := signedRevision(t, "host2", key, strings.Repeat("x", maxRevision), Stamp{9, 9})
 	for _, c := range []struct {
 		name    string
 		node    identity.Name
@@ -71,19 +71,19 @@ func TestWaitCanLie(t *testing.T) {
 		digest  string
 		dropped Dropped
 	}{
-		{"the first", "host2", signed(t, "host2", key, "a", Stamp{1, 5}), "a", Dropped{}},
-		{"the next", "host2", signed(t, "host2", key, "b", Stamp{1, 6}), "b", Dropped{}},
-		{"the same again", "host2", signed(t, "host2", key, "b", Stamp{1, 6}), "b", Dropped{}},
-		{"an older one", "host2", signed(t, "host2", key, "late", Stamp{1, 5}), "b", Dropped{Replayed: 1}},
+		{"the first", "host2", signedRevision(t, "host2", key, "a", Stamp{1, 5}), "a", Dropped{}},
+		{"the next", "host2", signedRevision(t, "host2", key, "b", Stamp{1, 6}), "b", Dropped{}},
+		{"the same again", "host2", signedRevision(t, "host2", key, "b", Stamp{1, 6}), "b", Dropped{}},
+		{"an older one", "host2", signedRevision(t, "host2", key, "late", Stamp{1, 5}), "b", Dropped{Replayed: 1}},
 		{"unsigned", "host2", Revision{Digest: "forged", Stamp: Stamp{1, 7}}, "b", Dropped{Forged: 1}},
 		{"changed after it was signed", "host2", altered, "b", Dropped{Forged: 1}},
-		{"by another member", "host2", signed(t, "host2", other, "forged", Stamp{1, 7}), "b", Dropped{Forged: 1}},
-		{"another member's", "host2", signed(t, "host3", other, "forged", Stamp{1, 7}), "b", Dropped{Forged: 1}},
-		{"its own in another name", "host3", signed(t, "host2", key, "forged", Stamp{1, 7}), "", Dropped{Forged: 1}},
+		{"by another member", "host2", signedRevision(t, "host2", other, "forged", Stamp{1, 7}), "b", Dropped{Forged: 1}},
+		{"another member's", "host2", signedRevision(t, "host3", other, "forged", Stamp{1, 7}), "b", Dropped{Forged: 1}},
+		{"its own in another name", "host3", signedRevision(t, "host2", key, "forged", Stamp{1, 7}), "", Dropped{Forged: 1}},
 		{"too long", "host2", long, "b", Dropped{Forged: 1}},
-		{"after a start", "host2", signed(t, "host2", key, "again", Stamp{2, 1}), "again", Dropped{}},
-		{"from before the start", "host2", signed(t, "host2", key, "before", Stamp{1, 9}), "again", Dropped{Replayed: 1}},
-		{"a stranger", "stranger", signed(t, "stranger", key, "x", Stamp{1, 1}), "", Dropped{}},
+		{"after a start", "host2", signedRevision(t, "host2", key, "again", Stamp{2, 1}), "again", Dropped{}},
+		{"from before the start", "host2", signedRevision(t, "host2", key, "before", Stamp{1, 9}), "again", Dropped{Replayed: 1}},
+		{"a stranger", "stranger", signedRevision(t, "stranger", key, "x", Stamp{1, 1}), "", Dropped{}},
 	} {
 		sent, dropped, old := len(f.sent), f.Dropped(), f.Revisions()[c.node].Digest
 		f.tells(t, c.node, c.rev)
@@ -105,7 +105,7 @@ func TestWaitCanLie(t *testing.T) {
 func TestRevisionOfAnEarlierKey(t *testing.T) {
 	f := newFixture(t, "host1", newKey(t))
 	operator, key := f.makeOperator(t), f.addMember(t, "host2")
-	f.tells(t, "host2", signed(t, "host2", key, "old", Stamp{100, 1}))
+	f.tells(t, "host2", signedRevision(t, "host2", key, "old", Stamp{100, 1}))
 	if err := f.Sign(operator, Change{Kind: ledger.KindRevocation, Key: key.ID().String(), Body: statement.Revocation{Public: key.ID(), Node: "host2"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestRevisionOfAnEarlierKey(t *testing.T) {
 	if rev, there := f.Revisions()["host2"]; there {
 		t.Errorf("a node that has said nothing has %+v in force", rev)
 	}
-	f.tells(t, "host2", signed(t, "host2", key, "new", Stamp{1, 1}))
+	f.tells(t, "host2", signedRevision(t, "host2", key, "new", Stamp{1, 1}))
 	if rev := f.Revisions()["host2"]; rev.Digest != "new" {
 		t.Errorf("it has %+v in force", rev)
 	}
@@ -134,12 +134,12 @@ func TestSetBackRevision(t *testing.T) {
 		t.Errorf("a forged revision changed it to %+v", got)
 	}
 	later := Stamp{before.Epoch + 5, 3}
-	f.tells(t, "host1", signed(t, "host1", f.key, "then", later))
+	f.tells(t, "host1", signedRevision(t, "host1", f.key, "then", later))
 	if got := f.Revisions()["host1"]; got.Digest != "now" || got.compare(later) <= 0 || len(f.sent[len(f.sent)-1].Revisions) != 1 {
 		t.Errorf("it has %+v in force after %+v", got, later)
 	}
 	sent := len(f.sent)
-	f.tells(t, "host1", signed(t, "host1", f.key, "copy", Stamp{later.Epoch + 9, 1}))
+	f.tells(t, "host1", signedRevision(t, "host1", f.key, "copy", Stamp{later.Epoch + 9, 1}))
 	if len(f.sent) != sent {
 		t.Error("a copy of this node is overtaken at once, and would do the same")
 	}
@@ -189,7 +189,7 @@ func TestForgedClaims(t *testing.T) {
 		node := nodes[r.IntN(len(nodes))]
 		if r.IntN(20) == 0 { // the node itself says something
 			at := Stamp{truth[node].Epoch + uint64(r.IntN(2)), truth[node].Counter + 1}
-			truth[node] = signed(t, node, keys[node], fmt.Sprint("d", i), at)
+			truth[node] = signedRevision(t, node, keys[node], fmt.Sprint("d", i), at)
 			overheard = append(overheard, truth[node])
 			f.tells(t, node, truth[node])
 		}
@@ -204,7 +204,7 @@ func TestForgedClaims(t *testing.T) {
 			rev.Stamp = Stamp{truth[node].Epoch + 1, 1}
 		case 2:
 			if r.IntN(20) == 0 { // a signature costs time
-				rev = signed(t, node, mine, "wanted", Stamp{truth[node].Epoch, truth[node].Counter + 1})
+				rev = signedRevision(t, node, mine, "wanted", Stamp{truth[node].Epoch, truth[node].Counter + 1})
 			}
 		}
 		f.tells(t, node, rev)

@@ -38,7 +38,9 @@ type taking struct {
 
 // take merges a batch, and lets others write between two.
 func (t *taking) take(recs []ledger.Record) {
-	for _, bad := range t.merge(recs) {
+	rejected := t.merge(recs)
+	t.noteQuotas(recs, rejected)
+	for _, bad := range rejected {
 		switch {
 		case errors.Is(bad.Err, ledger.ErrSignature):
 			t.forged++
@@ -73,6 +75,7 @@ func (t *taking) end() {
 	}
 	if len(t.changed) > 0 {
 		t.spread(t.changed)
+		t.noteReturned(t.changed)
 	}
 }
 

@@ -5,6 +5,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"go.etcd.io/bbolt"
 
@@ -12,62 +13,40 @@ import (
 	"tacit/policy/ledger"
 )
 
-func dotKey(d ledger.Dot) []byte { return fmt.Appendf(nil, "%s/%020d", d.Signer, d.Seq) }
-
-// SaveRecords stores changed records and the seen ranges, in one transaction. It
-// deletes the records that they supersede, but only those of the same signer: a
-// record of another signer counts again if the superseding signer is revoked.
-func (s *Store) SaveRecords(changed []ledger.Record, ranges map[identity.KeyID]ledger.Ranges) error {
+// SaveRecords stores changed records and the last number of each signer, and deletes
+// the dropped records by their IDs, in one transaction: no crash leaves a record deleted
+// without what replaces it.
+func (s *Store) SaveRecords(changed []ledger.Record, last map[identity.KeyID]uint64, dropped []string) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		if err := saveAll(tx.Bucket([]byte(records)), changed); err != nil {
-			return err
-		}
-		for signer, rs := range ranges {
-			text, err := json.Marshal(rs)
+		b := tx.Bucket([]byte(records))
+		for _, r := range changed {
+			text, err := json.Marshal(r)
 			if err != nil {
-				return fmt.Errorf("state: seen: %w", err)
+				return fmt.Errorf("state: record %s %s: %w", r.Kind, r.Key, err)
 			}
-			if err := tx.Bucket([]byte(seen)).Put([]byte(signer.String()), text); err != nil {
+			if err := b.Put([]byte(r.ID()), text); err != nil {
 				return err
 			}
 		}
-		return nil
+		for _, id := range dropped { // last: a changed record may have been replaced since
+			if err := b.Delete([]byte(id)); err != nil {
+				return err
+			}
+		}
+		return saveLast(tx.Bucket([]byte(seen)), last)
 	})
 }
 
-// saveAll writes every record before it deletes any, since a record may precede the
-// one that it supersedes.
-func saveAll(b *bbolt.Bucket, changed []ledger.Record) error {
-	for _, r := range changed {
-		text, err := json.Marshal(r)
-		if err != nil {
-			return fmt.Errorf("state: record %s %s: %w", r.Kind, r.Key, err)
-		}
-		if err := b.Put(dotKey(r.Dot), text); err != nil {
-			return err
-		}
-	}
-	for _, r := range changed {
-		if err := dropSuperseded(b, r); err != nil {
+func saveLast(b *bbolt.Bucket, last map[identity.KeyID]uint64) error {
+	for signer, n := range last {
+		if err := b.Put([]byte(signer.String()), strconv.AppendUint(nil, n, 10)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func dropSuperseded(b *bbolt.Bucket, r ledger.Record) error {
-	for _, d := range r.Supersedes {
-		if d.Signer != r.Dot.Signer {
-			continue
-		}
-		if err := b.Delete(dotKey(d)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// DropRecords deletes all records and seen ranges, after a failed attempt to enter
+// DropRecords deletes all records and last numbers, after a failed attempt to enter
 // a mesh.
 func (s *Store) DropRecords() error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
@@ -83,8 +62,8 @@ func (s *Store) DropRecords() error {
 	})
 }
 
-// LoadRecords returns the records and seen ranges that SaveRecords stored.
-func (s *Store) LoadRecords() ([]ledger.Record, map[identity.KeyID]ledger.Ranges, error) {
+// LoadRecords returns the records and last numbers that SaveRecords stored.
+func (s *Store) LoadRecords() ([]ledger.Record, map[identity.KeyID]uint64, error) {
 	var recs []ledger.Record
 	err := s.each(records, func(key string, v []byte) error {
 		var r ledger.Record
@@ -97,18 +76,18 @@ func (s *Store) LoadRecords() ([]ledger.Record, map[identity.KeyID]ledger.Ranges
 	if err != nil {
 		return nil, nil, err
 	}
-	ranges := map[identity.KeyID]ledger.Ranges{}
+	last := map[identity.KeyID]uint64{}
 	err = s.each(seen, func(key string, v []byte) error {
 		var id identity.KeyID
-		var rs ledger.Ranges
 		if err := id.UnmarshalText([]byte(key)); err != nil {
 			return fmt.Errorf("state: seen %q: %w", key, err)
 		}
-		if err := json.Unmarshal(v, &rs); err != nil {
+		n, err := strconv.ParseUint(string(v), 10, 64)
+		if err != nil {
 			return fmt.Errorf("state: seen %s: %w", key, err)
 		}
-		ranges[id] = rs
+		last[id] = n
 		return nil
 	})
-	return recs, ranges, err
+	return recs, last, err
 }

@@ -39,7 +39,7 @@ func dots(recs []ledger.Record) string {
 	return strings.Join(out, " ")
 }
 
-func load(t *testing.T, s *store.Store) ([]ledger.Record, map[identity.KeyID]ledger.Ranges) {
+func load(t *testing.T, s *store.Store) ([]ledger.Record, map[identity.KeyID]uint64) {
 	t.Helper()
 	recs, seen, err := s.LoadRecords()
 	if err != nil {
@@ -55,8 +55,8 @@ func TestRecordsSurvive(t *testing.T) {
 		t.Errorf("a new store holds %v, %v", recs, seen)
 	}
 	want := []ledger.Record{record(1, 9), record(1, 10), record(2, 1, ledger.Dot{Signer: signer(1), Seq: 9})}
-	ranges := map[identity.KeyID]ledger.Ranges{signer(1): {{First: 1, Last: 10}}, signer(2): {{First: 1, Last: 1}, {First: 7, Last: 9}}}
-	if err := s.SaveRecords(want, ranges); err != nil {
+	last := map[identity.KeyID]uint64{signer(1): 10, signer(2): 1<<63 - 1}
+	if err := s.SaveRecords(want, last, nil); err != nil {
 		t.Fatal(err)
 	}
 	s = reopen(t, s, dir)
@@ -64,16 +64,16 @@ func TestRecordsSurvive(t *testing.T) {
 	if !reflect.DeepEqual(recs, want) {
 		t.Errorf("records\n%+v, want\n%+v", recs, want)
 	}
-	if !reflect.DeepEqual(seen, ranges) {
-		t.Errorf("seen %v, want %v", seen, ranges)
+	if !reflect.DeepEqual(seen, last) {
+		t.Errorf("seen %v, want %v", seen, last)
 	}
 }
 
 // TestDropRecords: other state stays, and new records can be stored.
 func TestDropRecords(t *testing.T) {
 	s := open(t, t.TempDir())
-	ranges := map[identity.KeyID]ledger.Ranges{signer(1): ledger.Ranges{}.Add(1)}
-	err := errors.Join(s.SaveRecords([]ledger.Record{record(1, 1)}, ranges), s.Set("node", []byte("n1")), s.DropRecords())
+	last := map[identity.KeyID]uint64{signer(1): 1}
+	err := errors.Join(s.SaveRecords([]ledger.Record{record(1, 1)}, last, nil), s.Set("node", []byte("n1")), s.DropRecords())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestDropRecords(t *testing.T) {
 	if name, err := s.Get("node"); err != nil || string(name) != "n1" {
 		t.Errorf("node is %q, %v", name, err)
 	}
-	if err := s.SaveRecords([]ledger.Record{record(2, 7)}, nil); err != nil {
+	if err := s.SaveRecords([]ledger.Record{record(2, 7)}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if recs, _ := load(t, s); dots(recs) != "2/7" {
@@ -91,26 +91,36 @@ func TestDropRecords(t *testing.T) {
 	}
 }
 
-func TestSupersededRecords(t *testing.T) {
-	one := ledger.Dot{Signer: signer(1), Seq: 1}
-	two := ledger.Dot{Signer: signer(1), Seq: 2}
+// TestDroppedRecords: what is dropped goes with what replaces it, also where both are
+// new. Of records with one number, each is kept.
+func TestDroppedRecords(t *testing.T) {
+	one, two := record(1, 1), record(1, 2)
+	twin := record(1, 1)
+	twin.Key = "web>cache"
 	for name, c := range map[string]struct {
 		batches [][]ledger.Record
+		dropped []ledger.Record // with the last batch
 		want    string
 	}{
-		"the same signer's goes":       {[][]ledger.Record{{record(1, 1)}, {record(1, 2, one)}}, "1/2"},
-		"another signer's stays":       {[][]ledger.Record{{record(1, 1)}, {record(2, 1, one)}}, "1/1 2/1"},
-		"in one batch":                 {[][]ledger.Record{{record(1, 1), record(1, 2, one)}}, "1/2"},
-		"in one batch, newest first":   {[][]ledger.Record{{record(1, 3, one, two), record(1, 2, one), record(1, 1)}}, "1/3"},
-		"saved twice is saved once":    {[][]ledger.Record{{record(1, 1)}, {record(1, 1)}}, "1/1"},
-		"one that was never held":      {[][]ledger.Record{{record(1, 3, two)}}, "1/3"},
-		"numbers are ordered as such":  {[][]ledger.Record{{record(1, 10), record(1, 9)}}, "1/9 1/10"},
-		"the largest number of signer": {[][]ledger.Record{{record(1, 1<<64-1), record(1, 1)}}, "1/1 1/18446744073709551615"},
+		"replaced":                     {[][]ledger.Record{{one}, {two}}, []ledger.Record{one}, "1/2"},
+		"in one batch":                 {[][]ledger.Record{{one, two}}, []ledger.Record{one}, "1/2"},
+		"saved twice is saved once":    {[][]ledger.Record{{one}, {one}}, nil, "1/1"},
+		"one that was never saved":     {[][]ledger.Record{{two}}, []ledger.Record{one}, "1/2"},
+		"numbers are ordered as such":  {[][]ledger.Record{{record(1, 10), record(1, 9)}}, nil, "1/9 1/10"},
+		"the largest number of signer": {[][]ledger.Record{{record(1, 1<<64-1), one}}, nil, "1/1 1/18446744073709551615"},
+		"twins":                        {[][]ledger.Record{{one}, {twin}}, nil, "1/1 1/1"},
+		"one twin goes":                {[][]ledger.Record{{one, twin}, {two}}, []ledger.Record{one}, "1/1 1/2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, t.TempDir())
-			for _, batch := range c.batches {
-				if err := s.SaveRecords(batch, nil); err != nil {
+			for k, batch := range c.batches {
+				var ids []string
+				for _, r := range c.dropped {
+					if k == len(c.batches)-1 {
+						ids = append(ids, r.ID())
+					}
+				}
+				if err := s.SaveRecords(batch, nil, ids); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -141,7 +151,7 @@ func TestSignaturesSurvive(t *testing.T) {
 	if _, err := l.Sign(operator, ledger.KindIntention, "web>db", rule, false); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SaveRecords(l.Records(), l.Seen()); err != nil {
+	if err := s.SaveRecords(l.Records(), l.Last(), nil); err != nil {
 		t.Fatal(err)
 	}
 	again := fresh()
@@ -176,7 +186,7 @@ func TestDamagedRowsAreNamed(t *testing.T) {
 		want               []string
 	}{
 		"record":           {"records", "dot-1", "{", []string{"record", "dot-1"}},
-		"seen, key":        {"seen", "no-hex", "[]", []string{"seen", "no-hex"}},
+		"seen, key":        {"seen", "no-hex", "1", []string{"seen", "no-hex"}},
 		"seen, value":      {"seen", id, "{", []string{"seen", id}},
 		"number, short":    {"numbers", "api", "\x01", []string{"number", "api"}},
 		"number, nobody's": {"numbers", "api", "\x00\x00\x00\x00", []string{"number", "api"}},

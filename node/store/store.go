@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package store is a node's database: the ledger's records and seen dots, service
+// Package store is a node's database: the ledger's records and last numbers, service
 // numbers, spent tokens, services registered by command, and small settings. It
 // must not interpret any of them.
 package store
@@ -21,8 +21,8 @@ import (
 var ErrLocked = errors.New("the state directory is in use by another tacitd")
 
 const (
-	records  = "records"  // dot -> record
-	seen     = "seen"     // signer -> ranges
+	records  = "records"  // ledger.Record.ID -> record
+	seen     = "seen"     // signer -> last number
 	numbers  = "numbers"  // service name -> number
 	spent    = "spent"    // token id -> time of redemption
 	services = "services" // instance id -> definition

@@ -36,6 +36,8 @@ func parseBody(k Kind, raw json.RawMessage) (statement.Info, error) {
 		return statement.Read(raw, false, statement.Node.Info)
 	case KindInstance:
 		return statement.Read(raw, false, statement.Instance.Info)
+	case KindFloor:
+		return statement.Read(raw, true, statement.Floor.Info)
 	case KindIntention:
 		return statement.Read(raw, true, intentionInfo)
 	case KindResolver:

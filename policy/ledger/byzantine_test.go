@@ -7,8 +7,8 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
-	"tacit/identity"
 	"tacit/policy"
 	"tacit/policy/ledger/statement"
 )
@@ -20,7 +20,7 @@ func TestByzantine(t *testing.T) {
 	body := statement.Instance{Node: "n1", Service: "db", ID: "db", Port: 81}
 	inst := Record{Kind: KindInstance, Key: "n1/db"}
 	good := m.craft(m.n1, inst, body)
-	future := Dot{m.op.ID(), 1 << 40}
+	future := Dot{m.op.ID(), 1<<40 | 1}
 	with := func(r Record, f func(*Record)) Record { f(&r); return r }
 	for _, c := range []struct {
 		name string
@@ -36,7 +36,9 @@ func TestByzantine(t *testing.T) {
 		{"number 0", m.seal(m.n1, with(good, func(r *Record) { r.Dot.Seq = 0 })), ErrMalformed},
 		{"last number", m.seal(m.n1, with(good, func(r *Record) { r.Dot.Seq = 1<<64 - 1 })), ErrMalformed},
 		{"a node marks an operator's future dots", m.craft(m.n1, Record{Kind: KindInstance, Key: "n1/db", Supersedes: []Dot{future}}, body), ErrMalformed},
-		{"own dot of the future", m.craft(m.n1, Record{Kind: KindInstance, Key: "n1/db", Supersedes: []Dot{{m.n1.ID(), 99}}}, body), ErrMalformed},
+		{"own dot of the future", m.craft(m.n1, Record{Kind: KindInstance, Key: "n1/db", Supersedes: []Dot{{m.n1.ID(), 1<<40 | 1}}}, body), ErrMalformed},
+		{"another's whole past", m.craft(m.op, Record{Kind: KindGrant, Key: "n1/db", Supersedes: []Dot{{m.op2.ID(), 1 << 40}}}, statement.Grant{Node: "n1", Service: "db"}), ErrMalformed},
+		{"counter 0", m.seal(m.n1, with(good, func(r *Record) { r.Dot.Seq = 9 << 16 })), ErrMalformed},
 		{"65 superseded", m.craft(m.op, Record{Kind: KindGrant, Key: "n1/db", Supersedes: slices.Repeat([]Dot{{m.op2.ID(), 1}}, 65)}, statement.Grant{Node: "n1", Service: "db"}), ErrMalformed},
 		{"another node's instance", m.craft(m.n2, inst, body), ErrNotAuthorized},
 		{"another node in the body", m.craft(m.n2, Record{Kind: KindInstance, Key: "n2/db"}, body), ErrBody},
@@ -91,7 +93,7 @@ func TestEquivocation(t *testing.T) {
 // heads, and deny wins.
 func TestSupersedeEachOther(t *testing.T) {
 	m := newMesh(t)
-	grab := m.craft(m.op, Record{Kind: KindIntention, Key: "web>db", Supersedes: []Dot{{m.op2.ID(), 1 << 40}}},
+	grab := m.craft(m.op, Record{Kind: KindIntention, Key: "web>db", Supersedes: []Dot{{m.op2.ID(), Epoch(time.Time{}, 0, 0)<<16 + 9}}},
 		policy.Intention{Source: "web", Destination: "db", Action: policy.Allow})
 	m.takes(m.l, grab)
 	m.intend(m.l, m.op2, policy.Deny, "web", "db")
@@ -118,23 +120,5 @@ func TestUsage(t *testing.T) {
 	m.signOn(m.l, m.n1, KindInstance, m.l.Keys(KindInstance)[0], nil, true)
 	if _, rejected := m.l.Merge([]Record{rejected[0].Record}); len(rejected) > 0 {
 		t.Errorf("a delete frees nothing: %v", rejected[0].Err)
-	}
-}
-
-// TestGaps: the ranges of a node that leaves gaps are limited; an operator's are all
-// kept.
-func TestGaps(t *testing.T) {
-	m := newMesh(t)
-	gaps := Ranges{}
-	for i := range uint64(maxSeenRanges + 10) {
-		gaps = append(gaps, Range{2*i + 10, 2*i + 10})
-	}
-	if err := m.l.Restore(nil, map[identity.KeyID]Ranges{m.n1.ID(): gaps, m.op.ID(): gaps}); err != nil {
-		t.Fatal(err)
-	}
-	m.sign(m.n1, KindNode, "n1", statement.Node{Node: "n1", Address: "::1", LanePort: 1})
-	m.intend(m.l, m.op, policy.Deny, "web", "db")
-	if n, o := len(m.l.Seen()[m.n1.ID()]), len(m.l.Seen()[m.op.ID()]); n != maxSeenRanges || o != len(gaps) {
-		t.Errorf("%d ranges of a node, %d of an operator", n, o)
 	}
 }

@@ -3,6 +3,8 @@
 package ledger
 
 import (
+	"bytes"
+	"cmp"
 	"slices"
 
 	"tacit/identity"
@@ -23,6 +25,20 @@ func (c *cell) at(s slot) *entry {
 	return c.slots[s]
 }
 
+// holds reports whether the cell has a record with the same statement; c may be nil. A
+// push/pull brings mostly records that are held: they are neither parsed nor verified.
+func (c *cell) holds(r *Record) bool {
+	if c == nil {
+		return false
+	}
+	for _, e := range c.slots {
+		if e.Dot == r.Dot && e.Delete == r.Delete && bytes.Equal(e.Body, r.Body) && slices.Equal(e.Supersedes, r.Supersedes) {
+			return true
+		}
+	}
+	return false
+}
+
 // headsOf returns the entries that no other entry supersedes one-sidedly, sorted. If
 // a cycle supersedes them all, all are heads.
 func headsOf(counting []*entry) []*entry {
@@ -39,16 +55,56 @@ func headsOf(counting []*entry) []*entry {
 	return heads
 }
 
-// supersedes reports whether o names e's dot or a later one of its signer. A record
+// supersedes reports whether o names e (see covers). A record
 // that binds a key is superseded only by a delete or by a record that binds the same
 // key, so that superseding can't take over a name.
 func supersedes(o, e *entry) bool {
 	if o == e || o.sub != e.sub && !o.Delete && !e.Delete {
 		return false
 	}
-	return slices.ContainsFunc(o.Supersedes, func(d Dot) bool {
-		return d.Signer == e.Dot.Signer && d.Seq >= e.Dot.Seq
-	})
+	return covers(o.Supersedes, e.Dot)
+}
+
+// replaces reports whether o takes e's place for good: it is later in e's slot, or
+// supersedes e by the same signer, so that both count or neither does.
+func replaces(o, e *entry) bool {
+	switch {
+	case o.Dot.Signer != e.Dot.Signer || o.sub != e.sub || o.Dot.Seq < e.Dot.Seq:
+		return false
+	case o.Dot.Seq == e.Dot.Seq:
+		return compareTwins(o, e) < 0
+	}
+	return o.slot() == e.slot() || supersedes(o, e)
+}
+
+// compareTwins orders records with one dot, of which the first is kept: what refuses
+// before what permits, then by hash.
+func compareTwins(a, b *entry) int {
+	return cmp.Or(cmp.Compare(permits(a), permits(b)), bytes.Compare(a.hash[:], b.hash[:]))
+}
+
+func permits(e *entry) int {
+	i, is := e.body.(policy.Intention)
+	switch {
+	case e.Kind == KindRevocation, is && i.Action != policy.Allow:
+		return 0
+	case e.Delete && !ownKind(e.Kind):
+		return 1
+	}
+	return 2
+}
+
+// replacing returns a record of the cell that replaces e, or nil; c may be nil.
+func (c *cell) replacing(e *entry) *entry {
+	if c == nil {
+		return nil
+	}
+	for _, o := range c.slots {
+		if replaces(o, e) {
+			return o
+		}
+	}
+	return nil
 }
 
 // winner returns the entry in force: nil if there are no heads, one is a delete, or

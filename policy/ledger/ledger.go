@@ -6,22 +6,31 @@
 //
 // # Merge
 //
-// A record belongs to a cell, named by kind and key. In a cell every signer has
-// one slot (one per certificate or member key, if the record binds one), and a slot
-// holds the signer's record with the highest sequence number. The state is a join
-// of maxima: the order, grouping and repetition of merges don't matter.
+// A record belongs to a cell, named by kind and key. In a cell every node has one
+// slot, and every other signer one for each of its epochs (and for each certificate or
+// member key, if the record binds one). A slot holds the signer's record with the
+// highest sequence number. The state is a join of maxima: the order, grouping and
+// repetition of merges don't matter.
+//
+// An epoch is one start of a signer's daemon. A disk that was rolled back doesn't know
+// all that its key has signed; what it signs now is in another epoch, and is a
+// conflict with what it doesn't know instead of replacing it.
 //
 // A record counts while its signer may sign it. The heads are the counting records
 // that no other supersedes. A dot in Supersedes supersedes that record and all
-// earlier ones of its signer in the same cell. Two records that supersede each
-// other are both heads. Several heads are a conflict: deny wins over delete, and
-// delete over allow. Of resolvers, delete wins, and else the one with the lowest
-// hash, which is the same on all nodes.
+// earlier ones of its signer and epoch in the same cell; one with the counter 0 all of
+// its own signer before it. A record names its signer's epochs in the cell with all
+// that their records named, so a record that its own signer supersedes is dropped
+// for good: whoever lacks the record in between still learns of it. Instances of a node
+// go by its floor, too.
+// Two records that supersede each other are both heads. Several heads are a conflict:
+// deny wins over delete, and delete over allow. Of resolvers, delete wins, and else the
+// one with the lowest hash, which is the same on all nodes.
 //
 // # Trust
 //
 //	root ──► operator ──► operator, authority, grant, intention, resolver, revocation
-//	root ──► authority ──► member ──► node, instance (its own only)
+//	root ──► authority ──► member ──► node, instance, floor (its own only)
 //
 // Revocation is by public key and final. It voids everything that the key signed,
 // earlier or later, and so also what rests on that alone, operators included.
@@ -37,14 +46,20 @@
 // # Refusals
 //
 // A record whose signer may not sign it, yet or any more, is refused, and may be
-// merged later. A dot that was merged once and is no longer held is stale: it is
-// refused for ever.
+// merged later. A record is stale if one that its cell holds replaces it: a later one
+// of its slot, or one of its signer that names it. What replaces is never dropped but for
+// what replaces that, so a stale record is refused for ever.
+//
+// A number that a signer used twice, since two of its starts had one epoch, does no
+// harm in different cells. In one cell, the record stays that would win the conflict.
 package ledger
 
 import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"sync"
 
@@ -59,7 +74,7 @@ var (
 	ErrNotAuthorized = errors.New("the key may not sign this")
 	ErrRevoked       = errors.New("the key is revoked")
 	ErrStale         = errors.New("the record is superseded")
-	ErrEquivocation  = errors.New("the signer has used this sequence number for another record, which is kept")
+	ErrEquivocation  = errors.New("the signer has used this sequence number for another record of this key, which is kept")
 	ErrLimit         = errors.New("too many records by one signer")
 	ErrNameTaken     = errors.New("a node with another key has this name: choose another name, or revoke that node first")
 )
@@ -68,8 +83,12 @@ var (
 // View's.
 type Ledger struct {
 	*View
-	merging  sync.Mutex // serialises writers, which alone change what View.mu guards
-	reserved map[identity.KeyID]uint64
+	merging  sync.Mutex                // serialises writers, which alone change what View.mu guards
+	start    uint64                    // the epoch of Begin
+	reserved map[identity.KeyID]uint64 // the last number that may not be given again
+	given    map[identity.KeyID]uint64 // the last number since Begin
+	dropped  []string
+	check    func(e *entry) error // the signature
 }
 
 // View reads a ledger in its state at each call. Reads never wait for a signature
@@ -80,8 +99,8 @@ type View struct {
 
 	mu     sync.RWMutex // guards what follows
 	cells  map[Kind]map[string]*cell
-	held   map[Dot]*entry
-	seen   map[identity.KeyID]Ranges
+	last   map[identity.KeyID]uint64  // the highest number of each signer
+	floors map[identity.KeyID]uint64  // epoch of node keys: their instances before it are gone
 	usage  map[identity.KeyID]int     // bytes of the node and instance records held, per signer
 	byNode map[identity.Name][]string // keys of instance cells
 	dirty  []*entry                   // put or dropped since the last update of the views
@@ -96,24 +115,25 @@ type View struct {
 // New returns an empty ledger of one mesh. root is the KeyID of the root
 // certificate's key, on which all trust rests.
 func New(trustDomain string, root identity.KeyID) *Ledger {
-	l := &Ledger{reserved: map[identity.KeyID]uint64{}, View: &View{
+	l := &Ledger{reserved: map[identity.KeyID]uint64{}, given: map[identity.KeyID]uint64{}, View: &View{
 		trustDomain: trustDomain,
 		root:        root,
 		cells:       map[Kind]map[string]*cell{},
-		held:        map[Dot]*entry{},
-		seen:        map[identity.KeyID]Ranges{},
+		last:        map[identity.KeyID]uint64{},
+		floors:      map[identity.KeyID]uint64{},
 		usage:       map[identity.KeyID]int{},
 		byNode:      map[identity.Name][]string{},
 		gen:         1,
 	}}
+	l.check = l.checkSignature
 	l.rebuild()
 	return l
 }
 
 // Restore loads what the caller stored: records that Merge or Sign returned, and
-// Seen. It verifies every signature again. Valid records are loaded even when the
+// Last. It verifies every signature again. Valid records are loaded even when the
 // error reports damaged ones.
-func (l *Ledger) Restore(recs []Record, seen map[identity.KeyID]Ranges) error {
+func (l *Ledger) Restore(recs []Record, last map[identity.KeyID]uint64) error {
 	l.merging.Lock()
 	defer l.merging.Unlock()
 	entries, rejected := l.openAll(recs)
@@ -123,15 +143,21 @@ func (l *Ledger) Restore(recs []Record, seen map[identity.KeyID]Ranges) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var errs []error
-	for id, rs := range seen {
-		if err := rs.validate(); err != nil {
-			errs = append(errs, fmt.Errorf("seen sequence numbers of %s: %w", id.Short(), err))
+	for id, n := range last {
+		if n > math.MaxInt64 {
+			errs = append(errs, fmt.Errorf("the last number of %s is damaged: %d", id.Short(), n))
 			continue
 		}
-		l.seen[id] = l.seen[id].union(rs)
+		l.last[id] = max(l.last[id], n)
 	}
 	for _, e := range entries {
-		if l.newest(e) {
+		c := l.cells[e.Kind][e.Key]
+		at := c.at(e.slot())
+		switch {
+		case at != nil && at.hash == e.hash:
+		case c.replacing(e) != nil || l.below(e):
+			l.forget(e)
+		default:
 			l.put(e)
 		}
 	}
@@ -143,16 +169,6 @@ func (l *Ledger) Restore(recs []Record, seen map[identity.KeyID]Ranges) error {
 	return errors.Join(errs...)
 }
 
-// newest reports whether e may take its slot: the slot holds no newer record, and of
-// two records with one dot, e has the lower hash.
-func (l *Ledger) newest(e *entry) bool {
-	if old, ok := l.held[e.Dot]; ok && slices.Compare(e.hash[:], old.hash[:]) >= 0 {
-		return false
-	}
-	old := l.cells[e.Kind][e.Key].at(e.slot())
-	return old == nil || old.Dot.Seq <= e.Dot.Seq
-}
-
 // Records returns every record that counts, for the exchange of full state, sorted
 // by kind so that records which authorise others precede them. An operator may
 // still precede the operator that authorises it, so merge all in one call. The
@@ -160,28 +176,32 @@ func (l *Ledger) newest(e *entry) bool {
 func (l *View) Records() []Record {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	var found []*entry
-	for _, e := range l.held {
-		if l.counts(e) {
-			found = append(found, e)
-		}
-	}
-	slices.SortFunc(found, compareEntries)
-	return records(found)
+	return records(l.find(l.counts))
 }
 
 // SignedBy returns the heads that a key signed: revoking the key voids them.
 func (l *View) SignedBy(id identity.KeyID) []Record {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	return records(l.find(func(e *entry) bool {
+		return e.Dot.Signer == id && slices.Contains(l.cells[e.Kind][e.Key].heads, e)
+	}))
+}
+
+// find returns the records for which is returns true, sorted. The caller holds mu.
+func (l *View) find(is func(*entry) bool) []*entry {
 	var found []*entry
-	for _, e := range l.held {
-		if e.Dot.Signer == id && slices.Contains(l.cells[e.Kind][e.Key].heads, e) {
-			found = append(found, e)
+	for _, cells := range l.cells {
+		for _, c := range cells {
+			for _, e := range c.slots {
+				if is(e) {
+					found = append(found, e)
+				}
+			}
 		}
 	}
 	slices.SortFunc(found, compareEntries)
-	return records(found)
+	return found
 }
 
 func records(entries []*entry) []Record {
@@ -192,15 +212,12 @@ func records(entries []*entry) []Record {
 	return out
 }
 
-// Seen returns, per signer, the sequence numbers of all records ever merged.
-func (l *View) Seen() map[identity.KeyID]Ranges {
+// Last returns the highest number of each signer whose records were merged: a signer
+// that has lost records doesn't give their numbers away again.
+func (l *View) Last() map[identity.KeyID]uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	out := make(map[identity.KeyID]Ranges, len(l.seen))
-	for id, rs := range l.seen {
-		out[id] = slices.Clone(rs)
-	}
-	return out
+	return maps.Clone(l.last)
 }
 
 // Heads returns the heads of one key. More than one is a conflict, except that a

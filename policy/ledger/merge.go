@@ -14,16 +14,6 @@ import (
 	"tacit/identity"
 )
 
-// maxUsage limits the bytes that one node key may make other nodes hold: the bodies
-// of its node and instance records, and recordCost for each, deletes included.
-const (
-	maxUsage   = 4 << 20
-	recordCost = 512 // bytes that a record takes besides its body
-)
-
-// maxSeenRanges limits the ranges of a node key that leaves gaps.
-const maxSeenRanges = 4096
-
 // Rejection is a record that Merge refused. Err wraps one of the errors of this
 // package. A record that is held already is neither changed nor rejected.
 type Rejection struct {
@@ -36,8 +26,7 @@ var errHeld = errors.New("held")
 
 // Merge takes the records whose signatures verify and whose signers may sign them,
 // according to the records held and the rest of the batch, in any order. The caller
-// must store and send changed. It must also keep the records that these supersede,
-// unless the signer is the same: they count again when the other signer is revoked.
+// must store and send changed, and forget what Dropped returns then.
 // The records must not be changed afterwards.
 func (l *Ledger) Merge(recs []Record) (changed []Record, rejected []Rejection) {
 	pending, rejected := l.screen(recs)
@@ -131,22 +120,23 @@ func (l *Ledger) mergeGroup(entries []*entry) group {
 
 // admit returns why a record can't be taken, or nil. The caller holds mu for reading.
 func (l *Ledger) admit(e *entry) error {
-	old, held := l.held[e.Dot]
-	if held && old.hash == e.hash {
+	c := l.cells[e.Kind][e.Key]
+	at := c.at(e.slot())
+	if at != nil && at.hash == e.hash {
 		return errHeld
 	}
 	if !l.counts(e) {
 		return l.refusal(e)
 	}
-	switch at := l.cells[e.Kind][e.Key].at(e.slot()); {
-	case at != nil && at.Dot.Seq > e.Dot.Seq:
-		return fmt.Errorf("%w by its signer's record number %d", ErrStale, at.Dot.Seq)
-	case !held && l.seen[e.Dot.Signer].Has(e.Dot.Seq):
-		return fmt.Errorf("%w: number %d was seen before", ErrStale, e.Dot.Seq)
-	case held && bytes.Compare(e.hash[:], old.hash[:]) > 0:
+	switch o := c.replacing(e); {
+	case o != nil && o.Dot == e.Dot:
 		return ErrEquivocation
+	case o != nil:
+		return fmt.Errorf("%w by its signer's record number %d", ErrStale, o.Dot.Seq)
+	case l.below(e):
+		return fmt.Errorf("%w by its node's floor", ErrStale)
 	case ownKind(e.Kind) && l.usage[e.Dot.Signer]+cost(e)-cost(at) > maxUsage:
-		return ErrLimit
+		return fmt.Errorf("%w: those of %s take %d MiB of the others' memory", ErrLimit, nodeOf(e.Key), maxUsage>>20)
 	}
 	return nil
 }
@@ -168,33 +158,25 @@ func (l *Ledger) refused(waiting []*entry) []Rejection {
 	return out
 }
 
-func ownKind(k Kind) bool { return k == KindNode || k == KindInstance }
-
-func cost(e *entry) int {
-	if e == nil {
-		return 0
-	}
-	return len(e.Body) + recordCost
-}
+func ownKind(k Kind) bool { return k == KindNode || k == KindInstance || k == KindFloor }
 
 // put puts a record in its slot. The views are stale until refreshDirty or rebuild.
 func (l *Ledger) put(e *entry) {
-	if old := l.held[e.Dot]; old != nil {
-		l.drop(old)
-	}
 	c := l.cell(e.Kind, e.Key)
-	if old := c.slots[e.slot()]; old != nil {
-		l.drop(old)
+	for _, old := range c.slots {
+		if replaces(e, old) {
+			l.drop(c, old)
+		}
 	}
 	c.slots[e.slot()] = e
-	l.held[e.Dot] = e
-	rs := l.seen[e.Dot.Signer].insert(Range{e.Dot.Seq, e.Dot.Seq})
 	if ownKind(e.Kind) {
 		l.usage[e.Dot.Signer] += cost(e)
-		rs = rs.fill(maxSeenRanges)
 	}
-	l.seen[e.Dot.Signer] = rs
+	l.last[e.Dot.Signer] = max(l.last[e.Dot.Signer], e.Dot.Seq)
 	l.dirty = append(l.dirty, e)
+	if e.Kind == KindFloor {
+		l.raise(e)
+	}
 }
 
 // cell returns a cell, and creates it if it doesn't exist.
@@ -212,13 +194,12 @@ func (l *Ledger) cell(k Kind, key string) *cell {
 }
 
 // drop removes an entry from its slot.
-func (l *Ledger) drop(e *entry) {
-	delete(l.cells[e.Kind][e.Key].slots, e.slot())
-	delete(l.held, e.Dot)
+func (l *Ledger) drop(c *cell, e *entry) {
+	delete(c.slots, e.slot())
 	if ownKind(e.Kind) {
 		l.usage[e.Dot.Signer] -= cost(e)
 	}
-	l.dirty = append(l.dirty, e)
+	l.forget(e)
 }
 
 // refreshDirty updates the views after put and drop.
@@ -228,7 +209,9 @@ func (l *Ledger) refreshDirty() {
 		return
 	}
 	for _, e := range l.dirty {
-		l.refresh(e.Kind, e.Key, l.cells[e.Kind][e.Key])
+		if c := l.cells[e.Kind][e.Key]; c != nil { // else it is below a floor
+			l.refresh(e.Kind, e.Key, c)
+		}
 	}
 	l.dirty = nil
 }
@@ -246,6 +229,10 @@ func (l *Ledger) openAll(recs []Record) (entries []*entry, rejected []Rejection)
 	return entries, rejected
 }
 
+func (l *Ledger) checkSignature(e *entry) error {
+	return identity.VerifySignature(e.Signer, signContext, e.message(l.trustDomain), e.Signature)
+}
+
 // verify verifies signatures that aren't yet, on all processors, and keeps the order.
 func (l *Ledger) verify(entries []*entry) (sound []*entry, forged []Rejection) {
 	errs := make([]error, len(entries))
@@ -258,7 +245,7 @@ func (l *Ledger) verify(entries []*entry) (sound []*entry, forged []Rejection) {
 				if e.verified {
 					continue
 				}
-				errs[i] = identity.VerifySignature(e.Signer, signContext, e.message(l.trustDomain), e.Signature)
+				errs[i] = l.check(e)
 			}
 		})
 	}

@@ -27,6 +27,7 @@ const (
 	KindGrant      Kind = "grant"      // key: node/service; by an operator
 	KindNode       Kind = "node"       // key: node; by that node's member key
 	KindInstance   Kind = "instance"   // key: node/id; by that node's member key
+	KindFloor      Kind = "floor"      // key: node; by that node's member key
 	KindIntention  Kind = "intention"  // key: source>destination; by an operator
 	KindResolver   Kind = "resolver"   // key: service; by an operator
 )
@@ -34,7 +35,7 @@ const (
 // ranks orders kinds so that records which authorise others precede them.
 var ranks = map[Kind]int{
 	KindRoot: 1, KindOperator: 2, KindRevocation: 3, KindAuthority: 4, KindMember: 5,
-	KindGrant: 6, KindNode: 7, KindInstance: 8, KindIntention: 9, KindResolver: 10,
+	KindGrant: 6, KindNode: 7, KindInstance: 8, KindFloor: 9, KindIntention: 10, KindResolver: 11,
 }
 
 // Limits of one record.
@@ -48,8 +49,8 @@ const (
 // signContext is the prefix of every signed message of a ledger.
 const signContext = "tacit record 1"
 
-// Dot identifies a record by signer and sequence number. Numbers begin at 1 and may
-// have gaps.
+// Dot identifies a record in its cell by signer and sequence number, which is an epoch
+// and a counter (see Begin). Numbers may have gaps.
 type Dot struct {
 	Signer identity.KeyID `json:"signer"`
 	Seq    uint64         `json:"seq"`
@@ -70,6 +71,14 @@ type Record struct {
 	Body       json.RawMessage `json:"body,omitempty"`
 	Signer     []byte          `json:"signer"` // SPKI, DER
 	Signature  []byte          `json:"signature"`
+}
+
+// ID returns the name under which a record is stored: its dot, and a hash of what it
+// says, since two starts of a signer that had one epoch use a number twice.
+func (r *Record) ID() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %t %s", r.Kind, r.Key, r.Delete, r.Body)
+	return fmt.Sprintf("%s/%020d/%x", r.Dot.Signer, r.Dot.Seq, h.Sum(nil)[:8])
 }
 
 // message returns the signed bytes: all fields but the signature, each prefixed with
@@ -112,10 +121,20 @@ type entry struct {
 	verified bool // the signature
 }
 
-// slot is a signer's place in a cell.
-type slot struct{ signer, sub identity.KeyID }
+// slot is a signer's place in a cell: one for each of its epochs, so that a record of
+// a later start which doesn't know an earlier one can't replace it. A node's latest
+// record counts, whatever it knew.
+type slot struct {
+	signer, sub identity.KeyID
+	epoch       uint64
+}
 
-func (e *entry) slot() slot { return slot{e.Dot.Signer, e.sub} }
+func (e *entry) slot() slot {
+	if ownKind(e.Kind) {
+		return slot{signer: e.Dot.Signer, sub: e.sub}
+	}
+	return slot{e.Dot.Signer, e.sub, epochOf(e.Dot.Seq)}
+}
 
 func compareEntries(a, b *entry) int {
 	return cmp.Or(
@@ -170,7 +189,7 @@ func (r *Record) checkForm() error {
 		return fmt.Errorf("%w: signer or signature over %d bytes", ErrMalformed, maxEncoded)
 	case r.Dot.Signer != identity.KeyID(sha256.Sum256(r.Signer)):
 		return fmt.Errorf("%w: the dot names another signer", ErrMalformed)
-	case r.Dot.Seq == 0 || r.Dot.Seq > math.MaxInt64:
+	case counterOf(r.Dot.Seq) == 0 || r.Dot.Seq > math.MaxInt64:
 		return fmt.Errorf("%w: number %d", ErrMalformed, r.Dot.Seq)
 	}
 	return r.checkSupersedes()
@@ -180,13 +199,12 @@ func (r *Record) checkSupersedes() error {
 	if len(r.Supersedes) > maxSupersedes {
 		return fmt.Errorf("%w: supersedes %d records, at most %d", ErrMalformed, len(r.Supersedes), maxSupersedes)
 	}
-	own := r.Kind == KindNode || r.Kind == KindInstance
 	for _, d := range r.Supersedes {
 		if d.Seq == 0 || d.Seq > math.MaxInt64 || d.Signer == r.Dot.Signer && d.Seq >= r.Dot.Seq {
 			return fmt.Errorf("%w: supersedes number %d, which can't exist yet", ErrMalformed, d.Seq)
 		}
-		if own && d.Signer != r.Dot.Signer {
-			return fmt.Errorf("%w: a node supersedes its own records only", ErrMalformed)
+		if d.Signer != r.Dot.Signer && (isFloor(d) || ownKind(r.Kind)) {
+			return fmt.Errorf("%w: supersedes what only %s may", ErrMalformed, d.Signer.Short())
 		}
 	}
 	return nil

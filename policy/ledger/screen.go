@@ -3,7 +3,6 @@
 package ledger
 
 import (
-	"bytes"
 	"slices"
 )
 
@@ -31,9 +30,5 @@ func (l *Ledger) screen(recs []Record) (pending []*entry, rejected []Rejection) 
 func (l *Ledger) withoutHeld(recs []Record) []Record {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return slices.DeleteFunc(slices.Clone(recs), func(r Record) bool {
-		old := l.held[r.Dot]
-		return old != nil && old.Kind == r.Kind && old.Key == r.Key && old.Delete == r.Delete && bytes.Equal(old.Body, r.Body) &&
-			bytes.Equal(old.Signature, r.Signature) && bytes.Equal(old.Signer, r.Signer) && slices.Equal(old.Supersedes, r.Supersedes)
-	})
+	return slices.DeleteFunc(slices.Clone(recs), func(r Record) bool { return l.cells[r.Kind][r.Key].holds(&r) })
 }

@@ -5,7 +5,6 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 
 	"tacit/identity"
@@ -73,11 +72,10 @@ func (l *Ledger) prepare(key *identity.Key, r Record, body any) (*entry, error) 
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	seq := max(l.seen[key.ID()].Max(), l.reserved[key.ID()]) + 1
-	if seq > math.MaxInt64 {
-		return nil, fmt.Errorf("%w: the key has no sequence numbers left; use a new key", ErrLimit)
+	var err error
+	if r.Dot, err = l.next(key.ID()); err != nil {
+		return nil, err
 	}
-	r.Dot = Dot{key.ID(), seq}
 	r.Supersedes = l.toSupersede(r)
 	e, err := l.open(r)
 	if err != nil {
@@ -89,31 +87,9 @@ func (l *Ledger) prepare(key *identity.Key, r Record, body any) (*entry, error) 
 	if e.Signature, err = key.Sign(signContext, e.message(l.trustDomain)); err != nil {
 		return nil, fmt.Errorf("sign %s %q: %w", r.Kind, r.Key, err)
 	}
-	l.reserved[key.ID()] = seq
+	l.given[key.ID()] = r.Dot.Seq
+	l.reserved[key.ID()] = max(l.reserved[key.ID()], r.Dot.Seq)
 	return e, nil
-}
-
-// toSupersede returns the dots of all records in a cell: the heads, and those that
-// are superseded or void, so that the new record is the only head. A node may name
-// only its own records. Counting records come first; with more of them than the
-// limit, by over 64 operators, the key stays in conflict, where deny still wins.
-func (l *Ledger) toSupersede(r Record) []Dot {
-	var counting, void []Dot
-	if c := l.cells[r.Kind][r.Key]; c != nil {
-		for s, e := range c.slots {
-			switch {
-			case ownKind(r.Kind) && s.signer != r.Dot.Signer:
-			case l.counts(e):
-				counting = append(counting, e.Dot)
-			default:
-				void = append(void, e.Dot)
-			}
-		}
-	}
-	slices.SortFunc(counting, compareDots)
-	slices.SortFunc(void, compareDots)
-	dots := append(counting, void...)
-	return dots[:min(len(dots), maxSupersedes)]
 }
 
 // maySign is admit, and also refuses what Merge must tolerate from others: records

@@ -5,10 +5,12 @@ package ledger
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tacit/identity"
 	"tacit/policy"
@@ -41,11 +43,11 @@ func TestPrepare(t *testing.T) {
 	m.refuses(m.l, tok, ErrStale)
 
 	restarted := m.empty()
-	if err := restarted.Restore(m.l.Records(), m.l.Seen()); err != nil {
+	if err := restarted.Restore(m.l.Records(), m.l.Last()); err != nil {
 		t.Fatal(err)
 	}
-	restarted.Reserve(Dot{m.op.ID(), 100})
-	if r := m.signOn(restarted, m.op, KindGrant, "n1/x", statement.Grant{Node: "n1", Service: "x"}, false); r.Dot.Seq != 101 {
+	restarted.Reserve(Dot{m.op.ID(), 5<<30 + 100})
+	if r := m.signOn(restarted, m.op, KindGrant, "n1/x", statement.Grant{Node: "n1", Service: "x"}, false); r.Dot.Seq != 6<<30+1 {
 		t.Errorf("number %d in spite of the reservation", r.Dot.Seq)
 	}
 	if d, err := m.l.PrepareDelete(m.op, KindGrant, "n2/web", nil); err != nil || !d.Delete || !m.l.Granted("n2", "web") {
@@ -53,14 +55,14 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
-// TestOwnNumbersReturn: a signer that lost its state continues its sequence above its
-// own records, which it gets from other nodes.
+// TestOwnNumbersReturn: a signer that lost its state begins an epoch above its own
+// records, which it gets from other nodes.
 func TestOwnNumbersReturn(t *testing.T) {
 	m := newMesh(t)
 	for range 3 {
 		m.intend(m.l, m.op, policy.Allow, "web", "db")
 	}
-	if r := m.intend(m.copyOf(m.l), m.op, policy.Deny, "web", "db"); r.Dot.Seq != 4 {
+	if r := m.intend(m.copyOf(m.l), m.op, policy.Deny, "web", "db"); r.Dot.Seq != Epoch(time.Time{}, 0, epochOf(m.l.Last()[m.op.ID()]))<<16+1 {
 		t.Errorf("number %d", r.Dot.Seq)
 	}
 }
@@ -194,7 +196,7 @@ func TestRestore(t *testing.T) {
 	history(m)
 	keep := newKeeper(m)
 	l := m.empty()
-	if err := l.Restore(keep.records(), m.l.Seen()); err != nil {
+	if err := l.Restore(keep.records(), m.l.Last()); err != nil {
 		t.Fatal(err)
 	}
 	m.same(l, m.l)
@@ -211,16 +213,14 @@ func TestRestore(t *testing.T) {
 	if err := m.empty().Restore(broken, nil); !errors.Is(err, ErrSignature) {
 		t.Errorf("a damaged record: %v", err)
 	}
-	for _, bad := range []Ranges{{{0, 1}}, {{5, 4}}, {{1, 2}, {3, 4}}, {{5, 6}, {1, 2}}, {{1, 1<<64 - 1}}} {
-		if err := m.empty().Restore(nil, map[identity.KeyID]Ranges{{}: bad}); err == nil {
-			t.Errorf("damaged ranges %v are taken", bad)
-		}
+	if err := m.empty().Restore(nil, map[identity.KeyID]uint64{{}: 1 << 63}); err == nil {
+		t.Error("a number out of range is taken")
 	}
 }
 
-// keeper stores records as package store does: by dot, without those that their own
-// signer has superseded.
-type keeper map[Dot]Record
+// keeper stores records as package store does: by ID, without those that the ledger
+// has dropped.
+type keeper map[string]Record
 
 func newKeeper(m *mesh) keeper {
 	k := keeper{}
@@ -228,27 +228,19 @@ func newKeeper(m *mesh) keeper {
 	for range 4 {
 		for _, r := range m.made {
 			changed, _ := l.Merge([]Record{r})
-			k.keep(changed)
+			k.keep(l, changed)
 		}
 	}
 	return k
 }
 
-func (k keeper) keep(changed []Record) {
+func (k keeper) keep(l *Ledger, changed []Record) {
 	for _, r := range changed {
-		for _, d := range r.Supersedes {
-			if d.Signer == r.Dot.Signer {
-				delete(k, d)
-			}
-		}
-		k[r.Dot] = r
+		k[r.ID()] = r
+	}
+	for _, d := range l.Dropped() {
+		delete(k, d)
 	}
 }
 
-func (k keeper) records() []Record {
-	var out []Record
-	for _, r := range k {
-		out = append(out, r)
-	}
-	return out
-}
+func (k keeper) records() []Record { return slices.Collect(maps.Values(k)) }

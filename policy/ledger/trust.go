@@ -35,7 +35,7 @@ func (l *View) counts(e *entry) bool {
 		return t.authorities[signer] && !t.revoked[e.sub]
 	case KindGrant, KindIntention, KindResolver:
 		return t.operators[signer]
-	case KindNode, KindInstance:
+	case KindNode, KindInstance, KindFloor:
 		key, ok := l.view.memberKeys[nodeOf(e.Key)]
 		return ok && key == signer
 	}

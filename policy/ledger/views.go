@@ -116,6 +116,9 @@ func (l *Ledger) refreshMember(node identity.Name, win *entry) {
 	if c := l.cells[KindNode][string(node)]; c != nil {
 		l.refresh(KindNode, string(node), c)
 	}
+	if c := l.cells[KindFloor][string(node)]; c != nil {
+		l.refresh(KindFloor, string(node), c)
+	}
 	for _, key := range l.byNode[node] {
 		l.refresh(KindInstance, key, l.cells[KindInstance][key])
 	}

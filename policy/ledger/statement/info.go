@@ -109,6 +109,9 @@ func (b Instance) Info() (Info, error) {
 	return Info{Key: string(b.Node) + "/" + b.ID}, errors.Join(errs...)
 }
 
+// Info checks the form.
+func (b Floor) Info() (Info, error) { return Info{Key: string(b.Node)}, CheckNames(b.Node) }
+
 // checkIngress: an ingress calls only, and nothing else has what it has.
 func (b Instance) checkIngress() error {
 	if b.Service.IsIngress() != (b.Ingress != nil) || b.Ingress != nil && b.Port != 0 {

@@ -88,5 +88,11 @@ type Ingress struct {
 	Port    uint16        `json:"port,omitempty"` // of the service; 0: its only one
 }
 
+// Floor says that all instances of a node are gone which it signed before the
+// epoch of this record.
+type Floor struct {
+	Node identity.Name `json:"node"`
+}
+
 // DownListener: no socket of the workload listens on the instance's port.
 const DownListener = "listener"
