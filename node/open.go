@@ -112,7 +112,7 @@ func (n *Node) enterMesh(ctx context.Context) error {
 	}
 	n.member = member
 	n.records, err = records.New(records.Config{Self: n.cfg.Name, Key: member.Key, Ledger: held, Store: n.store, Health: n.board, Log: n.log,
-		Changed: n.nudge, Learned: func(recs []ledger.Record) { n.audit.Note(recs) }})
+		Changed: n.nudge, Wait: !n.cfg.Alone, Own: member.Holds, Learned: func(recs []ledger.Record) { n.audit.Note(recs) }})
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (n *Node) buildLoop() {
 	view := n.records.View()
 	n.loop = reconcile.New(reconcile.Config{
 		Settings: n.cfg, Inventory: n.inventory, Records: view, Enforcer: n.enforcer, Peers: n.peers,
-		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: n.signer(), Critical: n.critical, Health: n.board, Log: n.log},
+		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: n.signer(), Critical: n.critical, In: n.records.OwnIn, Health: n.board, Log: n.log},
 		Alive:     n.alive, Addresses: n.addresses.List, Names: n.names.Pins, Foreign: n.outside.Judge, Enrol: n.enrol, Answer: n.datapath.Answer, Want: n.want,
 		Streams: n.proxy.Sweep, Announce: n.records.Announce, Save: n.saveAgain,
 		Remember: func(list []kernel.Remote) error { return keepRemotes(n.store, list) },

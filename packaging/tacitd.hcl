@@ -16,6 +16,11 @@
 # join       = ["host1"]
 # token_file = "/etc/tacit/token"
 
+# A node that starts signs nothing as an operator or authority before it has heard
+# from another member: its disk may be an older one. With alone it doesn't wait: only
+# for a node whose other members are gone for good.
+# alone = false
+
 # This node's name, one DNS label; default: the host's name. Example:
 # node = "host1"
 

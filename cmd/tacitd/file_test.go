@@ -23,7 +23,7 @@ func settings() map[string]struct{ flag, hcl string } {
 	text := func(s string) struct{ flag, hcl string } { return struct{ flag, hcl string }{s, fmt.Sprintf("%q", s)} }
 	return map[string]struct{ flag, hcl string }{
 		"node": text("host9"), "state-dir": text("/s"), "run-dir": text("/r"), "address": text("192.0.2.9"),
-		"cgroup": text("/c"), "bpffs-dir": text("/b"), "services-dir": text("/d"), "bootstrap": same("true"),
+		"cgroup": text("/c"), "bpffs-dir": text("/b"), "services-dir": text("/d"), "bootstrap": same("true"), "alone": same("true"),
 		"join": {"a:1,b", `["a:1", "b"]`}, "token-file": text("/t"), "trust-domain": text("other.test"),
 		"default-intention": text("allow"), "domain": {"one,two", `["one", "two"]`}, "redirect": text("sockets"), "zone": text("rack1"),
 		"search": {"corp.example,lan", `["corp.example", "lan"]`}, "datacenter": text("dc9"), "forward-consul": same("false"),

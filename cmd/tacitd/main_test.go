@@ -46,7 +46,7 @@ func TestHelpListsEveryFlag(t *testing.T) {
 	out := execute(t, nil, "--help")
 	for _, flag := range []string{
 		"config FILE", "node", "state-dir /var/lib/tacit", "run-dir /run/tacit", "address", "cgroup", "bpffs-dir /sys/fs/bpf/tacit",
-		"services-dir /etc/tacit/services.d", "bootstrap", "join", "token-file", "trust-domain", "default-intention deny", "domain mesh",
+		"services-dir /etc/tacit/services.d", "bootstrap", "alone", "join", "token-file", "trust-domain", "default-intention deny", "domain mesh",
 		"redirect auto", "gossip-port 7946", "lane-port 7947", "virtual-range4 240.64.0.0/12", "virtual-range6 fd7a:ac17::/32",
 		"leaf-ttl 1h", "log-format text", "log-level info",
 	} {

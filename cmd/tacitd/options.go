@@ -37,6 +37,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.BoolVar(&c.Bootstrap, "bootstrap", false, "create the mesh, its authority and its operator key; ignored if this node is a member")
 	f.StringSliceVar(&c.Join, "join", nil, "address of a member to join by; ignored if this node is a member")
 	f.StringVar(&c.TokenFile, "token-file", "", "file with the join token (tacit token create, on a member)")
+	f.BoolVar(&c.Alone, "alone", false, "sign as operator and authority without having heard from another member since the start: only if the others are gone for good")
 	f.StringVar(&c.TrustDomain, "trust-domain", "tacit.local", "SPIFFE trust domain of a new mesh")
 	f.StringVar(&c.Default, "default-intention", "deny", "verdict where no intention matches: allow or deny")
 	f.StringSliceVar(&c.Domains, "domain", []string{"mesh"}, "DNS domains of the mesh; consul is always one")

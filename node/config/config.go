@@ -64,6 +64,7 @@ type Membership struct {
 	Bootstrap   bool          // create the mesh
 	Join        []string      // addresses of members: host or host:lane-port
 	TokenFile   string        // the join token
+	Alone       bool          // sign without having heard from another member since the start
 	TrustDomain string        // of a new mesh
 	LeafTTL     time.Duration // lifetime of the certificates that this node's authority issues
 }

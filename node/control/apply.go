@@ -33,7 +33,7 @@ func (n intentions) Apply(ctx context.Context, r api.ApplyRequest) (*api.ApplyRe
 	if r.DryRun {
 		return out, nil
 	}
-	if err := n.needsOperator("changing intentions"); err != nil {
+	if err := n.needsOperator(ctx, "changing intentions"); err != nil {
 		return nil, err
 	}
 	if err := cmp.Or(plan.needsYes(r.Yes, len(before.List())), n.pruned(r, rules)); err != nil {

@@ -5,6 +5,7 @@
 package control
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -63,9 +64,13 @@ func (k *control) operators() []string {
 	return slices.Compact(out)
 }
 
-// needsOperator refuses what only a node with an operator key may do.
-func (k *control) needsOperator(what string) error {
+// needsOperator refuses what only a node with an operator key may do, and only once it
+// has heard from a member.
+func (k *control) needsOperator(ctx context.Context, what string) error {
 	if k.Member.Operator.Key() != nil {
+		if err := k.Records.Await(ctx); err != nil {
+			return api.Refused("tacit nodes shows which nodes answer", "%s", err)
+		}
 		return nil
 	}
 	return &api.Error{Code: api.CodeRefused, Nodes: k.operators(),

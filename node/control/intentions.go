@@ -129,7 +129,7 @@ func (n intentions) Change(ctx context.Context, r api.IntentionChange) (*api.Cha
 	if r.DryRun {
 		return out, nil
 	}
-	if err := n.needsOperator("changing an intention"); err != nil {
+	if err := n.needsOperator(ctx, "changing an intention"); err != nil {
 		return nil, err
 	}
 	news := before.Digest() != after.Digest()

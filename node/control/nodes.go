@@ -77,8 +77,8 @@ func vouched(v *ledger.View, node identity.Name) map[identity.Name][]string {
 }
 
 // CreateToken makes a join token that carries the grants it promises.
-func (n nodes) CreateToken(_ context.Context, r api.TokenRequest) (*api.Token, error) {
-	if err := n.needsOperator("making a token"); err != nil {
+func (n nodes) CreateToken(ctx context.Context, r api.TokenRequest) (*api.Token, error) {
+	if err := n.needsOperator(ctx, "making a token"); err != nil {
 		return nil, err
 	}
 	if _, up := n.Records.View().Node(r.Node); up { // a member that was never up may have lost the answer, and try again
@@ -94,7 +94,7 @@ func (n nodes) CreateToken(_ context.Context, r api.TokenRequest) (*api.Token, e
 
 // Grant grants or withdraws services.
 func (n nodes) Grant(ctx context.Context, r api.GrantRequest) (*api.NodeResult, error) {
-	if err := n.needsOperator("granting"); err != nil {
+	if err := n.needsOperator(ctx, "granting"); err != nil {
 		return nil, err
 	}
 	v := n.Records.View()

@@ -38,6 +38,8 @@ type Records interface {
 	Revisions() map[identity.Name]records.Revision
 	// Dropped counts revisions that nobody announced who may.
 	Dropped() records.Dropped
+	// Await waits, for a few seconds after the start, until operators may sign.
+	Await(ctx context.Context) error
 }
 
 // Signer signs grants.

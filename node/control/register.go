@@ -40,7 +40,7 @@ func (s services) Register(ctx context.Context, r api.Registration) (*api.Regist
 	}
 	outside := s.outside(ctx, d) // before the kernel keeps such queries on this host
 	out := &api.RegisterResult{}
-	if out.GrantSigned, err = s.grantHere(d.Name, d.Outside.Claims()...); err != nil {
+	if out.GrantSigned, err = s.grantHere(ctx, d.Name, d.Outside.Claims()...); err != nil {
 		return nil, err
 	}
 	if err := s.keep(d, own); err != nil {

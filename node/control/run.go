@@ -19,7 +19,7 @@ func (s services) Run(ctx context.Context, r api.RunRequest) (*api.RunResult, er
 		return nil, api.Failed("", "the kernel doesn't say which process is asking")
 	}
 	out := &api.RunResult{Service: r.Service}
-	if err := s.ensureDefined(r.Service, out); err != nil {
+	if err := s.ensureDefined(ctx, r.Service, out); err != nil {
 		return nil, err
 	}
 	if _, err := s.Tree.ServiceCgroup(r.Service); err != nil {
@@ -40,9 +40,9 @@ func (s services) Run(ctx context.Context, r api.RunRequest) (*api.RunResult, er
 }
 
 // ensureDefined registers a service that is run and isn't defined anywhere.
-func (s services) ensureDefined(service identity.Name, out *api.RunResult) error {
+func (s services) ensureDefined(ctx context.Context, service identity.Name, out *api.RunResult) error {
 	var err error
-	if out.GrantSigned, err = s.grantHere(service); err != nil {
+	if out.GrantSigned, err = s.grantHere(ctx, service); err != nil {
 		return err
 	}
 	for _, own := range s.Inventory.View().Services {

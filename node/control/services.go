@@ -96,8 +96,13 @@ func down(in catalog.Instance) string {
 
 // grantHere makes sure that this node may run the service, and on an operator's node
 // that it may stand for what it claims.
-func (s services) grantHere(service identity.Name, claims ...string) (signed bool, err error) {
+func (s services) grantHere(ctx context.Context, service identity.Name, claims ...string) (signed bool, err error) {
 	granted := s.Records.View().Granted(s.Settings.Name, service)
+	if !granted && s.Member.Operator != nil {
+		if err := s.needsOperator(ctx, "granting"); err != nil {
+			return false, err
+		}
+	}
 	if err := s.Signer.GrantOwn(service, claims...); err != nil {
 		return false, err
 	}

@@ -24,6 +24,8 @@ type Records interface {
 	Sign(key *identity.Key, c records.Change) error
 	Take(recs []ledger.Record)
 	View() *ledger.View
+	// Await waits, for a few seconds after the start, until authorities may sign.
+	Await(ctx context.Context) error
 }
 
 // SpentTokens remembers over restarts which tokens were redeemed.
@@ -63,9 +65,12 @@ func (i *Issuer) Issues() bool {
 
 // Admit redeems a token. The token is checked in full before it is spent, and
 // spent on disk before anything is issued, so that only one join gets in by it.
-func (i *Issuer) Admit(_ context.Context, ask enrol.Ask) (*enrol.Admission, error) {
+func (i *Issuer) Admit(ctx context.Context, ask enrol.Ask) (*enrol.Admission, error) {
 	if !i.Issues() {
 		return nil, errNoAuthority
+	}
+	if err := i.conf.Records.Await(ctx); err != nil {
+		return nil, err
 	}
 	token, err := identity.ParseToken(ask.Token)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"tacit/identity"
 	"tacit/node/config"
@@ -25,6 +26,15 @@ type Member struct {
 	Bundle    *identity.Bundle
 	Authority *identity.Authority // nil where this node is none
 	Operator  *Operator
+}
+
+// Holds reports whether this node signs records with a key.
+func (m *Member) Holds(id identity.KeyID) bool {
+	keys := []*identity.Key{m.Key, m.Operator.Held()}
+	if m.Authority != nil {
+		keys = append(keys, m.Authority.Key())
+	}
+	return slices.ContainsFunc(keys, func(k *identity.Key) bool { return k != nil && k.ID() == id })
 }
 
 // Roll says who is in the mesh, and what each may do: a *ledger.View.

@@ -43,6 +43,8 @@ type Publisher struct {
 	// Critical returns the health check that an instance fails, or why an ingress
 	// is closed, as in statement.Instance.Down; "" is none. It may be nil.
 	Critical func(id string) string
+	// In is how long nothing may be signed yet. It may be nil.
+	In func() time.Duration
 
 	down   map[string]string      // by id, as of the last Judge
 	signed map[string][]time.Time // the last rate signatures of each id
@@ -88,8 +90,13 @@ func (n newest) Instances() []statement.Instance {
 // Publish signs the instances of a view that are new or changed since the last
 // Judge, and withdraws those that are gone. It reports whether every signature was
 // made and kept; a missing grant comes as a record and needs no other try. wait is
-// how long a change of state has to wait, 0 where none does.
+// how long something has to wait, 0 where nothing does.
 func (p *Publisher) Publish(v *inventory.View) (ok bool, wait time.Duration) {
+	if p.In != nil {
+		if wait = p.In(); wait > 0 {
+			return true, wait
+		}
+	}
 	want, grants, signed := map[string]statement.Instance{}, map[string]error{}, map[string]error{}
 	for _, s := range v.Services {
 		if err := p.Signer.GrantOwn(s.Name, s.Outside.Claims()...); err != nil {

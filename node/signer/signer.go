@@ -5,6 +5,7 @@
 package signer
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -40,6 +41,9 @@ func (s Signer) GrantOwn(service identity.Name, claims ...string) error {
 		return s.notGranted(service)
 	}
 	if err := s.Grant(s.Self, service, false, append(vouched, claims...)...); err != nil {
+		if errors.Is(err, records.ErrUnreached) {
+			return api.Refused("tacit nodes shows which nodes answer", "service %s is not granted to node %s: %s", service, s.Self, records.ErrUnreached)
+		}
 		return err
 	}
 	log := s.Log

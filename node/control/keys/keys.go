@@ -25,6 +25,8 @@ type Records interface {
 	View() *ledger.View
 	// SignEach makes all the records or none.
 	SignEach([]records.Signed) error
+	// Await waits, for a few seconds after the start, until operators may sign.
+	Await(ctx context.Context) error
 }
 
 // Config is what the answers are made from.
@@ -69,6 +71,14 @@ func (k keys) ownRoot() *identity.Key {
 	return nil
 }
 
+// sign makes the records once this node has heard from a member.
+func (k keys) sign(ctx context.Context, changes []records.Signed) error {
+	if err := k.Records.Await(ctx); err != nil {
+		return api.Refused("tacit nodes shows which nodes answer", "%s", err)
+	}
+	return k.Records.SignEach(changes)
+}
+
 // signer is the root key, or else this node's operator key.
 func (k keys) signer(given, what string) (*identity.Key, error) {
 	root, err := k.root(given)
@@ -96,7 +106,7 @@ func (k keys) Offer(context.Context, api.OfferRequest) (*api.Offer, error) {
 }
 
 // AddOperator makes the key that a node has offered an operator's.
-func (k keys) AddOperator(_ context.Context, r api.OperatorAddition) (*api.Key, error) {
+func (k keys) AddOperator(ctx context.Context, r api.OperatorAddition) (*api.Key, error) {
 	if _, ok := k.view().Member(r.Node); !ok {
 		return nil, noNode(r.Node)
 	}
@@ -112,7 +122,7 @@ func (k keys) AddOperator(_ context.Context, r api.OperatorAddition) (*api.Key, 
 		return nil, err
 	}
 	body := statement.Operator{Node: r.Node, Public: offer.Public}
-	err = k.Records.SignEach([]records.Signed{{Key: signer, Change: records.Change{Kind: ledger.KindOperator, Key: id.String(), Body: body}}})
+	err = k.sign(ctx, []records.Signed{{Key: signer, Change: records.Change{Kind: ledger.KindOperator, Key: id.String(), Body: body}}})
 	if err != nil {
 		return nil, err
 	}

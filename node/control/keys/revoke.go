@@ -18,7 +18,7 @@ import (
 
 // Revoke revokes keys by public key and for good. First it signs again what rests on
 // them alone; the other nodes take both together.
-func (k keys) Revoke(_ context.Context, r api.Revocation) (*api.RevocationResult, error) {
+func (k keys) Revoke(ctx context.Context, r api.Revocation) (*api.RevocationResult, error) {
 	subject, err := k.subject(r)
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (k keys) Revoke(_ context.Context, r api.Revocation) (*api.RevocationResult
 		p.sign(signer, records.Change{Kind: ledger.KindRevocation, Key: key.ID, Body: body})
 		p.revoked[i].State, p.revoked[i].Reason = api.KeyRevoked, r.Reason
 	}
-	if err := k.Records.SignEach(p.changes); err != nil {
+	if err := k.sign(ctx, p.changes); err != nil {
 		return nil, err
 	}
 	if subject.node != "" {
