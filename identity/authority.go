@@ -33,6 +33,7 @@ type Authority struct {
 	leafTTL      time.Duration
 	root         *x509.Certificate
 	rootKey      atomic.Pointer[Key] // nil where only the intermediate is held
+	rootErr      error               // why it couldn't be loaded
 	intermediate *x509.Certificate
 	key          *Key
 }
@@ -100,7 +101,7 @@ func checkTTL(leafTTL time.Duration) error {
 }
 
 func saveCertificate(path string, c *x509.Certificate) error {
-	return writeFile(path, EncodeChain([]*x509.Certificate{c}), 0o600)
+	return WriteFile(path, EncodeChain([]*x509.Certificate{c}), 0o600)
 }
 
 func (a *Authority) selfSign(node Name) error {
@@ -180,8 +181,12 @@ func (a *Authority) loadRest(dir string) (err error) {
 		return err
 	}
 	rootKey, err := LoadKey(filepath.Join(dir, fileRootKey))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if rootKey != nil && !bytes.Equal(rootKey.public, a.root.RawSubjectPublicKeyInfo) {
+		rootKey, err = nil, fmt.Errorf("%s and %s don't belong together", fileRootKey, fileRoot)
+	}
+	a.rootErr = err
+	if _, exported := os.Stat(filepath.Join(dir, fileRootExported)); exported == nil && errors.Is(err, fs.ErrNotExist) {
+		a.rootErr = nil
 	}
 	a.rootKey.Store(rootKey)
 	return a.check()
@@ -192,8 +197,6 @@ func (a *Authority) check() error {
 	switch {
 	case !bytes.Equal(a.key.public, a.intermediate.RawSubjectPublicKeyInfo):
 		return fmt.Errorf("%s and %s don't belong together", fileIntermediateKey, fileIntermediate)
-	case a.RootKey() != nil && !bytes.Equal(a.RootKey().public, a.root.RawSubjectPublicKeyInfo):
-		return fmt.Errorf("%s and %s don't belong together", fileRootKey, fileRoot)
 	case len(a.root.URIs) != 1:
 		return fmt.Errorf("%s names no trust domain", fileRoot)
 	}
@@ -226,15 +229,19 @@ func (a *Authority) RootKey() *Key { return a.rootKey.Load() }
 // says that it isn't lost.
 func (a *Authority) DropRootKey(dir string) error {
 	note := fmt.Sprintf("the key %s was exported with tacit ca export-root\n", a.RootKey().ID())
-	if err := writeFile(filepath.Join(dir, fileRootExported), []byte(note), 0o600); err != nil {
+	if err := WriteFile(filepath.Join(dir, fileRootExported), []byte(note), 0o600); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(dir, fileRootKey)); err != nil {
 		return fmt.Errorf("root key: %w", err)
 	}
 	a.rootKey.Store(nil)
-	return syncDir(dir)
+	return SyncDir(dir)
 }
+
+// RootError is why there is no root key, fs.ErrNotExist where there is no file; nil where
+// it was exported.
+func (a *Authority) RootError() error { return a.rootErr }
 
 // Key is the intermediate's key; it signs memberships.
 func (a *Authority) Key() *Key { return a.key }

@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 )
 
-// writeFile replaces path atomically; the data is on disk when it returns.
-func writeFile(path string, data []byte, mode fs.FileMode) error {
+// WriteFile replaces path atomically; the data is on disk when it returns.
+func WriteFile(path string, data []byte, mode fs.FileMode) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -28,13 +30,35 @@ func writeFile(path string, data []byte, mode fs.FileMode) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(tmp.Name()))
 	}
-	return syncDir(dir)
+	return SyncDir(dir)
 }
 
-func syncDir(dir string) error {
+// SyncDir makes renames in a folder durable.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// maxAside is how many damaged files are kept of one name.
+const maxAside = 3
+
+// Aside keeps a damaged file under a name that says when it was found, and calls
+// replace, which writes a sound one. Only the last few are kept.
+func Aside(path string, replace func() error) (name string, err error) {
+	name = path + ".bad-" + time.Now().UTC().Format("20060102T150405.000000")
+	if err := os.Link(path, name); err != nil {
+		return "", err
+	}
+	if err := replace(); err != nil {
+		return "", errors.Join(err, os.Remove(name))
+	}
+	all, err := filepath.Glob(path + ".bad-*")
+	slices.Sort(all)
+	for _, old := range all[:max(0, len(all)-maxAside)] {
+		err = errors.Join(err, os.Remove(old))
+	}
+	return filepath.Base(name), err
 }

@@ -49,6 +49,10 @@ func (a *Authority) leafTemplate(id ID, now time.Time) (*x509.Certificate, error
 	if !now.Before(end) {
 		return nil, fmt.Errorf("issue: this authority's own certificate ended at %s; renew it, and check the clock", end.Format(time.RFC3339))
 	}
+	return leafOf(id, now.Add(-min(backDated, a.leafTTL/10)), earlier(now.Add(a.leafTTL), end))
+}
+
+func leafOf(id ID, from, to time.Time) (*x509.Certificate, error) {
 	serial, err := newSerial()
 	if err != nil {
 		return nil, err
@@ -56,10 +60,25 @@ func (a *Authority) leafTemplate(id ID, now time.Time) (*x509.Certificate, error
 	uri := url.URL{Scheme: "spiffe", Host: id.td, Path: strings.TrimPrefix(id.String(), "spiffe://"+id.td)}
 	return &x509.Certificate{
 		SerialNumber: serial, URIs: []*url.URL{&uri},
-		NotBefore: now.Add(-min(backDated, a.leafTTL/10)), NotAfter: earlier(now.Add(a.leafTTL), end),
+		NotBefore: from, NotAfter: to,
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, nil
+}
+
+// SelfSigned is the certificate of a node whose own was lost: it has expired, and
+// proves on tacit-issue, and nowhere else, who holds the key.
+func SelfSigned(id ID, key *Key) (*SVID, error) {
+	now := time.Now()
+	template, err := leafOf(id, now.Add(-2*time.Second), now.Add(-time.Second))
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := signCertificate(template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	return &SVID{ID: id, Chain: []*x509.Certificate{leaf}, Key: key}, nil
 }
 
 func earlier(a, b time.Time) time.Time {

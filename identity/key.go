@@ -99,7 +99,7 @@ func LoadKey(path string) (*Key, error) {
 	}
 	k, err := ParseKey(text)
 	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", path, err)
+		return nil, fmt.Errorf("key %s: %w; restore it from a backup", path, err)
 	}
 	return k, nil
 }
@@ -108,7 +108,7 @@ func LoadKey(path string) (*Key, error) {
 func ParseKey(text []byte) (*Key, error) {
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, errors.New("not a PEM private key; restore it from a backup")
+		return nil, errors.New("not a PEM private key")
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
@@ -130,7 +130,7 @@ func LoadOrCreateKey(path string) (*Key, error) {
 	if k, err = NewKey(); err != nil {
 		return nil, err
 	}
-	if err := k.save(path); err != nil {
+	if err := k.Save(path); err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -142,15 +142,16 @@ func ReplaceKey(path string) error {
 	if err != nil {
 		return err
 	}
-	return k.save(path)
+	return k.Save(path)
 }
 
-func (k *Key) save(path string) error {
+// Save writes the key to a file (mode 0600).
+func (k *Key) Save(path string) error {
 	text, err := k.PEM()
 	if err != nil {
 		return err
 	}
-	return writeFile(path, text, 0o600)
+	return WriteFile(path, text, 0o600)
 }
 
 // PEM is the private key in the form of its file (PKCS#8).

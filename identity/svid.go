@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -37,7 +38,10 @@ func (s *SVID) RenewAt(rand float64) time.Time {
 }
 
 // Save writes the chain as PEM.
-func (s *SVID) Save(path string) error { return writeFile(path, EncodeChain(s.Chain), 0o600) }
+func (s *SVID) Save(path string) error { return WriteFile(path, EncodeChain(s.Chain), 0o600) }
+
+// ErrOtherKey means that a certificate isn't for the key that it came with.
+var ErrOtherKey = errors.New("its public key is not that of the key beside it")
 
 // LoadSVID reads the chain that Save wrote, which must be key's.
 func LoadSVID(path string, key *Key) (*SVID, error) {
@@ -50,7 +54,7 @@ func LoadSVID(path string, key *Key) (*SVID, error) {
 		return nil, fmt.Errorf("certificate %s: %w", path, err)
 	}
 	if !bytes.Equal(chain[0].RawSubjectPublicKeyInfo, key.Public()) {
-		return nil, fmt.Errorf("certificate %s: its public key is not that of the key beside it", path)
+		return nil, fmt.Errorf("certificate %s: %w", path, ErrOtherKey)
 	}
 	id, err := certificateID(chain[0])
 	if err != nil {

@@ -214,6 +214,9 @@ func verifyRenewal(b *Bundle, cs tls.ConnectionState, check PeerCheck) error {
 	if len(cs.PeerCertificates) == 0 {
 		return errNoCertificate
 	}
+	if leaf := cs.PeerCertificates[0]; check != nil && len(cs.PeerCertificates) == 1 && selfSigned(leaf) {
+		return verifyOwnKey(b, leaf, check)
+	}
 	now := time.Now()
 	if end := cs.PeerCertificates[0].NotAfter; now.After(end) {
 		now = end
@@ -222,6 +225,29 @@ func verifyRenewal(b *Bundle, cs tls.ConnectionState, check PeerCheck) error {
 		return verifyNode(b, cs, now, nil)
 	}
 	return verifyNode(b, cs, now, func(id ID, chain []KeyID) error { return check(id, chain[:1]) })
+}
+
+func selfSigned(leaf *x509.Certificate) bool {
+	return leaf.CheckSignature(leaf.SignatureAlgorithm, leaf.RawTBSCertificate, leaf.Signature) == nil
+}
+
+// verifyOwnKey accepts a node that lost its certificate, by its long-term key alone:
+// check compares it with the member's.
+func verifyOwnKey(b *Bundle, leaf *x509.Certificate, check PeerCheck) error {
+	if b == nil {
+		return errors.New("this node knows no roots yet")
+	}
+	id, err := leafID(leaf, b.td)
+	if err != nil {
+		return err
+	}
+	if _, err := parseP256(leaf.RawSubjectPublicKeyInfo); err != nil {
+		return fmt.Errorf("certificate of %s: %w", id, err)
+	}
+	if !id.IsNode() {
+		return fmt.Errorf("%s is no node", id)
+	}
+	return check(id, ChainKeys([]*x509.Certificate{leaf}))
 }
 
 var errNoCertificate = errors.New("the peer showed no certificate")

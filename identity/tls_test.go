@@ -171,6 +171,18 @@ func TestRefusedByServer(t *testing.T) {
 			expired := e.nodeFor("beta", -4*time.Minute, -time.Minute)
 			return identity.ServerTLS(e.server, revoked(expired)), e.showing(identity.ALPNIssue, expired)
 		}, errRevoked.Error()},
+		"its own word, on a lane": {func(e *ends) (*tls.Config, *tls.Config) {
+			return identity.ServerTLS(e.server, member(e.client.svid)), e.showing(identity.ALPNLane, e.ownWord("beta", e.client.svid.Key))
+		}, "expired"},
+		"its own word, by another key": {func(e *ends) (*tls.Config, *tls.Config) {
+			return identity.ServerTLS(e.server, member(e.client.svid)), e.showing(identity.ALPNIssue, e.ownWord("beta", newKey(t)))
+		}, errNoMember.Error()},
+		"its own word, as another node": {func(e *ends) (*tls.Config, *tls.Config) {
+			return identity.ServerTLS(e.server, member(e.client.svid)), e.showing(identity.ALPNIssue, e.ownWord("gamma", e.client.svid.Key))
+		}, errNoMember.Error()},
+		"its own word, where nobody compares keys": {func(e *ends) (*tls.Config, *tls.Config) {
+			return nil, e.showing(identity.ALPNIssue, e.ownWord("beta", e.client.svid.Key))
+		}, "unknown authority"},
 		"no certificate of its own yet": {func(e *ends) (*tls.Config, *tls.Config) {
 			e.server.svid = nil
 			return nil, nil
@@ -191,6 +203,37 @@ func TestRefusedByServer(t *testing.T) {
 		if out.clientErr == nil {
 			t.Errorf("%s: the client got an answer", name)
 		}
+	}
+}
+
+// TestOwnWord: a node whose certificate was lost proves its long-term key where
+// certificates are renewed.
+func TestOwnWord(t *testing.T) {
+	e := newEnds(t)
+	out := connect(t, identity.ServerTLS(e.server, member(e.client.svid)), e.showing(identity.ALPNIssue, e.ownWord("beta", e.client.svid.Key)))
+	if out.clientErr != nil || out.serverErr != nil {
+		t.Fatalf("client %v, server %v", out.clientErr, out.serverErr)
+	}
+	if id, _, err := identity.PeerID(out.server); id != e.client.svid.ID {
+		t.Errorf("the client is %s, %v", id, err)
+	}
+}
+
+func (e *ends) ownWord(node identity.Name, key *identity.Key) *identity.SVID {
+	s, err := identity.SelfSigned(identity.NodeID("mesh.test", node), key)
+	must(e.t, err)
+	return s
+}
+
+var errNoMember = errors.New("no member with this key")
+
+// member is the check of a mesh with one member.
+func member(s *identity.SVID) identity.PeerCheck {
+	return func(id identity.ID, chain []identity.KeyID) error {
+		if id != s.ID || chain[0] != s.Key.ID() {
+			return errNoMember
+		}
+		return nil
 	}
 }
 
