@@ -4,6 +4,7 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -17,8 +18,9 @@ import (
 // the dropped records by their IDs, in one transaction: no crash leaves a record deleted
 // without what replaces it.
 func (s *Store) SaveRecords(changed []ledger.Record, last map[identity.KeyID]uint64, dropped []string) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket([]byte(records))
+	defer s.copyPolicy(changed)
+	return s.update(func(tx *bbolt.Tx) error {
+		b := bucketOf(tx, records)
 		for _, r := range changed {
 			text, err := json.Marshal(r)
 			if err != nil {
@@ -33,11 +35,11 @@ func (s *Store) SaveRecords(changed []ledger.Record, last map[identity.KeyID]uin
 				return err
 			}
 		}
-		return saveLast(tx.Bucket([]byte(seen)), last)
+		return saveLast(bucketOf(tx, seen), last)
 	})
 }
 
-func saveLast(b *bbolt.Bucket, last map[identity.KeyID]uint64) error {
+func saveLast(b bucket, last map[identity.KeyID]uint64) error {
 	for signer, n := range last {
 		if err := b.Put([]byte(signer.String()), strconv.AppendUint(nil, n, 10)); err != nil {
 			return err
@@ -49,7 +51,7 @@ func saveLast(b *bbolt.Bucket, last map[identity.KeyID]uint64) error {
 // DropRecords deletes all records and last numbers, after a failed attempt to enter
 // a mesh.
 func (s *Store) DropRecords() error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	return s.update(func(tx *bbolt.Tx) error {
 		for _, name := range []string{records, seen} {
 			if err := tx.DeleteBucket([]byte(name)); err != nil {
 				return fmt.Errorf("state: bucket %s: %w", name, err)
@@ -62,13 +64,15 @@ func (s *Store) DropRecords() error {
 	})
 }
 
-// LoadRecords returns the records and last numbers that SaveRecords stored.
+// LoadRecords returns the records and last numbers that SaveRecords stored. One that
+// can't be read is left out: Behind.
 func (s *Store) LoadRecords() ([]ledger.Record, map[identity.KeyID]uint64, error) {
 	var recs []ledger.Record
 	err := s.each(records, func(key string, v []byte) error {
 		var r ledger.Record
 		if err := json.Unmarshal(v, &r); err != nil {
-			return fmt.Errorf("state: record %s: %w", key, err)
+			s.leftOut(fmt.Errorf("record %s: %w", key, err))
+			return nil
 		}
 		recs = append(recs, r)
 		return nil
@@ -79,15 +83,17 @@ func (s *Store) LoadRecords() ([]ledger.Record, map[identity.KeyID]uint64, error
 	last := map[identity.KeyID]uint64{}
 	err = s.each(seen, func(key string, v []byte) error {
 		var id identity.KeyID
-		if err := id.UnmarshalText([]byte(key)); err != nil {
-			return fmt.Errorf("state: seen %q: %w", key, err)
-		}
 		n, err := strconv.ParseUint(string(v), 10, 64)
-		if err != nil {
-			return fmt.Errorf("state: seen %s: %w", key, err)
+		if err := errors.Join(id.UnmarshalText([]byte(key)), err); err != nil {
+			s.leftOut(fmt.Errorf("seen %q: %w", key, err))
+			return nil
 		}
 		last[id] = n
 		return nil
 	})
 	return recs, last, err
+}
+
+func (s *Store) leftOut(err error) {
+	s.Behind, s.Said = true, append(s.Said, fmt.Sprintf("state.db: left out: %v", err))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 
@@ -25,21 +26,32 @@ type Numbers struct {
 	byName map[identity.Name]uint32
 	byNum  map[uint32]identity.Name
 	last   uint32
+	above  uint32 // as the copy says: no number above it was ever given
 }
 
-// Numbers loads the table. Numbers begin at 1; 0 means no service.
+// Numbers loads the table. Numbers begin at 1; 0 means no service. Where some may
+// be missing, the next ones are higher than any that was ever given.
 func (s *Store) Numbers(log *slog.Logger) (*Numbers, error) {
 	n := &Numbers{store: s, log: log, byName: map[identity.Name]uint32{}, byNum: map[uint32]identity.Name{}}
+	less := false
 	err := s.each(numbers, func(key string, v []byte) error {
-		if len(v) != 4 {
-			return fmt.Errorf("state: number of %s: %d bytes, want 4", key, len(v))
+		if err := n.restore(identity.Name(key), v); err != nil {
+			log.Error("a service's number is damaged: the service gets a new one", "err", err)
+			less = true
 		}
-		return n.restore(identity.Name(key), binary.BigEndian.Uint32(v))
+		return nil
 	})
-	return n, err
+	if err != nil {
+		return nil, err
+	}
+	return n, n.skip(less)
 }
 
-func (n *Numbers) restore(name identity.Name, number uint32) error {
+func (n *Numbers) restore(name identity.Name, raw []byte) error {
+	if len(raw) != 4 {
+		return fmt.Errorf("state: number of %s: %d bytes, want 4", name, len(raw))
+	}
+	number := binary.BigEndian.Uint32(raw)
 	if number == 0 {
 		return fmt.Errorf("state: number of %s: 0, which no service may have", name)
 	}
@@ -47,6 +59,54 @@ func (n *Numbers) restore(name identity.Name, number uint32) error {
 		return fmt.Errorf("state: number of %s: %d, which belongs to %s", name, number, other)
 	}
 	n.keep(name, number)
+	return nil
+}
+
+const (
+	ahead     = 64      // numbers that are given before the copy must be written again
+	farBeyond = 1 << 16 // numbers that are left out when nobody knows how many were given
+)
+
+// skip leaves out the numbers that may have been given to services whose entries
+// were lost: programs and live connections may still use them.
+func (n *Numbers) skip(less bool) error {
+	if kept, err := n.store.Kept(copyNumbers); err == nil && len(kept) == 4 {
+		n.above = binary.BigEndian.Uint32(kept)
+	}
+	floor, err := n.store.Get(setFloor)
+	if err != nil {
+		return err
+	}
+	if len(floor) == 4 {
+		n.last = max(n.last, binary.BigEndian.Uint32(floor))
+	}
+	lost, err := n.store.Get(setLess)
+	if err != nil || lost == nil && !less {
+		return err
+	}
+	if n.last = max(n.last, n.above); n.above == 0 {
+		n.last += farBeyond
+	}
+	n.log.Warn("services' numbers may be missing: services without one get new virtual addresses, none of which another service had", "above", n.last)
+	if err := n.store.Set(setFloor, binary.BigEndian.AppendUint32(nil, n.last)); err != nil {
+		return err
+	}
+	return n.store.unset(setLess)
+}
+
+// raise makes sure that the copy says a number which none up to last exceeds.
+func (n *Numbers) raise(last uint32) error {
+	if last <= n.above && n.above != 0 {
+		return nil
+	}
+	above := last + ahead
+	if above < last {
+		above = math.MaxUint32
+	}
+	if err := n.store.Keep(copyNumbers, binary.BigEndian.AppendUint32(nil, above)); err != nil {
+		return err
+	}
+	n.above = above
 	return nil
 }
 
@@ -91,20 +151,28 @@ func (n *Numbers) Assign(names []identity.Name) {
 	if len(fresh) == 0 {
 		return
 	}
-	err := n.store.db.Update(func(tx *bbolt.Tx) error {
-		for name, number := range fresh {
-			if err := tx.Bucket([]byte(numbers)).Put([]byte(name), binary.BigEndian.AppendUint32(nil, number)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := n.raise(slices.Max(slices.Collect(maps.Values(fresh))))
+	if err == nil {
+		err = n.store.update(n.writing(fresh))
+	}
 	if err != nil {
 		n.log.Error("can't store services' numbers: the services stay unreachable", "services", slices.Sorted(maps.Keys(fresh)), "err", err)
 		return
 	}
 	for name, number := range fresh {
 		n.keep(name, number)
+	}
+	n.store.keepServices()
+}
+
+func (n *Numbers) writing(fresh map[identity.Name]uint32) func(tx *bbolt.Tx) error {
+	return func(tx *bbolt.Tx) error {
+		for name, number := range fresh {
+			if err := bucketOf(tx, numbers).Put([]byte(name), binary.BigEndian.AppendUint32(nil, number)); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 

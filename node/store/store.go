@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package store is a node's database: the ledger's records and last numbers, service
-// numbers, spent tokens, services registered by command, and small settings. It
-// must not interpret any of them.
+// numbers, spent tokens, services registered by command, and small settings. There
+// are two generations of it, both with sums. It must not interpret any of them.
 package store
 
 import (
@@ -11,10 +11,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 )
 
 // ErrLocked means that another daemon has the state directory open.
@@ -29,43 +31,85 @@ const (
 	settings = "settings" // name -> bytes
 )
 
-// Store is one bbolt file. Every method is one transaction.
-type Store struct{ db *bbolt.DB }
+// buckets are all of them, in the order in which they are made.
+var buckets = []string{records, seen, numbers, spent, services, settings}
 
-// Open opens or creates dir/state.db, and dir with mode 0700. It returns ErrLocked
-// after waiting a second.
+// Store is one bbolt file, and the copies beside it. Every method is one
+// transaction.
+type Store struct {
+	db   *bbolt.DB
+	dir  string
+	lock *os.File
+	Recovered
+	copying copying
+	changed atomic.Bool // since the second generation was written
+}
+
+const (
+	fileState = "state.db"
+	lockWait  = time.Second
+)
+
+// Open opens or creates dir/state.db, and dir with mode 0700. A database that is
+// damaged is put aside, and made anew from what can be read of it and of its copy:
+// Recovered says so. It returns ErrLocked after waiting a second.
 func Open(dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, CopiesDir), 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	path := filepath.Join(dir, "state.db")
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
-	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("%w: %s: stop it first, or use another --state-dir", ErrLocked, dir)
+	s := &Store{dir: dir}
+	var err error
+	if s.lock, err = lockFolder(dir); err != nil {
+		return nil, err
 	}
+	s.changed.Store(true)
+	path := filepath.Join(dir, fileState)
+	if err := s.prepare(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.lock.Close())
+	}
+	if s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait}); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.lock.Close())
+	}
+	return s, s.recall()
+}
+
+// lockFolder keeps other daemons out until the file is closed.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	s := &Store{db: db}
-	if err := s.makeBuckets(); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return s, nil
-}
-
-func (s *Store) makeBuckets() error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range []string{records, seen, numbers, spent, services, settings} {
-			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
-				return fmt.Errorf("state: bucket %s: %w", name, err)
-			}
+	for end := time.Now().Add(lockWait); ; time.Sleep(lockWait / 20) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
+		case time.Now().After(end):
+			return nil, errors.Join(fmt.Errorf("%w: %s: stop it first, or use another --state-dir", ErrLocked, dir), f.Close())
 		}
-		return nil
-	})
+	}
 }
 
-// Close releases the file and its lock.
-func (s *Store) Close() error { return s.db.Close() }
+// Close writes the second generation, and releases the file and its lock.
+func (s *Store) Close() error {
+	s.copying.running.Wait()
+	err := s.Copy()
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		err = nil // closed before
+	}
+	return errors.Join(err, s.db.Close(), s.lock.Close())
+}
+
+// update is one change of the database.
+func (s *Store) update(f func(tx *bbolt.Tx) error) error {
+	err := s.db.Update(f)
+	if err == nil {
+		s.changed.Store(true)
+	}
+	return err
+}
 
 // Set stores a small setting.
 func (s *Store) Set(name string, value []byte) error { return s.put(settings, name, value) }
@@ -74,21 +118,21 @@ func (s *Store) Set(name string, value []byte) error { return s.put(settings, na
 func (s *Store) Get(name string) ([]byte, error) {
 	var out []byte
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		out = append(out, tx.Bucket([]byte(settings)).Get([]byte(name))...)
+		out = append(out, bucketOf(tx, settings).Get([]byte(name))...)
 		return nil
 	})
 	return out, err
 }
 
 func (s *Store) put(bucket, key string, value []byte) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucket)).Put([]byte(key), value)
+	return s.update(func(tx *bbolt.Tx) error {
+		return bucketOf(tx, bucket).Put([]byte(key), value)
 	})
 }
 
 func (s *Store) each(bucket string, f func(key string, value []byte) error) error {
 	return s.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error { return f(string(k), v) })
+		return bucketOf(tx, bucket).ForEach(func(k, v []byte) error { return f(string(k), v) })
 	})
 }
 
@@ -98,12 +142,14 @@ func (s *Store) PutService(id string, definition any) error {
 	if err != nil {
 		return fmt.Errorf("state: service %s: %w", id, err)
 	}
+	defer s.keepServices()
 	return s.put(services, id, text)
 }
 
 // DeleteService removes the definition of one instance.
 func (s *Store) DeleteService(id string) error {
-	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(services)).Delete([]byte(id)) })
+	defer s.keepServices()
+	return s.update(func(tx *bbolt.Tx) error { return bucketOf(tx, services).Delete([]byte(id)) })
 }
 
 // Services calls f with the JSON of every stored definition.
@@ -112,8 +158,8 @@ func (s *Store) Services(f func(id string, text []byte) error) error { return s.
 // Spend marks a token as used, durably, before anything is issued for it. It returns
 // false if the token was already spent.
 func (s *Store) Spend(token string, now time.Time) (first bool, err error) {
-	err = s.db.Update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket([]byte(spent))
+	err = s.update(func(tx *bbolt.Tx) error {
+		b := bucketOf(tx, spent)
 		if b.Get([]byte(token)) != nil {
 			return nil
 		}
@@ -127,7 +173,7 @@ func (s *Store) Spend(token string, now time.Time) (first bool, err error) {
 func (s *Store) Spent(token string) (bool, error) {
 	found := false
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		found = tx.Bucket([]byte(spent)).Get([]byte(token)) != nil
+		found = bucketOf(tx, spent).Get([]byte(token)) != nil
 		return nil
 	})
 	return found, err
