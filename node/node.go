@@ -39,25 +39,31 @@ import (
 // Node is one running daemon: its parts, in the order in which they are built.
 type Node struct {
 	base
+	credentials
 	traffic
-	from         string // the cgroup that this process came from
-	port         *peers.Port
-	socket       net.Listener // the CLI's
+	from      string // the cgroup that this process came from
+	port      *peers.Port
+	socket    net.Listener // the CLI's
+	records   *records.Records
+	deadline  *lifecycle.Deadline
+	addresses *datapath.Addresses
+	datapath  *datapath.Datapath
+	probe     *selfprobe.SelfProbe
+	checks    *checks.Manager
+	outside   *outside.Reach
+	peers     *peers.Peers
+	loop      *reconcile.Loop
+	pool      *gossip.Pool
+	audit     *audit.Log
+	started   time.Time
+}
+
+// credentials are who this node is.
+type credentials struct {
 	member       *membership.Member
-	records      *records.Records
+	mending      *membership.Mending
 	issuer       *membership.Issuer
 	certificates *membership.Certificates
-	deadline     *lifecycle.Deadline
-	addresses    *datapath.Addresses
-	datapath     *datapath.Datapath
-	probe        *selfprobe.SelfProbe
-	checks       *checks.Manager
-	outside      *outside.Reach
-	peers        *peers.Peers
-	loop         *reconcile.Loop
-	pool         *gossip.Pool
-	audit        *audit.Log
-	started      time.Time
 }
 
 // traffic is what the connections and queries of programs meet.

@@ -120,6 +120,8 @@ func (n *Node) enterMesh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.mending = membership.NewMending(membership.MendingConfig{Member: member, Settings: n.cfg, Store: n.store, View: n.records.View(),
+		Exchanged: n.records.Exchanged(), CaughtUp: n.readdressed, Health: n.board, Log: n.log})
 	n.issuer = membership.NewIssuer(membership.IssuerConfig{Member: member, Self: n.cfg.Name, Records: n.records, Tokens: n.store, Log: n.log})
 	n.certificates = membership.NewCertificates(membership.CertificatesConfig{Member: member, Settings: n.cfg, Roll: n.records.View(),
 		Issuer: n.issuer, Check: membership.CheckPeer(n.records.View()), Health: n.board, Log: n.log})
@@ -220,7 +222,7 @@ func (n *Node) buildLoop() {
 		Settings: n.cfg, Inventory: n.inventory, Records: view, Enforcer: n.enforcer, Peers: n.peers,
 		Publisher: &reconcile.Publisher{Self: n.cfg.Name, Records: view, Signer: n.signer(), Critical: n.critical, In: n.records.OwnIn, Health: n.board, Log: n.log},
 		Alive:     n.alive, Addresses: n.addresses.List, Names: n.names.Pins, Foreign: n.outside.Judge, Enrol: n.enrol, Answer: n.datapath.Answer, Want: n.want,
-		Streams: n.proxy.Sweep, Announce: n.records.Announce, Save: n.saveAgain,
+		Streams: n.proxy.Sweep, Announce: n.records.Announce, Save: n.saveAgain, Behind: n.mending.Behind,
 		Remember: func(list []kernel.Remote) error { return keepRemotes(n.store, list) },
 		Health:   n.board, Log: n.log,
 	})

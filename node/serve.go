@@ -56,7 +56,7 @@ func (n *Node) parts() []func(context.Context) error {
 		func(ctx context.Context) error { return n.addresses.Run(ctx, n.readdressed) },
 		func(ctx context.Context) error { return n.enforcer.Events(ctx, n.refused) },
 		func(ctx context.Context) error { return n.hooks.Listening(ctx, n.loop.Look) },
-		n.serveCLI, n.reloads, n.announcing,
+		n.serveCLI, n.reloads, n.announcing, n.mending.Run,
 	}
 	for _, ln := range n.datapath.Captured() {
 		out = append(out, func(ctx context.Context) error { return n.proxy.Serve(ctx, n.probe.Listener(ln)) })

@@ -31,6 +31,8 @@ const (
 	Places       Family = "places"          // keeping which workloads are in other network namespaces
 	Sessions     Family = "exempt sessions" // keeping the exempt connections
 	State        Family = "state"           // keeping records on disk
+	StateCopy    Family = "copies of state" // keeping the second generation of what a start needs
+	StateBehind  Family = "state behind"    // records may be missing since the start
 	Sweep        Family = "sweep"           // cutting connections that are no longer allowed
 )
 
@@ -44,6 +46,7 @@ const (
 	Hook        Family = "hook"        // by program
 	Ingress     Family = "ingress"     // by name without the prefix
 	Listener    Family = "listener"    // of the daemon's own, by name and address family
+	KeyFile     Family = "key"         // that belongs on this node and isn't there, by file
 	Map         Family = "map"         // by map
 	Outside     Family = "outside"     // a real name or address of an outside service that doesn't count, by itself
 	Port        Family = "port"        // claimed by two services, by number

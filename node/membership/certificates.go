@@ -68,7 +68,9 @@ func NewCertificates(conf CertificatesConfig) *Certificates {
 	}
 	c := &Certificates{conf: conf, services: map[identity.Name]*identity.SVID{}, wake: make(chan struct{}, 1), spread: rand.Float64()}
 	c.node.Store(conf.Member.SVID)
-	c.kept.Store(conf.Member.SVID)
+	if !conf.Member.Fresh {
+		c.kept.Store(conf.Member.SVID)
+	}
 	return c
 }
 

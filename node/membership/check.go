@@ -4,8 +4,10 @@ package membership
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"tacit/identity"
 	"tacit/node/config"
@@ -15,7 +17,7 @@ import (
 // tell: a running daemon has state.db locked. It changes nothing.
 func CheckState(s *config.Settled) error {
 	switch {
-	case exists(s.State(fileNodeCert)):
+	case exists(s.State(fileNodeCert)) || exists(filepath.Join(s.State(dirCopies), copyMesh)):
 		return checkCertifiedName(s)
 	case s.Bootstrap:
 		return nil
@@ -26,22 +28,29 @@ func CheckState(s *config.Settled) error {
 	return ErrNoMesh
 }
 
-// checkCertifiedName compares --node with the name in this node's certificate.
+// checkCertifiedName compares --node with the name in this node's certificate. One
+// that is lost or damaged is made anew by a start.
 func checkCertifiedName(s *config.Settled) error {
 	key, err := identity.LoadKey(s.State(fileNodeKey))
+	if err != nil && exists(filepath.Join(s.State(dirCopies), copyKey)) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	svid, err := identity.LoadSVID(s.State(fileNodeCert), key)
-	if err == nil && svid.ID.Name() != s.Name {
-		err = otherNode(s, string(svid.ID.Name()))
+	switch {
+	case err == nil && svid.ID.Name() != s.Name:
+		return otherNode(s, string(svid.ID.Name()))
+	case errors.Is(err, identity.ErrOtherKey):
+		return err
 	}
-	return err
+	return nil
 }
 
 // Files are the paths in the state directory that a start keeps or makes.
 func Files(s *config.Settled) []string {
-	names := []string{fileState, fileNodeKey, fileNodeCert}
+	names := []string{fileState, fileNodeKey, fileNodeCert, dirCopies}
 	if s.Bootstrap && !exists(s.State(fileNodeCert)) || exists(s.State(dirAuthority)) {
 		names = append(names, dirAuthority, fileOperator)
 	} else if exists(s.State(fileOperator)) {

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"tacit/identity"
 	"tacit/node/config"
@@ -22,6 +23,11 @@ type Store interface {
 	SaveRecords(recs []ledger.Record, last map[identity.KeyID]uint64, dropped []string) error
 	LoadRecords() ([]ledger.Record, map[identity.KeyID]uint64, error)
 	DropRecords() error
+	// Keep and Kept are small files that survive the loss of all the rest.
+	Keep(name string, data []byte) error
+	Kept(name string) ([]byte, error)
+	// Damage is what was found at the start. behind: records may be missing.
+	Damage() (said []string, behind bool)
 }
 
 // ErrNoMesh: neither state nor settings make this node a member.
@@ -34,16 +40,23 @@ func Enter(ctx context.Context, s *config.Settled, st Store) (*Member, *ledger.L
 	if err == nil {
 		m.Operator.counts = l.IsOperator
 	}
+	if said, _ := st.Damage(); err != nil && len(said) > 0 {
+		err = fmt.Errorf("%w (%s)", err, strings.Join(said, "; "))
+	}
 	return m, l, err
 }
 
 func enter(ctx context.Context, s *config.Settled, st Store) (*Member, *ledger.Ledger, error) {
+	mended, err := recall(st)
+	if err != nil {
+		return nil, nil, err
+	}
 	root, err := st.Get(setRoot)
 	switch {
 	case err != nil:
 		return nil, nil, err
 	case len(root) > 0:
-		return resume(s, st, root)
+		return resume(s, st, root, mended)
 	case s.Bootstrap:
 		return bootstrap(s, st)
 	case len(s.Join) > 0:
@@ -52,21 +65,28 @@ func enter(ctx context.Context, s *config.Settled, st Store) (*Member, *ledger.L
 	return nil, nil, ErrNoMesh
 }
 
-// resume reads what keep wrote.
-func resume(s *config.Settled, st Store, root []byte) (*Member, *ledger.Ledger, error) {
+// resume reads what keep wrote, as far as it is there.
+func resume(s *config.Settled, st Store, root []byte, mended Mended) (*Member, *ledger.Ledger, error) {
 	if err := checkKeptName(s, st); err != nil {
 		return nil, nil, err
 	}
-	m, err := load(s, st, root)
+	td, err := st.Get(setTrust)
 	if err != nil {
+		return nil, nil, err
+	}
+	m := &Member{Mended: mended}
+	if m.Bundle, err = bundleOf(string(td), root); err != nil {
 		return nil, nil, err
 	}
 	recs, last, err := st.LoadRecords()
 	if err != nil {
 		return nil, nil, err
 	}
+	said, behind := st.Damage()
+	m.Said, m.Behind = append(said, m.Said...), behind
 	l := m.ledger()
-	if err := l.Restore(recs, last); err != nil {
+	m.restore(l, recs, last)
+	if err := m.load(s, st, l); err != nil {
 		return nil, nil, err
 	}
 	return m, l, m.reserve(st, l)
@@ -85,23 +105,15 @@ func otherNode(s *config.Settled, name string) error {
 }
 
 // load reads keys and certificates.
-func load(s *config.Settled, st Store, root []byte) (*Member, error) {
-	td, err := st.Get(setTrust)
-	if err != nil {
-		return nil, err
+func (m *Member) load(s *config.Settled, st Store, l *ledger.Ledger) error {
+	var err error
+	if m.Key, err = m.loadKey(s, st, l); err != nil {
+		return err
 	}
-	bundle, err := bundleOf(string(td), root)
-	if err != nil {
-		return nil, err
+	if err := m.loadRights(s, st, l); err != nil {
+		return err
 	}
-	m, err := newMember(s, bundle)
-	if err != nil {
-		return nil, err
-	}
-	if m.SVID, err = identity.LoadSVID(s.State(fileNodeCert), m.Key); err != nil {
-		return nil, err
-	}
-	return m, m.loadRights(s)
+	return m.loadCertificate(s, l)
 }
 
 func bundleOf(td string, rootDER []byte) (*identity.Bundle, error) {
@@ -130,12 +142,17 @@ func (m *Member) keep(s *config.Settled, st Store, l *ledger.Ledger) error {
 	if err := st.SaveRecords(l.Records(), l.Last(), nil); err != nil {
 		return err
 	}
+	rootHere := []byte(nil)
+	if m.Authority != nil && m.Authority.RootKey() != nil {
+		rootHere = []byte{1}
+	}
 	for _, set := range []struct {
 		name  string
 		value []byte
 	}{
 		{setNode, []byte(s.Name)},
 		{setTrust, []byte(m.Bundle.TrustDomain())},
+		{setRootHere, rootHere},
 		{setRoot, m.Bundle.Roots()[0].Raw},
 		{setBegun, nil},
 	} {
@@ -143,5 +160,5 @@ func (m *Member) keep(s *config.Settled, st Store, l *ledger.Ledger) error {
 			return err
 		}
 	}
-	return nil
+	return m.Remember(s, st, l.View)
 }

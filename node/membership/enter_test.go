@@ -117,7 +117,9 @@ func TestEnterRefuses(t *testing.T) {
 		{"another name", func(t *testing.T) *config.Settled { return stopped(t, func(s *config.Settled) { s.Name = "n2" }) }, true,
 			"--node n2: the state in "},
 		{"state.db is lost", func(t *testing.T) *config.Settled {
-			return stopped(t, func(s *config.Settled) { must(t, os.Remove(s.State("state.db"))) })
+			return stopped(t, func(s *config.Settled) {
+				must(t, errors.Join(os.Remove(s.State("state.db")), os.RemoveAll(s.State("copies"))))
+			})
 		}, false, "authority belongs to a mesh, but state.db beside it is empty"},
 		{"the authority of another mesh", func(t *testing.T) *config.Settled {
 			return stopped(t, func(s *config.Settled) {
@@ -126,7 +128,9 @@ func TestEnterRefuses(t *testing.T) {
 			})
 		}, false, "authority belongs to another mesh than node.crt beside it"},
 		{"the certificate of another key", func(t *testing.T) *config.Settled {
-			return stopped(t, func(s *config.Settled) { must(t, os.Rename(s.State("operator.key"), s.State("node.key"))) })
+			return stopped(t, func(s *config.Settled) {
+				must(t, errors.Join(os.Rename(s.State("operator.key"), s.State("node.key")), os.Remove(s.State("copies/node.key"))))
+			})
 		}, true, "its public key is not that of the key beside it"},
 		{"join without a token", func(t *testing.T) *config.Settled {
 			s := settings(t, "n2")
@@ -203,9 +207,9 @@ func TestFiles(t *testing.T) {
 		s    *config.Settled
 		want string
 	}{
-		{"before it joins", settings(t, "n1"), "state.db node.key node.crt"},
-		{"before bootstrap", fresh, "state.db node.key node.crt authority operator.key"},
-		{"an authority", stopped(t, nil), "state.db node.key node.crt authority operator.key"},
+		{"before it joins", settings(t, "n1"), "state.db node.key node.crt copies"},
+		{"before bootstrap", fresh, "state.db node.key node.crt copies authority operator.key"},
+		{"an authority", stopped(t, nil), "state.db node.key node.crt copies authority operator.key"},
 	} {
 		var got []string
 		for _, path := range membership.Files(c.s) {

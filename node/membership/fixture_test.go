@@ -141,7 +141,7 @@ func (n node) serve(t *testing.T, issuer enrol.Issuer) netip.AddrPort {
 				return
 			}
 			work.Go(func() {
-				answer(context.Background(), tls.Server(raw, identity.ServerTLS(source{n.Member}, nil)), issuer)
+				answer(context.Background(), tls.Server(raw, identity.ServerTLS(source{n.Member}, membership.CheckPeer(n.records.View()))), issuer)
 			})
 		}
 	})

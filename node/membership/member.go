@@ -7,9 +7,6 @@
 package membership
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
 	"slices"
 
 	"tacit/identity"
@@ -26,6 +23,7 @@ type Member struct {
 	Bundle    *identity.Bundle
 	Authority *identity.Authority // nil where this node is none
 	Operator  *Operator
+	Mended
 }
 
 // Holds reports whether this node signs records with a key.
@@ -52,6 +50,7 @@ const (
 	setTrust    = "trust-domain"
 	setNode     = "node"
 	setBegun    = "bootstrap-begun" // a bootstrap is under way, or was cut off
+	setRootHere = "root-key"        // set where the root key belongs on this node
 	setReserved = "reserved"        // last number of the operator key that a token carries, 8 bytes, big endian
 
 	fileState    = "state.db"
@@ -59,6 +58,10 @@ const (
 	fileNodeCert = "node.crt"
 	fileOperator = "operator.key"
 	dirAuthority = "authority"
+	dirCopies    = "copies"
+
+	copyKey  = fileNodeKey // the second generation of node.key
+	copyMesh = "mesh"      // what makes this node a member, for when state.db is lost
 )
 
 // newMember has a key, and the roots that state or admission gave.
@@ -77,17 +80,4 @@ func (m *Member) ledger() *ledger.Ledger {
 // DropRootKey removes the root key from this node. Only an authority has it.
 func (m *Member) DropRootKey(s *config.Settled) error {
 	return m.Authority.DropRootKey(s.State(dirAuthority))
-}
-
-// loadRights finds the authority and the operator key where this node has them.
-func (m *Member) loadRights(s *config.Settled) error {
-	var err error
-	if m.Authority, err = identity.LoadAuthority(s.State(dirAuthority), s.LeafTTL); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if m.Authority != nil && m.Authority.Bundle().Fingerprint() != m.Bundle.Fingerprint() {
-		return fmt.Errorf("%s belongs to another mesh than %s beside it: move the folder away", s.State(dirAuthority), fileNodeCert)
-	}
-	m.Operator, err = loadOperator(s)
-	return err
 }

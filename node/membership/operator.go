@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"sync/atomic"
 
@@ -40,17 +39,6 @@ func (o *Operator) Held() *identity.Key {
 		return nil
 	}
 	return o.held.Load()
-}
-
-// loadOperator finds the key in the state directory, if there is one.
-func loadOperator(s *config.Settled) (*Operator, error) {
-	o := &Operator{}
-	k, err := identity.LoadKey(s.State(fileOperator))
-	if errors.Is(err, fs.ErrNotExist) {
-		return o, nil
-	}
-	o.held.Store(k)
-	return o, err
 }
 
 // create makes a key, or takes the one that is there.

@@ -84,14 +84,22 @@ func (l *Loop) follow(digest [32]byte) {
 	if digest != l.judged || l.shares.Load() == nil {
 		l.divide()
 	}
-	if digest != l.judged {
-		l.policy = l.conf.Records.PolicyDigest()                                 // first: it may be older than the rules, and never newer
-		if rules := l.conf.Records.Intentions(); !slices.Equal(rules, l.rules) { // most records are no intentions
-			l.rules = rules
-			l.table.Store(policy.NewTable(l.conf.Settings.Action, rules))
+	if behind := l.conf.Behind(); digest != l.judged || behind != l.behind {
+		l.policy = l.conf.Records.PolicyDigest()                                                       // first: it may be older than the rules, and never newer
+		if rules := l.conf.Records.Intentions(); !slices.Equal(rules, l.rules) || behind != l.behind { // most records are no intentions
+			l.rules, l.behind = rules, behind
+			l.table.Store(l.tableOf(rules))
 		}
 		l.judged = digest
 	}
+}
+
+// tableOf allows nothing while rules may be missing.
+func (l *Loop) tableOf(rules []policy.Intention) *policy.Table {
+	if l.behind {
+		return policy.NewTable(policy.Deny, nil)
+	}
+	return policy.NewTable(l.conf.Settings.Action, rules)
 }
 
 func (l *Loop) input(view *inventory.View, cat *catalog.Catalog) Input {

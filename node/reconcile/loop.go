@@ -90,6 +90,7 @@ type Config struct {
 	Announce func(digest, names string)     // what is in force here; digest "": not the policy
 	Remember func([]kernel.Remote) error    // for `tacitd guard` at the next boot
 	Save     func()                         // keeps what the disk had no room for
+	Behind   func() bool                    // records may be missing: nothing is allowed
 	Health   Health
 	Log      *slog.Logger
 }
@@ -115,6 +116,7 @@ type Loop struct {
 	swept    [32]byte           // the ledger's digest at the last sweep
 	inner    []netns.Namespace  // with instances, at the last look
 	up       map[identity.Name]bool
+	behind   bool // as the table has it
 	failed   bool // something wasn't written: try again at the next look
 }
 
@@ -132,7 +134,8 @@ func New(c Config) *Loop {
 	l.later = time.AfterFunc(time.Hour, l.Nudge)
 	l.later.Stop()
 	l.catalog.Store(catalog.New(c.Settings.Name, noRecords{}, nil))
-	l.table.Store(policy.NewTable(c.Settings.Action, nil))
+	l.behind = c.Behind()
+	l.table.Store(l.tableOf(nil))
 	return l
 }
 

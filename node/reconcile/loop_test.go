@@ -32,6 +32,7 @@ type host struct {
 	intentions []policy.Intention
 	digest     byte
 	ungranted  bool
+	behind     bool
 	up         map[identity.Name]bool
 
 	mu                                   sync.Mutex // guards view where the loop runs
@@ -111,7 +112,7 @@ func newLoopOf(h *host, records Records) (*Loop, *health.Board) {
 		Publisher: &Publisher{Self: "host1", Records: records, Signer: h, Health: board, Log: log},
 		Alive:     func() map[identity.Name]bool { return h.up }, Addresses: func() []netip.Addr { return nil },
 		Names: func(map[identity.Name][]string) (domains, hosts []string, crowded bool) { return nil, nil, false }, Enrol: func(*kernel.State) {}, Answer: func(p []uint16) error { h.answering = p; return h.answerFails }, Want: func(n []identity.Name) { h.wanted = n },
-		Streams: func() int { h.streams++; return 0 }, Save: func() {},
+		Streams: func() int { h.streams++; return 0 }, Save: func() {}, Behind: func() bool { return h.behind },
 		Announce: func(digest, _ string) { h.announced = append(h.announced, digest) },
 		Remember: func([]kernel.Remote) error { return nil }, Health: board, Log: log,
 	}), board
@@ -197,6 +198,33 @@ func TestSameRules(t *testing.T) {
 	if l.Policy() == table {
 		t.Error("the table is the old one")
 	}
+}
+
+// TestBehind: while rules may be missing, nothing is allowed, from the first moment and
+// whatever the default; afterwards what the rules say.
+func TestBehind(t *testing.T) {
+	h := &host{behind: true, digest: 1, intentions: []policy.Intention{{Source: "web", Destination: "db", Action: policy.Allow}}}
+	l, _ := newLoop(h)
+	l.conf.Settings.Action = policy.Allow
+	allowed := func(what string, want bool) {
+		t.Helper()
+		for _, source := range []identity.Name{"web", "other"} {
+			if l.Policy().Decide(source, "db").Allowed != want {
+				t.Errorf("%s: %s to db is %t", what, source, !want)
+			}
+		}
+	}
+	allowed("at the start", false)
+	l.Settle()
+	allowed("behind", false)
+	h.digest++
+	l.Nudge()
+	l.Settle()
+	allowed("after a record", false)
+	h.behind = false
+	l.Nudge()
+	l.Settle()
+	allowed("caught up", true)
 }
 
 // TestRun: a nudge is followed at once and once, a settled one not again; the

@@ -16,7 +16,7 @@ import (
 type message struct {
 	Records   []ledger.Record            `json:"records,omitempty"`
 	Revisions map[identity.Name]Revision `json:"revisions,omitempty"`
-	Full      bool                       `json:"full,omitempty"` // it is all that the sender knows
+	Full      bool                       `json:"full,omitempty"` // it is all that its sender knows
 }
 
 // State is everything that this node knows, for an exchange of full state.
@@ -27,6 +27,10 @@ func (r *Records) State() []byte {
 	}
 	return payload
 }
+
+// Exchanged is closed once another node has told all that it knows, or nobody is to be
+// waited for.
+func (r *Records) Exchanged() <-chan struct{} { return r.gate.opened }
 
 // Merge takes a message that a member has sent. It passes on what is new, and returns
 // how much of the message no honest member sends: forged records, or a text that can't

@@ -170,13 +170,21 @@ func (l *Ledger) Restore(recs []Record, last map[identity.KeyID]uint64) error {
 }
 
 // Records returns every record that counts, for the exchange of full state, sorted
-// by kind so that records which authorise others precede them. An operator may
-// still precede the operator that authorises it, so merge all in one call. The
+// so that records which authorise others precede them, and revocations come last, as
+// Merge takes them. An operator may still precede the operator that authorises it. The
 // caller must not change the records.
 func (l *View) Records() []Record {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return records(l.find(l.counts))
+	found := l.find(l.counts)
+	slices.SortFunc(found, mergeOrder)
+	return records(found)
+}
+
+// Membership returns the records that make the members, and say where they are: what
+// a node needs to know whom to ask for all others.
+func (l *View) Membership() []Record {
+	return slices.DeleteFunc(l.Records(), func(r Record) bool { return ranks[r.Kind] > ranks[KindMember] && r.Kind != KindNode })
 }
 
 // SignedBy returns the heads that a key signed: revoking the key voids them.
