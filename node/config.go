@@ -9,6 +9,7 @@ import (
 	"tacit/node/config"
 	"tacit/node/lifecycle"
 	"tacit/node/membership"
+	"tacit/node/secrets"
 	"tacit/node/selfprobe"
 )
 
@@ -33,7 +34,15 @@ const (
 // Plan prints every change that a start with this Config would make to the
 // host, and changes nothing.
 func Plan(c Config, w io.Writer) error {
-	return lifecycle.Plan(c, w, lifecycle.Member{Check: membership.CheckState, Files: membership.Files})
+	return lifecycle.Plan(c, w, lifecycle.Member{Check: checkState, Files: membership.Files})
+}
+
+// checkState is what a start says about the state directory.
+func checkState(s *config.Settled) error {
+	if err := secrets.Inspect(s.StateDir); err != nil {
+		return err
+	}
+	return membership.CheckState(s)
 }
 
 // Cleanup removes all that a daemon put on this host; see lifecycle.Cleanup.

@@ -39,6 +39,9 @@ func Guard(c Config) (closed []string, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.store.Close()) }()
+	for _, line := range b.store.Said {
+		b.log.Warn("state: " + line)
+	}
 	if err := b.openInventory(); err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ import (
 	"tacit/node/peers"
 	"tacit/node/reconcile"
 	"tacit/node/records"
+	"tacit/node/secrets"
 	"tacit/node/selfprobe"
 	"tacit/node/store"
 	"tacit/node/workload"
@@ -100,9 +101,15 @@ func Run(ctx context.Context, c Config) error {
 	limiter := health.NewLimiter(s.Log.Handler())
 	defer limiter.Flush()
 	s.Log = slog.New(limiter)
+	if err := secrets.Close(); err != nil {
+		return err
+	}
 	n := &Node{base: base{cfg: s, ipv6: links.HasIPv6(), log: s.Log, board: health.NewBoard()}, started: time.Now()}
 	if err := n.open(ctx); err != nil {
 		return errors.Join(err, n.undo())
+	}
+	if err := secrets.Drop(); err != nil {
+		s.Log.Warn("this daemon keeps all capabilities", "err", err)
 	}
 	err = n.serve(ctx)
 	n.close()

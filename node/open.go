@@ -31,6 +31,7 @@ import (
 	"tacit/node/reconcile"
 	"tacit/node/records"
 	"tacit/node/routing"
+	"tacit/node/secrets"
 	"tacit/node/selfprobe"
 	"tacit/node/store"
 	"tacit/node/workload"
@@ -58,6 +59,9 @@ func (n *Node) open(ctx context.Context) error {
 func (n *Node) enterCgroup(context.Context) error {
 	var err error
 	if n.tree, err = workload.NewTree(n.cfg.Cgroup); err != nil {
+		return err
+	}
+	if err := secrets.Check(n.cfg.StateDir); err != nil {
 		return err
 	}
 	if n.store, err = store.Open(n.cfg.StateDir); err != nil {

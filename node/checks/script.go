@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tacit/node/definition"
+	"tacit/node/secrets"
 )
 
 // tryScript runs a program in a cgroup of its own, and ends all that is left in
@@ -87,7 +88,7 @@ func start(g *group, args []string) (*process, error) {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", in, in
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Setpgid: true}
-	if err := g.launch(cmd); err != nil {
+	if err := secrets.Bare(func() error { return g.launch(cmd) }); err != nil {
 		return nil, errors.Join(err, out.Close())
 	}
 	p := &process{done: make(chan struct{}), pipe: out, head: make(chan string, 1)}

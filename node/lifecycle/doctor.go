@@ -58,7 +58,7 @@ func printFindings(w io.Writer, found []finding) error {
 // examine turns the answers of a host into findings.
 func examine(c config.Config, p probes) []finding {
 	out := []finding{
-		checkKernel(p), checkCgroup(p), checkBPF(c, p), checkIptables(p), checkSysctls(p), checkDescriptors(p),
+		checkKernel(p), checkCgroup(p), checkBPF(c, p), checkIptables(p), checkSysctls(p), checkDescriptors(p), checkState(c, p),
 		checkPort(c, p, "gossip port", c.GossipPort), checkPort(c, p, "lane port", c.LanePort),
 	}
 	for _, d := range p.definitions() {
@@ -127,6 +127,19 @@ func checkDescriptors(p probes) finding {
 		f.Hint = "raise LimitNOFILE of the unit"
 	}
 	return f
+}
+
+// checkState examines who can read this node's keys, and what a start put aside.
+func checkState(c config.Config, p probes) finding {
+	const name = "state folder"
+	if err := p.keys(); err != nil {
+		return finding{Name: name, Says: err.Error(), Hint: "tacitd doesn't start until it is changed"}
+	}
+	if aside := p.aside(); len(aside) > 0 {
+		return finding{Name: name, OK: true, Says: "damaged files were kept: " + strings.Join(aside, ", "),
+			Hint: "examine the disk, then remove them"}
+	}
+	return finding{Name: name, OK: true, Says: c.StateDir + " is its owner's alone"}
 }
 
 // checkPort finds a port fit that a running tacitd holds.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/netip"
 	"os/exec"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -13,6 +14,7 @@ import (
 	"tacit/node/config"
 	"tacit/node/definition"
 	"tacit/node/definition/folder"
+	"tacit/node/secrets"
 	"tacit/node/workload"
 	"tacit/redirect"
 	"tacit/redirect/listen"
@@ -28,6 +30,8 @@ type probes struct {
 	descriptors func() (uint64, error) // how many one process may open
 	listen      func(netip.AddrPort) error
 	exists      func(path string) bool
+	keys        func() error                   // whether others can read this node's keys
+	aside       func() []string                // damaged files that a start kept
 	definitions func() []definition.Definition // those of the service files
 }
 
@@ -41,8 +45,18 @@ func thisHost(c config.Config) probes {
 		descriptors: descriptorLimit,
 		listen:      tryListen,
 		exists:      exists,
+		keys:        func() error { return secrets.Inspect(c.StateDir) },
+		aside:       func() []string { return asideFiles(c.StateDir) },
 		definitions: func() []definition.Definition { good, _ := folder.Load(c.ServicesDir); return good },
 	}
+}
+
+func asideFiles(dir string) (out []string) {
+	found, _ := filepath.Glob(filepath.Join(dir, "*.bad-*")) // the pattern is a good one
+	for _, path := range found {
+		out = append(out, filepath.Base(path))
+	}
+	return out
 }
 
 func kernelRelease() (string, error) {

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"tacit/node/secrets"
 )
 
 // Prober runs tasks in a child process, which it starts when it needs one.
@@ -107,7 +109,7 @@ func (p *Prober) start() (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := secrets.Bare(cmd.Start); err != nil {
 		return nil, err
 	}
 	c := &child{cmd: cmd, in: in, tasks: json.NewEncoder(in), results: json.NewDecoder(out), done: make(chan struct{})}
