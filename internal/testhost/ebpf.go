@@ -66,6 +66,22 @@ func (h *Host) Empty(t testing.TB, pin string) {
 	}
 }
 
+// Contents are all keys and values of a pinned map, nil for what is no such map.
+func (h *Host) Contents(t testing.TB, pin string) (all []byte) {
+	t.Helper()
+	m, err := ebpf.LoadPinnedMap(h.Pin(pin), nil)
+	if err != nil {
+		return nil
+	}
+	defer m.Close()
+	key, err := m.NextKeyBytes(nil)
+	for ; err == nil && key != nil; key, err = m.NextKeyBytes(key) {
+		value, _ := m.LookupBytes(key) // gone meanwhile
+		all = append(append(all, key...), value...)
+	}
+	return all
+}
+
 // ThirdParty is what an eBPF program that isn't tacit's does at one of the hooks
 // connect4, connect6, sendmsg4 and sendmsg6.
 type ThirdParty string
