@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io/fs"
@@ -157,13 +156,6 @@ func canaries(t *testing.T, hosts ...*testhost.Host) map[string][]byte {
 			add(path, scalar)
 			out[path+" PEM"] = bytes.Split(text, []byte("\n"))[1]
 		}
-		var mesh struct {
-			Key []byte `json:"gossip_key"`
-		}
-		text, err := os.ReadFile(filepath.Join(h.State, "copies", "mesh"))
-		testhost.Must(t, err)
-		testhost.Must(t, json.Unmarshal(text[32:], &mesh))
-		add(h.Name+" gossip", mesh.Key)
 	}
 	return out
 }

@@ -169,7 +169,7 @@ func TestChecksOfSignaturesAreLimited(t *testing.T) {
 	}
 }
 
-// TestForgedClaims: of 10,000 claims that a holder of the gossip key can make about
+// TestForgedClaims: of 10,000 claims that a member can make about
 // three members, none is believed: neither made up, nor altered, nor replayed, nor
 // another member's.
 func TestForgedClaims(t *testing.T) {
