@@ -97,6 +97,14 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// provenUntil reports whether the peer has proven itself, and the service of the only
+// stream, for longer than that.
+func provenUntil(h *host, end time.Time) bool {
+	h.lanes.Upkeep(time.Now())
+	l := h.Lanes()[0]
+	return l.Ends.After(end) && len(l.Proven) == 1 && l.Proven[0].Ends.After(end)
+}
+
 // TestCertificates: a busy lane proves renewed certificates and outlives the
 // old ones; one without a renewed proof is cut; a sweep cuts that of a revoked
 // node.
@@ -112,13 +120,18 @@ func TestCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := a.node.Load().Chain[0].NotAfter
+	longer, later := a.mesh.longer(), old.Add(time.Minute)
 	for _, h := range []*host{a, b} {
-		h.node.Store(a.mesh.longer().svid(h.cfg.Node))
+		h.node.Store(longer.svid(h.cfg.Node))
+		h.with(func() {
+			for name := range h.services {
+				h.services[name] = longer.svid(identity.ServiceID(td, name))
+			}
+		})
 	}
-	eventually(t, "both to prove anew", func() bool {
-		return a.Lanes()[0].Ends.After(old.Add(time.Minute)) && b.Lanes()[0].Ends.After(old.Add(time.Minute))
+	eventually(t, "both to prove themselves and their services anew", func() bool {
+		return provenUntil(a, later) && provenUntil(b, later)
 	})
-	later := old.Add(time.Minute)
 	a.lanes.Upkeep(later)
 	b.lanes.Upkeep(later)
 	if err := answer(); err != nil {

@@ -19,14 +19,7 @@ import (
 // zone; a name without records doesn't exist.
 func serve(t *testing.T, answer func(w dns.ResponseWriter, r *dns.Msg)) netip.AddrPort {
 	t.Helper()
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tcp, err := net.Listen("tcp", udp.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := onePort(t)
 	for _, s := range []*dns.Server{{PacketConn: udp, Handler: dns.HandlerFunc(answer)}, {Listener: tcp, Handler: dns.HandlerFunc(answer)}} {
 		up := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(up) }
@@ -35,6 +28,24 @@ func serve(t *testing.T, answer func(w dns.ResponseWriter, r *dns.Msg)) netip.Ad
 		t.Cleanup(func() { _ = s.Shutdown() })
 	}
 	return udp.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// onePort listens on a port that is free for UDP and TCP.
+func onePort(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tcp, err := net.Listen("tcp", udp.LocalAddr().String())
+		if err == nil {
+			return udp, tcp
+		}
+		_ = udp.Close() // the port is another test's
+	}
+	t.Fatal("no port is free for both UDP and TCP")
+	return nil, nil
 }
 
 func zoneOf(t *testing.T, lines ...string) func(dns.ResponseWriter, *dns.Msg) {
