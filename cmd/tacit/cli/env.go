@@ -98,7 +98,7 @@ func (e *Env) Daemon() *api.Client {
 
 // jsonVersion is the version of the JSON that commands print. It grows when a field
 // is removed or changes its meaning.
-const jsonVersion = 1
+const jsonVersion = 2
 
 // Print writes v as JSON with --json: an object with a version. Without, it calls text.
 func (e *Env) Print(v any, text func(io.Writer)) error {
