@@ -48,7 +48,7 @@ func TestRevokedNodeLeavesGossip(t *testing.T) {
 	m := testhost.NewMesh(t, testhost.MeshOptions{Nodes: 3})
 	host1, host2, host3 := m.Nodes[0], m.Nodes[1], m.Nodes[2]
 	host2.Stop(t)
-	host1.Tacit(t, "node", "revoke", "host3")
+	host1.Tacit(t, "node", "revoke", "host3", "--yes")
 	testhost.Eventually(t, 10*time.Second, "host3 is alone", func() error {
 		if got := alive(t, host3); got != "host3" && got != "" {
 			return fmt.Errorf("it sees %s", got)

@@ -166,7 +166,7 @@ func (f *fixture) GrantOwn(service identity.Name, outside ...string) error {
 	if f.records.View().Granted("host1", service) {
 		return nil
 	}
-	if f.Member.Operator == nil {
+	if f.Member.Operator.Key() == nil {
 		return &api.Error{Code: api.CodeRefused, Reason: "grant", Message: fmt.Sprintf("service %s is not granted to node host1", service)}
 	}
 	return f.Grant("host1", service, false, outside...)

@@ -98,7 +98,7 @@ func down(in catalog.Instance) string {
 // that it may stand for what it claims.
 func (s services) grantHere(ctx context.Context, service identity.Name, claims ...string) (signed bool, err error) {
 	granted := s.Records.View().Granted(s.Settings.Name, service)
-	if !granted && s.Member.Operator != nil {
+	if !granted && s.Member.Operator.Key() != nil {
 		if err := s.needsOperator(ctx, "granting"); err != nil {
 			return false, err
 		}

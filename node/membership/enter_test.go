@@ -22,7 +22,7 @@ import (
 func TestBootstrap(t *testing.T) {
 	n := bootstrap(t, "n1")
 	view := n.records.View()
-	if n.SVID.ID != identity.NodeID(domain, "n1") || n.Authority == nil || n.Operator == nil {
+	if n.SVID.ID != identity.NodeID(domain, "n1") || n.Authority == nil || n.Operator.Key() == nil {
 		t.Errorf("the member lacks something: %+v", n.Member)
 	}
 	if m, ok := view.Member("n1"); !ok || !bytes.Equal(m.Public, n.Key.Public()) {

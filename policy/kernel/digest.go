@@ -30,7 +30,7 @@ func (k *Kernel) Revision() Revision {
 	if out.Err = errors.Join(out.Err, err); out.Err != nil {
 		return out
 	}
-	out.Digest = k.rules.sum.Digest(actionOf(allow))
+	out.Digest = k.rules.digest(actionOf(allow))
 	return out
 }
 
@@ -44,48 +44,77 @@ func actionOf(allow bool) policy.Action {
 // ruleSum sums the entries of the map of intentions that are the mesh's policy, by
 // name: numbers differ from node to node.
 type ruleSum struct {
-	numbers Numbers
-	sum     policy.Sum
+	numbers  Numbers
+	sum      policy.Sum
+	nameless map[bpf.Pair]policy.Intention // counted with a number that nobody had then
 }
 
 // put and remove are told of each entry that is written or removed.
 func (r *ruleSum) put(p bpf.Pair, allow bool) {
-	if i, counts := r.rule(p, allow); counts {
+	i, known := r.rule(p, actionOf(allow))
+	if !known {
+		if r.nameless == nil {
+			r.nameless = map[bpf.Pair]policy.Intention{}
+		}
+		r.nameless[p] = i
+	}
+	if counts(i) {
 		r.sum.Add(i)
 	}
 }
 
 func (r *ruleSum) remove(p bpf.Pair, allow bool) {
-	if i, counts := r.rule(p, allow); counts {
+	i, nameless := r.nameless[p]
+	if !nameless {
+		i, _ = r.rule(p, actionOf(allow))
+	}
+	delete(r.nameless, p)
+	if counts(i) {
 		r.sum.Remove(i)
 	}
 }
 
 // reset sums all entries anew.
 func (r *ruleSum) reset(held map[bpf.Pair]bool) {
-	r.sum = policy.Sum{}
+	r.sum, r.nameless = policy.Sum{}, nil
 	for p, allow := range held {
 		r.put(p, allow)
 	}
 }
 
-// rule is the intention that an entry stands for. Entries of this node's own callers
-// and of subsets don't count: they follow from other things than the policy. Those
-// of numbers that nobody has count, since nobody of this process wrote them.
-func (r *ruleSum) rule(p bpf.Pair, allow bool) (i policy.Intention, counts bool) {
-	i = policy.Intention{Source: r.name(p.Source), Destination: r.name(p.Destination), Action: actionOf(allow)}
-	return i, ofMesh(i.Source) && ofMesh(i.Destination)
+// digest is that of the entries. After a restart the maps are read before all numbers
+// have their names again.
+func (r *ruleSum) digest(def policy.Action) string {
+	for p, i := range r.nameless {
+		if _, known := r.rule(p, i.Action); known {
+			r.remove(p, i.Action == policy.Allow)
+			r.put(p, i.Action == policy.Allow)
+		}
+	}
+	return r.sum.Digest(def)
 }
 
-func (r *ruleSum) name(number uint32) identity.Name {
+// rule is the intention that an entry stands for, and whether both names are known.
+func (r *ruleSum) rule(p bpf.Pair, action policy.Action) (i policy.Intention, known bool) {
+	src, is := r.name(p.Source)
+	dst, too := r.name(p.Destination)
+	return policy.Intention{Source: src, Destination: dst, Action: action}, is && too
+}
+
+func (r *ruleSum) name(number uint32) (name identity.Name, known bool) {
 	if number == bpf.Any {
-		return policy.Any
+		return policy.Any, true
 	}
 	if name, known := r.numbers.Name(number); known {
-		return name
+		return name, true
 	}
-	return identity.Name(fmt.Sprint("#", number))
+	return identity.Name(fmt.Sprint("#", number)), false
 }
+
+// counts says whether an entry is the mesh's policy. Those of this node's own callers
+// and of subsets follow from other things. Those of numbers that nobody has count,
+// since nobody of this process wrote them.
+func counts(i policy.Intention) bool { return ofMesh(i.Source) && ofMesh(i.Destination) }
 
 // ofMesh says whether an intention can name it: neither a subset ("v1.db") nor a
 // caller of the daemon's own ("tacit/check").

@@ -153,3 +153,29 @@ func TestDefaultAllowFullOfDenies(t *testing.T) {
 		}
 	}
 }
+
+// TestDigestAfterARestart: the maps are read before the daemon's own callers have their
+// numbers again; the digest is the same once they do.
+func TestDigestAfterARestart(t *testing.T) {
+	_, o := load(t, bpf.Limits{})
+	n := newNumbers()
+	s := kernel.State{Table: policy.NewTable(policy.Deny, []policy.Intention{{Source: "a", Destination: "b", Action: policy.Allow}}),
+		Own: []policy.Intention{{Source: "tacit/check", Destination: "b", Action: policy.Allow}}}
+	k := newKernel(t, o, n)
+	if _, err := k.Apply(s); err != nil {
+		t.Fatal(err)
+	}
+	own := n.byName["tacit/check"]
+	delete(n.byNum, own)
+	again := newKernel(t, o, n)
+	if again.Revision().Digest == s.Table.Digest() {
+		t.Error("an entry that nobody knows doesn't count")
+	}
+	n.byNum[own] = "tacit/check"
+	if _, err := again.Apply(s); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Revision().Digest; got != s.Table.Digest() {
+		t.Errorf("digest %s after a restart, want %s", got, s.Table.Digest())
+	}
+}
