@@ -135,8 +135,8 @@ func TestRepairWithoutBPFFS(t *testing.T) {
 	h.ok(unix.Mount("bpf", above, "bpf", 0, "")) // the cleanup of the test unmounts one
 }
 
-// TestRepairOnANewCgroup: the hooked cgroup was removed and made again, while the
-// links are still on the removed one.
+// TestRepairOnANewCgroup: the hooked cgroup was removed and made again. The links are
+// still on the removed one, unless the kernel has let go of it already.
 func TestRepairOnANewCgroup(t *testing.T) {
 	h := newHost(t)
 	h.abandon()
@@ -151,7 +151,7 @@ func TestRepairOnANewCgroup(t *testing.T) {
 	}
 	h.ok(os.Mkdir(h.cgroup, 0o755))
 	for _, f := range h.Repair() {
-		if f.Err != nil || f.Found != ErrDying.Error() {
+		if f.Err != nil || f.Found != ErrDying.Error() && f.Found != ErrDetached.Error() {
 			t.Errorf("%v, want %v", f, ErrDying)
 		}
 	}
