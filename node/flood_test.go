@@ -147,7 +147,7 @@ func TestFloodDelaysNoDenial(t *testing.T) {
 					Body: policy.Intention{Source: identity.Name(fmt.Sprintf("app-%d", i)), Destination: "db", Action: policy.Deny}}
 				sign(t, first, first.member.Operator.Held(), change)
 				here = append(here, time.Since(begin))
-				testhost.Eventually(t, 10*time.Second, "the denial is on the other node", func() error {
+				testhost.Eventually(t, 30*time.Second, "the denial is on the other node", func() error {
 					if got := len(second.records.View().Intentions()); got != i+1 {
 						return fmt.Errorf("%d of %d", got, i+1)
 					}
@@ -158,7 +158,7 @@ func TestFloodDelaysNoDenial(t *testing.T) {
 			}
 			if name != "by nobody" {
 				for _, n := range []*Node{first, second} {
-					testhost.Eventually(t, 5*time.Second, "the flooder is cut off", func() error {
+					testhost.Eventually(t, 20*time.Second, "the flooder is cut off", func() error {
 						if n.board.Get(health.Gossip, "host3") == nil {
 							return fmt.Errorf("%s hears it", n.cfg.Name)
 						}

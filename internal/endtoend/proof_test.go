@@ -46,16 +46,16 @@ func TestWaitCountsEveryMember(t *testing.T) {
 		}
 	}
 	host2.Empty(t, "intentions")
-	testhost.AwaitText(t, 6*time.Second, "the repair", "repaired map intentions", func() string {
+	testhost.AwaitText(t, 20*time.Second, "the repair", "repaired map intentions", func() string {
 		out, _ := host2.TryTacit(t, "status")
 		return out
 	})
-	testhost.AwaitText(t, time.Second, "the withdrawal", "this node's policy is announced as not in force", host2.Current(t).Output)
-	testhost.Eventually(t, 5*time.Second, "host2 has the policy in force again", says("yes"))
+	testhost.AwaitText(t, 10*time.Second, "the withdrawal", "this node's policy is announced as not in force", host2.Current(t).Output)
+	testhost.Eventually(t, 20*time.Second, "host2 has the policy in force again", says("yes"))
 
 	host2.Empty(t, "intentions")
 	host2.Freeze(t, "intentions") // nobody can put it right
-	testhost.Eventually(t, 6*time.Second, "host2's announcement is withdrawn", says("no:"))
+	testhost.Eventually(t, 20*time.Second, "host2's announcement is withdrawn", says("no:"))
 	if out, exit := host2.TryTacit(t, "status"); exit != 1 || !strings.Contains(out, "revision") || !strings.Contains(out, "operation not permitted") {
 		t.Errorf("status of host2: exit %d, %s", exit, out)
 	}
