@@ -32,11 +32,16 @@ func TestOffenderIsCut(t *testing.T) {
 	for i := range 3 {
 		pools[1].Broadcast(fmt.Appendf(nil, "forged %d", i))
 	}
-	took := within(t, 5*time.Second, "cut", func() bool { return pools[0].wire.IsCut("n1") })
+	var cuts []string
+	took := within(t, 20*time.Second, "cut, and told", func() bool {
+		owners[0].mu.Lock()
+		defer owners[0].mu.Unlock()
+		cuts = slices.Clone(owners[0].cuts)
+		return pools[0].wire.IsCut("n1") && len(cuts) > 0
+	})
 	t.Logf("cut after %v", took)
 	owners[0].mu.Lock()
 	owners[0].forged = 0
-	cuts := slices.Clone(owners[0].cuts)
 	owners[0].mu.Unlock()
 	if len(cuts) != 1 || !strings.Contains(cuts[0], "n1: n1 is cut off from gossip for 1m0s: it sent records or messages that are damaged or forged") {
 		t.Errorf("told %q", cuts)

@@ -175,6 +175,9 @@ func (r *roll) start(t testing.TB, cfg Config) *Pool {
 	return p
 }
 
+// slow is how much longer than on a quiet machine something may take before a test fails.
+const slow = 5
+
 // within polls until ok holds and returns how long that took.
 func within(t testing.TB, limit time.Duration, what string, ok func() bool) time.Duration {
 	t.Helper()
@@ -182,8 +185,8 @@ func within(t testing.TB, limit time.Duration, what string, ok func() bool) time
 	tick := time.NewTicker(200 * time.Microsecond)
 	defer tick.Stop()
 	for !ok() {
-		if time.Since(begin) > limit {
-			t.Fatalf("%s: not within %v", what, limit)
+		if time.Since(begin) > slow*limit {
+			t.Fatalf("%s: not within %v", what, slow*limit)
 		}
 		<-tick.C
 	}
