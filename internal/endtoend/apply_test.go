@@ -38,7 +38,7 @@ func TestApply(t *testing.T) {
 	testhost.WriteFile(t, filepath.Join(dir, "many.hcl"), manyIntentions(many, "allow"))
 
 	began := time.Now()
-	out := host1.Tacit(t, "apply", dir, "--wait")
+	out := host1.Tacit(t, "apply", dir, "--wait", "--timeout", "5m")
 	took := time.Since(began)
 	t.Logf("%d intentions are in force on 3 nodes after %s", many, took.Round(time.Millisecond))
 	if !strings.Contains(out, fmt.Sprintf("%d added, 0 changed, 0 removed, 0 unchanged\nin force on 3 of 3 nodes", many+1)) || late(took, limit) {
@@ -56,7 +56,7 @@ func TestApply(t *testing.T) {
 	}
 
 	began = time.Now()
-	out = host1.Tacit(t, "apply", filepath.Join(dir, "consul.json"), "--prune", "--yes", "--wait")
+	out = host1.Tacit(t, "apply", filepath.Join(dir, "consul.json"), "--prune", "--yes", "--wait", "--timeout", "5m")
 	took = time.Since(began)
 	t.Logf("%d intentions are removed on 3 nodes after %s", many, took.Round(time.Millisecond))
 	if !strings.Contains(out, fmt.Sprintf("0 added, 0 changed, %d removed, 1 unchanged\nin force on 3 of 3 nodes", many)) || late(took, limit) {
