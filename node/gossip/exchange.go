@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"tacit/identity"
@@ -131,41 +132,46 @@ func refusedBy(err error) error {
 // places bounds the memory that long payloads take.
 type places struct {
 	all chan struct{}
-	by  chan map[identity.Name]bool // capacity 1: whoever holds the map may change it
+
+	mu sync.Mutex
+	by map[identity.Name]chan struct{} // of each member: it has one place at most
 }
 
-func newPlaces() places {
-	p := places{make(chan struct{}, largeAtOnce), make(chan map[identity.Name]bool, 1)}
-	p.by <- map[identity.Name]bool{}
-	return p
+func newPlaces() *places {
+	return &places{all: make(chan struct{}, largeAtOnce), by: map[identity.Name]chan struct{}{}}
 }
 
-// enter waits for a place for n bytes.
-func (p places) enter(ctx context.Context, from identity.Name, n int) (leave func(), err error) {
+// of returns what holds the place of one member.
+func (p *places) of(from identity.Name) chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	own := p.by[from]
+	if own == nil {
+		own = make(chan struct{}, 1)
+		p.by[from] = own
+	}
+	return own
+}
+
+// enter waits for a place for n bytes: a long change comes in several payloads.
+func (p *places) enter(ctx context.Context, from identity.Name, n int) (leave func(), err error) {
 	if n <= smallPayload {
 		return func() {}, nil
 	}
-	by := <-p.by
-	taken := by[from]
-	by[from] = true
-	p.by <- by
-	if taken {
-		return nil, errTooMuch
-	}
-	free := func() {
-		by := <-p.by
-		delete(by, from)
-		p.by <- by
-	}
+	own := p.of(from)
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout/2)
 	defer cancel()
-	select {
-	case p.all <- struct{}{}:
-		return func() { <-p.all; free() }, nil
-	case <-ctx.Done():
-		free()
-		return nil, errors.New("too many long payloads at once")
+	for _, place := range []chan struct{}{own, p.all} {
+		select {
+		case place <- struct{}{}:
+		case <-ctx.Done():
+			if place == p.all {
+				<-own
+			}
+			return nil, errors.New("too many long payloads at once")
+		}
 	}
+	return func() { <-p.all; <-own }, nil
 }
 
 // sendPayload sends a payload that is too long for a packet.

@@ -165,10 +165,16 @@ func TestLongPayloads(t *testing.T) {
 	ended("too long", open(pools[1], maxPayload+1))
 	half := open(pools[1], 1<<20)
 	within(t, 5*time.Second, "the first has its place", func() bool { return len(pools[0].large.all) == 1 })
-	ended("a second one", open(pools[1], 1<<20))
+	second := open(pools[1], 1<<20) // waits, and takes nobody else's place
 	pools[2].Broadcast(bytes.Repeat([]byte{'x'}, 1<<20))
 	within(t, 5*time.Second, "another member's", func() bool { return owners[0].count(strings.Repeat("x", 1<<20)) == 1 })
 	_ = half.Close()
+	_ = second.Close()
+	pools[1].Broadcast(bytes.Repeat([]byte{'y'}, 1<<20))
+	pools[1].Broadcast(bytes.Repeat([]byte{'z'}, 1<<20))
+	within(t, 5*time.Second, "both parts of a long change", func() bool {
+		return owners[0].count(strings.Repeat("y", 1<<20)) == 1 && owners[0].count(strings.Repeat("z", 1<<20)) == 1
+	})
 	within(t, 5*time.Second, "places are free", func() bool { return len(pools[0].large.all) == 0 })
 }
 

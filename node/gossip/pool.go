@@ -71,7 +71,7 @@ type Pool struct {
 	now     func() time.Time
 	wire    *wire.Wire
 	inbox   *inbox
-	large   places
+	large   *places
 	spread  *spread
 	changed chan struct{} // capacity 1: a membership change to report
 	healing chan struct{} // capacity 1: a member may have to be contacted
