@@ -99,14 +99,14 @@ func (c *Client) Revoke(ctx context.Context, r Revocation) (*RevocationResult, e
 	return send[*RevocationResult](ctx, c, "revoke", &r)
 }
 
-// ExportRoot is POST /v1/root/export.
+// ExportRoot is POST /v1/ca/export-root.
 func (c *Client) ExportRoot(ctx context.Context, r RootExport) (*RootKey, error) {
-	return send[*RootKey](ctx, c, "root/export", &r)
+	return send[*RootKey](ctx, c, "ca/export-root", &r)
 }
 
-// DropRoot is POST /v1/root/drop.
+// DropRoot is POST /v1/ca/drop-root.
 func (c *Client) DropRoot(ctx context.Context, r RootCopy) (*RootDropped, error) {
-	return send[*RootDropped](ctx, c, "root/drop", &r)
+	return send[*RootDropped](ctx, c, "ca/drop-root", &r)
 }
 
 // CreateToken is POST /v1/tokens.
