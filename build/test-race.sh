@@ -18,9 +18,9 @@ failed=0
 packages=$(go list ./... | grep -vxE 'tacit/internal/(battery|endtoend|reality|soak)')
 echo "==== $(wc -l <<<"$packages") packages, several at a time"
 # shellcheck disable=SC2086 # one word each
-go test -race -count=1 -timeout 25m $packages || failed=1
+build/tests.sh -race -count=1 -timeout=25m $packages || failed=1
 echo "==== daemons built with -race"
-go test -race -count=1 -timeout 45m ./internal/endtoend || failed=1
+build/tests.sh -race -count=1 -timeout=45m ./internal/endtoend || failed=1
 for report in "$reports"/*; do
 	[ -e "$report" ] || break
 	printf '\n==== a race, in process %s\n' "${report##*.}" >&2

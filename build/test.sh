@@ -17,8 +17,8 @@ alone=$(grep -rl --include='*_test.go' -e 'testhost\.CountObjects(' -e '^package
 failed=0
 echo "==== $(grep -cvxF "${alone:-none}" <<<"$all") packages, several at a time"
 # shellcheck disable=SC2046 # one word each
-go test -count=1 -timeout 40m $(grep -vxF "${alone:-none}" <<<"$all") || failed=1
+build/tests.sh -count=1 -timeout=40m $(grep -vxF "${alone:-none}" <<<"$all") || failed=1
 [ -z "$alone" ] || echo "==== one at a time:" $alone
-[ -z "$alone" ] || go test -count=1 -timeout 20m -p 1 $alone || failed=1
+[ -z "$alone" ] || build/tests.sh -count=1 -timeout=20m -p=1 $alone || failed=1
 [ "$failed" = 0 ] || echo "$0: see FAIL above" >&2
 exit $failed
