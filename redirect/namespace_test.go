@@ -104,11 +104,11 @@ func (e *elsewhere) join(t *testing.T) {
 	if err := netlink.LinkAdd(veth); err != nil {
 		t.Fatal(err)
 	}
-	if err := setUp("here", "10.9.0.1/24", "fd00:9::1/64"); err != nil {
+	if err := setUp("here", "10.9.0.1/24", "fd00:9::1/64", "fe80::1/64"); err != nil {
 		t.Fatal(err)
 	}
 	err := e.do(func() error {
-		if err := setUp("there", "10.9.0.2/24", "fd00:9::2/64"); err != nil {
+		if err := setUp("there", "10.9.0.2/24", "fd00:9::2/64", "fe80::2/64"); err != nil {
 			return err
 		}
 		for _, gw := range []string{"10.9.0.1", "fd00:9::1"} {
@@ -128,7 +128,8 @@ func setUp(name string, addrs ...string) error {
 	if err != nil {
 		return err
 	}
-	// No link-local address: the kernel could add it between two snapshots.
+	// The kernel adds no link-local address: it could do so between two snapshots. The caller gives one: without it the
+	// kernel looks for no neighbour for a packet whose source isn't an address of the link, as those of TPROXY aren't.
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/addr_gen_mode", []byte("1"), 0); err != nil {
 		return err
 	}
