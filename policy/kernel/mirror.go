@@ -116,12 +116,13 @@ func removeFirst[K, V comparable](m mirror[K, V], want map[K]V) (int, error) {
 var errOpen = errors.New("a deny intention has no room in the kernel's map, so all that no rule allows is refused, whatever the default")
 
 // denyFirst adds denies, removes allows, calls between, adds allows, removes denies.
-// In a map that is too small, allows make room for denies, and no allow is added. A
+// In a map that is too small, allows make room for denies, and no allow is added; then
+// the denies that aren't wanted any more do, after shut has made the default deny. A
 // decision that between separates from its first look-up is made again (decide.h), so
 // none misses a new deny and an old one both.
-func denyFirst(between func() error) func(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool) (int, error) {
+func denyFirst(between, shut func() error) func(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool) (int, error) {
 	return func(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool) (int, error) {
-		total, err := restrict(m, want)
+		total, err := restrict(m, want, shut)
 		if err == nil && total > 0 {
 			err = between()
 		}
@@ -135,7 +136,7 @@ func denyFirst(between func() error) func(m mirror[bpf.Pair, bool], want map[bpf
 }
 
 // restrict is the first half of denyFirst.
-func restrict(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool) (int, error) {
+func restrict(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool, shut func() error) (int, error) {
 	denied, err := m.add(want, denies)
 	removed, failed := m.remove(want, allows)
 	total := denied + removed
@@ -143,6 +144,11 @@ func restrict(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool) (int, error) {
 		denied, err = m.add(want, denies)
 		total += denied
 		failed = errors.Join(failed, errEvicted)
+	}
+	if errors.Is(err, bpf.ErrFull) && shut() == nil {
+		removed, e := m.remove(want, denies)
+		denied, err = m.add(want, denies)
+		total, failed = total+removed+denied, errors.Join(failed, e)
 	}
 	if err != nil {
 		err = errors.Join(errOpen, err)

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,13 +15,14 @@ import (
 // intentions.
 func registry(o *bpf.Objects, rules *ruleSum) []entry {
 	between := func() error { _, err := o.Bump(); return err }
+	shut := func() error { return errors.Join(o.SetDefault(false), between()) }
 	return []entry{
 		declare(o.Locals(), addFirst, (*compiler).locals),
 		declare(o.Guards(), addFirst, (*compiler).guards),
 		declare(o.InnerGuards(), addFirst, (*compiler).innerGuards),
 		leading(declare(o.Remotes(), addFirst, (*compiler).remotes)),
 		leading(rarely(declare(o.Names(), addFirst, (*compiler).names))),
-		summed(declare(o.Intentions(), denyFirst(between), (*compiler).intentions), rules),
+		summed(declare(o.Intentions(), denyFirst(between, shut), (*compiler).intentions), rules),
 		declare(o.Workloads(), removeFirst, (*compiler).workloads),
 		declare(o.Namespaces(), removeFirst, (*compiler).namespaces),
 		declare(o.Users(), removeFirst, (*compiler).users),
