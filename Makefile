@@ -46,11 +46,12 @@ soak: deps-real build ## run the soak in full: connections, crashes, flushed tab
 	@$(GOBUILD) -o bin/ ./internal/testhost/probe
 	build/soak.sh
 
-test-race: deps ## run tests and daemons under the race detector, as root
+RACE ?= .
+test-race: deps ## run tests and daemons under the race detector, as root (RACE=pattern of end-to-end tests)
 	@mkdir -p bin/race
 	CGO_ENABLED=1 go build -race -tags netgo,osusergo -buildvcs=false -o bin/race/ ./cmd/tacitd ./cmd/tacit
 	@$(GOBUILD) -o bin/race/ ./internal/testhost/probe
-	build/test-race.sh
+	build/test-race.sh '$(RACE)'
 
 FUZZ ?= 30s
 fuzz: ## run every fuzz target for a while (FUZZ=30s)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The race detector, with the programs in bin/race: in every package's tests,
-# then in the daemons of the end-to-end tests. The battery, the soak and the
+# test-race.sh PATTERN: the race detector, with the programs in bin/race: in every
+# package's tests, then in the daemons of the end-to-end tests that match. The battery, the soak and the
 # real software are left out: they take too long. A race in any process fails
 # the run.
 set -euo pipefail
@@ -20,7 +20,7 @@ echo "==== $(wc -l <<<"$packages") packages, several at a time"
 # shellcheck disable=SC2086 # one word each
 build/tests.sh -race -count=1 -timeout=25m $packages || failed=1
 echo "==== daemons built with -race"
-build/tests.sh -race -count=1 -timeout=45m ./internal/endtoend || failed=1
+build/tests.sh -race -count=1 -timeout=45m -run="${1:?test-race.sh PATTERN}" ./internal/endtoend || failed=1
 for report in "$reports"/*; do
 	[ -e "$report" ] || break
 	printf '\n==== a race, in process %s\n' "${report##*.}" >&2
