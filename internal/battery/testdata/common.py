@@ -18,6 +18,8 @@ def call(name, f, *args):
     except socket.timeout:
         raise Failed(name + ": timeout") from None
     except OSError as e:
+        if e.errno == errno.EINPROGRESS:  # of a blocking socket: SO_SNDTIMEO has passed, socket(7)
+            raise Failed(name + ": timeout") from None
         raise Failed(f"{name}: {errno.errorcode.get(e.errno, e)}") from None
 
 
