@@ -145,15 +145,24 @@ func restrict(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool, shut func() erro
 		total += denied
 		failed = errors.Join(failed, errEvicted)
 	}
-	if errors.Is(err, bpf.ErrFull) && shut() == nil {
-		removed, e := m.remove(want, denies)
-		denied, err = m.add(want, denies)
-		total, failed = total+removed+denied, errors.Join(failed, e)
+	if errors.Is(err, bpf.ErrFull) {
+		denied, err = exchange(m, want, shut)
+		total += denied
 	}
 	if err != nil {
 		err = errors.Join(errOpen, err)
 	}
 	return total, errors.Join(failed, err)
+}
+
+// exchange has denies that aren't wanted any more give way to those that are.
+func exchange(m mirror[bpf.Pair, bool], want map[bpf.Pair]bool, shut func() error) (int, error) {
+	if err := shut(); err != nil {
+		return 0, errors.Join(bpf.ErrFull, err)
+	}
+	removed, err := m.remove(want, denies)
+	denied, err2 := m.add(want, denies)
+	return removed + denied, errors.Join(err, err2)
 }
 
 var errEvicted = fmt.Errorf("allow intentions were removed to make room for deny intentions, and their connections are refused: %w", bpf.ErrFull)
