@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # tests.sh ARG...: go test ARG..., and what failed once more, alone. Packages
 # run beside each other on as little as two processors, where a test may miss a
-# deadline because others were at work; a fault of the code fails alone too. A
-# test that passes alone only is named at the end. What can't be a matter of
-# time is not run again: a package that doesn't build, a panic, a data race.
+# deadline because others were at work. A test that passes alone only is named
+# at the end, with its first output above: a fault that shows now and then may
+# pass alone as well, so read it. What can't be a matter of time is not run
+# again: a package that doesn't build, a panic, a data race.
 set -euo pipefail
 . "$(dirname "$0")/prelude.sh"
 cd "$(dirname "$0")/.."
@@ -14,7 +15,7 @@ trap 'rm -f "$log"' EXIT
 if go test "$@" 2>&1 | tee "$log"; then
 	exit 0
 fi
-if grep -qE '^(panic:|fatal error:|WARNING: DATA RACE|FAIL.*\[)' "$log"; then
+if grep -qE '^(panic:|fatal error:|FAIL.*\[)|race detected during execution of test' "$log"; then
 	exit 1
 fi
 flags=()
@@ -28,7 +29,7 @@ failed=$(awk '$1 == "---" && $2 == "FAIL:" && /^---/ { names = names (names == "
 [ -n "$failed" ] || exit 1
 while read -r package tests; do
 	echo "==== again, alone: $package $tests"
-	if [ "$tests" = '?' ] || ! go test "${flags[@]}" "$package" -run "$tests"; then
+	if [ "$tests" = '?' ] || ! go test "${flags[@]}" "$package" -run "$tests" </dev/null; then
 		exit 1
 	fi
 done <<<"$failed"
