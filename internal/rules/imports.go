@@ -69,6 +69,8 @@ func rooms() []room {
 		{"tproxy/lane", []string{"identity", "policy", "tproxy/accept", "tproxy/lane/ending", "tproxy/socket", "tproxy/stall"},
 			"lanes are replaced without a change of the proxy: they know no captured connection, and policy only for its reasons"},
 		{"tproxy/lane/ending", nil, "ending is a table of states: it has no lane"},
+		{"tproxy/record", nil,
+			"record seals and opens what it is given; who the peer is, and what a connection carries, is for its caller to say"},
 		{"tproxy/stall", nil,
 			"stall sees bytes go by; whether a connection ends for it is for its caller to say"},
 		{"tproxy/socket", nil,
