@@ -8,7 +8,7 @@ set -euo pipefail
 # What is looked for (a command, or a file when it begins with /, with wildcards), and the package that has it.
 wanted() {
 	case $1 in
-	run) echo "iptables=iptables nft=nftables ip=iproute2 curl=curl python3=python3 tcpdump=tcpdump sysctl=procps bpftool=bpftool make=make gcc=gcc musl-gcc=musl-tools busybox=busybox-static" ;;
+	run) echo "iptables=iptables nft=nftables ip=iproute2 curl=curl python3=python3 tcpdump=tcpdump sysctl=procps bpftool=bpftool make=make gcc=gcc musl-gcc=musl-tools busybox=busybox-static openssl=openssl" ;;
 	real) echo "/usr/lib/postgresql/*/bin/postgres=postgresql redis-server=redis-server nginx=nginx-light sshd=openssh-server ssh=openssh-client rsync=rsync curl=curl" ;;
 	generate) echo "clang=clang llvm-strip=llvm /usr/include/bpf/bpf_helpers.h=libbpf-dev" ;;
 	bench) echo "wrk=wrk iperf3=iperf3 haproxy=haproxy openssl=openssl python3=python3" ;;
