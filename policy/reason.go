@@ -120,6 +120,16 @@ func Reasons() []Reason {
 	return all
 }
 
+// Refuses says whether connections with this reason were refused; the other reasons allow
+// one, end one that was allowed, or belong to none.
+func (r Reason) Refuses() bool {
+	switch r {
+	case ReasonAllowed, ReasonSelf, ReasonPermissive, ReasonLate, ReasonChanged, ReasonClosed, ReasonReset, ReasonIdle, ReasonDrain:
+		return false
+	}
+	return true
+}
+
 // Explain returns a sentence for users.
 func (r Reason) Explain() string {
 	for _, e := range reasons {

@@ -70,15 +70,15 @@ const (
 	allowed = api.Action(2)
 )
 
-func (f fakeHost) Flows(_ context.Context, after uint64) (*api.FlowList, error) {
-	list := &api.FlowList{Last: 3, FlowTotals: api.FlowTotals{Dropped: 5, Lost: map[api.Reason]uint64{"guard": 7}}, Flows: []api.FlowRecord{
+func (f fakeHost) Flows(_ context.Context, q api.FlowQuery) (*api.FlowList, error) {
+	list := &api.FlowList{Last: 3, Sums: api.FlowTotals{Dropped: 5, Lost: map[api.Reason]uint64{"guard": 7}}, Flows: []api.FlowRecord{
 		{Count: 12, Seq: 1, Time: noon, Source: "web", Destination: "db", Direction: "hook", Port: 5432, Program: "psql", Reason: "intention"},
 		{Count: 1, Seq: 2, Time: noon, Destination: "db", Direction: "hook", Port: 5432, Program: "curl", Reason: "identity"},
 		{Count: 1, Seq: 3, Time: noon, Source: "web", Destination: "db", Node: "host2", Direction: "out", Port: 5432, Reason: "closed", Sent: 10, Received: 2000, Duration: 1500 * time.Millisecond},
 		{Count: 1, Time: noon, Destination: "db", Node: "host2", Direction: "out", Port: 5432, Live: true, Sent: 1, Duration: 2 * time.Second},
 		{Count: 1, Time: noon, Source: "web", Destination: "db-standby", For: "db", Node: "host3", Direction: "out", Port: 5432, Live: true},
 	}}
-	list.Flows = list.Flows[min(int(after), 3):]
+	list.Flows = q.Select(noon.Add(time.Second), list.Flows[min(int(q.After), 3):])
 	return list, nil
 }
 

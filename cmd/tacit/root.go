@@ -11,6 +11,7 @@ import (
 
 	"tacit/cmd/tacit/audit"
 	"tacit/cmd/tacit/cli"
+	"tacit/cmd/tacit/flows"
 	"tacit/cmd/tacit/keys"
 	"tacit/cmd/tacit/member"
 	"tacit/cmd/tacit/usage"
@@ -58,7 +59,8 @@ func (e *env) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&e.Socket, "socket", "", "the daemon's socket (default $TACIT_SOCKET or "+cli.DefaultSocket+")")
 	flags.BoolVar(&e.JSON, "json", false, "print JSON")
-	root.AddCommand(e.statusCommand(), e.resolveCommand(), e.flowsCommand())
+	root.AddCommand(e.statusCommand(), e.resolveCommand())
+	root.AddCommand(flows.Commands(e.Env)...)
 	root.AddCommand(member.Commands(e.Env, keys.NodeRevoke(e.Env))...)
 	root.AddCommand(keys.Commands(e.Env)...)
 	root.AddCommand(audit.Commands(e.Env)...)

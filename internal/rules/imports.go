@@ -27,11 +27,13 @@ func rooms() []room {
 			"cli is what commands share: it knows none of them"},
 		{"cmd/tacit/audit", []string{"cmd/tacit/cli", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api"},
 			"a noun asks the daemon: it decides nothing"},
+		{"cmd/tacit/flows", []string{"cmd/tacit/cli", "cmd/tacit/show", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api", "node/api/flow"}, // node/api in tests only
+			"a noun asks the daemon: it chooses nothing"},
 		{"cmd/tacit/keys", []string{"cmd/tacit/cli", "cmd/tacit/show", "cmd/tacit/text", "cmd/tacit/usage", "node/api"},
 			"nouns that belong together ask the daemon's socket, and no other noun"},
 		{"cmd/tacit/member", []string{"cmd/tacit/cli", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api"},
 			"nouns that belong together ask the daemon's socket, and no other noun"},
-		{"cmd/tacit", []string{"cmd/tacit/audit", "cmd/tacit/cli", "cmd/tacit/keys", "cmd/tacit/member", "cmd/tacit/show", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api", "node/entries", "policy/resolver"}, // the last in tests only
+		{"cmd/tacit", []string{"cmd/tacit/audit", "cmd/tacit/cli", "cmd/tacit/flows", "cmd/tacit/keys", "cmd/tacit/member", "cmd/tacit/show", "cmd/tacit/table", "cmd/tacit/text", "cmd/tacit/usage", "node/api", "node/entries", "policy/resolver"}, // the last in tests only
 			"the CLI talks to the daemon's socket: it links neither BPF nor memberlist and needs no privilege"},
 		{"cmd/tacit/table", nil, "a table knows no API: it prints text"},
 		{"cmd/tacit/text", nil, "text knows no API: it says values in words"},
@@ -88,7 +90,9 @@ func nodeRooms() []room {
 	return []room{
 		{"node", []string{"bpf", "identity", "policy", "policy/...", "redirect", "redirect/...", "tproxy", "node/..."},
 			"node builds the parts of the daemon and connects them; only commands import it"},
-		{"node/api", []string{"identity", "policy", "policy/resolver"},
+		{"node/api/flow", []string{"identity", "policy", "node/definition/suggest"},
+			"flow is records and queries: whoever has records, or asks for some, is elsewhere"},
+		{"node/api", []string{"identity", "policy", "policy/resolver", "node/api/flow"},
 			"the CLI links this package: it must stay free of BPF, memberlist and netlink"},
 		{"node/audit", []string{"identity", "policy", "policy/ledger", "policy/ledger/statement", "node/api", "node/health"},
 			"the audit log writes down what is in force; nothing waits for it or asks its leave"},

@@ -24,8 +24,8 @@ type Host interface {
 	Resolve(ctx context.Context, name string) (*Resolution, error)
 	// Confirm makes a start with --confirm permanent.
 	Confirm(ctx context.Context, r ConfirmRequest) (*ConfirmResult, error)
-	// Flows lists the records with a Seq above after, and the live connections.
-	Flows(ctx context.Context, after uint64) (*FlowList, error)
+	// Flows lists the records and live connections that are asked for.
+	Flows(ctx context.Context, q FlowQuery) (*FlowList, error)
 }
 
 // Nodes are the members of the mesh.

@@ -52,8 +52,11 @@ func (c *Client) Resolve(ctx context.Context, name string) (*Resolution, error) 
 }
 
 // Flows is GET /v1/flows.
-func (c *Client) Flows(ctx context.Context, after uint64) (*FlowList, error) {
-	return query[*FlowList](ctx, c, "flows", url.Values{"after": {strconv.FormatUint(after, 10)}})
+func (c *Client) Flows(ctx context.Context, q FlowQuery) (*FlowList, error) {
+	if err := q.Check(); err != nil {
+		return nil, AsError(err)
+	}
+	return query[*FlowList](ctx, c, "flows", q.Values())
 }
 
 // Audit is GET /v1/audit.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tacit/identity"
+	"tacit/node/api/flow"
 )
 
 // Limits of a request. answerTime allows for the longest wait.
@@ -116,11 +117,11 @@ func get(do func(*http.Request) (any, error)) http.Handler {
 }
 
 func flows(r *http.Request, h Host) (any, error) {
-	seq, err := after(r)
+	q, err := flow.Parse(r.URL.Query())
 	if err != nil {
 		return nil, err
 	}
-	return h.Flows(r.Context(), seq)
+	return h.Flows(r.Context(), q)
 }
 
 func audit(r *http.Request, a Audit) (any, error) {

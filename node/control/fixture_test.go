@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -245,7 +246,7 @@ func (j *fakeJournal) Author(ledger.Kind, string) (string, time.Time, bool) {
 
 func (j *fakeJournal) After(seq uint64) ([]api.FlowRecord, uint64, error) {
 	j.after = seq
-	return j.records, 7, j.err
+	return slices.Clone(j.records), 7, j.err
 }
 
 func (j *fakeJournal) Totals() (api.FlowTotals, error) { return j.totals, j.err }

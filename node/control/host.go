@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"tacit/node/api"
+	"tacit/node/api/flow"
 	"tacit/node/journal"
 	"tacit/policy/resolver"
+	"tacit/tproxy"
 )
 
 // host answers `tacit resolve`, `tacit flows`, `tacit confirm`, and in
@@ -41,20 +44,31 @@ func (h host) Resolve(_ context.Context, name string) (*api.Resolution, error) {
 	return out, nil
 }
 
-// Flows lists what the journal has after a number, and the live streams.
-func (h host) Flows(_ context.Context, after uint64) (*api.FlowList, error) {
-	out := &api.FlowList{}
-	var err error
-	if out.Flows, out.Last, err = h.Journal.After(after); err != nil {
+// Flows lists what the journal has after a number, and the live streams, oldest first.
+func (h host) Flows(_ context.Context, q flow.Query) (*flow.List, error) {
+	all, last, err := h.Journal.After(q.After)
+	if err != nil {
 		return nil, err
 	}
-	if out.FlowTotals, err = h.Journal.Totals(); err != nil {
+	sums, err := h.Journal.Totals()
+	if err != nil {
 		return nil, err
 	}
-	for _, f := range h.Proxy.Flows() {
-		out.Flows = append(out.Flows, journal.Live(f))
+	now, missed := time.Now(), flow.Missed(q.After, all)
+	return &flow.List{Sums: sums, Last: last, Missed: missed, Flows: append(q.Select(now, all), h.live(q, now)...)}, nil
+}
+
+func (h host) live(q flow.Query, now time.Time) []flow.Record {
+	if q.Live == flow.LiveNot {
+		return nil
 	}
-	return out, nil
+	streams := h.Proxy.Flows()
+	slices.SortFunc(streams, func(a, b tproxy.Flow) int { return a.Start.Compare(b.Start) })
+	all := make([]flow.Record, len(streams))
+	for i, f := range streams {
+		all[i] = journal.Live(f)
+	}
+	return q.Select(now, all)
 }
 
 // Confirm makes a start permanent.

@@ -5,8 +5,10 @@
 package table
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -21,7 +23,8 @@ const minimum = 24
 // Table aligns cells in columns. Nothing is ever cut: on a terminal, the last
 // cell of a row continues on further lines.
 type Table struct {
-	rows [][]string
+	rows   [][]string
+	widths []int // of rows that were flushed
 }
 
 // New returns a table with a first row, unless header is empty.
@@ -73,6 +76,16 @@ func (t *Table) Print(w io.Writer, width int) {
 	}
 }
 
+// Flush prints the rows and forgets them. Later rows are aligned with them; a column
+// grows with its widest cell so far.
+func (t *Table) Flush(w io.Writer, width int) error {
+	var out bytes.Buffer
+	t.Print(&out, width)
+	t.widths, t.rows = t.columns(), nil
+	_, err := w.Write(out.Bytes())
+	return err
+}
+
 // pad fills the only line of a row up to a column.
 func pad(line *strings.Builder, column int) {
 	if n := column - utf8.RuneCountInString(line.String()); n > 0 {
@@ -80,9 +93,9 @@ func pad(line *strings.Builder, column int) {
 	}
 }
 
-// starts are the columns in which cells begin.
-func (t *Table) starts() []int {
-	var widths []int
+// columns are the widths of the columns.
+func (t *Table) columns() []int {
+	widths := slices.Clone(t.widths)
 	for _, row := range t.rows {
 		for i, cell := range row {
 			if i == len(widths) {
@@ -93,6 +106,12 @@ func (t *Table) starts() []int {
 			}
 		}
 	}
+	return widths
+}
+
+// starts are the columns in which cells begin.
+func (t *Table) starts() []int {
+	widths := t.columns()
 	starts := make([]int, len(widths))
 	for i := 1; i < len(widths); i++ {
 		starts[i] = starts[i-1] + widths[i-1] + 2

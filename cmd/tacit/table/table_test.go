@@ -35,3 +35,21 @@ func TestTable(t *testing.T) {
 		}
 	}
 }
+
+// TestFlush: rows that come later have the same columns, which only grow.
+func TestFlush(t *testing.T) {
+	var out strings.Builder
+	tb := New("NAME", "PORT", "WHY")
+	for _, rows := range [][][]any{{{"db", 5432, "x"}}, {}, {{"a", 1, "y"}}, {{"a-long-name", 1, "z"}}, {{"b", 2, "w"}}} {
+		for _, r := range rows {
+			tb.Row(r...)
+		}
+		if err := tb.Flush(&out, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "NAME  PORT  WHY\ndb    5432  x\na     1     y\na-long-name  1     z\nb            2     w\n"
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}
