@@ -25,6 +25,7 @@ import (
 	"tacit/node/journal"
 	"tacit/node/lifecycle"
 	"tacit/node/membership"
+	"tacit/node/metrics"
 	"tacit/node/outside"
 	"tacit/node/peers"
 	"tacit/node/reconcile"
@@ -56,6 +57,7 @@ type Node struct {
 	loop      *reconcile.Loop
 	pool      *gossip.Pool
 	audit     *audit.Log
+	metrics   *metrics.Exporter
 	started   time.Time
 }
 
@@ -162,6 +164,9 @@ func (n *Node) closers() []func() error {
 	}
 	if n.socket != nil {
 		out = append(out, n.socket.Close)
+	}
+	if n.metrics != nil {
+		out = append(out, n.metrics.Close)
 	}
 	if n.datapath != nil {
 		out = append(out, n.datapath.Close)

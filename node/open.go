@@ -26,6 +26,7 @@ import (
 	"tacit/node/journal"
 	"tacit/node/lifecycle"
 	"tacit/node/membership"
+	"tacit/node/metrics"
 	"tacit/node/outside"
 	"tacit/node/peers"
 	"tacit/node/reconcile"
@@ -86,6 +87,9 @@ func (n *Node) openPorts(ctx context.Context) error {
 		return err
 	}
 	if err := tryGossipPort(ctx, n.cfg); err != nil {
+		return err
+	}
+	if n.metrics, err = metrics.Open(ctx, n.cfg); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(n.cfg.RunDir, 0o755); err != nil {
@@ -261,5 +265,6 @@ func (n *Node) backend() api.Backend {
 	b.Audit = n.audit
 	b.Keys = keys.New(keys.Config{Settings: n.cfg, Member: n.member, Records: n.records, Served: n.certificates.Served, Lanes: n.proxy.Lanes,
 		Cut: n.proxy.CloseLanes, Settle: n.loop.Settle})
+	b.Metrics = n.metrics.Attach(metrics.Sources{Status: b.Host.Status, Nodes: b.Nodes.List, Live: n.proxy.Flows, Room: n.enforcer.Room})
 	return b
 }

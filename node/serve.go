@@ -5,9 +5,7 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -50,35 +48,22 @@ func (n *Node) serve(ctx context.Context) error {
 
 // parts are what lives until the daemon ends.
 func (n *Node) parts() []func(context.Context) error {
+	cli := n.backend()
 	out := []func(context.Context) error{
 		n.certificates.Run, n.loop.Run, n.peers.Run, n.datapath.Run, n.probe.Run, n.checks.Run, n.outside.Run, n.deadline.Run,
 		func(ctx context.Context) error { return n.inventory.Run(ctx, n.nudge) },
 		func(ctx context.Context) error { return n.addresses.Run(ctx, n.readdressed) },
 		func(ctx context.Context) error { return n.enforcer.Events(ctx, n.refused) },
 		func(ctx context.Context) error { return n.hooks.Listening(ctx, n.loop.Look) },
-		n.serveCLI, n.reloads, n.announcing, n.mending.Run,
+		func(ctx context.Context) error {
+			return api.Serve(ctx, "the CLI's socket", api.NewServer(cli, n.log), n.socket)
+		},
+		n.metrics.Run, n.reloads, n.announcing, n.mending.Run,
 	}
 	for _, ln := range n.datapath.Captured() {
 		out = append(out, func(ctx context.Context) error { return n.proxy.Serve(ctx, n.probe.Listener(ln)) })
 	}
 	return out
-}
-
-// serveCLI answers on the CLI's socket.
-func (n *Node) serveCLI(ctx context.Context) error {
-	srv := api.NewServer(n.backend(), n.log)
-	stop := context.AfterFunc(ctx, func() {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		if srv.Shutdown(last) != nil {
-			_ = srv.Close()
-		}
-	})
-	defer stop()
-	if err := srv.Serve(n.socket); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("the CLI's socket: %w", err)
-	}
-	return nil
 }
 
 const (

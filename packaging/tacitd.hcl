@@ -33,6 +33,11 @@
 # gossip_port = 7946
 # lane_port   = 7947
 
+# Where Prometheus gets metrics: a port on loopback, such as "127.0.0.1:9464", or
+# "unix" for /metrics on the command line's socket; default: nowhere
+# (docs/metrics.md).
+# metrics = ""
+
 # The verdict where no intention matches: deny or allow. Set the same on every
 # node.
 # default_intention = "deny"

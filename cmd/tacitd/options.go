@@ -49,6 +49,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Redirect, "redirect", "auto", "auto: socket hooks, and TPROXY for other network namespaces; sockets: hooks alone; tproxy: no hooks, with fewer guarantees, for hosts where none can be attached")
 	f.Uint16Var(&c.GossipPort, "gossip-port", 7946, "port for gossip, UDP and TCP")
 	f.Uint16Var(&c.LanePort, "lane-port", 7947, "port for lanes and enrolment, TCP")
+	f.StringVar(&c.Metrics, "metrics", "", "where Prometheus gets metrics: a loopback `ADDRESS:PORT`, or unix for /metrics on the CLI's socket (default: nowhere)")
 	f.StringVar(&o.range4, "virtual-range4", "240.64.0.0/12", "virtual IPv4 addresses")
 	f.StringVar(&o.range6, "virtual-range6", "fd7a:ac17::/32", "virtual IPv6 addresses")
 	f.DurationVar(&c.LeafTTL, "leaf-ttl", time.Hour, "lifetime of the certificates that this node's authority issues")

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files")
 func TestPlanIsAllOfIt(t *testing.T) {
 	host := planHost(t)
 	before := everything(t, host)
-	out, exit := host.Tacitd(t, "--plan", "--bootstrap", "--exclude-port", "22", "--exclude-cgroup", "system.slice", "--exclude-cidr", "198.51.100.0/24")
+	out, exit := host.Tacitd(t, "--plan", "--bootstrap", "--exclude-port", "22", "--exclude-cgroup", "system.slice", "--exclude-cidr", "198.51.100.0/24", "--metrics", "127.0.0.1:9464")
 	if exit != 0 {
 		t.Fatalf("exit %d\n%s", exit, out)
 	}

@@ -145,6 +145,8 @@ func nodeRooms() []room {
 			"lifecycle works from a Config while no daemon runs, so it can't depend on a running part"},
 		{"node/membership", []string{"identity", "policy/ledger", "policy/ledger/statement", "node/config", "node/enrol", "node/health", "node/records", "node/store"},
 			"membership is this node's keys and certificates; it knows neither services on this host nor the kernel"},
+		{"node/metrics", []string{"identity", "policy", "policy/kernel", "redirect/listen", "tproxy", "node/api", "node/api/flow", "node/config"},
+			"metrics are what the CLI is told, for another reader: no part counts anything for them"},
 		{"node/outside", []string{"identity", "policy/ledger/statement", "node/catalog", "node/definition", "node/definition/external", "node/dns/client", "node/health", "node/seen"},
 			"outside finds and dials hosts beyond the mesh; who may call them is decided before"},
 		{"node/peers", []string{"identity", "policy", "policy/ledger", "policy/ledger/statement", "redirect/links", "redirect/listen", "tproxy", "tproxy/accept", "tproxy/socket", "tproxy/stall",
@@ -205,7 +207,7 @@ func thirdParties() []thirdParty {
 		{"github.com/coreos/go-systemd", []string{"node"}, "only the daemon itself knows when it is ready"},
 		{"github.com/spf13", []string{"cmd"}, "flags become a Config in the command"},
 		{"github.com/rogpeppe/go-internal", []string{"cmd"}, "testscript sessions show how the commands are used"},
-		{"github.com/prometheus/client_golang", []string{"node"}, "metrics are served by the daemon"},
+		{"github.com/prometheus/client_golang", []string{"node/metrics"}, "metrics are read from other parts, which count without a library"},
 		{"google.golang.org/grpc", []string{"node/checks"}, "its health server is what the tests ask; the daemon links none of it"},
 		{"golang.org/x", []string{""}, "it is the Go project's own"},
 	}

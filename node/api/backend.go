@@ -2,7 +2,10 @@
 
 package api
 
-import "context"
+import (
+	"context"
+	"net/http"
+)
 
 // Backend is the daemon behind the server, by noun. Before it calls a method, the
 // server checks names, puts them in lower case, and limits sizes; the method
@@ -16,6 +19,7 @@ type Backend struct {
 	Intentions Intentions
 	Audit      Audit
 	Keys       Keys
+	Metrics    http.Handler // nil: none are served here
 }
 
 // Host is this node as a whole.

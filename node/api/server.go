@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -49,6 +50,22 @@ func NewServer(backend Backend, log *slog.Logger) *http.Server {
 		MaxHeaderBytes: maxHeader,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+}
+
+// Serve answers on a listener until ctx ends; what names the listener.
+func Serve(ctx context.Context, what string, srv *http.Server, ln net.Listener) error {
+	stop := context.AfterFunc(ctx, func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if srv.Shutdown(last) != nil {
+			_ = srv.Close()
+		}
+	})
+	defer stop()
+	if err := srv.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }
 
 type callerKey struct{}
@@ -103,6 +120,9 @@ func (s *server) routes() http.Handler {
 	mux.Handle("POST /v1/run", post(b.Services.Run))
 	mux.Handle("POST /v1/intentions", post(b.Intentions.Change))
 	mux.Handle("POST /v1/apply", post(b.Intentions.Apply))
+	if b.Metrics != nil {
+		mux.Handle("GET /metrics", b.Metrics)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, Failed("are tacit and tacitd of the same version?", "tacitd doesn't know %s %.80q", r.Method, r.URL.Path))
 	})

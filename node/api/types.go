@@ -77,6 +77,9 @@ type Check struct {
 	Hint   string `json:"hint,omitempty"`   // what to do
 }
 
+// CheckConfirm is the check that is there while a start waits for `tacit confirm`.
+const CheckConfirm = "confirm"
+
 // Certificate is a certificate in use on this node.
 type Certificate struct {
 	ID        string    `json:"id"` // SPIFFE ID

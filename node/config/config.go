@@ -34,6 +34,7 @@ type Config struct {
 	Redirect   string // Auto, Sockets or TPROXY
 	GossipPort uint16
 	LanePort   uint16
+	Metrics    string       // where Prometheus gets metrics: a loopback address and port, MetricsSocket, or "": nowhere
 	Range4     netip.Prefix // virtual IPv4 addresses
 	Range6     netip.Prefix // virtual IPv6 addresses
 	Exclude    Exclude
@@ -96,9 +97,10 @@ const minLeafTTL = 8 * time.Second
 // Settled is a Config whose texts have been parsed and checked.
 type Settled struct {
 	Config
-	Name   identity.Name
-	Addr   netip.Addr
-	Action policy.Action // Default, parsed
+	Name      identity.Name
+	Addr      netip.Addr
+	Action    policy.Action  // Default, parsed
+	MetricsAt netip.AddrPort // Metrics, parsed; invalid without a port
 }
 
 // Settle parses and checks every field. Errors name the setting.
@@ -124,6 +126,9 @@ func (c Config) Settle() (*Settled, error) {
 		return nil, err
 	}
 	if err := c.Naming.check(); err != nil {
+		return nil, err
+	}
+	if s.MetricsAt, err = c.metricsAt(); err != nil {
 		return nil, err
 	}
 	if s.Exclude, err = c.Exclude.settle(s.Cgroup, c.Range4, c.Range6); err != nil {

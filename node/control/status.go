@@ -297,5 +297,5 @@ func (h host) checkDeadline() []api.Check {
 	if !open {
 		return nil
 	}
-	return []api.Check{{Name: "confirm", OK: true, Reason: fmt.Sprintf("unconfirmed: undone in %d s unless tacit confirm", int(left.Seconds()))}}
+	return []api.Check{{Name: api.CheckConfirm, OK: true, Reason: fmt.Sprintf("unconfirmed: undone in %d s unless tacit confirm", int(left.Seconds()))}}
 }

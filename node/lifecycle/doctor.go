@@ -61,6 +61,11 @@ func examine(c config.Config, p probes) []finding {
 		checkKernel(p), checkCgroup(p), checkBPF(c, p), checkIptables(p), checkSysctls(p), checkDescriptors(p), checkState(c, p),
 		checkPort(c, p, "gossip port", c.GossipPort), checkPort(c, p, "lane port", c.LanePort),
 	}
+	if at, err := netip.ParseAddrPort(c.Metrics); err == nil {
+		on := c
+		on.Address = at.Addr().String()
+		out = append(out, checkPort(on, p, "metrics port", at.Port()))
+	}
 	for _, d := range p.definitions() {
 		if d.Ingress != nil {
 			c.Address = d.Ingress.Address

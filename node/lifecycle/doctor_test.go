@@ -121,6 +121,23 @@ func TestPortAddress(t *testing.T) {
 	}
 }
 
+// TestMetricsPort: the port for metrics is tried where there will be one, at its address.
+func TestMetricsPort(t *testing.T) {
+	for metrics, want := range map[string]string{"127.0.0.1:9464": "127.0.0.1:9464", "[::1]:9464": "[::1]:9464", "unix": "", "": ""} {
+		c, p, got := bareHost().Config, fitHost(), ""
+		c.Metrics = metrics
+		p.listen = func(at netip.AddrPort) error {
+			if at.Port() == 9464 {
+				got = at.String()
+			}
+			return nil
+		}
+		if examine(c, p); got != want {
+			t.Errorf("--metrics %q: tried %q, want %q", metrics, got, want)
+		}
+	}
+}
+
 func TestPrintFindings(t *testing.T) {
 	var out strings.Builder
 	if err := printFindings(&out, []finding{{Name: "kernel", OK: true, Says: "6.18.3"}, {Name: "lane port", Says: "in use", Hint: "stop it"}}); err != nil {

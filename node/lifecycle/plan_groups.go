@@ -45,10 +45,13 @@ func (f facts) cgroups() group {
 }
 
 func (f facts) ports() group {
-	g := group{title: "Ports that other nodes reach"}
+	g := group{title: "Ports"}
 	g.make(f.runs(), "listen on %s, TCP: lanes and enrolment", netip.AddrPortFrom(f.Addr, f.LanePort))
 	g.make(f.runs(), "listen on port %d of that interface's other addresses, TCP: other nodes verify there that the address is this node's", f.LanePort)
 	g.make(f.runs(), "listen on %s, UDP and TCP: gossip", netip.AddrPortFrom(f.Addr, f.GossipPort))
+	if f.MetricsAt.IsValid() {
+		g.make(f.runs(), "listen on %s, TCP: metrics, for programs of this host only", f.MetricsAt)
+	}
 	for _, d := range f.definitions {
 		if d.Ingress != nil {
 			g.make(f.runs(), "listen on %s, TCP, while an intention lets %s in: plain connections of any host (%s)", d.Ingress.Listen(), d.Name, d.Source)
