@@ -133,6 +133,18 @@ func (h *Host) Kill(t testing.TB) {
 	<-d.ended
 }
 
+// Goroutines are the stacks of the host's daemon, which ends: SIGQUIT has the Go
+// runtime print them.
+func (h *Host) Goroutines(t testing.TB) []string {
+	t.Helper()
+	d := h.Current(t)
+	d.ending = true
+	d.Signal(syscall.SIGQUIT)
+	d.Wait(t, stopLimit)
+	_, stacks, _ := strings.Cut(d.Output(), "SIGQUIT: quit")
+	return strings.Split(stacks, "\ngoroutine ")[1:]
+}
+
 // Current is the daemon that was started last.
 func (h *Host) Current(t testing.TB) *Daemon {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -80,6 +81,30 @@ func (h *Host) Contents(t testing.TB, pin string) (all []byte) {
 		all = append(append(all, key...), value...)
 	}
 	return all
+}
+
+// Entries is how many entries the daemon's pinned maps have, by name, where a map
+// has a number of them that changes.
+func (h *Host) Entries(t testing.TB) map[string]int {
+	t.Helper()
+	pins, err := os.ReadDir(h.BPF)
+	Must(t, err)
+	entries := map[string]int{}
+	for _, pin := range pins {
+		m, err := ebpf.LoadPinnedMap(h.Pin(pin.Name()), nil)
+		if err != nil {
+			continue // a program or a link
+		}
+		if m.Type() == ebpf.Hash || m.Type() == ebpf.LRUHash {
+			entries[pin.Name()] = 0
+			key, err := m.NextKeyBytes(nil)
+			for ; err == nil && key != nil; key, err = m.NextKeyBytes(key) {
+				entries[pin.Name()]++
+			}
+		}
+		m.Close()
+	}
+	return entries
 }
 
 // ThirdParty is what an eBPF program that isn't tacit's does at one of the hooks

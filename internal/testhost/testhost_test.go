@@ -74,7 +74,7 @@ func TestProbe(t *testing.T) {
 	h := net.Host(t, "host1")
 	probe := h.Bin("probe")
 	echo := h.Start(t, "echo", probe, "listen", ":7", "hello ")
-	h.Start(t, "duplex", probe, "duplex-listen", ":8", "100000")
+	streams := h.Start(t, "streams", probe, "streams-listen", ":8")
 	testhost.Eventually(t, 5*time.Second, "echo", func() error {
 		if !strings.Contains(echo.Output(), "listening on [::]:7") {
 			return errors.New(echo.Output())
@@ -91,14 +91,35 @@ func TestProbe(t *testing.T) {
 		{"connect 203.0.113.1:9", "connect: ENETUNREACH\n"},
 		{"ask 127.0.0.1:7 world", "hello world"},
 		{"udp 127.0.0.1:9 x", "ok\n"},
-		{"duplex 127.0.0.1:8 100000 20", "ok 20\n"},
-		{"duplex 127.0.0.1:8 99999 1", "1 of 1 failed"},
+		{"streams 127.0.0.1:8 20 bytes 100000", "ended ok=20 "},
+		{"streams 127.0.0.1:8 9 half 100000", "ended ok=9 "},
+		{"streams 127.0.0.1:8 9 half-back 100000", "ended ok=9 "},
+		{"streams 127.0.0.1:8 9 server-reset", "ended ok=9 "},
+		{"streams 127.0.0.1:8 9 client-reset", "ended ok=9 "},
+		{"streams 127.0.0.1:8 2 get 9000000 50", "ended ok=2 "},
+		{"streams 127.0.0.1:8 2 put 9000000 50", "ended ok=2 "},
+		{"streams 127.0.0.1:8 1 ping 9", "ping p50="},
+		{"streams 127.0.0.1:9 2 ping 9", "ended failed=2 "},
 	} {
 		out, _ := h.Run(t, "user", probe, strings.Fields(c.args)...)
 		if !strings.Contains(out, c.want) {
 			t.Errorf("probe %s: %q, want %q", c.args, out, c.want)
 		}
 	}
+	for _, op := range []string{"hold", "trickle", "flood", "pour", "sip", "gulp"} {
+		ended := h.Start(t, "user", probe, "streams", "127.0.0.1:8", "2", op)
+		testhost.AwaitText(t, 5*time.Second, op, "open 2\n", ended.Output)
+		ended.Signal(unix.SIGTERM)
+		testhost.AwaitText(t, 5*time.Second, op+", ended", "ended ok=2 ", ended.Output)
+		cut := h.Start(t, "user", probe, "streams", "127.0.0.1:8", "2", op)
+		testhost.AwaitText(t, 5*time.Second, op, "open 2\n", cut.Output)
+		streams.Signal(unix.SIGUSR1)
+		testhost.AwaitText(t, 5*time.Second, op+", cut", "ended reset=2 ", cut.Output)
+	}
+	plain := h.Start(t, "user", probe, "streams", "127.0.0.1:8", "1", "hold")
+	testhost.AwaitText(t, 5*time.Second, "hold", "open 1\n", plain.Output)
+	streams.Signal(unix.SIGKILL)
+	testhost.AwaitText(t, 5*time.Second, "hold, the other program is killed", "ended eof=1 ", plain.Output)
 }
 
 // TestDoStaysInside: sockets made in Do belong to the host, the test's own

@@ -17,8 +17,8 @@ const usage = `usage:
   probe ask ADDR TEXT          connect, send TEXT and end of file, print the answer
   probe udp ADDR TEXT          send a datagram from an unconnected socket
   probe listen ADDR [BANNER]   print each peer; send BANNER, then echo
-  probe duplex-listen ADDR BYTES          the other end of duplex
-  probe duplex ADDR BYTES CONNECTIONS     random bytes both ways at once, compared by SHA-256
+  probe streams-listen ADDR               the other end of streams; SIGUSR1 resets all connections
+  probe streams ADDR COUNT OPERATION ...  do an operation (operations.go) on COUNT connections at once, print what came of them
   probe calls NAME:PORT RATE LABEL        GET /LABEL.NUMBER, RATE times a second, a line for each, until SIGTERM
   probe echo-calls ADDR MS SECONDS        a connection every MS milliseconds, for SECONDS; print how many failed and the slowest
   probe flood ADDR COUNT IP,…             hold COUNT connections from these addresses that are slow or silent
@@ -47,10 +47,10 @@ func run(args []string) error {
 		return listen(args[1], args[2])
 	case "calls":
 		return calls(args[1], number(args[2]), args[3])
-	case "duplex-listen":
-		return duplexListen(args[1], number(args[2]))
-	case "duplex":
-		return duplex(args[1], number(args[2]), int(number(args[3])))
+	case "streams-listen":
+		return streamsListen(args[1])
+	case "streams":
+		return streams(args[1], int(number(args[2])), strings.Fields(strings.Join(args[3:], " ")))
 	case "flood":
 		return flood(args[1], number(args[2]), strings.Split(args[3], ","))
 	case "echo-calls":

@@ -46,40 +46,14 @@ func listen(addr, banner string) error {
 	})
 }
 
-func duplexListen(addr string, size int64) error {
-	return serve(addr, func(c *net.TCPConn) error { return exchange(c, size) })
-}
-
-// duplex makes all connections at once and prints "ok N" when each end got
-// what the other sent, on every one.
-func duplex(addr string, size int64, connections int) error {
-	results := make(chan error, connections)
-	for range connections {
-		go func() {
-			c, err := conn(addr)
-			if err == nil {
-				err = exchange(c, size)
-				c.Close()
-			}
-			results <- err
-		}()
-	}
-	var errs []error
-	for range connections {
-		if err := <-results; err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if len(errs) > 0 {
-		return fmt.Errorf("%d of %d failed: %w", len(errs), connections, errors.Join(errs...))
-	}
-	fmt.Println("ok", connections)
-	return nil
+type halfCloser interface {
+	io.ReadWriter
+	CloseWrite() error
 }
 
 // exchange sends random bytes and their digest while it reads the other end's,
 // then sends one byte that says whether the digest was right, and half-closes.
-func exchange(c *net.TCPConn, size int64) error {
+func exchange(c halfCloser, size int64) error {
 	sent := make(chan error, 1)
 	go func() {
 		sum := sha256.New()
@@ -91,21 +65,25 @@ func exchange(c *net.TCPConn, size int64) error {
 	}()
 	wrong := receive(c, size)
 	if err := <-sent; err != nil {
-		return named("send", err)
+		return fmt.Errorf("send: %w", err)
 	}
 	verdict := []byte{'y'}
 	if wrong != nil {
 		verdict[0] = 'n'
 	}
 	if _, err := c.Write(verdict); err != nil {
-		return named("send", err)
+		return fmt.Errorf("send: %w", err)
 	}
 	if err := c.CloseWrite(); err != nil {
-		return named("shutdown", err)
+		return fmt.Errorf("shutdown: %w", err)
 	}
 	rest, err := io.ReadAll(c)
-	if wrong == nil && (err != nil || string(rest) != "y") {
-		wrong = fmt.Errorf("the other end says %q, %v", rest, err)
+	switch {
+	case wrong != nil:
+	case err != nil:
+		wrong = fmt.Errorf("the other end says %q: %w", rest, err)
+	case string(rest) != "y":
+		wrong = fmt.Errorf("the other end says %q", rest)
 	}
 	return wrong
 }
@@ -113,7 +91,7 @@ func exchange(c *net.TCPConn, size int64) error {
 func receive(r io.Reader, size int64) error {
 	sum := sha256.New()
 	if n, err := io.CopyN(sum, r, size); err != nil {
-		return fmt.Errorf("after %d of %d bytes: %w", n, size, named("receive", err))
+		return fmt.Errorf("after %d of %d bytes: %w", n, size, err)
 	}
 	digest := make([]byte, sha256.Size)
 	if _, err := io.ReadFull(r, digest); err != nil {
