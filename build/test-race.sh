@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # test-race.sh PATTERN: the race detector, with the programs in bin/race: in every
-# package's tests, then in the daemons of the end-to-end tests that match. The battery, the soak and the
-# real software are left out: they take too long. A race in any process fails
+# package's tests, then in the daemons of the end-to-end tests that match. The battery, the
+# carrier, the soak and the real software are left out: they take too long. A race in any process fails
 # the run.
 set -euo pipefail
 . "$(dirname "$0")/prelude.sh"
@@ -15,7 +15,7 @@ reports=$(mktemp -d)
 trap 'rm -rf "$reports"' EXIT
 export TACIT_BIN=$PWD/bin/race GORACE="log_path=$reports/race atexit_sleep_ms=0"
 failed=0
-packages=$(go list ./... | grep -vxE 'tacit/internal/(battery|endtoend|reality|soak)')
+packages=$(go list ./... | grep -vxE 'tacit/internal/(battery|carrier|endtoend|reality|soak)')
 echo "==== $(wc -l <<<"$packages") packages, several at a time"
 # shellcheck disable=SC2086 # one word each
 build/tests.sh -race -count=1 -timeout=25m $packages || failed=1

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every test, on the real kernel, with the programs in bin. Packages that count
 # the kernel's eBPF objects, everybody's, and those that take the whole machine,
-# the soak and the real software, run one by one after the others.
+# the soak, the real software and the carrier, run one by one after the others.
 set -euo pipefail
 . "$(dirname "$0")/prelude.sh"
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 export TACIT_BIN=$PWD/bin
 all=$(go list ./...)
-alone=$(grep -rl --include='*_test.go' -e 'testhost\.CountObjects(' -e '^package soak$' -e '^package reality$' . | xargs -r -n1 dirname | sort -u |
+alone=$(grep -rl --include='*_test.go' -e 'testhost\.CountObjects(' -e '^package soak$' -e '^package reality$' -e '^package carrier$' . | xargs -r -n1 dirname | sort -u |
 	sed 's,^\./,tacit/,' | grep -v '^tacit/internal/testhost$' || true)
 failed=0
 echo "==== $(grep -cvxF "${alone:-none}" <<<"$all") packages, several at a time"
