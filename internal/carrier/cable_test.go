@@ -19,7 +19,9 @@ func cables() []struct {
 		name string
 		testhost.Cable
 	}{
+		{"5 % lost", testhost.Cable{Loss: 0.05}},
 		{"20 ms, 5 % overtaken", testhost.Cable{Delay: 20 * time.Millisecond, Reorder: 0.05}},
+		{"20 ms, 5 % lost, 5 % overtaken", testhost.Cable{Delay: 20 * time.Millisecond, Loss: 0.05, Reorder: 0.05}},
 	}
 }
 

@@ -48,6 +48,7 @@ func (f *fixture) silence(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) { f.silent(t, s) })
 		f.answers(t)
 	}
+	t.Run("daemon of the caller stopped by a signal", f.callerSilent)
 }
 
 // everything that streams can be in the middle of.
@@ -87,6 +88,35 @@ func (f *fixture) silent(t *testing.T, s silence) {
 		return nil
 	})
 	figure(t, "no lane is left", "<= 1.5 s", time.Since(struck).Round(time.Millisecond), time.Since(struck) <= 1500*time.Millisecond)
+}
+
+// callerSilent: the program that was called sees the end, too, and not a clean one.
+func (f *fixture) callerSilent(t *testing.T) {
+	ended := func() (n int) {
+		for _, op := range busy() {
+			n += f.said(op + " ")
+		}
+		return n
+	}
+	clean := func() int { return f.said("hold ok") + f.said("pour eof") }
+	running := f.everything(t)
+	endedBefore, cleanBefore, struck := ended(), clean(), time.Now()
+	f.here.Current(t).Signal(syscall.SIGSTOP)
+	defer f.here.Current(t).Signal(syscall.SIGCONT)
+	testhost.Eventually(t, 10*time.Second, "the streams end", func() error {
+		if n := ended() - endedBefore; n < busyStreams*len(busy()) {
+			return fmt.Errorf("%d ended", n)
+		}
+		return nil
+	})
+	figure(t, "the last one ends", "<= 1.5 s", time.Since(struck).Round(time.Millisecond), time.Since(struck) <= 1500*time.Millisecond)
+	if n := clean() - cleanBefore; n > 0 {
+		t.Errorf("%d ended with an end of file", n)
+	}
+	f.here.Current(t).Signal(syscall.SIGCONT)
+	for _, s := range running {
+		s.all(t, "reset")
+	}
 }
 
 // loaded: while both daemons are as busy as they can be, no
