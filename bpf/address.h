@@ -71,10 +71,20 @@ static __always_inline bool is_check(const struct config *s, __u32 source)
 	return source == bpf_ntohl(~s->mask4) - RESERVED_CHECKS;
 }
 
+static __always_inline bool same_address(const struct address *a, const struct address *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] && a->word[3] == b->word[3];
+}
+
 static __always_inline bool same_endpoint(const struct endpoint *a, const struct endpoint *b)
 {
-	return a->port == b->port && a->addr.word[0] == b->addr.word[0] && a->addr.word[1] == b->addr.word[1] &&
-	       a->addr.word[2] == b->addr.word[2] && a->addr.word[3] == b->addr.word[3];
+	return a->port == b->port && same_address(&a->addr, &b->addr);
+}
+
+/* is_any returns true for 0.0.0.0 and ::. */
+static __always_inline bool is_any(const struct address *a)
+{
+	return !a->word[0] && !a->word[1] && (!a->word[2] || a->word[2] == MAPPED) && !a->word[3];
 }
 
 /* is_loopback returns true for 127.0.0.0/8, ::1 and the unspecified addresses:

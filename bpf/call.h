@@ -10,6 +10,7 @@ enum outcome {
 	PASS,    /* leave the destination as it is */
 	REWRITE, /* connect to call.to */
 	REFUSE,  /* with call.reason */
+	CARRY,   /* the daemon carries it; only within place() */
 };
 
 struct call {
@@ -24,6 +25,7 @@ struct call {
 	bool direct; /* to a service's port in the caller's network namespace, not to a virtual address */
 	bool outside; /* to the real address of a service outside of the mesh */
 	enum guard_flag flags; /* of the port, with direct */
+	enum naming named;
 };
 
 static __always_inline int refuse(struct call *c, __u32 reason)

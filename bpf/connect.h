@@ -4,37 +4,12 @@
 #pragma once
 
 #include "call.h"
+#include "here.h"
 #include "kernel.h"
 #include "listener.h"
 #include "quota.h"
 #include "resolve.h"
-#include "seen.h"
 #include "source.h"
-
-/* takes4 returns whether an IPv6 socket can have an IPv4 peer: IPV6_V6ONLY is off
- * and the socket isn't bound to an IPv6 address. */
-static __always_inline bool takes4(struct bpf_sock_addr *ctx)
-{
-	struct bpf_sock *sk = ctx->sk;
-	struct sock_common *common;
-
-	if (!sk || sk->src_ip6[0] || sk->src_ip6[1] || sk->src_ip6[2] || sk->src_ip6[3])
-		return false;
-	common = (struct sock_common *)bpf_skc_to_tcp6_sock(sk);
-	return common && !BPF_CORE_READ_BITFIELD(common, skc_ipv6only);
-}
-
-/* fits returns whether the socket can connect to the local instance directly. An
- * MPTCP socket that asks for a virtual address goes to the daemon: it could add
- * subflows that no hook judges. */
-static __always_inline bool fits(struct bpf_sock_addr *ctx, const struct call *c, const struct endpoint *local)
-{
-	if (!local->port || (!c->direct && bpf_skc_to_mptcp_sock(ctx->sk)))
-		return false;
-	if (is4(&c->to.addr))
-		return is4(&local->addr);
-	return !is4(&local->addr) || takes4(ctx);
-}
 
 /* bound_elsewhere: a socket bound to a device other than loopback bypasses the
  * routes of the virtual ranges. egress.h handles one that is bound after connect(). */
@@ -53,14 +28,13 @@ static __always_inline bool plain(const struct config *s, struct call *c)
 }
 
 /* unserved returns why a call to a service's port on this node, which goes there or
- * nowhere, isn't served, else 0. With GUARD_CARRIED the daemon serves it, and chooses
- * the instance. A service whose record isn't in force yet has no entry in ports: then
- * the socket table says whether somebody listens. */
-static __always_inline __u32 unserved(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
+ * nowhere, isn't served, else 0. server is who listens there. With GUARD_CARRIED the
+ * daemon serves it, and chooses the instance. A service whose record isn't in force yet
+ * has no entry in ports: then the socket table says whether somebody listens. */
+static __always_inline __u32 unserved(const struct config *s, struct call *c, int server)
 {
 	struct port_key key = {.service = c->destination, .port = c->to.port};
 	struct port_value *v = bpf_map_lookup_elem(&ports, &key);
-	int server = server_at(ctx, &c->to, c->destination);
 
 	if (server == SERVER_OTHER && !(c->flags & GUARD_ANYONE))
 		return REASON_LISTENER;
@@ -69,17 +43,6 @@ static __always_inline __u32 unserved(struct bpf_sock_addr *ctx, const struct co
 	if (!v)
 		return server == SERVER_NONE ? REASON_INSTANCE : 0;
 	return v->local.port || ((c->flags & GUARD_CARRIED) && v->remote) ? 0 : REASON_INSTANCE;
-}
-
-/* name_loopback replaces 0.0.0.0, for which the kernel would take the address to
- * which the socket is bound now. */
-static __always_inline int name_loopback(struct call *c)
-{
-	if (!is4(&c->to.addr) || c->to.addr.word[3])
-		return PASS;
-	c->to.addr.word[3] = bpf_htonl(0x7f000001);
-	c->asked = c->to;
-	return REWRITE;
 }
 
 /* owner_at returns who made the socket that listens at that endpoint in the caller's
@@ -123,9 +86,9 @@ static __always_inline void classify_inner(struct bpf_sock_addr *ctx, const stru
 __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct call *c)
 {
 	struct port_key key = {};
+	int outcome, server = SERVER_NONE;
 	struct port_value *v;
 	__u32 reason;
-	int server;
 
 	if (!s || !c)
 		return REFUSE;
@@ -134,12 +97,13 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 	if (c->direct && !c->home) /* nothing is rewritten there, so the daemon can't carry it */
 		return (c->flags & GUARD_CARRIED) && c->source != c->destination ? refuse(c, REASON_GUARD) : PASS;
 	if (c->direct) {
-		reason = unserved(ctx, s, c);
+		server = server_at(ctx, &c->to, c->destination);
+		reason = unserved(s, c, server);
 		if (reason)
 			return refuse(c, reason);
 		if (plain(s, c))
 			return PASS;
-		if (shows(ctx, s, c, &c->to.addr, c->flags))
+		if (plainly(ctx, s, c, &c->to.addr, c->flags))
 			return name_loopback(c);
 	}
 	if (!bpf_map_lookup_elem(&ports, &key))
@@ -162,16 +126,9 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 	}
 	if (bound_elsewhere(ctx))
 		return refuse(c, REASON_DEVICE);
-	if (fits(ctx, c, &v->local)) {
-		server = server_at(ctx, &v->local, c->destination);
-		if (server == SERVER_OTHER && !(v->flags & GUARD_ANYONE))
-			return refuse(c, REASON_LISTENER);
-		/* if it has just ended, an instance elsewhere serves the call */
-		if ((server != SERVER_NONE || !v->remote) && shows(ctx, s, c, &v->local.addr, v->flags)) {
-			c->to = v->local;
-			return REWRITE;
-		}
-	}
+	outcome = to_program(ctx, s, c, v, server);
+	if (outcome != CARRY)
+		return outcome;
 	if (c->direct && !listening(&c->to.addr))
 		return refuse(c, REASON_DAEMON);
 	if (!room(s, c->source))
@@ -252,6 +209,7 @@ static __always_inline void remember(struct call *c, struct sock_state *st, int 
 	st->destination = c->destination;
 	st->mode = c->mode;
 	st->other_netns = !c->home;
+	st->named = c->named;
 	if (outcome != REWRITE)
 		return;
 	st->peer = c->asked;

@@ -196,7 +196,7 @@ func TestSweep(t *testing.T) {
 	var held []*net.TCPConn
 	ends := map[string]chan error{}
 	for name, words := range map[string][]string{
-		"virtual": {"web", "hold", db4}, "direct": {"web", "hold", "127.0.0.1:15432"}, "self": {"db", "hold", "127.0.0.1:15432"},
+		"virtual": {"web", "hold", "connect", db4}, "direct": {"web", "hold", "connect", "127.0.0.1:15432"}, "self": {"db", "hold", "connect", "127.0.0.1:15432"},
 	} {
 		cmd := h.command(words[0], words[1:]...)
 		h.ok(cmd.Start())

@@ -197,11 +197,11 @@ func TestInnerSweep(t *testing.T) {
 	i := newInner(t, Guard{})
 	i.program("serve", "0.0.0.0:15432")
 	i.ok(i.InnerGuards().Delete(PortKey{db, port15432}))
-	plain := i.holding("nobody", own)
+	plain := i.holding("nobody", "connect", own)
 	i.ok(i.InnerGuards().Put(PortKey{db, port15432}, Guard{Serving: true}))
 	i.allow(Pair{web, db})
 	var self, judged chan struct{}
-	i.there(func() { self, judged = i.holding("db", loopback), i.holding("web", loopback) })
+	i.there(func() { self, judged = i.holding("db", "connect", loopback), i.holding("web", "connect", loopback) })
 	sweep := func(want int) {
 		t.Helper()
 		i.there(func() {

@@ -40,9 +40,9 @@ func (h *host) server(cgroup, verb, addr string) (cmd *exec.Cmd, line string, in
 
 // holding starts a client that keeps a connection open. The channel is closed when
 // the connection ends.
-func (h *host) holding(cgroup, target string) (ended chan struct{}) {
+func (h *host) holding(cgroup string, words ...string) (ended chan struct{}) {
 	h.t.Helper()
-	cmd := h.command(cgroup, "hold", target)
+	cmd, target := h.command(cgroup, append([]string{"hold"}, words...)...), words[len(words)-1]
 	out, err := cmd.StdoutPipe()
 	h.ok(err)
 	h.ok(cmd.Start())
@@ -124,9 +124,9 @@ func TestOlder(t *testing.T) {
 	there := h.elsewhere()
 	_, stop := h.serving("late", "0.0.0.0:15432")
 	defer stop()
-	cut := []chan struct{}{h.holding("nobody", "127.0.0.1:15432"), h.holding("nobody", "10.7.0.1:15432")}
-	kept := []chan struct{}{h.holding("web", "127.0.0.1:15432"), h.holding("late", "127.0.0.1:15432")}
-	there(func() { cut = append(cut, h.holding("nobody", "10.7.0.1:15432")) })
+	cut := []chan struct{}{h.holding("nobody", "connect", "127.0.0.1:15432"), h.holding("nobody", "connect", "10.7.0.1:15432")}
+	kept := []chan struct{}{h.holding("web", "connect", "127.0.0.1:15432"), h.holding("late", "connect", "127.0.0.1:15432")}
+	there(func() { cut = append(cut, h.holding("nobody", "connect", "10.7.0.1:15432")) })
 	h.ok(h.Workloads().Put(h.dir("late"), db))
 	h.ok(h.Guards().Put(port15432, Guard{Service: db, Serving: true}))
 	h.allow(Pair{web, db})

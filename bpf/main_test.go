@@ -37,8 +37,12 @@ func TestMain(m *testing.M) {
 // help runs one verb of the helper, which prints the result of a system call.
 func help(words []string) error {
 	switch words[0] {
-	case "connect", "mptcp", "v6only", "hold", "again":
-		return helpConnect(words[0], words[1:])
+	case "connect", "mptcp", "v6only", "again", "from":
+		return helpConnect(words[0], words[1:], false)
+	case "late": // connect, and say something when the standard input ends
+		return helpLate(words[1])
+	case "hold": // the same, and keep the connection open until it ends
+		return helpConnect(words[1], words[2:], true)
 	case "many": // N connections, each reset immediately
 		return helpMany(words[1], words[2])
 	case "udp":
@@ -66,32 +70,24 @@ func help(words []string) error {
 	case "prompt":
 		return helpPrompt(words[1])
 	case "serve", "serve-mptcp":
-		return helpServe(words[1], words[0] == "serve-mptcp")
-	case "from": // bind to an address, then connect
-		return helpFrom(words[1], words[2])
+		return helpServe("tcp", words[1], words[0] == "serve-mptcp")
+	case "serve-4", "serve-6": // for one address family only
+		return helpServe("tcp"+strings.TrimPrefix(words[0], "serve-"), words[1], false)
 	case "inherit": // connect with the socket passed as descriptor 3
 		return connectFD(3, words[1])
 	}
 	return fmt.Errorf("unknown verb %q", words[0])
 }
 
-func helpConnect(how string, targets []string) error {
-	at := netip.MustParseAddrPort(targets[0])
-	family, proto := unix.AF_INET6, unix.IPPROTO_TCP
-	if at.Addr().Is4() {
-		family = unix.AF_INET
-	}
-	if how == "mptcp" {
-		proto = unix.IPPROTO_MPTCP
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, proto)
+// helpConnect connects to the targets in turn. The first target of "from" is the
+// address to which the socket is bound.
+func helpConnect(how string, targets []string, hold bool) error {
+	fd, err := helpSocket(how, targets[0])
 	if err != nil {
 		return err
 	}
-	if how == "v6only" {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
-			return err
-		}
+	if how == "from" {
+		targets = targets[1:]
 	}
 	for _, target := range targets {
 		err = connectFD(fd, target)
@@ -99,7 +95,7 @@ func helpConnect(how string, targets []string) error {
 			fmt.Println(err)
 		}
 	}
-	if how != "hold" || err != nil {
+	if !hold || err != nil {
 		return err
 	}
 	_, err = unix.Read(fd, make([]byte, 1)) // until the connection ends
@@ -107,6 +103,38 @@ func helpConnect(how string, targets []string) error {
 		err = io.EOF
 	}
 	return err
+}
+
+func helpLate(target string) error {
+	fd, err := helpSocket("connect", target)
+	if err == nil {
+		err = connectFD(fd, target)
+	}
+	if err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	_, err = unix.Write(fd, []byte("x"))
+	return err
+}
+
+func helpSocket(how, at string) (fd int, err error) {
+	family, proto := unix.AF_INET6, unix.IPPROTO_TCP
+	if netip.MustParseAddrPort(at).Addr().Is4() {
+		family = unix.AF_INET
+	}
+	if how == "mptcp" {
+		proto = unix.IPPROTO_MPTCP
+	}
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, proto)
+	switch {
+	case err != nil:
+	case how == "v6only":
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	case how == "from":
+		err = helpBind(fd, at)
+	}
+	return fd, err
 }
 
 // helpMany prints "ok" or the errno of the last connect(); all have the same result.
@@ -214,10 +242,10 @@ func helpPrompt(target string) error {
 
 // helpServe listens until its standard input ends, and prints the peer of each
 // connection.
-func helpServe(addr string, mptcp bool) error {
+func helpServe(network, addr string, mptcp bool) error {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(mptcp)
-	ln, err := lc.Listen(context.Background(), "tcp", addr)
+	ln, err := lc.Listen(context.Background(), network, addr)
 	if err != nil {
 		fmt.Println(err)
 		return err

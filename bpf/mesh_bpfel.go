@@ -147,7 +147,7 @@ type meshOrigin struct {
 	Source      uint32
 	Destination uint32
 	Sequence    uint32
-	Pad         uint32
+	Named       uint32
 }
 
 type meshOriginKey struct {
@@ -237,7 +237,8 @@ type meshSockState struct {
 	Destination uint32
 	Mode        meshMode
 	OtherNetns  uint32
-	Ingress     uint32
+	Ingress     uint16
+	Named       uint16
 }
 
 type meshSpecial uint32

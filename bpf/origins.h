@@ -62,6 +62,8 @@ static __always_inline void origin_begins(struct bpf_sock_ops *ctx, struct bpf_s
 	struct origin_key key = {.netns = arrives_in(ctx, st)};
 	long err;
 
+	if (st->mode == MODE_LOCAL)
+		value.named = st->named;
 	ends(ctx, &key.client, &key.target);
 	value.sequence = first_sequence(sk);
 	err = bpf_map_update_elem(&origins, &key, &value, BPF_NOEXIST);
@@ -109,21 +111,43 @@ static __always_inline struct sock_state *keep_origin(struct bpf_sock *sk, const
 	return st;
 }
 
-/* name_client has accept() and getpeername() return the source's virtual address in
- * another network namespace, where no socket can be bound to it: the answers would be
- * routed to the host. */
-static __always_inline void name_client(const struct config *s, struct sock_state *st, const struct origin_key *key)
+/* name_client has accept() and getpeername() return the source's virtual address. */
+static __always_inline void name_client(const struct config *s, struct sock_state *st, const struct origin_key *key, enum naming named)
+{
+	struct address none4 = from4(0), none6 = {};
+
+	if (!st)
+		return;
+	st->actual = key->client;
+	st->peer.addr = virtual_of(s, st->source, named == NAMED_4 ? &none4 : &none6);
+	st->peer.port = key->client.port;
+}
+
+/* inner_naming names all clients in another network namespace, where no socket can be
+ * bound to a virtual address: the answers would be routed to the host. */
+static __always_inline enum naming inner_naming(const struct config *s, const struct origin *o, const struct origin_key *key)
 {
 	struct guard_value *g;
 
-	if (!st || st->source == st->destination || is_check(s, st->source))
-		return;
-	g = inner_guard(st->destination, key->target.port);
+	if (o->source == o->destination || is_check(s, o->source))
+		return NAMED_NOT;
+	g = inner_guard(o->destination, key->target.port);
 	if (g && (g->flags & GUARD_LOOPBACK))
-		return;
-	st->actual = key->client;
-	st->peer.addr = virtual_of(s, st->source, &key->client.addr);
-	st->peer.port = key->client.port;
+		return NAMED_NOT;
+	return is4(&key->client.addr) ? NAMED_4 : NAMED_6;
+}
+
+/* hide_loopback: the record of a caller that has closed its socket may be gone before
+ * its last packet of the handshake arrives. What it sent can still be read, so that the
+ * program must not take it for a caller from ::1, which nobody vouches for. */
+static __always_inline void hide_loopback(const struct config *s, struct bpf_sock *sk, const struct origin_key *key)
+{
+	struct guard_key port = {.port = key->target.port};
+	struct guard_value *g = bpf_map_lookup_elem(&guards, &port);
+	struct origin nobody = {};
+
+	if (g && !(g->flags & (GUARD_PERMISSIVE | GUARD_LOOPBACK)) && !is4(&key->client.addr) && !in_range(s, &key->client.addr))
+		name_client(s, keep_origin(sk, &nobody, MODE_INNER), key, NAMED_6);
 }
 
 /* plain_arrives reports a plain connection to a permissive port, once it is accepted.
@@ -145,6 +169,7 @@ static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struc
 	struct origin_key key = {.netns = bpf_get_netns_cookie(ctx)};
 	bool home = key.netns == s->netns;
 	struct bpf_sock *sk = ctx->sk;
+	enum naming named;
 	struct origin *o;
 
 	if (!sk)
@@ -157,10 +182,16 @@ static __always_inline void origin_arrives(struct bpf_sock_ops *ctx, const struc
 	}
 	if (!o && home)
 		plain_arrives(&key);
-	if (!o || !o->source || o->sequence + 1 != ctx->rcv_nxt)
+	if (!o || !o->source || o->sequence + 1 != ctx->rcv_nxt) {
+		if (home)
+			hide_loopback(s, sk, &key);
 		return;
-	if (!home)
-		name_client(s, keep_origin(sk, o, MODE_INNER), &key);
+	}
+	named = home ? o->named : inner_naming(s, o, &key);
+	if (named)
+		name_client(s, keep_origin(sk, o, MODE_INNER), &key, named);
+	else if (!home)
+		keep_origin(sk, o, MODE_INNER);
 	else if (in_range(s, &key.target.addr))
 		keep_origin(sk, o, MODE_ACCEPTED);
 	forget(&key, o->source);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
 /* The peer address that a called program sees on this node: the virtual address of
- * the calling service, to which the connect hook binds the caller's socket. */
+ * the calling service. The connect hook binds the caller's socket to it, or else has
+ * the program's accept() and getpeername() return it. */
 #pragma once
 
 #include "call.h"
@@ -41,11 +42,11 @@ static __always_inline struct address own_address(struct bpf_sock *sk)
 	return from6(FIELD(sk, src_ip6[0]), FIELD(sk, src_ip6[1]), FIELD(sk, src_ip6[2]), FIELD(sk, src_ip6[3]));
 }
 
-/* shows binds the socket of a caller on this node, and returns false where the
- * daemon must carry the connection to show the source: the program has bound the
- * socket itself, or the target is an IPv6 address. The kernel binds IPv6 sockets
- * only to addresses of an interface, or with IPV6_FREEBIND, which no hook can set. */
-static __always_inline bool shows(struct bpf_sock_addr *ctx, const struct config *s, struct call *c, const struct address *to, enum guard_flag flags)
+/* plainly sees to it that the program finds the source's address in its socket: it
+ * binds the caller's. It returns false where it can't: the program has bound the socket
+ * itself, or the target is an IPv6 address. The kernel binds IPv6 sockets only to
+ * addresses of an interface, or with IPV6_FREEBIND, which no hook can set. */
+static __always_inline bool plainly(struct bpf_sock_addr *ctx, const struct config *s, struct call *c, const struct address *to, enum guard_flag flags)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct address own, source = virtual_of(s, c->source, to);
@@ -58,6 +59,34 @@ static __always_inline bool shows(struct bpf_sock_addr *ctx, const struct config
 	if (own.word[3] || own.word[0])
 		return false;
 	return bind_to(ctx, &source);
+}
+
+/* by_name has accept() and getpeername() of the program return the source's address
+ * (origins.h). A program that is known by an IPv4 address sees IPv4 addresses. It
+ * returns false for a connection between two addresses, since a NAT rule for all
+ * traffic could change one of them, and for MPTCP, where the program's socket isn't
+ * the one that sockops sees. */
+static __always_inline bool by_name(struct bpf_sock_addr *ctx, struct call *c, const struct address *to, const struct port_value *v)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct address own;
+
+	if (!sk || is4(to) || bpf_skc_to_mptcp_sock(sk))
+		return false;
+	own = own_address(sk);
+	if (!is_any(&own) && !same_address(&own, to))
+		return false;
+	c->named = is4(&v->local.addr) ? NAMED_4 : NAMED_6;
+	return true;
+}
+
+/* shows has the program see the source's address, in one of the two ways. It returns
+ * false where the daemon must carry the connection for that. */
+static __always_inline bool shows(struct bpf_sock_addr *ctx, const struct config *s, struct call *c, const struct address *to, const struct port_value *v)
+{
+	enum guard_flag flags = v->flags | (c->direct ? c->flags : 0);
+
+	return plainly(ctx, s, c, to, flags) || (!(flags & GUARD_CARRIED) && by_name(ctx, c, to, v));
 }
 
 /* hide undoes what shows() did for an earlier connect() of the socket. */

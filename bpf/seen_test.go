@@ -15,26 +15,16 @@ import (
 
 const web4 = "240.64.0.1"
 
-// helpFrom connects a socket that is bound to source, and prints the peer or the
-// errno.
-func helpFrom(source, target string) error {
-	at := netip.MustParseAddrPort(source)
-	family := unix.AF_INET6
-	if at.Addr().Is4() {
-		family = unix.AF_INET
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1), unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1))
+// helpBind binds a socket to an address, without taking a port for it alone.
+func helpBind(fd int, source string) error {
+	err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1), unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1))
 	if err != nil {
 		return err
 	}
 	if err := unix.Bind(fd, sockaddr(source)); err != nil {
 		return errors.New("bind: " + unix.ErrnoName(err.(unix.Errno)))
 	}
-	return connectFD(fd, target)
+	return nil
 }
 
 // seenHost is a host with db's listener, which is guarded, and an instance of db.
@@ -55,7 +45,7 @@ func seenHost(t *testing.T, at string, flags Guard) (h *host, ln, v4, v6 *net.TC
 }
 
 // TestSeen: the program sees the virtual address of a caller on its node. What can't
-// be bound to it arrives at the daemon, which shows it.
+// reach it arrives at the daemon. TestSameNode has all kinds of listeners.
 func TestSeen(t *testing.T) {
 	const program, daemon4, daemon6 = "the program", "the daemon, IPv4", "the daemon, IPv6"
 	for _, c := range []struct {
@@ -76,11 +66,12 @@ func TestSeen(t *testing.T) {
 		{"bound to an address", "127.0.0.1:15432", Guard{}, "web", []string{"from", "127.0.0.1:0", db4}, daemon4, "127.0.0.1"},
 		{"bound to a port", "127.0.0.1:15432", Guard{}, "web", []string{"from", "0.0.0.0:4000", db4}, daemon4, "127.0.0.1"},
 		{"bound, to the program's own address", "127.0.0.1:15432", Guard{}, "web", []string{"from", "127.0.0.1:0", "127.0.0.1:15432"}, daemon4, "127.0.0.1"},
-		{"bound to an IPv6 address", "[::]:15432", Guard{}, "web", []string{"from", "[::1]:0", "[::1]:15432"}, daemon6, "::1"},
-		{"IPv6 only", "[::]:15432", Guard{}, "web", []string{"v6only", "[::1]:15432"}, daemon6, "::1"},
+		{"bound to an IPv6 address", "[::]:15432", Guard{}, "web", []string{"from", "[::1]:0", "[::1]:15432"}, program, web4},
+		{"IPv6 only", "[::]:15432", Guard{}, "web", []string{"v6only", "[::1]:15432"}, program, web4},
 		{"a service itself", "127.0.0.1:15432", Guard{}, "db", []string{"connect", "127.0.0.1:15432"}, program, "127.0.0.1"},
 		{"loopback", "127.0.0.1:15432", Guard{Loopback: true}, "web", []string{"connect", db4}, program, "127.0.0.1"},
 		{"loopback, the program's own address", "127.0.0.1:15432", Guard{Loopback: true}, "web", []string{"connect", "127.0.0.1:15432"}, program, "127.0.0.1"},
+		{"bound to an IPv6 address, IPv4 listener", "127.0.0.1:15432", Guard{}, "web", []string{"from", "[::1]:0", db6}, daemon6, "::1"},
 		{"loopback, bound", "127.0.0.1:15432", Guard{Loopback: true}, "web", []string{"from", "127.0.0.9:0", db4}, program, "127.0.0.9"},
 		{"carried", "127.0.0.1:15432", Guard{Carried: true}, "web", []string{"connect", db4}, daemon4, "127.0.0.1"},
 		{"carried, the program's own address", "127.0.0.1:15432", Guard{Carried: true}, "web", []string{"connect", "127.0.0.1:15432"}, daemon4, "127.0.0.1"},
@@ -227,7 +218,7 @@ func TestUnseen(t *testing.T) {
 // TestSweepSeen: the sweep leaves allowed connections from virtual addresses.
 func TestSweepSeen(t *testing.T) {
 	h, ln, _, _ := seenHost(t, "127.0.0.1:15432", Guard{})
-	cmd := h.command("web", "hold", db4)
+	cmd := h.command("web", "hold", "connect", db4)
 	h.ok(cmd.Start())
 	conn := accept(t, ln)
 	if n, err := h.Sweep(t.Context()); err != nil || n != 0 {

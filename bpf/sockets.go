@@ -127,7 +127,7 @@ func (o *Objects) Tag(fd int, source, destination uint32, ingress bool) error {
 	if err != nil {
 		return err
 	}
-	state := meshSockState{Source: source, Destination: destination, Mode: meshModeMODE_TAG, Ingress: flag(ingress)}
+	state := meshSockState{Source: source, Destination: destination, Mode: meshModeMODE_TAG, Ingress: uint16(flag(ingress))}
 	if err := o.mesh.Sockets.Put(key, state); err != nil {
 		return fmt.Errorf("tag the socket: %w", err)
 	}

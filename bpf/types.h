@@ -69,7 +69,15 @@ enum mode {
 	MODE_ACCEPTED, /* the daemon's end of a captured connection */
 	MODE_SERVING,  /* a listener of the daemon; closed when the daemon ends */
 	MODE_CUT,      /* was MODE_LOCAL until the sweep cut the connection */
-	MODE_INNER,    /* a program's end of a connection in another network namespace */
+	MODE_INNER,    /* a program's end of a connection that isn't bound to the source's virtual address; always in other network namespaces */
+};
+
+/* naming is whether accept() and getpeername() of a called program return the source's
+ * virtual address, since the caller's socket isn't bound to that, and which one. */
+enum naming {
+	NAMED_NOT = 0,
+	NAMED_4,
+	NAMED_6,
 };
 
 struct address {
@@ -160,7 +168,8 @@ struct sock_state {
 	__u32 destination;
 	enum mode mode;
 	__u32 other_netns;      /* 1: not in the daemon's network namespace */
-	__u32 ingress;          /* 1: source is an ingress; only with MODE_TAG */
+	__u16 ingress;          /* 1: source is an ingress; only with MODE_TAG */
+	__u16 named;            /* enum naming; only with MODE_LOCAL */
 };
 
 /* question is what mesh_decide is asked. */
@@ -183,7 +192,7 @@ struct origin {
 	__u32 source;   /* 0: two sockets have the same key, so neither is trusted */
 	__u32 destination;
 	__u32 sequence; /* of the SYN: tells connections apart that NAT gives the same addresses */
-	__u32 pad;
+	enum naming named;
 };
 
 /* net_key is an address prefix in an LPM trie. */
