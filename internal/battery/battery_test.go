@@ -66,7 +66,7 @@ func (r row) expects(p phase) string {
 func TestBattery(t *testing.T) {
 	f := newFixture(t)
 	defer f.table.print(t)
-	rows := slices.Concat(straight(), places(), sameNode(), forms(), sockets(), rings(), options(), datagrams(), packetRows(),
+	rows := slices.Concat(straight(), places(), sameNode(), sameNodeDirect(), forms(), sockets(), rings(), options(), datagrams(), packetRows(),
 		borders(), cgroups(), containers(), outsideMesh(), files())
 	f.rows(t, up, rows)
 	f.scenes(t)

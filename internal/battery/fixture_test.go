@@ -20,6 +20,7 @@ const (
 	mptcpPort   = 8001 // of a service whose listener is an MPTCP socket
 	shutPort    = 8002 // of a service that nobody may call
 	labPort     = 8003 // of a service whose connections may break
+	sixPort     = 8004 // of a service that listens on IPv6 only
 	plainPort   = 9000 // no service's
 )
 
@@ -42,7 +43,7 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, boxes: map[string]*testhost.Host{}, servers: map[string]*testhost.Process{}}
 	testhost.NewMesh(t, testhost.MeshOptions{Nodes: 2, Flags: redirectFlags(), Prepare: f.prepare,
-		Grants: []string{"db", "mp", "shut", "web", "evil", "app2", "worse2", "moved", "late", "lab", "early"}})
+		Grants: []string{"db", "mp", "shut", "web", "evil", "app2", "worse2", "moved", "late", "lab", "six", "early"}})
 	f.register()
 	f.host2.Sh(t, fmt.Sprintf("ip addr add %s/24 dev eth0; ip addr add %s/64 dev eth0 nodad", second(f.host2.Addr), second(f.host2.Addr6)))
 	f.fillPlaces()
@@ -139,9 +140,10 @@ func (f *fixture) register() {
 	f.serve("mp", f.host2, "mp", mptcpPort, "mptcp")
 	f.serve("shut", f.host2, "shut", shutPort)
 	f.serve("lab", f.host2, "lab", labPort)
+	f.serve("six", f.host2, "six", sixPort, "only")
 	f.serve("plain", f.host2, "", plainPort)
 	f.serve("outside", f.outside, "", plainPort)
-	for _, pair := range [][2]string{{"web", "db"}, {"app", "db"}, {"app2", "db"}, {"web", "mp"}, {"web", "lab"}} {
+	for _, pair := range [][2]string{{"web", "db"}, {"app", "db"}, {"app2", "db"}, {"web", "mp"}, {"web", "lab"}, {"web", "six"}} {
 		f.host1.Tacit(t, "intention", "allow", pair[0], pair[1], "--wait")
 	}
 	for _, dir := range []string{testhost.WorkloadCgroup("web"), testhost.WorkloadCgroup("evil"), "user"} {

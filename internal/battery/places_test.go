@@ -22,7 +22,7 @@ func (f *fixture) fillPlaces() {
 		"{second4}", second(f.host2.Addr).String(), "{second6}", second(f.host2.Addr6).String(),
 		"{unused}", unused(f.host2.Addr).String(), "{link6}", f.linkLocal(f.host2), "{prefix}", prefix(f.host2.Addr),
 		"{mac1}", f.mac(f.host1), "{mac2}", f.mac(f.host2),
-		"{port}", fmt.Sprint(servicePort), "{mptcp}", fmt.Sprint(mptcpPort), "{shut}", fmt.Sprint(shutPort), "{lab}", fmt.Sprint(labPort), "{plain}", fmt.Sprint(plainPort),
+		"{port}", fmt.Sprint(servicePort), "{mptcp}", fmt.Sprint(mptcpPort), "{shut}", fmt.Sprint(shutPort), "{lab}", fmt.Sprint(labPort), "{six}", fmt.Sprint(sixPort), "{plain}", fmt.Sprint(plainPort),
 		"{daemon1}", f.host1.CgroupPath("tacit/daemon"), "{daemon2}", f.host2.CgroupPath("tacit/daemon"),
 		"{run}", f.host1.RunDir, "{state}", f.host1.State, "{bpf}", f.host1.BPF, "{cert}", filepath.Join(f.outside.Dir, "other-authority.pem"),
 	}
@@ -30,7 +30,7 @@ func (f *fixture) fillPlaces() {
 		h                     *testhost.Host
 		service, name4, name6 string
 	}{{f.host1, "db", "{v4}", "{v6}"}, {f.host2, "db", "{here4}", "{here6}"}, {f.host1, "mp", "{mp4}", "{mp6}"}, {f.host1, "shut", "{shut4}", "{shut6}"}, {f.host2, "shut", "{here shut4}", "{here shut6}"},
-		{f.host1, "lab", "{lab4}", "{lab6}"}, {f.host2, "lab", "{here lab4}", "{here lab6}"}} {
+		{f.host1, "lab", "{lab4}", "{lab6}"}, {f.host2, "lab", "{here lab4}", "{here lab6}"}, {f.host2, "six", "{here six4}", "{here six6}"}} {
 		v4, v6 := p.h.Virtual(f.t, p.service)
 		pairs = append(pairs, p.name4, v4.String(), p.name6, v6.String())
 	}

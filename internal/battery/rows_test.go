@@ -116,6 +116,23 @@ func sameNode() []row {
 	return append(rows, cross("same node, other kinds of sockets", "ok", []string{"web2"}, []string{"{here4}", "[{here6}]"}, []string{"mptcp", "ring", "userns", "fastopen"})...)
 }
 
+// sameNodeDirect are callers on the service's own node whose sockets are bound already,
+// or whose service listens on IPv6 only. With IPv6 these go to the program, too.
+func sameNodeDirect() []row {
+	const bound, six = "same node, sockets that the program has bound", "same node, a listener for IPv6 only"
+	rows := cross(bound, "ok", []string{"web2"}, []string{"{here4}"}, []string{"source={real4}", "source=127.0.0.9"})
+	rows = append(rows, cross(bound, "ok", []string{"web2"}, []string{"[{here6}]"}, []string{"source6={real6}", "source6=::1"})...)
+	rows = append(rows, cross(bound, "ok", []string{"web2"}, []string{"127.0.0.1", "{real4}"}, []string{"source=127.0.0.9"})...)
+	rows = append(rows, killedAs("ok", cross(bound, "ok", []string{"web2"}, []string{"[::1]", "[{real6}]"}, []string{"source6=::1"}))...)
+	rows = append(rows, cross(bound, refused, deniedHere(), []string{"{here4}", "127.0.0.1", "{real4}"}, []string{"source=127.0.0.9"})...)
+	rows = append(rows, cross(bound, refused, deniedHere(), []string{"[{here6}]", "[::1]", "[{real6}]"}, []string{"source6=::1"})...)
+	ways := []string{"", "nonblock", "fastopen", "mptcp", "ring"}
+	virtual, own := []string{"{here six4}:{six}", "[::ffff:{here six4}]:{six}", "[{here six6}]:{six}"}, []string{"[::1]:{six}", "[{real6}]:{six}"}
+	rows = append(rows, cross(six, "ok", []string{"web2"}, virtual, ways)...)
+	rows = append(rows, killedAs("ok", cross(six, "ok", []string{"web2"}, own, ways[:3]))...)
+	return append(rows, cross(six, refusedOnSend, deniedHere(), join(virtual, own), ways)...)
+}
+
 // forms are addresses that the kernel could take for this host's or for db's.
 func forms() []row {
 	short := []string{"limit=0.5"}

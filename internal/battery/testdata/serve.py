@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """serve.py ADDRESS PORT [WORD...]: an echo server that prints each connection and what it received.
 
-mptcp: an MPTCP listener; device=NAME: bound to a device; steer: a program of the
+mptcp: an MPTCP listener; only: for IPv6 only; device=NAME: bound to a device; steer: a program of the
 SO_REUSEPORT group gives this socket all of the port's connections.
 """
 import ctypes
@@ -27,7 +27,7 @@ def listener():
     if "alone" not in words:  # another listener may try to join the group
         ln.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if v6:
-        ln.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        ln.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, "only" in words)
     if "device" in words:
         ln.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, words["device"].encode() + b"\0")
     ln.bind((host, port))
