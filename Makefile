@@ -60,8 +60,9 @@ fuzz: ## run every fuzz target for a while (FUZZ=30s)
 demo: deps build ## run the demo: three hosts on this machine, one mesh
 	demo/run.sh bin
 
-bench: deps-bench build ## measure the hooks, and compare with haproxy by the harness in BENCH
+bench: deps-bench build ## measure the hooks and same-node calls, and compare with haproxy by the harness in BENCH
 	bench/hooks.sh
+	bench/samenode.sh
 	@if [ -x $(BENCH)/bench ]; then \
 		TACIT_BIN=$(CURDIR)/bin BENCH_SYSTEMS=$(CURDIR)/bench $(BENCH)/bench quick tacit haproxy; \
 	else \

@@ -21,6 +21,8 @@ const usage = `usage:
   probe streams ADDR COUNT OPERATION ...  do an operation (operations.go) on COUNT connections at once, print what came of them
   probe calls NAME:PORT RATE LABEL        GET /LABEL.NUMBER, RATE times a second, a line for each, until SIGTERM
   probe echo-calls ADDR MS SECONDS        a connection every MS milliseconds, for SECONDS; print how many failed and the slowest
+  probe pace-listen ADDR                  the other end of pace
+  probe pace ADDR SECONDS                 calls a second on one connection, and the median of connect(2) in ns
   probe flood ADDR COUNT IP,…             hold COUNT connections from these addresses that are slow or silent
 ADDR is 10.0.0.1:80, [::1]:80 or [::ffff:10.0.0.1]:80 (an IPv6 socket to a mapped address)`
 
@@ -51,6 +53,10 @@ func run(args []string) error {
 		return streamsListen(args[1])
 	case "streams":
 		return streams(args[1], int(number(args[2])), strings.Fields(strings.Join(args[3:], " ")))
+	case "pace-listen":
+		return paceListen(args[1])
+	case "pace":
+		return pace(args[1], number(args[2]))
 	case "flood":
 		return flood(args[1], number(args[2]), strings.Split(args[3], ","))
 	case "echo-calls":
