@@ -11,7 +11,7 @@ wanted() {
 	run) echo "iptables=iptables nft=nftables ip=iproute2 curl=curl python3=python3 tcpdump=tcpdump sysctl=procps bpftool=bpftool make=make gcc=gcc musl-gcc=musl-tools busybox=busybox-static openssl=openssl" ;;
 	real) echo "/usr/lib/postgresql/*/bin/postgres=postgresql redis-server=redis-server nginx=nginx-light sshd=openssh-server ssh=openssh-client rsync=rsync curl=curl" ;;
 	generate) echo "clang=clang llvm-strip=llvm /usr/include/bpf/bpf_helpers.h=libbpf-dev" ;;
-	bench) echo "wrk=wrk iperf3=iperf3 haproxy=haproxy openssl=openssl python3=python3" ;;
+	bench) echo "wrk=wrk iperf3=iperf3 haproxy=haproxy nginx=nginx-light /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream" ;;
 	*) echo "usage: $0 run|real|generate|bench..." >&2; exit 2 ;;
 	esac
 }
@@ -49,6 +49,7 @@ installed() { dpkg-query --show --showformat '${Package} ${db:Status-Status}\n' 
 disable_services() {
 	local name
 	for name in $(dpkg -L "$@" | sed -n 's,^/etc/init\.d/,,p' | sort -u); do
+		compgen -G "/etc/rc?.d/S??$name" >/dev/null || continue # it starts nowhere
 		update-rc.d "$name" disable >/dev/null 2>&1 || echo "$name starts at the next boot: update-rc.d $name disable failed" >&2
 	done
 }
