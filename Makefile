@@ -6,7 +6,6 @@ SHELL := /bin/bash
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)"
-BENCH ?= ../shared/bench
 
 .PHONY: help build deps deps-real deps-generate deps-bench generate generate-check lint test soak test-race fuzz demo bench clean
 
@@ -60,14 +59,10 @@ fuzz: ## run every fuzz target for a while (FUZZ=30s)
 demo: deps build ## run the demo: three hosts on this machine, one mesh
 	demo/run.sh bin
 
-bench: deps-bench build ## measure the hooks and same-node calls, and compare with haproxy by the harness in BENCH
+bench: deps-bench build ## compare with haproxy, nginx and no proxy, draw the chart, and measure the hooks and same-node calls (QUICK=1)
+	bench/peers.sh $(if $(QUICK),quick)
 	bench/hooks.sh
 	bench/samenode.sh
-	@if [ -x $(BENCH)/bench ]; then \
-		TACIT_BIN=$(CURDIR)/bin BENCH_SYSTEMS=$(CURDIR)/bench $(BENCH)/bench quick tacit haproxy; \
-	else \
-		echo "no benchmark harness at $(BENCH): make bench BENCH=folder, where folder holds the program bench" >&2; exit 1; \
-	fi
 
 clean: ## remove bin/
 	rm -rf bin
