@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tacit/bpf/pinfs"
+	"tacit/policy/shortage"
 )
 
 // hook is one attached program.
@@ -176,7 +177,7 @@ type Hook struct {
 	Others  []string // other programs that run at the same hook
 }
 
-// Status asks the kernel for each program.
+// Status asks the kernel for each program. The error says why that isn't possible.
 func (o *Objects) Status() ([]Hook, error) {
 	o.repairing.Lock()
 	defer o.repairing.Unlock()
@@ -191,6 +192,9 @@ func (o *Objects) Status() ([]Hook, error) {
 		err := o.check(h)
 		if err == nil {
 			one.Others, err = at.others(h)
+		}
+		if shortage.Is(err) {
+			return nil, err
 		}
 		if err != nil {
 			one.Problem = err.Error()

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"tacit/bpf/pinfs"
+	"tacit/policy/shortage"
 )
 
 // pinned is an object and the place of its pin.
@@ -39,6 +40,8 @@ func (o *Objects) repairPin(p pinned) (found string, err error) {
 	case err == nil && there == mine:
 		o.pins[p.path] = now
 		return "", nil
+	case shortage.Is(err):
+		return "", err // what is pinned there is unknown
 	case errors.Is(err, os.ErrNotExist):
 		found = "unpinned"
 	default:

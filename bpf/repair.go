@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tacit/bpf/pinfs"
+	"tacit/policy/shortage"
 )
 
 // Repaired is an object that another process has changed. Where Err is nil it is
@@ -77,7 +78,9 @@ func (o *Objects) Repair() []Repaired {
 }
 
 func (o *Objects) repairHook(h *hook) (found string, err error) {
-	if err := o.inPlace(h.link); err != nil {
+	if err := o.inPlace(h.link); shortage.Is(err) {
+		return "", err
+	} else if err != nil {
 		found = ErrDetached.Error()
 		if errors.Is(err, ErrDying) {
 			found = ErrDying.Error()

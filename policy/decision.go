@@ -5,7 +5,8 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"syscall"
+
+	"tacit/policy/shortage"
 )
 
 // Decision is a verdict with its reason. The zero value refuses.
@@ -51,13 +52,13 @@ func Refuse(r Reason, format string, args ...any) error {
 	return &Refusal{Reason: r, Detail: fmt.Sprintf(format, args...)}
 }
 
-// ReasonOf is the reason of a Refusal, ReasonLimit where no descriptor was left,
-// and otherwise def.
+// ReasonOf is the reason of a Refusal, ReasonLimit where no descriptor or no memory
+// was left, and otherwise def.
 func ReasonOf(err error, def Reason) Reason {
 	if r, ok := errors.AsType[*Refusal](err); ok {
 		return r.Reason
 	}
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+	if shortage.Is(err) {
 		return ReasonLimit
 	}
 	return def

@@ -250,6 +250,7 @@ func TestReasonOf(t *testing.T) {
 		{fmt.Errorf("on a lane: %w", refused), policy.ReasonPort},
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, policy.ReasonLimit},
 		{syscall.ENFILE, policy.ReasonLimit},
+		{syscall.ENOMEM, policy.ReasonLimit},
 		{syscall.ECONNREFUSED, policy.ReasonDial},
 	} {
 		if got := policy.ReasonOf(tc.err, policy.ReasonDial); got != tc.want {

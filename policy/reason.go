@@ -87,7 +87,7 @@ var reasons = []struct {
 	{ReasonListener, "The program that listens on the service's port isn't that service's workload."},
 	{ReasonDial, "The program didn't accept the connection."},
 	{ReasonDaemon, "The daemon isn't running on this node."},
-	{ReasonLimit, "This workload or the daemon has reached a limit."},
+	{ReasonLimit, "This workload or the daemon has reached a limit; tacit status says which."},
 	{ReasonDevice, "The socket is bound to a device; on this host only loopback leads to the mesh."},
 	{ReasonDiverted, "A firewall rule or route of this host redirected the connection away from the mesh; look at iptables -t nat -S."},
 	{ReasonName, "A DNS query for a mesh name was about to leave the host for another resolver."},
