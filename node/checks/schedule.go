@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tacit/node/definition"
+	"tacit/policy/shortage"
 )
 
 // Run runs the checks when they are due, until ctx ends and all runs with it.
@@ -100,7 +101,8 @@ func (m *Manager) ended(ctx context.Context, c *check, status, output string) {
 	*running--
 	c.stop = nil
 	now := time.Now()
-	if !c.gone && ctx.Err() == nil && c.count(now, status, output) {
+	short := status == definition.StatusCritical && shortage.Now() != nil // it says nothing of the instance
+	if !short && !c.gone && ctx.Err() == nil && c.count(now, status, output) {
 		m.announce(c, now)
 	}
 	m.nudge()

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tacit/internal/testhost"
 	"tacit/node/definition"
 )
 
@@ -165,6 +166,27 @@ func TestThresholds(t *testing.T) {
 			t.Errorf("%s: results %s, statuses %s, want %s", tt.settings, tt.results, got.String(), tt.want)
 		}
 	}
+}
+
+// TestCheckWithoutDescriptors: a check that the daemon has no descriptor for says
+// nothing of the instance.
+func TestCheckWithoutDescriptors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager("", new(int))
+		said := "passing"
+		m.try = func(context.Context, *check) (string, string) { return said, said }
+		running(t, m)
+		m.Set([]definition.Definition{define(t, "web", `check { tcp = "" interval = "10s" }`)})
+		pass(time.Minute)
+		testhost.WithDescriptors(t, 0, func() { said = "critical"; pass(time.Minute) })
+		if r := only(t, m); r.Status != "passing" {
+			t.Errorf("without descriptors: %+v", r)
+		}
+		pass(time.Minute)
+		if r := only(t, m); r.Status != "critical" {
+			t.Errorf("with descriptors: %+v", r)
+		}
+	})
 }
 
 // TestTTL: a status that nobody repeats in time is critical.

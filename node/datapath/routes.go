@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"tacit/node/health"
+	"tacit/policy/shortage"
 	"tacit/redirect"
 )
 
@@ -67,6 +68,9 @@ func (d *Datapath) Drift() ([]string, error) {
 
 // repairRoutes sets what is missing again.
 func (d *Datapath) repairRoutes() {
+	if shortage.Now() != nil {
+		return // see lookAround
+	}
 	missing, err := d.Drift()
 	if err == nil && len(missing) > 0 {
 		err = d.Restate()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tacit/node/health"
+	"tacit/policy/shortage"
 	"tacit/redirect"
 )
 
@@ -45,7 +46,7 @@ func (d *Datapath) watch(ctx context.Context) error {
 		case <-poll.C:
 			d.repairRoutes()
 		case <-tick.C:
-			d.lookAround(&due)
+			tick.Reset(d.lookAround(&due))
 		case err := <-ended:
 			if err != nil {
 				d.conf.Log.Warn("the kernel's notices of lost routes and chains ended; looking for losses instead", "err", err)
@@ -59,7 +60,14 @@ func (d *Datapath) watch(ctx context.Context) error {
 // schedule is when the costlier looks are due.
 type schedule struct{ maps, slow time.Time }
 
-func (d *Datapath) lookAround(due *schedule) {
+// lookAround returns when to look again. It does nothing while there are no descriptors
+// to look with: the kernel enforces what it has, and what can't be opened would look as
+// if it were gone.
+func (d *Datapath) lookAround(due *schedule) (again time.Duration) {
+	err := shortage.Now()
+	if d.conf.Health.Set(health.Look, "", err); err != nil {
+		return pollInterval
+	}
 	d.watchPlace()
 	d.watchObjects()
 	d.repairRoutes()
@@ -73,6 +81,7 @@ func (d *Datapath) lookAround(due *schedule) {
 		d.watchHost()
 		due.slow = now.Add(slowInterval - watchInterval/2)
 	}
+	return watchInterval
 }
 
 // watchObjects puts programs, pins and small maps right.

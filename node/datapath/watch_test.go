@@ -108,6 +108,20 @@ func TestLookAround(t *testing.T) {
 	}
 }
 
+// TestNoLookWithoutDescriptors: nothing is examined, repaired or called bad; status
+// can say what wasn't examined.
+func TestNoLookWithoutDescriptors(t *testing.T) {
+	f := bare(t)
+	f.hooks.found = []bpf.Repaired{{Object: "hook connect4", Found: "detached"}}
+	testhost.WithDescriptors(t, 0, func() { f.lookAround(&schedule{}); f.repairRoutes() })
+	if wrong(f.board) != "" || repaired(f.board) != "" || f.enforcer.verified != 0 {
+		t.Errorf("problems %q, repairs %q, maps were read %d times", wrong(f.board), repaired(f.board), f.enforcer.verified)
+	}
+	if short := f.board.Short(); len(short) != 1 || short[health.Key{Family: health.Look}] == nil {
+		t.Errorf("couldn't be examined: %v", short)
+	}
+}
+
 // TestWatchHost: a setting that keeps TPROXY from working is a problem while
 // the plan has TPROXY.
 func TestWatchHost(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"tacit/policy/shortage"
 )
 
 // Key names one problem: its family, and the thing of that family that has it
@@ -48,19 +50,25 @@ type Board struct {
 	problems map[Key]error
 	repairs  map[string]Repair
 	counts   map[string]func() uint64
+	short    map[Key]error
 }
 
 // NewBoard returns a board without problems.
 func NewBoard() *Board {
-	return &Board{problems: map[Key]error{}, repairs: map[string]Repair{}, counts: map[string]func() uint64{}}
+	return &Board{problems: map[Key]error{}, repairs: map[string]Repair{}, counts: map[string]func() uint64{}, short: map[Key]error{}}
 }
 
 // Set records a problem or, with nil, clears it, and reports whether that is
-// news: a problem that begins, changes its text or ends.
+// news: a problem that begins, changes its text or ends. An error for want of
+// descriptors or memory says nothing new about the thing: what was known stays,
+// and Short returns it.
 func (b *Board) Set(f Family, thing string, err error) (news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	k := Key{f, thing}
+	if b.lacks(k, err) {
+		return false
+	}
 	old := b.problems[k]
 	if err == nil {
 		delete(b.problems, k)
@@ -68,6 +76,24 @@ func (b *Board) Set(f Family, thing string, err error) (news bool) {
 	}
 	b.problems[k] = err
 	return old == nil || old.Error() != err.Error()
+}
+
+// lacks remembers an error for want of something else than the thing itself.
+func (b *Board) lacks(k Key, err error) bool {
+	delete(b.short, k)
+	if shortage.Is(err) {
+		b.short[k] = err
+		return true
+	}
+	return false
+}
+
+// Short is what couldn't be examined or done the last time for want of descriptors
+// or memory, and why.
+func (b *Board) Short() map[Key]error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.short)
 }
 
 // Get returns a problem, or nil.
@@ -82,9 +108,10 @@ func (b *Board) Get(f Family, thing string) error {
 func (b *Board) Replace(f Family, now map[string]error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	maps.DeleteFunc(b.problems, func(k Key, _ error) bool { return k.Family == f })
+	maps.DeleteFunc(b.short, func(k Key, _ error) bool { return k.Family == f })
+	maps.DeleteFunc(b.problems, func(k Key, _ error) bool { return k.Family == f && !shortage.Is(now[k.Thing]) })
 	for thing, err := range now {
-		if err != nil {
+		if !b.lacks(Key{f, thing}, err) && err != nil {
 			b.problems[Key{f, thing}] = err
 		}
 	}

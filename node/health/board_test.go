@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -46,6 +47,28 @@ func TestBoard(t *testing.T) {
 	}
 	if b.Get(Grant, "web") != v4 || b.Get(Routes, "") != nil {
 		t.Error("Get doesn't return what was set")
+	}
+}
+
+// TestShort: what couldn't be examined is as it was, and said apart.
+func TestShort(t *testing.T) {
+	b := NewBoard()
+	gone, none := errors.New("detached"), fmt.Errorf("open: %w", syscall.EMFILE)
+	b.Set(Routes, "", gone)
+	b.Replace(Hook, map[string]error{"connect4": gone, "connect6": gone})
+	if b.Set(Routes, "", none) || b.Set(Ports, "", none) {
+		t.Error("a shortage is news of the thing")
+	}
+	b.Replace(Hook, map[string]error{"connect4": none, "bind4": none})
+	if b.Get(Routes, "") != gone || b.Get(Ports, "") != nil || b.Get(Hook, "connect4") != gone || b.Get(Hook, "bind4") != nil || b.Get(Hook, "connect6") != nil {
+		t.Errorf("problems %v", b.Problems())
+	}
+	if len(b.Short()) != 4 {
+		t.Errorf("short %v", b.Short())
+	}
+	b.Replace(Hook, nil)
+	if !b.Set(Routes, "", nil) || b.Set(Ports, "", nil) || len(b.Problems())+len(b.Short()) > 0 {
+		t.Errorf("problems %v, short %v", b.Problems(), b.Short())
 	}
 }
 

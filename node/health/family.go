@@ -9,17 +9,20 @@ type Family string
 const (
 	Addresses    Family = "addresses"     // listing this node's own addresses
 	Announcement Family = "announce"      // signing this node's own record
+	Descriptors  Family = "descriptors"   // as many in use as connections may take
+	Memory       Family = "memory"        // likewise
 	Exchange     Family = "exchange"      // hearing what another member knows, since the start
 	Files        Family = "service files" // parsing the service files
 	Audit        Family = "audit log"     // writing the log of changes
 	FilesOnDisk  Family = "service files on disk"
-	HeldFiles    Family = "held files"       // keeping which service files wait for a yes
-	Host         Family = "sysctls"          // settings of the host
-	LanePorts    Family = "lane ports"       // lane ports at further addresses
-	Maps         Family = "maps"             // writing the kernel's maps
-	MapsUnread   Family = "maps unread"      // reading the kernel's maps back
-	Names        Family = "names"            // keeping names of the mesh on this host
-	OtherRoutes  Family = "routes of others" // routes that take captured connections away
+	HeldFiles    Family = "held files"          // keeping which service files wait for a yes
+	Host         Family = "sysctls"             // settings of the host
+	LanePorts    Family = "lane ports"          // lane ports at further addresses
+	Look         Family = "programs and routes" // looking whether they are as they were set
+	Maps         Family = "maps"                // writing the kernel's maps
+	MapsUnread   Family = "maps unread"         // reading the kernel's maps back
+	Names        Family = "names"               // keeping names of the mesh on this host
+	OtherRoutes  Family = "routes of others"    // routes that take captured connections away
 	Place        Family = "daemon's cgroup"
 	Ports        Family = "ports"            // sockets at the daemon's ports
 	Proven       Family = "proven addresses" // keeping which addresses nodes have proven

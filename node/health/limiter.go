@@ -83,7 +83,7 @@ func (l *Limiter) Handle(ctx context.Context, r slog.Record) error {
 
 func (l *Limiter) key(r slog.Record) string {
 	var b strings.Builder
-	b.WriteString(r.Level.String() + l.prefix + "\x00" + r.Message)
+	b.WriteString(r.Level.String() + l.prefix + "\x00" + digits.ReplaceAllString(r.Message, "#")) // a library's say how long and how often
 	r.Attrs(func(a slog.Attr) bool {
 		b.WriteString(keyOf(a))
 		return true

@@ -37,6 +37,7 @@ func TestLimiter(t *testing.T) {
 		for i := range 3 {
 			log.Warn("not renewed", "err", fmt.Errorf("dial 10.0.0.1:%d: %w", i, errors.New("timeout")))
 			log.Debug("said each time")
+			log.Warn(fmt.Sprintf("http: Accept error; retrying in %dms", 5<<i))
 		}
 		<-time.After(LogInterval + time.Second)
 		synctest.Wait()
@@ -47,9 +48,11 @@ func TestLimiter(t *testing.T) {
 level=INFO msg="connection refused" source=api reason=default pid=7
 level=WARN msg="not renewed" err="dial 10.0.0.1:0: timeout"
 level=DEBUG msg="said each time"
+level=WARN msg="http: Accept error; retrying in 5ms"
 level=DEBUG msg="said each time"
 level=DEBUG msg="said each time"
 level=INFO msg="connection refused" source=web reason=default pid=999 repeated=999
+level=WARN msg="http: Accept error; retrying in 20ms" repeated=2
 level=WARN msg="not renewed" err="dial 10.0.0.1:2: timeout" repeated=2
 level=INFO msg="connection refused" source=web reason=default pid=1002 repeated=2
 `

@@ -21,6 +21,7 @@ import (
 	"tacit/node/definition/folder"
 	"tacit/node/health"
 	"tacit/node/workload"
+	"tacit/policy/shortage"
 )
 
 // Store keeps what must survive a restart.
@@ -125,6 +126,9 @@ func (i *Inventory) Run(ctx context.Context, changed func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return i.defined.folder.Watch(ctx, func() {
+			if shortage.Now() != nil {
+				return // the next round looks again; no file is bad because it can't be opened
+			}
 			i.mu.Lock()
 			i.readFiles()
 			i.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 
 	"tacit/node/definition"
 	"tacit/node/workload"
+	"tacit/policy/shortage"
 	"tacit/redirect/netns"
 	"tacit/redirect/sockdiag"
 )
@@ -33,6 +34,8 @@ type Listener struct {
 	Addr  netip.AddrPort  // where to dial; zero where nobody may be dialled
 	In    netns.Namespace // where Addr is; zero: the daemon's own
 	Owner string          // with StateUnowned: what was found instead
+	// Short: for want of descriptors or memory nobody knows who holds the port.
+	Short bool
 	// Anyone: who made the socket doesn't count, because it can't be compared
 	// with a workload or because systemd makes it.
 	Anyone bool
@@ -51,7 +54,8 @@ func (l Listener) Present() bool { return l.State != "" && l.State != StateNone 
 func (i *Inventory) Listener(s Service) Listener {
 	if s.Place != "" {
 		found, _ := s.networks(s.Listener.In)
-		l, _ := i.innermost(s, found, listenersIn)
+		l, err := i.innermost(s, found, listenersIn)
+		l.Short = shortage.Is(err)
 		return l
 	}
 	if s.Outside != nil { // a program of this node that has the same port is another service's
@@ -90,7 +94,9 @@ func (s Service) inPlace() string {
 }
 
 // unread closes a port of which nothing is known.
-func unread(err error) Listener { return Listener{State: StateUnowned, Owner: err.Error()} }
+func unread(err error) Listener {
+	return Listener{State: StateUnowned, Owner: err.Error(), Short: shortage.Is(err)}
+}
 
 // owners says whose sockets are the workload's.
 type owners struct {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tacit/node/workload"
+	"tacit/policy/shortage"
 	"tacit/redirect/links"
 )
 
@@ -20,11 +21,15 @@ import (
 const slowInterval = 10 * time.Second
 
 // Look examines the host and publishes a new View where anything differs from
-// the last one. Where nothing has changed it costs one question to the kernel.
+// the last one. Where nothing has changed it costs one question to the kernel. The
+// last View stays while there are no descriptors to look with.
 func (i *Inventory) Look() (v *View, changed bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	last := i.view.Load()
+	if shortage.Now() != nil {
+		return last, false // what can't be opened would look as if it were gone
+	}
 	l := i.begin()
 	next := &View{Services: last.Services, ExemptPeers: i.exempt.peers(), Excluded: last.Excluded}
 	changed = !slices.Equal(next.ExemptPeers, last.ExemptPeers)

@@ -121,6 +121,32 @@ func TestRemovedCgroup(t *testing.T) {
 	}
 }
 
+// TestLookWithoutDescriptors: what can't be opened is as it was for the View, and
+// unknown for whoever dials.
+func TestLookWithoutDescriptors(t *testing.T) {
+	h := newHost(t, config.Exclude{})
+	h.file("app.hcl", `service { name = "app" port = 7005 workload { cgroup = "app" } }`)
+	stop := listenIn(t, h.cgroup("app"), "127.0.0.1:7005")
+	h.Look()
+	before, last := h.View(), h.byID("app")
+	h.slowLook = time.Now().Add(-slowInterval)
+	testhost.WithDescriptors(t, 0, func() {
+		if v, changed := h.Look(); changed || v != before {
+			t.Errorf("in the View: %+v", v.Services)
+		}
+		if l := h.Listener(last); l.Serves() || !l.Short {
+			t.Errorf("for whoever dials: %+v", l)
+		}
+	})
+	if l := h.Listener(last); l != last.Listener || l.State != StateVerified {
+		t.Errorf("for whoever dials afterwards: %+v, was %+v", l, last.Listener)
+	}
+	stop()
+	if _, changed := h.Look(); !changed {
+		t.Error("the next look finds no change")
+	}
+}
+
 // TestUnits: a definition that names no workload is served by the unit of its
 // service's name, or by anybody where there is no such unit.
 func TestUnits(t *testing.T) {

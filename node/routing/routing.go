@@ -175,7 +175,7 @@ func (r *Router) dialOutside(ctx context.Context, in tproxy.Inbound, i catalog.I
 	}
 	conn, err := r.conf.Outside(ctx, i, seen.Call{Source: in.Source, Destination: in.Destination, Client: in.Client})
 	if err != nil {
-		return nil, policy.Refuse(policy.ReasonDial, "%s on port %d: %v", in.Destination, in.Port, err)
+		return nil, policy.Refuse(policy.ReasonOf(err, policy.ReasonDial), "%s on port %d: %v", in.Destination, in.Port, err)
 	}
 	return conn, nil
 }
@@ -188,6 +188,9 @@ func (r *Router) dialProgram(ctx context.Context, in tproxy.Inbound) (*net.TCPCo
 		return nil, policy.Refuse(policy.ReasonInstance, "%s port %d doesn't run on this node", in.Destination, in.Port)
 	}
 	l := r.conf.Inventory.Listener(s)
+	if l.Short {
+		return nil, policy.Refuse(policy.ReasonLimit, "who holds port %d of %s can't be examined: %s", in.Port, in.Destination, l.Owner)
+	}
 	switch l.State {
 	case inventory.StateUnowned:
 		return nil, policy.Refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.Owner)
@@ -198,7 +201,7 @@ func (r *Router) dialProgram(ctx context.Context, in tproxy.Inbound) (*net.TCPCo
 	}
 	conn, err := r.conf.Dialer.Dial(ctx, seen.Call{Source: in.Source, Destination: in.Destination, Node: in.Node, Client: in.Client, To: l.Addr, In: l.In, Show: s.ClientAddress})
 	if err != nil {
-		return nil, policy.Refuse(policy.ReasonDial, "%s on port %d: %v", in.Destination, in.Port, err)
+		return nil, policy.Refuse(policy.ReasonOf(err, policy.ReasonDial), "%s on port %d: %v", in.Destination, in.Port, err)
 	}
 	return conn, nil
 }

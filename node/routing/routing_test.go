@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"tacit/identity"
+	"tacit/internal/testhost"
 	"tacit/node/catalog"
 	"tacit/node/config"
 	"tacit/node/definition"
@@ -110,6 +111,26 @@ func TestRouterRefuses(t *testing.T) {
 		if got, detail := reason(t, err); conn != nil || got != c.reason || !strings.HasPrefix(detail, c.detail) {
 			t.Errorf("%s: %s: %s; want %s: %s", c.name, got, detail, c.reason, c.detail)
 		}
+	}
+}
+
+// TestRouterWithoutDescriptors: a program isn't taken for another one's because nobody
+// can look who it is.
+func TestRouterWithoutDescriptors(t *testing.T) {
+	r := newRouter(t, &tagged{})
+	_, port := listening(t)
+	runs(t, r, port, nil)
+	for n := range 4 {
+		testhost.WithDescriptors(t, n, func() {
+			conn, err := r.Dial(t.Context(), tproxy.Inbound{Source: "web", Destination: "db", Port: port, Instance: "db"})
+			if conn != nil {
+				_ = conn.Close()
+				return
+			}
+			if got, detail := reason(t, err); got != policy.ReasonLimit {
+				t.Errorf("with %d descriptors: %s: %s", n, got, detail)
+			}
+		})
 	}
 }
 
