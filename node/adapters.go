@@ -21,6 +21,7 @@ import (
 	"tacit/node/gossip/wire"
 	"tacit/node/health"
 	"tacit/node/journal"
+	"tacit/node/limits"
 	"tacit/node/peers"
 	"tacit/node/seen"
 	"tacit/node/signer"
@@ -239,6 +240,7 @@ type carrier struct {
 	*tproxy.Proxy
 	*balance.Balancer
 	*peers.Peers
+	*limits.Limits
 }
 
 // history is what happened: to connections, and to policy, grants and keys.

@@ -24,6 +24,7 @@ import (
 	"tacit/node/inventory"
 	"tacit/node/journal"
 	"tacit/node/lifecycle"
+	"tacit/node/limits"
 	"tacit/node/membership"
 	"tacit/node/metrics"
 	"tacit/node/outside"
@@ -47,6 +48,7 @@ type Node struct {
 	port      *peers.Port
 	socket    net.Listener // the CLI's
 	records   *records.Records
+	limits    *limits.Limits
 	deadline  *lifecycle.Deadline
 	addresses *datapath.Addresses
 	datapath  *datapath.Datapath
@@ -173,6 +175,9 @@ func (n *Node) closers() []func() error {
 	}
 	if n.hooks != nil {
 		out = append(out, n.hooks.Close)
+	}
+	if n.limits != nil {
+		out = append(out, n.limits.Close)
 	}
 	if n.audit != nil {
 		out = append(out, n.audit.Close)

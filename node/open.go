@@ -25,6 +25,7 @@ import (
 	"tacit/node/inventory"
 	"tacit/node/journal"
 	"tacit/node/lifecycle"
+	"tacit/node/limits"
 	"tacit/node/membership"
 	"tacit/node/metrics"
 	"tacit/node/outside"
@@ -76,6 +77,8 @@ func (n *Node) enterCgroup(context.Context) error {
 		return err
 	}
 	n.from = from
+	n.limits = limits.New(n.board, n.log, n.nudge)
+	n.board.Count("connections for want of descriptors or memory", n.limits.Headroom.Refused)
 	return nil
 }
 
@@ -187,7 +190,7 @@ func (n *Node) build(context.Context) error {
 	n.balancer = balance.New(n.log)
 	router := routing.New(routing.Config{Enforcer: n.enforcer, Numbers: n.numbers, Picture: func() routing.Picture { return n.loop }, Balancer: n.balancer,
 		Inventory: n.inventory, Granted: n.records.View().Granted, Alive: n.alive, Dialer: n.dialer(), Outside: n.outside.Dial, Self: n.cfg.Name})
-	n.proxy = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended})
+	n.proxy = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended, Headroom: n.limits.Headroom})
 	n.names = dns.New(dns.Config{Zone: n.zone(), Self: n.cfg.Name, Domains: n.cfg.Domains, Search: n.cfg.Search, Datacenter: n.cfg.Datacenter,
 		ForwardConsul: n.cfg.ForwardConsul, Ranges: n.ranges(), Sender: zone.Sender(&sockdiag.Senders{}), Tag: n.tagLookup, Log: n.log})
 	n.datapath = datapath.New(datapath.Config{Settings: n.cfg, Tree: n.tree, Daemon: daemon, Hooks: n.hooks, Enforcer: n.enforcer,
@@ -201,7 +204,7 @@ func (n *Node) build(context.Context) error {
 	if err := n.buildChecks(); err != nil {
 		return err
 	}
-	n.peers, err = peers.New(peers.Config{Settings: n.cfg, Identities: n.certificates, Check: check, Lanes: n.proxy, Issuer: n.issuer,
+	n.peers, err = peers.New(peers.Config{Settings: n.cfg, Identities: n.certificates, Check: check, Lanes: n.proxy, Headroom: n.limits.Headroom, Issuer: n.issuer,
 		Roll: n.records.View(), Alive: n.alive, Store: n.store, Health: n.board, Log: n.log, Changed: n.nudge}, n.port)
 	n.buildLoop()
 	return err
@@ -260,7 +263,7 @@ func (n *Node) backend() api.Backend {
 		Settings: n.cfg, Member: n.member, Tree: n.tree, Started: n.started, Records: n.records, Signer: n.signer(),
 		Tokens:       membership.TokenMaker{Member: n.member, Self: n.cfg.Name, Roll: n.records.View(), Records: n.records, Store: n.store},
 		Certificates: n.certificates, Inventory: n.inventory, Loop: n.loop, Datapath: n.datapath, Enforcer: n.enforcer,
-		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer, n.peers}, Names: names{n}, Deadline: n.deadline, Board: n.board, Journal: history{n.journal, n.audit}, Alive: n.alive,
+		SelfProbe: n.probe, Checks: n.checks, Proxy: carrier{n.proxy, n.balancer, n.peers, n.limits}, Names: names{n}, Deadline: n.deadline, Board: n.board, Journal: history{n.journal, n.audit}, Alive: n.alive,
 	})
 	b.Audit = n.audit
 	b.Keys = keys.New(keys.Config{Settings: n.cfg, Member: n.member, Records: n.records, Served: n.certificates.Served, Lanes: n.proxy.Lanes,

@@ -58,7 +58,7 @@ func (n *Node) parts() []func(context.Context) error {
 		func(ctx context.Context) error {
 			return api.Serve(ctx, "the CLI's socket", api.NewServer(cli, n.log), n.socket)
 		},
-		n.metrics.Run, n.reloads, n.announcing, n.mending.Run,
+		n.metrics.Run, n.limits.Run, n.reloads, n.announcing, n.mending.Run,
 	}
 	for _, ln := range n.datapath.Captured() {
 		out = append(out, func(ctx context.Context) error { return n.proxy.Serve(ctx, n.probe.Listener(ln)) })

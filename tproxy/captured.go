@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"tacit/policy"
+	"tacit/tproxy/headroom"
 	"tacit/tproxy/socket"
 )
 
@@ -35,6 +36,7 @@ func (p *Proxy) captured(conn *net.TCPConn, entry Entry) {
 	origin, err := entry.Identify(conn)
 	if err == nil {
 		defer entry.Left(origin)
+		err = headroom.Of(conn, p.cfg.Headroom.Connection)
 	}
 	near, err2 := newProgramEnd(conn, &p.blocks)
 	if err == nil {
@@ -83,6 +85,10 @@ func (p *Proxy) refused(s *stream, err error, def policy.Reason) {
 func (p *Proxy) dialProgram(ctx context.Context, s *stream, in Inbound) (*programEnd, error) {
 	conn, err := p.cfg.Router.Dial(ctx, in)
 	if err != nil {
+		return nil, asRefusal(err, policy.ReasonDial)
+	}
+	if err := headroom.Of(conn, p.cfg.Headroom.Connection); err != nil {
+		_ = conn.Close()
 		return nil, asRefusal(err, policy.ReasonDial)
 	}
 	s.dialled(conn.LocalAddr())

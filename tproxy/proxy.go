@@ -20,6 +20,7 @@ import (
 	"tacit/identity"
 	"tacit/policy"
 	"tacit/tproxy/accept"
+	"tacit/tproxy/headroom"
 	"tacit/tproxy/lane"
 )
 
@@ -111,6 +112,7 @@ type Config struct {
 	Check      identity.PeerCheck // further condition on certificates of peers and their services; may be nil
 	Log        *slog.Logger
 	OnEnd      func(Flow) // called once for every connection, refused ones too; must not block; may be nil
+	Headroom   *headroom.Headroom
 
 	lane.Limits
 }
@@ -146,7 +148,7 @@ func New(cfg Config) *Proxy {
 	p := &Proxy{cfg: cfg, streams: map[*stream]struct{}{}, signs: signs{last: map[identity.Name]*sign{}}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.lanes = lane.New(lane.Config{Node: cfg.Node, Identities: cfg.Identities, Check: cfg.Check, Log: cfg.Log,
-		Blocks: &p.blocks, Accept: p.inbound, Limits: cfg.Limits})
+		Blocks: &p.blocks, Accept: p.inbound, Dialling: headroom.Control(cfg.Headroom.Lane), Limits: cfg.Limits})
 	p.tick.Store(1)
 	p.work.Go(p.upkeep)
 	return p

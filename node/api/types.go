@@ -42,6 +42,15 @@ type Status struct {
 	Certificates     []Certificate `json:"certificates,omitempty"`
 	Lanes            []Lane        `json:"lanes,omitempty"`
 	LanePort         LanePort      `json:"lane_port"`
+	Descriptors      Use           `json:"descriptors"` // of the daemon
+	Memory           Use           `json:"memory"`      // in bytes, of the daemon's cgroup
+}
+
+// Use is how much of something is used; connections may not use all of Limit, which
+// is 0 where there is none.
+type Use struct {
+	Used  uint64 `json:"used"`
+	Limit uint64 `json:"limit,omitempty"`
 }
 
 // LanePort is what the lane port had to refuse since the daemon's start, by reason.

@@ -20,6 +20,7 @@ import (
 	"tacit/node/catalog"
 	"tacit/node/config"
 	"tacit/node/health"
+	"tacit/node/limits"
 	"tacit/node/membership"
 	"tacit/node/probe"
 	"tacit/node/reconcile/share"
@@ -289,8 +290,9 @@ func (k *fakeKernel) Plan() redirect.Plan {
 }
 
 type fakeProxy struct {
-	flows []tproxy.Flow
-	lanes []lane.Info
+	memory limits.Use
+	flows  []tproxy.Flow
+	lanes  []lane.Info
 
 	ejected map[balance.Key]balance.Ejected
 }
@@ -303,6 +305,8 @@ func (p *fakeProxy) Cut() map[policy.Reason]uint64 {
 func (p *fakeProxy) Refused() (int, map[policy.Reason]uint64) {
 	return 3, map[policy.Reason]uint64{policy.ReasonShare: 9}
 }
+func (p *fakeProxy) Descriptors() limits.Use                               { return limits.Use{Used: 100, Limit: 256} }
+func (p *fakeProxy) Memory() limits.Use                                    { return p.memory }
 func (p *fakeProxy) Ejected(identity.Name) map[balance.Key]balance.Ejected { return p.ejected }
 
 // certificates are good until a time.

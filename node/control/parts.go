@@ -16,6 +16,7 @@ import (
 	"tacit/node/definition"
 	"tacit/node/health"
 	"tacit/node/inventory"
+	"tacit/node/limits"
 	"tacit/node/membership"
 	"tacit/node/probe"
 	"tacit/node/reconcile/share"
@@ -136,6 +137,9 @@ type Proxy interface {
 	// Refused is how many connections to the lane port have proven nothing yet, and
 	// how many were refused.
 	Refused() (unproven int, refused map[policy.Reason]uint64)
+	// Descriptors and Memory are those that this process uses.
+	Descriptors() limits.Use
+	Memory() limits.Use
 }
 
 // Names are the mesh's DNS names and virtual addresses, and what is outside of it.
@@ -168,4 +172,6 @@ type Board interface {
 	Problems() []health.Problem
 	Repairs(since time.Time) []health.Repair
 	Counts() map[string]uint64
+	// Short is what couldn't be examined for want of descriptors or memory.
+	Short() map[health.Key]error
 }

@@ -16,6 +16,7 @@ import (
 	"tacit/node/health"
 	"tacit/node/probe"
 	"tacit/node/records"
+	"tacit/policy/shortage"
 	"tacit/redirect"
 	"tacit/tproxy"
 )
@@ -35,10 +36,10 @@ func (h host) Status(ctx context.Context) (*api.Status, error) {
 		Node: h.Settings.Name, TrustDomain: h.Member.Bundle.TrustDomain(), Version: h.Settings.Version,
 		Revision: h.Enforcer.Revision().Number, Digest: h.Loop.InForce(), UptimeSeconds: time.Since(h.Started).Seconds(),
 		Unheld: datapath.Unheld(h.Settings.Redirect), Certificates: h.certificates(), Lanes: h.lanes(), Counters: counters, Flows: flows, LanePort: h.lanePort(),
-		RebindingAnswers: h.Names.Rebinding(),
+		RebindingAnswers: h.Names.Rebinding(), Descriptors: api.Use(h.Proxy.Descriptors()), Memory: api.Use(h.Proxy.Memory()),
 	}
 	out.Checks = h.checks(results, probing)
-	out.Checks = append(out.Checks, check("counters", errors.Join(err, err2), ""))
+	out.Checks = h.gatherShort(append(out.Checks, check("counters", errors.Join(err, err2), "")))
 	out.Healthy = true
 	for _, c := range out.Checks {
 		out.Healthy = out.Healthy && c.OK
@@ -47,6 +48,9 @@ func (h host) Status(ctx context.Context) (*api.Status, error) {
 }
 
 func check(name string, err error, hint string) api.Check {
+	if shortage.Is(err) {
+		hint = unexamined
+	}
 	if err != nil {
 		return api.Check{Name: name, Reason: err.Error(), Hint: hint}
 	}
@@ -60,7 +64,7 @@ func (h host) checks(results []probe.Result, probing error) []api.Check {
 	out = append(out, h.counts()...)
 	out = append(out, h.checkMembers(), h.checkCertificates(), h.checkLimits())
 	out = append(append(out, h.checkShares()...), h.checkDeadline()...)
-	named := map[string]bool{}
+	named := map[string]bool{string(health.Descriptors): true, string(health.Memory): true} // gatherShort adds them
 	for _, c := range out {
 		named[c.Name] = true
 	}

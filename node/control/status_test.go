@@ -5,7 +5,9 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"tacit/node/api"
 	"tacit/node/config"
 	"tacit/node/health"
+	"tacit/node/limits"
 	"tacit/node/probe"
 	"tacit/node/reconcile/share"
 	"tacit/node/records"
@@ -76,7 +79,7 @@ func TestStatusOfHealthyNode(t *testing.T) {
 		names = append(names, c.Name)
 	}
 	differs(t, "checks", strings.Join(names, ", "),
-		"hooks, maps, revision, routes and rules, ports, daemon's cgroup, sysctls, probe connect4, members, certificates, limits, counters")
+		"hooks, maps, revision, routes and rules, ports, daemon's cgroup, sysctls, probe connect4, members, certificates, limits, counters, descriptors, memory")
 	if !s.Healthy || s.Node != "host1" || s.TrustDomain != "mesh.test" || s.Revision != 7 || s.Digest != f.loop.InForce() || s.Version != "test" || s.Unheld != nil {
 		t.Errorf("%+v", s)
 	}
@@ -167,6 +170,26 @@ func TestStatusChecks(t *testing.T) {
 		"a certificate is missing": {
 			make:  func(_ *testing.T, f *fixture) { f.certs.err = errors.New("no certificate for service db yet") },
 			check: "certificates: BAD, no certificate for service db yet [is the clock right, and can an authority be reached?]"},
+		"descriptors in use": {healthy: true, check: "descriptors: ok, 100 of 256 in use", also: "memory: ok, no limit", make: func(*testing.T, *fixture) {}},
+		"no descriptors": {
+			make: func(_ *testing.T, f *fixture) {
+				short := fmt.Errorf("open: %w", syscall.EMFILE)
+				f.board.Set(health.Descriptors, "", errors.New("200 of 256 in use"))
+				f.board.Replace(health.Hook, map[string]error{"connect4": short, "connect6": short})
+				f.kernel.driftErr, f.kernel.probeErr = short, short
+			},
+			check: "descriptors: BAD, 200 of 256 in use; couldn't be examined or done: hook, probe, routes and rules [" + hintDescriptors + "]",
+			also:  "memory: ok, no limit"},
+		"no memory": {
+			make: func(_ *testing.T, f *fixture) {
+				f.proxy.memory = limits.Use{Used: 120 << 20, Limit: 128 << 20}
+				f.board.Set(health.Memory, "", errors.New("120 of 128 MiB in use"))
+				f.kernel.roomErr = syscall.ENOMEM
+			},
+			check: "memory: BAD, 120 of 128 MiB in use; couldn't be examined or done: limits [" + hintMemory + "]",
+			also:  "descriptors: ok, 100 of 256 in use"},
+		"memory in use": {healthy: true, check: "memory: ok, 20 of 128 MiB in use",
+			make: func(_ *testing.T, f *fixture) { f.proxy.memory = limits.Use{Used: 20 << 20, Limit: 128 << 20} }},
 		"maps are full": {
 			make: func(_ *testing.T, f *fixture) {
 				f.kernel.rooms = []kernel.Room{{What: "intentions", Used: 9, Of: 9}, {What: "workloads", Used: 1, Of: 9}}

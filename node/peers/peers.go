@@ -23,6 +23,7 @@ import (
 	"tacit/node/peers/gate"
 	"tacit/policy/ledger/statement"
 	"tacit/redirect/listen"
+	"tacit/tproxy/headroom"
 )
 
 // Lanes serve a lane from after its handshake to its end: a *tproxy.Proxy.
@@ -62,6 +63,7 @@ type Config struct {
 	Identities identity.Source
 	Check      identity.PeerCheck // of every peer but those that enrol
 	Lanes      Lanes
+	Headroom   *headroom.Headroom
 	Issuer     Issuer
 	Roll       Roll
 	Alive      func() map[identity.Name]bool // which nodes answer now

@@ -17,6 +17,7 @@ import (
 	"tacit/node/peers/gate"
 	"tacit/policy"
 	"tacit/tproxy/accept"
+	"tacit/tproxy/headroom"
 	"tacit/tproxy/socket"
 	"tacit/tproxy/stall"
 )
@@ -31,14 +32,24 @@ func (p *Peers) serve(ctx context.Context, ln net.Listener) error {
 			_ = conn.Close()
 			return
 		}
-		place, why := p.gate.Enter(addrOf(tcp), func() { socket.Reset(tcp) })
+		place, why, err := p.enter(tcp)
 		if place == nil {
-			p.log(why, tcp, nil)
+			p.log(why, tcp, err)
 			socket.Reset(tcp)
 			return
 		}
 		p.work.Go(func() { p.answer(ctx, tls.Server(stall.Watch(tcp), p.tls), place) })
 	})
+}
+
+// enter takes a place at the gate, where this process has room for a connection.
+func (p *Peers) enter(tcp *net.TCPConn) (place *gate.Place, why policy.Reason, err error) {
+	if err := headroom.Of(tcp, p.conf.Headroom.Lane); err != nil {
+		p.gate.Count(policy.ReasonLimit)
+		return nil, policy.ReasonLimit, err
+	}
+	place, why = p.gate.Enter(addrOf(tcp), func() { socket.Reset(tcp) })
+	return place, why, nil
 }
 
 func addrOf(conn net.Conn) netip.Addr {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"tacit/identity"
@@ -49,6 +50,8 @@ type Config struct {
 	// Accept carries a stream that a peer has opened. It returns when the stream
 	// is over, having called Refuse or Close; then its lane takes the next one.
 	Accept func(*Arrival)
+	// Dialling is asked before a lane connects; see net.Dialer.Control. It may be nil.
+	Dialling func(network, address string, c syscall.RawConn) error
 	Limits
 }
 

@@ -130,7 +130,7 @@ func (s *Set) dial(ctx context.Context, to Peer) (*lane, error) {
 }
 
 func (s *Set) handshake(ctx context.Context, to Peer) (*lane, error) {
-	d := net.Dialer{KeepAlive: -1}
+	d := net.Dialer{KeepAlive: -1, Control: s.cfg.Dialling}
 	d.SetMultipathTCP(false)
 	tcp, err := d.DialContext(ctx, "tcp", to.Addr.String())
 	if err != nil {
