@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,7 +48,7 @@ func (h *Host) Daemon(t testing.TB, args ...string) *Daemon {
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
 	Must(t, err)
 	defer conn.Close()
-	cmd := h.Command("init", h.Bin("tacitd"), append(h.Flags(), args...)...)
+	cmd := h.daemonCommand(append(h.Flags(), args...))
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify)
 	p, err := h.launch(cmd, "tacitd")
 	Must(t, err)
@@ -59,6 +61,11 @@ func (h *Host) Daemon(t testing.TB, args ...string) *Daemon {
 		t.Fatalf("tacitd on %s: %v\n%s", h.Name, err, tail(d.Output(), 20))
 	}
 	return d
+}
+
+func (h *Host) daemonCommand(args []string) *exec.Cmd {
+	words := slices.Concat(h.Starter, []string{h.Bin("tacitd")}, args)
+	return h.Command("init", words[0], words[1:]...)
 }
 
 // ready waits for READY=1, at most until the daemon ends or readyLimit passes.

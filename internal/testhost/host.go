@@ -29,6 +29,8 @@ type Host struct {
 	BPF      string // --bpffs-dir: a folder of a bpffs of its own
 	Cgroup   string // --cgroup: root of the host's tree
 
+	Starter []string // a command that execs its arguments, such as prlimit: daemons are started by it
+
 	net       *Net
 	namespace string
 	mu        sync.Mutex
