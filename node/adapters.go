@@ -67,6 +67,9 @@ func (n *Node) alive() map[identity.Name]bool {
 	return up
 }
 
+// leaving says whether a member has announced that it is about to stop.
+func (n *Node) leaving(node identity.Name) bool { return n.pool.Leaving(node) }
+
 // seeds are the gossip addresses of the members known from records, and those
 // of --join.
 func (n *Node) seeds() []gossip.Seed {

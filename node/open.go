@@ -187,7 +187,7 @@ func (n *Node) build(context.Context) error {
 	check := membership.CheckPeer(n.records.View())
 	n.addresses = datapath.NewAddresses(n.cfg.Addr, n.board)
 	n.buildOutside()
-	n.balancer = balance.New(n.log)
+	n.balancer = balance.New(n.log, n.leaving)
 	router := routing.New(routing.Config{Enforcer: n.enforcer, Numbers: n.numbers, Picture: func() routing.Picture { return n.loop }, Balancer: n.balancer,
 		Inventory: n.inventory, Granted: n.records.View().Granted, Alive: n.alive, Dialer: n.dialer(), Outside: n.outside.Dial, Self: n.cfg.Name})
 	n.proxy = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended, Headroom: n.limits.Headroom})

@@ -67,26 +67,34 @@ func (n *Node) parts() []func(context.Context) error {
 }
 
 const (
-	drainTime = 3 * time.Second
-	drainTick = 20 * time.Millisecond
+	retireTime = time.Second // until another node has been told
+	drainTime  = 3 * time.Second
+	drainTick  = 20 * time.Millisecond
 )
 
-// drain gives live streams a moment to end by themselves; what the kernel
-// holds stays, so that the mesh is closed while the daemon is away.
+// drain has others choose another node where there is one, and gives live streams a
+// moment to end. Everything is served until then: whoever has no choice, as a caller on
+// this node, is refused for no longer than the daemon is away. What the kernel holds
+// stays, so that the mesh is closed meanwhile.
 func (n *Node) drain() {
-	if err := n.pool.Leave(time.Second); err != nil { // first: others must pick another node
-		n.log.Debug("leaving", "err", err)
+	if n.deadline.Expired() { // whoever can't confirm may be cut off from this host
+		n.warn("leaving the mesh", n.pool.Leave(retireTime))
+	} else {
+		began := time.Now()
+		n.warn("announcing the stop", n.pool.Retire(retireTime))
+		n.log.Info("stopping", "live", len(n.proxy.Flows()), "at_most", drainTime)
+		for len(n.proxy.Flows()) > 0 && time.Since(began) < drainTime {
+			time.Sleep(drainTick)
+		}
 	}
-	n.ingress.Close() // clients outside of the mesh, too
-	deadline := time.Now().Add(drainTime)
-	if n.deadline.Expired() {
-		deadline = time.Now() // whoever can't confirm may be cut off from this host
-	}
-	for len(n.proxy.Flows()) > 0 && time.Now().Before(deadline) {
-		time.Sleep(drainTick)
-	}
-	if err := n.proxy.Close(); err != nil {
-		n.log.Warn("closing the proxy", "err", err)
+	n.ingress.Close()
+	n.warn("closing the proxy", n.proxy.Close())
+}
+
+// warn logs what has failed.
+func (n *Node) warn(what string, err error) {
+	if err != nil {
+		n.log.Warn(what, "err", err)
 	}
 }
 

@@ -34,9 +34,10 @@ type Key struct {
 
 // Balancer is safe for concurrent use.
 type Balancer struct {
-	log  *slog.Logger
-	now  func() time.Time
-	intN func(n int) int // a random number in [0, n)
+	log     *slog.Logger
+	leaving func(node identity.Name) bool // it is about to stop
+	now     func() time.Time
+	intN    func(n int) int // a random number in [0, n)
 
 	mu       sync.Mutex
 	services map[identity.Name]*service
@@ -57,9 +58,10 @@ type instance struct {
 	trial     bool      // after an ejection, one connection is under way
 }
 
-// New makes a balancer that knows nothing.
-func New(log *slog.Logger) *Balancer {
-	return &Balancer{log: log, now: time.Now, intN: rand.IntN, services: map[identity.Name]*service{}}
+// New makes a balancer that knows nothing. leaving reports whether a node is about to
+// stop: others are preferred to it.
+func New(log *slog.Logger, leaving func(node identity.Name) bool) *Balancer {
+	return &Balancer{log: log, leaving: leaving, now: time.Now, intN: rand.IntN, services: map[identity.Name]*service{}}
 }
 
 // Call is a connection for which an instance is chosen.
@@ -86,8 +88,12 @@ func (b *Balancer) Pick(c *catalog.Catalog, q Call) (in catalog.Instance, others
 	}
 	known := func(in catalog.Instance) *instance { return b.services[in.Service].instances[keyOf(in)] }
 	in, others, err = c.Pick(catalog.Call{Service: q.Service, Subset: q.Subset, Port: q.Port, Source: q.Source, Allowed: q.Allowed, Turn: b.turn, IntN: b.intN,
-		Tried:    func(in catalog.Instance) bool { return slices.Contains(q.Tried, keyOf(in)) },
-		Standing: func(in catalog.Instance) catalog.Standing { return known(in).standing(now) }})
+		Tried: func(in catalog.Instance) bool { return slices.Contains(q.Tried, keyOf(in)) },
+		Standing: func(in catalog.Instance) catalog.Standing {
+			s := known(in).standing(now)
+			s.Leaving = !in.Here && b.leaving(in.Node)
+			return s
+		}})
 	if err != nil {
 		return in, others, err
 	}

@@ -28,13 +28,16 @@ func (r records) Node(n identity.Name) (statement.Node, bool) {
 // fixture is a balancer with a clock of its own, for db on the named nodes.
 type fixture struct {
 	*Balancer
+	leaves identity.Name // the node that is about to stop
+
 	t     *testing.T
 	clock time.Time
 	cat   *catalog.Catalog
 }
 
 func newFixture(t *testing.T, nodes ...identity.Name) *fixture {
-	f := &fixture{Balancer: New(slog.New(slog.DiscardHandler)), t: t, clock: time.Unix(1000, 0)}
+	f := &fixture{t: t, clock: time.Unix(1000, 0)}
+	f.Balancer = New(slog.New(slog.DiscardHandler), func(node identity.Name) bool { return node == f.leaves })
 	f.now = func() time.Time { return f.clock }
 	f.set(nodes...)
 	return f

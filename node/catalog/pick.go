@@ -30,7 +30,8 @@ type Call struct {
 type Standing struct {
 	Streams int // live ones
 	Ejected bool
-	Share   int // of its weight, in percent: less than 100 while the instance starts
+	Leaving bool // its node is about to stop
+	Share   int  // of its weight, in percent: less than 100 while the instance starts
 }
 
 // Pick chooses an instance for a connection to VIRTUAL:Port, as docs/balancing.md
@@ -54,6 +55,7 @@ func (c *Catalog) Pick(q Call) (in Instance, others bool, err error) {
 	}
 	service := list[0].Service
 	list = orAll(keep(list, func(in Instance) bool { return !q.Standing(in).Ejected }), list)
+	list = orAll(keep(list, func(in Instance) bool { return !q.Standing(in).Leaving }), list)
 	how, _ := c.Settings(service)
 	list, subset := c.split(how, list, q)
 	list = c.nearest(list)

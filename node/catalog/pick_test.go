@@ -171,9 +171,13 @@ func TestOrder(t *testing.T) {
 	weights := map[identity.Name]int{"here": 1, "near": 1, "far": 1, "farther": 1}
 	for name, tc := range map[string]struct {
 		tried, ejected []identity.Name
+		leaving        []identity.Name
 		want           []identity.Name
 		others         bool
 	}{
+		"not a node that leaves":     {leaving: []identity.Name{"here", "near"}, want: []identity.Name{"far", "farther"}, others: true},
+		"all leave":                  {leaving: []identity.Name{"here", "near", "far", "farther"}, want: []identity.Name{"here"}, others: true},
+		"rather leaving than failed": {leaving: []identity.Name{"near"}, ejected: []identity.Name{"here", "far", "farther"}, want: []identity.Name{"near"}, others: true},
 		"this node first":            {want: []identity.Name{"here"}, others: true},
 		"then the zone":              {tried: []identity.Name{"here"}, want: []identity.Name{"near"}, others: true},
 		"an ejected one spills over": {ejected: []identity.Name{"here"}, want: []identity.Name{"near"}, others: true},
@@ -186,7 +190,7 @@ func TestOrder(t *testing.T) {
 			c, q := service("", weights, zones), call("db", 1)
 			q.Tried = func(in Instance) bool { return slices.Contains(tc.tried, in.Node) }
 			q.Standing = func(in Instance) Standing {
-				return Standing{Ejected: slices.Contains(tc.ejected, in.Node), Share: 100}
+				return Standing{Ejected: slices.Contains(tc.ejected, in.Node), Leaving: slices.Contains(tc.leaving, in.Node), Share: 100}
 			}
 			if got := slices.Sorted(maps.Keys(count(t, c, 50, q))); !slices.Equal(got, tc.want) {
 				t.Errorf("got %v, want %v", got, tc.want)

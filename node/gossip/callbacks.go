@@ -19,8 +19,17 @@ var (
 	_ memberlist.ConflictDelegate = callbacks{}
 )
 
-// NodeMeta is empty: nodes announce themselves in payloads.
-func (c callbacks) NodeMeta(int) []byte { return nil }
+// leaving is what the metadata of a node say that is about to stop; else they are
+// empty: nodes announce themselves in payloads.
+const leaving = "leaving"
+
+// NodeMeta says whether this node is about to stop.
+func (c callbacks) NodeMeta(int) []byte {
+	if c.p.retired.Load() {
+		return []byte(leaving)
+	}
+	return nil
+}
 
 // NotifyMsg is never called: payloads travel beside memberlist, see spread.
 func (c callbacks) NotifyMsg([]byte) {}
@@ -55,7 +64,7 @@ func (c callbacks) NotifyAlive(n *memberlist.Node) error {
 // NotifyJoin is called when a node is alive, for the first time or again.
 func (c callbacks) NotifyJoin(n *memberlist.Node) { c.note(n, true) }
 
-// NotifyUpdate is called when a node's address has changed.
+// NotifyUpdate is called when a node's address or metadata have changed.
 func (c callbacks) NotifyUpdate(n *memberlist.Node) { c.note(n, true) }
 
 // NotifyLeave is called when a node is dead or has left.

@@ -21,6 +21,8 @@ type Member struct {
 	Name  identity.Name
 	Addr  netip.AddrPort // UDP and TCP of its gossip
 	Alive bool           // false: declared dead, or has left
+
+	Leaving bool // says that it is about to stop
 }
 
 const (
@@ -143,6 +145,13 @@ func (t *table) alive() int {
 	return n
 }
 
+// leaving reports whether a member has said that it is about to stop.
+func (t *table) leaving(name identity.Name) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.members[name].Leaving
+}
+
 // knows reports whether a member, alive or dead, has that address.
 func (t *table) knows(addr netip.Addr) bool {
 	t.mu.Lock()
@@ -169,5 +178,5 @@ func memberOf(n *memberlist.Node) (Member, error) {
 		return Member{}, fmt.Errorf("member %s has no usable address", name)
 	}
 	at := netip.AddrPortFrom(addr.Unmap(), n.Port)
-	return Member{Name: name, Addr: at}, nil
+	return Member{Name: name, Addr: at, Leaving: string(n.Meta) == leaving}, nil
 }

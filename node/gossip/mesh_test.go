@@ -38,6 +38,31 @@ func TestReach(t *testing.T) {
 	}
 }
 
+// TestRetire: the others are told within a tick of gossip, and go on to see the node
+// alive. A pool that starts in its place takes that back.
+func TestRetire(t *testing.T) {
+	testhost.VerifyNone(t)
+	r, pools, _ := mesh(t, 3, 29)
+	if err := pools[2].Retire(2 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	is := func(leaving bool) func() bool {
+		return func() bool {
+			return pools[0].Leaving("n2") == leaving && pools[1].Leaving("n2") == leaving && find(pools[0], "n2").Alive && find(pools[1], "n2").Alive
+		}
+	}
+	within(t, 2*time.Second, "retirement", is(true))
+	if pools[0].Leaving("n1") || pools[0].Leaving("nobody") {
+		t.Error("another node leaves, too")
+	}
+	_ = pools[2].Close()
+	if err := pools[2].Retire(time.Second); !errors.Is(err, ErrClosed) {
+		t.Errorf("Retire after Close: %v", err)
+	}
+	r.start(t, r.config(t, "n2", "127.0.29.3", &owner{}))
+	within(t, 5*time.Second, "return", is(false))
+}
+
 func TestLeaveAndDeath(t *testing.T) {
 	testhost.VerifyNone(t)
 	r, pools, owners := mesh(t, 4, 12)

@@ -83,10 +83,12 @@ type Pool struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
-	life   sync.Mutex // serialises Leave and Close
-	left   atomic.Bool
-	closed atomic.Bool
+	life   sync.Mutex // serialises Retire, Leave and Close
+	halt
 }
+
+// halt is how far this node's end has come.
+type halt struct{ retired, left, closed atomic.Bool }
 
 // membership is who is alive, by memberlist.
 type membership struct {
@@ -215,6 +217,24 @@ func (p *Pool) Members() []Member {
 // Refused counts packets and streams that proved no member as their sender, or were
 // more than it may send.
 func (p *Pool) Refused() uint64 { return p.wire.Refused() }
+
+// Leaving reports whether a node has said that it is about to stop.
+func (p *Pool) Leaving(node identity.Name) bool { return p.table.leaving(node) }
+
+// Retire announces that this node is about to stop, and waits until a member was
+// sent that, or timeout has passed. The others go on to count it as alive.
+func (p *Pool) Retire(timeout time.Duration) error {
+	p.life.Lock()
+	defer p.life.Unlock()
+	if p.closed.Load() {
+		return ErrClosed
+	}
+	p.retired.Store(true)
+	if err := p.list.UpdateNode(timeout); err != nil {
+		return fmt.Errorf("announcing the end of this node: %w", err)
+	}
+	return nil
+}
 
 // Leave announces that this node leaves, and waits until the message is sent or
 // timeout has passed. Call Close afterwards.
