@@ -14,7 +14,7 @@ import (
 
 // The protocols of the lane port (ALPN, RFC 7301).
 const (
-	ALPNLane  = "tacit-lane/1"  // a lane: both ends present node certificates
+	ALPNLane  = "tacit-lane/2"  // a lane (docs/lane-protocol.md): both ends present node certificates
 	ALPNEnrol = "tacit-enrol/1" // a new node with a token: only the authority presents one
 	ALPNIssue = "tacit-issue/1" // renewal: both present one, the node's may have expired
 	ALPNHere  = "tacit-here/1"  // a handshake without data, which proves that a node is at an address

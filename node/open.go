@@ -190,7 +190,9 @@ func (n *Node) build(context.Context) error {
 	n.balancer = balance.New(n.log, n.leaving)
 	router := routing.New(routing.Config{Enforcer: n.enforcer, Numbers: n.numbers, Picture: func() routing.Picture { return n.loop }, Balancer: n.balancer,
 		Inventory: n.inventory, Granted: n.records.View().Granted, Alive: n.alive, Dialer: n.dialer(), Outside: n.outside.Dial, Self: n.cfg.Name})
-	n.proxy = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended, Headroom: n.limits.Headroom})
+	if n.proxy, err = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended, Headroom: n.limits.Headroom}); err != nil {
+		return err
+	}
 	n.names = dns.New(dns.Config{Zone: n.zone(), Self: n.cfg.Name, Domains: n.cfg.Domains, Search: n.cfg.Search, Datacenter: n.cfg.Datacenter,
 		ForwardConsul: n.cfg.ForwardConsul, Ranges: n.ranges(), Sender: zone.Sender(&sockdiag.Senders{}), Tag: n.tagLookup, Log: n.log})
 	n.datapath = datapath.New(datapath.Config{Settings: n.cfg, Tree: n.tree, Daemon: daemon, Hooks: n.hooks, Enforcer: n.enforcer,

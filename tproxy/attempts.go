@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"tacit/policy"
-	"tacit/tproxy/lane"
+	"tacit/tproxy/lane/message"
 )
 
 const (
@@ -22,54 +22,41 @@ const (
 // attempts are the instances that one stream has tried.
 type attempts struct {
 	target   Target
-	held     bool // target is to be reported as failed or ended
+	ctx      context.Context // of the search for an instance; nil: there is none now
+	held     bool            // target is to be reported as failed or ended
+	answered bool            // by target: with at least one byte, or FIN
 	tried    []Target
 	replays  int       // times that an instance was lost that had got bytes
-	running  bool      // an instance was found once: the stream's writer reads from the program
 	deadline time.Time // no attempt begins afterwards
 	opened   time.Time // when the present instance took the stream
 }
 
 // open finds the first instance.
-func (r *route) open() error {
-	r.sending.Lock()
-	defer r.sending.Unlock()
+func (r *route) open() {
 	r.deadline = time.Now().Add(connectBudget)
-	err := r.connect(nil)
-	r.running = true
-	if r.target.Retry == RetryNever {
-		r.settled.Store(true)
-	}
-	return err
+	r.settle(nil)
 }
 
-// elsewhere carries the stream from an instance that was lost before it had
-// answered to another one. It returns the loss where it can't.
-func (r *route) elsewhere(loss error) error {
-	r.rest()
-	reason := policy.ReasonOf(loss, policy.ReasonReset)
-	if !r.sending.TryLock() {
-		r.with(endpoint.Interrupt) // a write that waits for the lost instance
-		r.sending.Lock()
-	}
-	defer r.sending.Unlock()
-	r.failed(reason)
-	if r.settled.Load() || !r.mayMove(reason) {
-		return loss
-	}
+// elsewhere finds another instance.
+func (r *route) elsewhere(loss *policy.Refusal) {
 	if time.Since(r.opened) > 2*attemptLimit { // it wasn't one of a row of failures
 		r.deadline, r.tried = time.Now().Add(connectBudget), []Target{r.target}
 	}
-	old := r.to
-	r.set(nil)
-	old.Close()
-	return r.connect(policy.Refuse(reason, "%v", loss))
+	r.settle(loss)
+}
+
+// settle ends the stream if no instance takes it.
+func (r *route) settle(loss error) {
+	if err := r.connect(loss); err != nil {
+		r.p.refused(r.s, err, policy.ReasonLane)
+	}
 }
 
 // connect tries instances until one takes the stream and what was kept of it.
 // loss is why the last one was given up; nil: none was tried. Errors are
 // *policy.Refusal.
 func (r *route) connect(loss error) error {
+	defer r.search()()
 	for {
 		if err := r.pick(loss); err != nil {
 			return err
@@ -99,7 +86,10 @@ func (r *route) pick(loss error) error {
 		}
 		return asRefusal(err, policy.ReasonInstance)
 	}
-	r.target, r.held = t, true
+	if !r.hold(t) {
+		r.p.cfg.Router.Report(t, Ended)
+		return policy.Refuse(policy.ReasonChanged, "cut while it was being opened")
+	}
 	before := 0
 	for _, old := range r.tried {
 		if t.same(old) {
@@ -126,7 +116,8 @@ func (r *route) pause() bool {
 	}
 }
 
-// attempt opens the stream to the present target and sends what was kept.
+// attempt opens the stream to the present target. Once that has succeeded, the route
+// belongs to the loop.
 func (r *route) attempt() error {
 	end := r.deadline
 	if soon := time.Now().Add(attemptLimit); r.target.Others && soon.Before(end) {
@@ -134,49 +125,41 @@ func (r *route) attempt() error {
 	}
 	ctx, cancel := context.WithDeadline(r.ctx, end)
 	defer cancel()
-	r.passed = 0
-	to, err := r.dial(ctx)
-	if err != nil {
-		return err
-	}
-	if err = r.replay(to); err == nil && !r.set(to) {
-		err = policy.Refuse(policy.ReasonChanged, "cut while it was being opened")
-	}
-	if err != nil {
-		to.Reset(policy.ReasonOf(err, policy.ReasonReset))
-		to.Interrupt()
-		to.Close()
-		return asRefusal(err, policy.ReasonReset)
-	}
-	r.opened = time.Now()
-	r.guard(to)
-	return nil
-}
-
-func (r *route) dial(ctx context.Context) (endpoint, error) {
 	t, o := r.target, r.origin
 	r.s.place(o, t)
 	if t.Service != o.Destination {
 		if err := r.p.cfg.Router.Decide(o.Source, t.Service).Err(); err != nil {
-			return nil, err
+			return err
 		}
 	}
+	r.passed, r.opened = 0, time.Now()
+	r.settled = t.Retry == RetryNever
 	if t.Local {
-		e, err := r.p.dialProgram(ctx, r.s, Inbound{Source: o.Source, Destination: t.Service, Port: t.Port, Instance: t.Instance, Owner: t.Node, Client: o.Client})
-		if err != nil {
-			return nil, err
-		}
-		return e, nil
+		return r.openHere(ctx)
 	}
 	if err := r.p.granted(t.Node, t.Service); err != nil {
-		return nil, err
+		return err
 	}
-	e, err := r.p.lanes.Open(ctx, t.peer(), lane.Opening{Source: o.Source, Destination: t.Service,
-		Instance: t.Instance, Port: t.Port, Client: o.Client}, r.firstBytes)
+	_, err := r.p.open(ctx, r.s.thread.Loop, t.peer(), message.Opening{Source: o.Source, Destination: t.Service,
+		Instance: t.Instance, Port: t.Port, Client: o.Client}, r.s)
+	return err
+}
+
+// openHere joins the stream to a program that this node reaches by itself.
+func (r *route) openHere(ctx context.Context) error {
+	t, o := r.target, r.origin
+	in := Inbound{Source: o.Source, Destination: t.Service, Port: t.Port, Instance: t.Instance, Owner: t.Node, Client: o.Client}
+	ended := make(chan error, 1)
+	err := r.p.dial(ctx, r.s, in, func(second *program, err error) {
+		ended <- err
+		if err == nil {
+			r.s.joinSecond(second)
+		}
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return e, nil
+	return <-ended
 }
 
 // mayMove says whether the stream may go to another instance after a loss.
@@ -190,7 +173,7 @@ func (r *route) mayMove(reason policy.Reason) bool {
 	if !slices.Contains(lost, reason) {
 		return false
 	}
-	if r.passed == 0 && !r.fin {
+	if r.passed == 0 && !r.s.finSent {
 		return true
 	}
 	r.replays++
@@ -220,9 +203,24 @@ func (r *route) failed(reason policy.Reason) {
 	r.report(how)
 }
 
+// report tells what became of the target, once.
 func (r *route) report(how Result) {
-	if r.held {
-		r.held = false
-		r.p.cfg.Router.Report(r.target, how)
+	r.mu.Lock()
+	held, t := r.held, r.target
+	r.held = false
+	r.mu.Unlock()
+	if held {
+		r.p.cfg.Router.Report(t, how)
 	}
+}
+
+// hold makes an instance the target; false: the stream is over.
+func (r *route) hold(t Target) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return false
+	}
+	r.target, r.held, r.answered = t, true, false
+	return true
 }

@@ -3,13 +3,9 @@
 package tproxy
 
 import (
-	"context"
 	"errors"
-	"net"
-	"net/netip"
 
 	"tacit/policy"
-	"tacit/tproxy/headroom"
 	"tacit/tproxy/socket"
 )
 
@@ -17,7 +13,7 @@ import (
 // at once.
 type Entry interface {
 	// Identify says who made an accepted connection; it must not read from it.
-	Identify(*net.TCPConn) (Origin, error)
+	Identify(fd int) (Origin, error)
 	// Holds says whether connections that Identify has let in may go on.
 	Holds() bool
 	// Left is called when one of them has ended.
@@ -30,73 +26,46 @@ type capture struct{ Router }
 func (capture) Holds() bool { return true }
 func (capture) Left(Origin) {}
 
-// captured carries one connection that came in on this node. Nothing is read from
-// it before its maker and its destination are known and allowed.
-func (p *Proxy) captured(conn *net.TCPConn, entry Entry) {
-	origin, err := entry.Identify(conn)
+// captured carries one connection that came in on this node. Nothing is read from it
+// before its maker and its destination are known and allowed.
+func (p *Proxy) captured(fd int, entry Entry) {
+	origin, err := entry.Identify(fd)
 	if err == nil {
-		defer entry.Left(origin)
-		err = headroom.Of(conn, p.cfg.Headroom.Connection)
-	}
-	near, err2 := newProgramEnd(conn, &p.blocks)
-	if err == nil {
-		err = err2
+		if err = p.cfg.Headroom.Connection(fd); err != nil {
+			entry.Left(origin)
+		}
 	}
 	if err != nil {
-		p.unknown(conn, origin, err)
+		p.unknown(fd, origin, err)
 		return
 	}
 	s := p.newStream(Flow{Source: origin.Source, Destination: origin.Destination, Direction: DirectionOut,
-		Client: origin.Client, Port: origin.Port})
-	s.near, s.entry = near, entry
+		Client: origin.Client, Port: origin.Port}, p.nextThread())
+	s.near, s.entry, s.route = newProgram(fd, s.thread), entry, p.newRoute(s, origin)
 	p.begin(s)
-	defer p.finish(s)
-	far := p.newRoute(s, origin, near)
-	if err = s.attach(&s.far, far); err == nil {
-		err = far.open()
-	}
-	if err != nil {
-		p.refused(s, err, policy.ReasonLane)
-		far.Close()
-		return
-	}
-	s.run()
+	s.route.open()
 }
 
 // unknown resets a connection whose maker could not be identified.
-func (p *Proxy) unknown(conn *net.TCPConn, o Origin, err error) {
-	client, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	socket.Reset(conn)
-	s := p.newStream(Flow{Source: o.Source, Destination: o.Destination, Direction: DirectionOut, Client: client, Port: o.Port})
-	p.refused(s, err, policy.ReasonIdentity)
+func (p *Proxy) unknown(fd int, o Origin, err error) {
+	conn := socket.New(fd)
+	s := p.newStream(Flow{Source: o.Source, Destination: o.Destination, Direction: DirectionOut, Client: conn.Peer(), Port: o.Port}, nil)
+	conn.Reset()
+	s.mark(policy.ReasonOf(err, policy.ReasonIdentity))
+	p.sayRefused(s, err)
 	p.report(s.flow())
 }
 
 // refused resets the connection to the program here and logs one line.
 func (p *Proxy) refused(s *stream, err error, def policy.Reason) {
-	r := policy.ReasonOf(err, def)
-	s.stop(r)
+	s.stop(policy.ReasonOf(err, def))
+	p.sayRefused(s, err)
+}
+
+func (p *Proxy) sayRefused(s *stream, err error) {
 	f := s.flow()
 	p.cfg.Log.Info("connection refused", "source", f.Source, "destination", f.Destination, "node", f.Node,
 		"direction", f.Direction, "client", f.Client, "reason", f.End, "err", err)
-}
-
-// dialProgram connects a stream to a program of this node.
-func (p *Proxy) dialProgram(ctx context.Context, s *stream, in Inbound) (*programEnd, error) {
-	conn, err := p.cfg.Router.Dial(ctx, in)
-	if err != nil {
-		return nil, asRefusal(err, policy.ReasonDial)
-	}
-	if err := headroom.Of(conn, p.cfg.Headroom.Connection); err != nil {
-		_ = conn.Close()
-		return nil, asRefusal(err, policy.ReasonDial)
-	}
-	s.dialled(conn.LocalAddr())
-	e, err := newProgramEnd(conn, &p.blocks)
-	if err != nil {
-		_ = conn.Close()
-	}
-	return e, err
 }
 
 // asRefusal gives an error a reason if it has none.

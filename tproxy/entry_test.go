@@ -13,6 +13,8 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/accept"
+	"tacit/tproxy/socket"
 )
 
 // gate is an Entry for ingress a, which leads to db.
@@ -21,8 +23,12 @@ type gate struct {
 	let, left  atomic.Int32
 }
 
-func (g *gate) Identify(c *net.TCPConn) (Origin, error) {
-	o := Origin{Source: "ingress/a", Destination: "db", Port: 5432, Client: netip.MustParseAddrPort(c.RemoteAddr().String())}
+func (g *gate) Identify(fd int) (Origin, error) {
+	client, err := socket.Remote(fd)
+	o := Origin{Source: "ingress/a", Destination: "db", Port: 5432, Client: client}
+	if err != nil {
+		return o, err
+	}
 	if g.full.Load() {
 		return o, policy.Refuse(policy.ReasonLimit, "full")
 	}
@@ -47,7 +53,11 @@ func gated(t *testing.T) (a, b *host, g *gate) {
 		h.with(func() { h.grants[[2]identity.Name{"a", "ingress/a"}] = true })
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a.served.Go(func() { _ = a.ServeEntry(ctx, ln, g) })
+	door, err := accept.NewTCP(ln)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.served.Go(func() { _ = a.ServeEntry(ctx, door, g) })
 	t.Cleanup(cancel)
 	return a, b, g
 }

@@ -5,7 +5,6 @@ package tproxy
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -15,20 +14,23 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/accept"
 	"tacit/tproxy/lane"
-	"tacit/tproxy/stall"
+	"tacit/tproxy/record"
+	"tacit/tproxy/socket"
 )
 
 const td = "mesh.test"
 
 // mesh is an authority, for the certificates of its nodes.
 type mesh struct {
-	idleLanes int
-	t         testing.TB
-	dir       string
-	auth      *identity.Authority
+	t    testing.TB
+	dir  string
+	auth *identity.Authority
 }
 
 func newMesh(t testing.TB) *mesh {
@@ -38,7 +40,7 @@ func newMesh(t testing.TB) *mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &mesh{64, t, dir, auth}
+	return &mesh{t, dir, auth}
 }
 
 // longer is the same authority, whose certificates live two hours.
@@ -48,7 +50,7 @@ func (m *mesh) longer() *mesh {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return &mesh{m.idleLanes, m.t, m.dir, auth}
+	return &mesh{m.t, m.dir, auth}
 }
 
 func (m *mesh) svid(id identity.ID) *identity.SVID {
@@ -95,10 +97,10 @@ type host struct {
 	origin   Origin
 	target   Target
 	others   []Target // further targets, which Pick chooses in order when target was tried
+	picks    int
 	results  []Result
 	who, how error // of Identify, of Pick
 	revoked  bool
-	dead     bool // the other nodes, as far as the mesh sees
 	ended    []Flow
 }
 
@@ -113,9 +115,13 @@ func (m *mesh) host(name identity.Name, laneAddr string, services ...identity.Na
 	for _, s := range services {
 		h.services[s] = m.svid(identity.ServiceID(td, s))
 	}
-	h.Proxy = New(Config{Node: identity.NodeID(td, name), Router: h, Identities: h, Check: h.check,
-		Log: slog.New(slog.DiscardHandler), OnEnd: h.end,
-		Limits: lane.Limits{IdleLanes: m.idleLanes, IdleTimeout: 90 * time.Second}})
+	var err error
+	h.Proxy, err = New(Config{Node: identity.NodeID(td, name), Router: h, Identities: h, Check: h.check,
+		Log: slog.New(slog.NewTextHandler(m.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), OnEnd: h.end,
+		Limits: lane.Limits{IdleTimeout: 90 * time.Second}})
+	if err != nil {
+		m.t.Fatal(err)
+	}
 	var ctx context.Context
 	ctx, h.cancel = context.WithCancel(context.Background())
 	h.serveLanes(ctx, laneAddr)
@@ -124,7 +130,7 @@ func (m *mesh) host(name identity.Name, laneAddr string, services ...identity.Na
 	return h
 }
 
-func (h *host) listen(addr string) net.Listener {
+func (h *host) listen(addr string) *net.TCPListener {
 	h.t.Helper()
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
@@ -132,7 +138,7 @@ func (h *host) listen(addr string) net.Listener {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return ln
+	return ln.(*net.TCPListener)
 }
 
 func (h *host) serveLanes(ctx context.Context, addr string) {
@@ -146,8 +152,8 @@ func (h *host) serveLanes(ctx context.Context, addr string) {
 				return
 			}
 			h.served.Go(func() {
-				c := tls.Server(stall.Watch(conn.(*net.TCPConn)), identity.ServerTLS(h, h.check))
-				if c.HandshakeContext(ctx) != nil {
+				c, err := record.Server(conn, identity.ServerTLS(h, h.check))
+				if err != nil || c.HandshakeContext(ctx) != nil {
 					_ = conn.Close()
 					return
 				}
@@ -160,7 +166,11 @@ func (h *host) serveLanes(ctx context.Context, addr string) {
 func (h *host) serveCaptured(ctx context.Context) {
 	ln := h.listen("127.0.0.1:0")
 	h.front = ln.Addr().String()
-	h.served.Go(func() { _ = h.Serve(ctx, ln) })
+	front, err := accept.NewTCP(ln)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.served.Go(func() { _ = h.Serve(ctx, front) })
 }
 
 func (h *host) shut() {
@@ -198,12 +208,13 @@ func (h *host) ServiceSVID(n identity.Name) (*identity.SVID, error) {
 	return nil, errors.New("no certificate yet")
 }
 
-func (h *host) Identify(c *net.TCPConn) (Origin, error) {
+func (h *host) Identify(fd int) (Origin, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	o := h.origin
-	o.Client = netip.MustParseAddrPort(c.RemoteAddr().String())
-	return o, h.who
+	var err error
+	o.Client, err = socket.Remote(fd)
+	return o, cmp.Or(h.who, err)
 }
 
 func (h *host) Pick(o Origin, tried []Target) (Target, error) {
@@ -213,13 +224,8 @@ func (h *host) Pick(o Origin, tried []Target) (Target, error) {
 	t := all[len(tried)%len(all)]
 	t.Service = cmp.Or(t.Service, o.Destination)
 	t.Others, t.Retry = len(tried)+1 < len(all), h.target.Retry
+	h.picks++
 	return t, h.how
-}
-
-func (h *host) Alive(identity.Name) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return !h.dead
 }
 
 func (h *host) Report(_ Target, how Result) { h.with(func() { h.results = append(h.results, how) }) }
@@ -232,14 +238,18 @@ func (h *host) Granted(node, service identity.Name) bool {
 	return h.grants[[2]identity.Name{node, service}]
 }
 
-func (h *host) Dial(ctx context.Context, in Inbound) (*net.TCPConn, error) {
+func (h *host) Dial(_ context.Context, in Inbound) (Dialled, error) {
 	var addr string
 	h.with(func() { addr = h.programs[in.Destination] })
-	conn, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, "tcp", addr)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return Dialled{FD: -1}, err
 	}
-	return conn.(*net.TCPConn), nil
+	to := netip.MustParseAddrPort(addr)
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil && err != unix.EINPROGRESS {
+		return Dialled{FD: -1}, errors.Join(err, unix.Close(fd))
+	}
+	return Dialled{FD: fd}, nil
 }
 
 // lastFlow waits for the host's n-th flow record.
@@ -260,15 +270,8 @@ func (h *host) lastFlow(n int) Flow {
 // pair is web on node a, calling db on node b.
 func pair(t testing.TB, program func(*net.TCPConn)) (a, b *host) {
 	t.Helper()
-	return pairOf(t, 64, program)
-}
-
-// pairOf keeps so many idle lanes.
-func pairOf(t testing.TB, idleLanes int, program func(*net.TCPConn)) (a, b *host) {
-	t.Helper()
 	leaks(t)
 	m := newMesh(t)
-	m.idleLanes = idleLanes
 	a, b = m.host("a", "127.0.0.1:0", "web"), m.host("b", "127.0.0.1:0", "db")
 	addr := serve(t, program)
 	a.with(func() {

@@ -10,7 +10,7 @@ import (
 	"tacit/tproxy/lane"
 )
 
-// ServeLane serves one accepted connection with ALPN tacit-lane/1 whose
+// ServeLane serves one accepted connection with ALPN tacit-lane/2 whose
 // handshake is done, until it ends. When ctx ends, the lane takes no further
 // stream; the live one goes on until it ends or Close is called.
 func (p *Proxy) ServeLane(ctx context.Context, conn *tls.Conn) {
@@ -23,53 +23,49 @@ func (p *Proxy) ServeLane(ctx context.Context, conn *tls.Conn) {
 }
 
 // inbound carries one stream of a lane to a program of this node.
-func (p *Proxy) inbound(far *lane.Arrival) {
-	s := p.newStream(Flow{Source: far.Source, Destination: far.Destination, Node: far.Node, Direction: DirectionIn,
-		Client: far.Client, Port: far.Port})
-	s.far = far.End
-	p.begin(s)
-	defer p.finish(s)
-	near, err := p.admit(s, far)
-	if err == nil {
-		if err = s.attach(&s.near, near); err != nil {
-			near.Interrupt()
-		}
-	}
-	if err != nil {
-		p.refused(s, err, policy.ReasonDial)
-		s.refuseFar(far)
+func (p *Proxy) inbound(from *lane.Arrival) {
+	if !p.enter() {
+		from.Refuse(policy.ReasonDrain)
 		return
 	}
-	s.run()
+	defer p.work.Done()
+	s := p.newStream(Flow{Source: from.Source, Destination: from.Destination, Node: from.Node, Direction: DirectionIn,
+		Client: from.Client, Port: from.Port}, p.threadOf(from.Loop()))
+	p.begin(s)
+	if err := p.admit(s, from); err != nil {
+		p.refuseArrival(s, from, err)
+	}
 }
 
-// refuseFar ends a stream that was refused here.
-func (s *stream) refuseFar(far *lane.Arrival) {
-	s.mu.Lock()
-	s.over = true
-	r := s.end
-	s.mu.Unlock()
-	far.Refuse(r)
+// refuseArrival ends a stream that was refused here.
+func (p *Proxy) refuseArrival(s *stream, from *lane.Arrival, err error) {
+	p.refused(s, err, policy.ReasonDial)
+	from.Refuse(s.reason())
 }
 
-// admit decides on a stream by the source that was proven on its lane, the
-// grants of the peer, and this node's own policy. Only then does it prove the
-// destination to the peer, and dial the program.
-func (p *Proxy) admit(s *stream, far *lane.Arrival) (*programEnd, error) {
-	if err := far.Proven(); err != nil {
-		return nil, err
+// admit decides on a stream by the source that was proven on its lane, the grants of
+// the peer, and this node's own policy. Only then does it prove the destination to the
+// peer, and dial the program.
+func (p *Proxy) admit(s *stream, from *lane.Arrival) error {
+	if err := from.Proven(); err != nil {
+		return err
 	}
-	if err := p.granted(far.Node, far.Source); err != nil {
-		return nil, err
+	if err := p.granted(from.Node, from.Source); err != nil {
+		return err
 	}
-	if err := p.cfg.Router.Decide(far.Source, far.Destination).Err(); err != nil {
-		return nil, err
+	if err := p.cfg.Router.Decide(from.Source, from.Destination).Err(); err != nil {
+		return err
 	}
-	if err := far.Prove(); err != nil {
-		return nil, err
+	if err := from.Prove(); err != nil {
+		return err
 	}
-	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
-	defer cancel()
-	return p.dialProgram(ctx, s, Inbound{Source: far.Source, Destination: far.Destination, Port: far.Port, Instance: far.Instance,
-		Node: far.Node, Client: far.Client})
+	return p.dial(p.ctx, s, Inbound{Source: from.Source, Destination: from.Destination, Port: from.Port, Instance: from.Instance,
+		Node: from.Node, Client: from.Client}, func(near *program, err error) {
+		if err != nil {
+			p.refuseArrival(s, from, err)
+			return
+		}
+		s.near = near
+		from.Attach(s)
+	})
 }

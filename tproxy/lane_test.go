@@ -26,6 +26,16 @@ func ask(t *testing.T, a *host) {
 	eventually(t, "the flow to end", func() bool { return len(a.Flows()) == 0 })
 }
 
+// settle waits until the loops have done what they were given.
+func (h *host) settle() {
+	for _, t := range h.threads {
+		done := make(chan struct{})
+		if t.Do(func() { close(done) }) {
+			<-done
+		}
+	}
+}
+
 // TestReuse: a second connection needs no handshake and no proof; one to another
 // service needs a proof only.
 func TestReuse(t *testing.T) {
@@ -47,10 +57,12 @@ func TestReuse(t *testing.T) {
 		t.Errorf("lanes there: %+v", lanes)
 	}
 	a.lanes.Upkeep(time.Now().Add(a.cfg.IdleTimeout - time.Second))
+	a.settle()
 	if n := len(a.Lanes()); n != 1 {
 		t.Errorf("%d lanes before the idle limit", n)
 	}
 	a.lanes.Upkeep(time.Now().Add(a.cfg.IdleTimeout + time.Second))
+	a.settle()
 	if n := len(a.Lanes()); n != 0 {
 		t.Errorf("%d lanes after the idle limit", n)
 	}
@@ -134,6 +146,8 @@ func TestCertificates(t *testing.T) {
 	})
 	a.lanes.Upkeep(later)
 	b.lanes.Upkeep(later)
+	a.settle()
+	b.settle()
 	if err := answer(); err != nil {
 		t.Fatalf("after the first certificates' end: %v", err)
 	}

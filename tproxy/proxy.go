@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,9 @@ import (
 	"tacit/tproxy/accept"
 	"tacit/tproxy/headroom"
 	"tacit/tproxy/lane"
+	"tacit/tproxy/lane/credit"
+	"tacit/tproxy/lane/message"
+	"tacit/tproxy/socket"
 )
 
 // Origin says who made a connection that came in here, and to what.
@@ -87,7 +91,7 @@ type Inbound struct {
 // log, the flow record and the other node.
 type Router interface {
 	// Identify is that of the Entry of captured connections.
-	Identify(*net.TCPConn) (Origin, error)
+	Identify(fd int) (Origin, error)
 	// Pick chooses an instance, one of those that were tried already only if no
 	// other is left. It may be of another service that the source may call.
 	Pick(o Origin, tried []Target) (Target, error)
@@ -97,11 +101,16 @@ type Router interface {
 	Decide(source, destination identity.Name) policy.Decision
 	// Granted says whether a live grant lets node run service.
 	Granted(node, service identity.Name) bool
-	// Alive says whether the other nodes see a node alive.
-	Alive(node identity.Name) bool
-	// Dial connects to what is to serve in: a program of this node, or an instance
-	// outside of the mesh.
-	Dial(ctx context.Context, in Inbound) (*net.TCPConn, error)
+	// Dial begins to connect to what is to serve in: a program of this node, or an
+	// instance outside of the mesh.
+	Dial(ctx context.Context, in Inbound) (Dialled, error)
+}
+
+// Dialled is a connection that was begun: a non-blocking socket on which connect() was
+// called, and what must be written to it first.
+type Dialled struct {
+	FD    int
+	First []byte
 }
 
 // Config is what a proxy needs.
@@ -114,74 +123,96 @@ type Config struct {
 	OnEnd      func(Flow) // called once for every connection, refused ones too; must not block; may be nil
 	Headroom   *headroom.Headroom
 
+	Threads int // event loops; default 1
+
 	lane.Limits
 }
 
-// dialTimeout is for the program to accept.
-const dialTimeout = 5 * time.Second
+// windowBudget bounds what the streams of a node can make it hold, beyond 64 KiB each.
+const windowBudget = 64 << 20
 
 // Proxy carries connections. Make it with New, end it with Close.
 type Proxy struct {
-	cfg    Config
-	ctx    context.Context
-	cancel context.CancelFunc
-	lanes  *lane.Set
-	blocks lane.Blocks
-	signs  signs
-	tick   atomic.Uint64  // counts rounds of upkeep from 1: a coarse clock
-	work   sync.WaitGroup // goroutines that call into the proxy or were started by it
-	live   sync.WaitGroup // streams
+	cfg     Config
+	ctx     context.Context
+	cancel  context.CancelFunc
+	threads []*thread
+	dealt   atomic.Uint32
+	lanes   *lane.Set
+	open    opener         // lanes.Open
+	work    sync.WaitGroup // goroutines that call into the proxy or were started by it
+	live    sync.WaitGroup // streams
 
 	mu      sync.Mutex
 	closed  bool
 	streams map[*stream]struct{}
 }
 
+type opener func(context.Context, *lane.Loop, lane.Peer, message.Opening, lane.User) (*lane.Stream, error)
+
 // New starts a proxy. It accepts nothing before Serve or ServeLane is called.
-func New(cfg Config) *Proxy {
+func New(cfg Config) (*Proxy, error) {
 	if cfg.OnEnd == nil {
 		cfg.OnEnd = func(Flow) {}
 	}
-	if cfg.PeerLanes == 0 {
-		cfg.PeerLanes = peerLanes()
-	}
-	p := &Proxy{cfg: cfg, streams: map[*stream]struct{}{}, signs: signs{last: map[identity.Name]*sign{}}}
+	p := &Proxy{cfg: cfg, streams: map[*stream]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	var loops []*lane.Loop
+	for range max(1, cfg.Threads) {
+		t, err := newThread(cfg.Log)
+		if err != nil {
+			p.closeThreads()
+			return nil, err
+		}
+		p.threads, loops = append(p.threads, t), append(loops, t.Loop)
+	}
 	p.lanes = lane.New(lane.Config{Node: cfg.Node, Identities: cfg.Identities, Check: cfg.Check, Log: cfg.Log,
-		Blocks: &p.blocks, Accept: p.inbound, Dialling: headroom.Control(cfg.Headroom.Lane), Limits: cfg.Limits})
-	p.tick.Store(1)
+		Loops: loops, Budget: credit.NewBudget(windowBudget), Accept: p.inbound, Dialling: headroom.Control(cfg.Headroom.Lane), Limits: cfg.Limits})
+	p.open = p.lanes.Open
 	p.work.Go(p.upkeep)
-	return p
+	return p, nil
 }
 
-// upkeep ticks, keeps the lanes in order, and ends streams whose reader is gone.
+func (p *Proxy) nextThread() *thread {
+	return p.threads[int(p.dealt.Add(1))%len(p.threads)]
+}
+
+func (p *Proxy) threadOf(l *lane.Loop) *thread {
+	i := slices.IndexFunc(p.threads, func(t *thread) bool { return t.Loop == l })
+	return p.threads[i]
+}
+
+func (p *Proxy) closeThreads() {
+	for _, t := range p.threads {
+		t.loop.Close()
+	}
+}
+
+// upkeep keeps the lanes in order, and watches over the loops.
 func (p *Proxy) upkeep() {
-	t := time.NewTicker(lane.UpkeepPeriod)
-	defer t.Stop()
+	tick := time.NewTicker(lane.UpkeepPeriod)
+	defer tick.Stop()
 	for {
 		select {
 		case <-p.ctx.Done():
 			return
-		case now := <-t.C:
-			p.tick.Add(1)
+		case now := <-tick.C:
 			p.lanes.Upkeep(now)
-			all := p.all()
-			for _, s := range all {
-				s.cutStalled()
+			for _, t := range p.threads {
+				t.watchdog(now, p.cfg.Log)
 			}
-			p.dropDead(all)
 		}
 	}
 }
 
 // Serve accepts captured connections until ctx ends or the proxy is closed, and
 // closes ln. Live streams go on until they end or Close is called.
-func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
+func (p *Proxy) Serve(ctx context.Context, ln accept.Listener) error {
 	return p.ServeEntry(ctx, ln, capture{p.cfg.Router})
 }
 
 // ServeEntry is Serve for connections that come in at an entry.
-func (p *Proxy) ServeEntry(ctx context.Context, ln net.Listener, entry Entry) error {
+func (p *Proxy) ServeEntry(ctx context.Context, ln accept.Listener, entry Entry) error {
 	if !p.enter() {
 		return errors.Join(net.ErrClosed, ln.Close())
 	}
@@ -189,18 +220,17 @@ func (p *Proxy) ServeEntry(ctx context.Context, ln net.Listener, entry Entry) er
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
-	return accept.Loop(ctx, ln, func(conn net.Conn) { p.accepted(conn, entry) })
+	return accept.Batch(ctx, ln, func(fd int) { p.accepted(fd, entry) })
 }
 
-func (p *Proxy) accepted(conn net.Conn, entry Entry) {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok || !p.enter() {
-		_ = conn.Close()
+func (p *Proxy) accepted(fd int, entry Entry) {
+	if !p.enter() {
+		socket.New(fd).Reset()
 		return
 	}
 	go func() {
 		defer p.work.Done()
-		p.captured(tcp, entry)
+		p.captured(fd, entry)
 	}()
 }
 
@@ -220,6 +250,9 @@ func (p *Proxy) enter() bool {
 // "revoked".
 func (p *Proxy) CloseLanes(node identity.Name) { p.lanes.Revoke(node) }
 
+// closeLimit is how long the ends of streams may take to reach their peers.
+const closeLimit = 2 * time.Second
+
 // Close cuts every stream (reason "drain"), closes lanes and listeners, and
 // returns when all goroutines have ended.
 func (p *Proxy) Close() error {
@@ -230,11 +263,10 @@ func (p *Proxy) Close() error {
 	for _, s := range p.all() {
 		s.stop(policy.ReasonDrain)
 	}
-	timer := time.AfterFunc(2*lane.ResetTimeout, p.lanes.Abort)
 	p.live.Wait()
-	timer.Stop()
 	p.lanes.Abort()
 	p.work.Wait()
 	p.lanes.Wait()
+	p.closeThreads()
 	return nil
 }

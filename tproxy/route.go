@@ -4,233 +4,149 @@ package tproxy
 
 import (
 	"context"
-	"errors"
-	"io"
 	"sync"
-	"sync/atomic"
 
 	"tacit/policy"
-	"tacit/tproxy/lane"
 )
 
 // replayLimit is how many bytes are kept for another instance. A stream that has
-// sent more stays where it is.
+// sent more stays where it is. It is as much as a stream may send at first.
 const replayLimit = 64 << 10
 
-var errLost = policy.Refuse(policy.ReasonLane, "the instance is lost, and there is no other")
-
-// route is the far endpoint of a captured stream: the instance that the stream is
-// carried to. Until the first byte of an answer it keeps what the program has
-// sent, and when the instance is lost it carries the stream to another one.
+// route is where a captured stream goes: the instance that carries it now. Until the
+// first byte of an answer it keeps what the program has sent, and when the instance is
+// lost it carries the stream to another one.
+//
+// The route belongs to a goroutine (attempts) while it looks for an instance, which may
+// take long, and to the stream's loop while an instance has the stream.
 type route struct {
 	p      *Proxy
 	s      *stream
 	origin Origin
-	near   *programEnd
-	ctx    context.Context
-	cancel context.CancelFunc
-
-	answered atomic.Bool // by at least one byte, or FIN
-	settled  atomic.Bool // to stays until the end: answered, or too much was sent to replay it
-
-	// sending is held during every write, and while the stream is carried to
-	// another instance, until the route is settled. It guards kept.
-	sending sync.Mutex
+	attempts
 	kept
 
-	mu    sync.Mutex
-	to    endpoint // nil: none yet, or the last one is lost
-	over  bool     // interrupted: no further instance is tried
-	vigil *vigil   // over to; nil: none
-
-	attempts // used only by the goroutine that opens the route and reads from it
+	mu     sync.Mutex         // guards what follows, and what attempts says of it
+	over   bool               // the stream is: no further instance is held
+	cancel context.CancelFunc // ends the search for an instance; nil: there is none now
 }
 
 // kept is what another instance must be sent.
 type kept struct {
-	bytes  []byte
-	passed int  // how many of bytes the present instance was sent
-	fin    bool // the program has half-closed
+	bytes   []byte
+	passed  int  // how many of bytes the present instance was sent
+	settled bool // the instance stays until the end: it has answered, or too much was sent to replay it
 }
 
-func (p *Proxy) newRoute(s *stream, o Origin, near *programEnd) *route {
-	r := &route{p: p, s: s, origin: o, near: near}
-	r.ctx, r.cancel = context.WithCancel(p.ctx)
-	return r
-}
-
-// Read reads the answer. An error before its first byte makes the reader carry
-// the stream elsewhere, if it may.
-func (r *route) Read() (*lane.Block, int, error) {
-	for {
-		b, n, err := r.to.Read()
-		if r.answered.Load() {
-			return b, n, err
-		}
-		if err == nil || errors.Is(err, io.EOF) || errors.Is(err, lane.ErrWoken) {
-			r.hear()
-			return b, n, err
-		}
-		if err := r.elsewhere(err); err != nil {
-			return nil, 0, err
-		}
-	}
+func (p *Proxy) newRoute(s *stream, o Origin) *route {
+	return &route{p: p, s: s, origin: o}
 }
 
 // hear notes that the instance has answered.
 func (r *route) hear() {
-	r.answered.Store(true)
-	r.settled.Store(true)
+	if r.answered {
+		return
+	}
+	r.answered, r.settled, r.tried = true, true, nil
 	r.forget()
 	r.p.cfg.Router.Report(r.target, Answered)
-	r.rest()
 }
 
-// forget frees what was kept, once the route is settled. Whoever holds sending
-// meanwhile calls forget afterwards.
-func (r *route) forget() {
-	if r.settled.Load() && r.sending.TryLock() {
-		r.bytes = nil
-		r.sending.Unlock()
-	}
-}
-
-func (r *route) Write(b *lane.Block, n int) error {
-	if r.settled.Load() {
-		return r.to.Write(b, n)
-	}
-	err := r.writeKept(b, n)
-	r.forget()
-	return err
-}
-
-// writeKept keeps the bytes and passes them on. A failure is left to the reader,
-// which replays them elsewhere; Interrupt makes sure that the reader notices.
-func (r *route) writeKept(b *lane.Block, n int) error {
-	r.sending.Lock()
-	defer r.sending.Unlock()
-	if r.to == nil {
-		return errLost
+// keep keeps the n bytes that were read into areas.
+func (r *route) keep(areas [][]byte, n int) {
+	if r.settled {
+		return
 	}
 	if len(r.bytes)+n > replayLimit {
-		r.settled.Store(true)
-	} else {
-		r.bytes = append(r.bytes, b.Payload()[:n]...)
+		r.settled = true
+		r.forget()
+		return
 	}
-	err := r.to.Write(b, n)
-	if err != nil && !r.settled.Load() {
-		r.to.Interrupt()
-		return nil
+	for _, a := range areas {
+		k := min(n, len(a))
+		r.bytes = append(r.bytes, a[:k]...)
+		n -= k
 	}
 	r.passed = len(r.bytes)
-	return err
 }
 
-// CloseWrite half-closes, also at a later instance.
-func (r *route) CloseWrite() error {
-	r.sending.Lock()
-	defer r.sending.Unlock()
-	r.fin = true
-	if r.to == nil {
-		return errLost
+// forget frees what was kept, once it isn't needed.
+func (r *route) forget() {
+	if r.settled && r.passed == len(r.bytes) {
+		r.bytes, r.passed = nil, 0
 	}
-	err := r.to.CloseWrite()
-	if err != nil && !r.settled.Load() {
-		r.to.Interrupt()
-		return nil
-	}
-	return err
 }
 
-// firstBytes is what may go along with the opening of a stream: what was sent to
-// an earlier instance, or else what the program has sent so far.
-func (r *route) firstBytes(into []byte) int {
-	if len(r.bytes) == 0 && !r.running {
-		n := r.near.firstBytes(into)
-		r.bytes = append(r.bytes, into[:n]...)
-		r.s.out.bytes.Add(uint64(n))
-	}
-	n := copy(into, r.bytes[r.passed:])
-	r.passed += n
-	return n
-}
+// behind says whether the present instance must be sent bytes again first.
+func (r *route) behind() bool { return r.passed < len(r.bytes) }
 
-// replay sends the present instance what the program has sent so far.
-func (r *route) replay(to endpoint) error {
-	for r.passed < len(r.bytes) {
-		b := r.p.blocks.Get()
-		n := copy(b.Payload(), r.bytes[r.passed:])
-		err := to.Write(b, n)
-		r.p.blocks.Put(b)
-		if err != nil {
-			return err
-		}
-		r.passed += n
+// replay sends the present instance some of them; false: there is no room now.
+func (r *route) replay(to far) bool {
+	areas := to.Areas(true)
+	n := 0
+	for _, a := range areas {
+		n += copy(a, r.bytes[r.passed+n:])
 	}
-	if r.fin {
-		return to.CloseWrite()
-	}
-	return nil
-}
-
-// set makes an endpoint the present one; false: the stream was cut.
-func (r *route) set(to endpoint) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.over && to != nil {
+	if n == 0 {
 		return false
 	}
-	r.to = to
+	r.passed += n
+	to.Commit(n)
+	r.forget()
 	return true
 }
 
-// with calls f with the present endpoint, if there is one. An endpoint is closed
-// only once with can't return it any more: its lane may carry another stream then.
-func (r *route) with(f func(endpoint)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.to != nil {
-		f(r.to)
+// leave carries the stream from an instance that was lost before it had answered to
+// another one; false: it can't. It is called on the loop.
+func (r *route) leave(why *policy.Refusal) bool {
+	if r.answered {
+		return false // it has ended, not failed
 	}
+	r.failed(why.Reason)
+	if r.settled || !r.mayMove(why.Reason) || !r.p.enter() {
+		return false
+	}
+	go func() {
+		defer r.p.work.Done()
+		r.elsewhere(why)
+	}()
+	return true
 }
 
-// Interrupt ends the present attempt too, and lets no other begin.
-func (r *route) Interrupt() {
+// close ends the search for an instance, too.
+func (r *route) close() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.over = true
-	r.cancel()
-	if r.to != nil {
-		r.to.Interrupt()
+	if r.cancel != nil {
+		r.cancel()
+	}
+	r.mu.Unlock()
+	r.report(Ended)
+}
+
+// search begins to look for an instance. Its context is held no longer than that: most
+// streams have none.
+func (r *route) search() (end func()) {
+	ctx, cancel := context.WithCancel(r.p.ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ctx, r.cancel = ctx, cancel
+	if r.over {
+		cancel()
+	}
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.ctx == ctx { // else the instance was lost already, and the next search is on
+			r.ctx, r.cancel = nil, nil
+		}
+		cancel()
 	}
 }
 
-func (r *route) Wake() { r.with(endpoint.Wake) }
-
-func (r *route) Reset(reason policy.Reason) {
-	if r.settled.Load() {
-		r.to.Reset(reason) // without mu, since it may wait for the peer
-		return
-	}
-	r.with(func(to endpoint) { to.Reset(reason) })
-}
-
-func (r *route) Dead() (dead bool) {
-	r.with(func(to endpoint) { dead = to.Dead() })
-	return dead
-}
-
+// cut says whether the stream was ended by this node.
 func (r *route) cut() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.over
-}
-
-func (r *route) Close() {
-	r.cancel()
-	r.rest()
-	if to := r.to; to != nil && r.set(nil) {
-		to.Close()
-	}
-	r.report(Ended)
+	return r.over || r.p.ctx.Err() != nil
 }

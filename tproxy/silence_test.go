@@ -13,20 +13,22 @@ import (
 	"time"
 
 	"tacit/policy"
+	"tacit/tproxy/lane"
 )
 
-// relay passes connections on to an address until it is frozen. Then, as at a node
-// whose daemon is stopped, its kernel takes connections and bytes that nobody reads.
+// relay passes connections on to an address. While it is frozen, its kernel takes
+// connections and bytes that nobody reads, as at a node whose daemon is stopped; what
+// was frozen stays so.
 type relay struct {
 	addr   netip.AddrPort
-	frozen chan struct{}
-	deaf   atomic.Bool // to new connections
+	frozen atomic.Bool
 }
 
-func newRelay(t *testing.T, h *host, to string) *relay {
+// relayed puts a relay before the lane port of a's target.
+func relayed(t *testing.T, a, b *host) *relay {
 	t.Helper()
-	ln := h.listen("127.0.0.1:0")
-	r := &relay{addr: netip.MustParseAddrPort(ln.Addr().String()), frozen: make(chan struct{})}
+	ln := b.listen("127.0.0.1:0")
+	r := &relay{addr: netip.MustParseAddrPort(ln.Addr().String())}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -35,11 +37,7 @@ func newRelay(t *testing.T, h *host, to string) *relay {
 			if err != nil {
 				return
 			}
-			if r.deaf.Load() {
-				context.AfterFunc(ctx, func() { _ = near.Close() })
-				continue
-			}
-			far, err := net.Dial("tcp", to)
+			far, err := net.Dial("tcp", b.lane.String())
 			if err != nil {
 				_ = near.Close()
 				continue
@@ -50,6 +48,7 @@ func newRelay(t *testing.T, h *host, to string) *relay {
 		}
 	})
 	t.Cleanup(func() { _ = ln.Close(); cancel(); wg.Wait() })
+	a.with(func() { a.target.Lane = r.addr })
 	return r
 }
 
@@ -57,10 +56,8 @@ func (r *relay) copy(to, from net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
-		select {
-		case <-r.frozen:
+		if r.frozen.Load() {
 			return
-		default:
 		}
 		if err != nil {
 			_ = to.Close()
@@ -70,96 +67,80 @@ func (r *relay) copy(to, from net.Conn) {
 	}
 }
 
-// TestSilentNode: a node whose kernel lives and whose daemon is stopped is given up
-// within 1.5 s, on warm lanes and on new ones.
-func TestSilentNode(t *testing.T) {
-	a, b, _ := trio(t, "", echo)
-	r := newRelay(t, b, b.lane.String())
-	a.with(func() { a.target.Lane = r.addr })
-	warm := a.call()
-	_, _ = warm.Write([]byte("x"))
-	if _, err := io.ReadFull(warm, make([]byte, 1)); err != nil {
+// soon is how long it may take until a silent node is noticed: 1.5 s, and as much again
+// for a machine that is busy. Nothing else would notice it before that.
+const soon = 3 * time.Second
+
+// question sends a byte.
+func question(t *testing.T, c net.Conn) {
+	t.Helper()
+	if _, err := c.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	_ = warm.CloseWrite()
-	wantBytes(t, warm, nil)
-	a.lastFlow(1)
-	close(r.frozen)
+}
+
+// TestSilentNode: what a node whose daemon is stopped hasn't answered goes to another
+// one: a stream that it had already, one on its warm lane, and one on a new lane.
+func TestSilentNode(t *testing.T) {
+	got := make(chan struct{}, 1)
+	a, b, _ := trio(t, "", func(c *net.TCPConn) {
+		one := make([]byte, 1)
+		_, _ = io.ReadFull(c, one)
+		if one[0] != 'x' {
+			_, _ = c.Write(one)
+			echo(c)
+			return
+		}
+		got <- struct{}{}
+		_, _ = io.Copy(io.Discard, c)
+	})
+	r := relayed(t, a, b)
+	ask(t, a)
+	if f := a.lastFlow(1); f.Node != "b" {
+		t.Fatalf("went to %s", f.Node)
+	}
+	waiting := a.call()
+	question(t, waiting)
+	<-got
+	r.frozen.Store(true)
 	began := time.Now()
 	for n := range 2 {
-		ask(t, a)
-		if f := a.lastFlow(n + 2); f.Node != "c" || f.Duration > 1500*time.Millisecond {
+		c := a.call()
+		_, _ = c.Write([]byte("hello"))
+		_ = c.CloseWrite()
+		wantBytes(t, c, []byte("hello"))
+		if f := a.lastFlow(n + 2); f.Node != "c" || f.Duration > soon {
 			t.Errorf("call %d went to %s in %v", n, f.Node, f.Duration)
 		}
 	}
-	t.Logf("two calls in %v", time.Since(began))
+	_ = waiting.CloseWrite()
+	wantBytes(t, waiting, []byte("x"))
+	t.Logf("three calls in %v", time.Since(began))
+	r.frozen.Store(false)
+	ask(t, a)
+	if f := a.lastFlow(5); f.Node != "b" {
+		t.Errorf("the node is back, and the call went to %s", f.Node)
+	}
 }
 
-// TestDeadNode: a stream that was answered ends when the mesh holds its node for
-// dead and the node gives no sign of life; a node that gives one keeps its streams.
-func TestDeadNode(t *testing.T) {
+// TestSilentNodeEnds: a stream that a node has answered ends when its daemon is stopped.
+func TestSilentNodeEnds(t *testing.T) {
 	a, b := pair(t, echo)
-	r := newRelay(t, b, b.lane.String())
-	a.with(func() { a.target.Lane, a.dead = r.addr, true })
-	c := a.call()
-	for range 2 { // the second one comes after a question
-		_, _ = c.Write([]byte("x"))
-		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "a question", func() bool { a.signs.mu.Lock(); defer a.signs.mu.Unlock(); return a.signs.last["b"] != nil })
-	}
-	close(r.frozen)
+	r := relayed(t, a, b)
+	quiet, writing := a.speak(), a.speak()
+	r.frozen.Store(true)
 	began := time.Now()
-	_, _ = c.Write([]byte("y"))
-	wantReset(t, c)
-	if d := time.Since(began); d > 2*time.Second {
+	question(t, writing)
+	for n, c := range []*net.TCPConn{writing, quiet} {
+		wantReset(t, c)
+		if f := a.lastFlow(n + 1); f.End != policy.ReasonLane {
+			t.Errorf("ended with %q", f.End)
+		}
+	}
+	if d := time.Since(began); d > soon {
 		t.Errorf("took %v", d)
 	}
-	if f := a.lastFlow(1); f.End != policy.ReasonLane {
-		t.Errorf("ended with %q", f.End)
-	}
-}
-
-// TestNodeComesBack: a stream that is answered goes on while questions to its node,
-// which the mesh still holds for dead, fail: packets of theirs were lost before.
-func TestNodeComesBack(t *testing.T) {
-	a, b := pair(t, echo)
-	r := newRelay(t, b, b.lane.String())
-	a.with(func() { a.target.Lane = r.addr })
-	c := a.call()
-	echoes := func() {
-		t.Helper()
-		_, _ = c.Write([]byte("x"))
-		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	echoes()
-	r.deaf.Store(true)
-	a.with(func() { a.dead = true })
-	asked := map[*sign]bool{}
-	eventually(t, "two questions without an answer", func() bool {
-		echoes()
-		a.signs.mu.Lock()
-		defer a.signs.mu.Unlock()
-		if s := a.signs.last["b"]; s != nil {
-			asked[s] = true
-		}
-		failed := 0
-		for s := range asked {
-			select {
-			case <-s.done:
-				if s.err == nil {
-					t.Fatal("a question was answered")
-				}
-				failed++
-			default:
-			}
-		}
-		return failed > 1
-	})
-	echoes()
+	t.Logf("noticed after %v", time.Since(began))
 }
 
 // TestSlowProgram: a program that takes its time, on a node that lives, keeps its stream.
@@ -172,12 +153,10 @@ func TestSlowProgram(t *testing.T) {
 		_, _ = c.Write(one)
 	})
 	conn := a.call()
-	_, _ = conn.Write([]byte("x"))
-	eventually(t, "two signs of life", func() bool {
-		a.signs.mu.Lock()
-		defer a.signs.mu.Unlock()
-		s := a.signs.last["b"]
-		return s != nil && time.Since(a.Flows()[0].Start) > 3*silenceFirst
+	question(t, conn)
+	eventually(t, "many rounds of upkeep", func() bool {
+		all := a.Flows()
+		return len(all) == 1 && time.Since(all[0].Start) > 8*lane.UpkeepPeriod
 	})
 	close(done)
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
@@ -188,22 +167,4 @@ func TestSlowProgram(t *testing.T) {
 			t.Errorf("the stream went elsewhere: %+v", c.ended)
 		}
 	})
-}
-
-// TestOneQuestion: many streams that wait for one peer ask it once.
-func TestOneQuestion(t *testing.T) {
-	a, _ := pair(t, echo)
-	var wg sync.WaitGroup
-	for range 50 {
-		wg.Go(func() {
-			if err := a.ask(t.Context(), a.target.peer()); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	first := a.signs.last["b"]
-	if err := a.ask(t.Context(), a.target.peer()); err != nil || a.signs.last["b"] != first {
-		t.Errorf("asked again at once, %v", err)
-	}
 }

@@ -3,9 +3,6 @@
 package tproxy
 
 import (
-	"errors"
-	"io"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -15,34 +12,27 @@ import (
 	"tacit/tproxy/lane"
 )
 
-// stream is one connection from its acceptance to its flow record. near is the
-// socket of the program here; far is a lane, or the socket of a second program
-// here.
+// stream is one connection from its acceptance to its flow record. near is the socket
+// of the program here; far is a stream on a lane, or the socket of a second program
+// here. Both are used on the stream's loop only.
 type stream struct {
-	p    *Proxy
-	out  direction // near to far
-	in   direction // far to near
-	ends atomic.Int32
+	p       *Proxy
+	thread  *thread
+	out, in atomic.Uint64 // bytes passed on to the far end, and from it
+	counted bool          // Close waits for this stream; used by begin and finish
+	entry   Entry         // where it came in; nil: on a lane
+	route   *route        // nil: it came in on a lane
 
-	counted bool  // Close waits for this stream; used by begin and finish
-	entry   Entry // where it came in; nil: on a lane
+	carried
 
-	mu        sync.Mutex
-	record    Flow
-	near, far endpoint
-	end       policy.Reason // why the stream was broken; the first one stays
-	over      bool          // both endpoints are closed, or about to be
+	mu     sync.Mutex // guards what follows
+	record Flow
+	end    policy.Reason // why the stream was broken; the first one stays
 }
 
-// direction is what is known of one direction of a stream.
-type direction struct {
-	bytes   atomic.Uint64
-	blocked atomic.Uint64 // the round of upkeep in which the current write began; 0: no write
-}
-
-func (p *Proxy) newStream(f Flow) *stream {
+func (p *Proxy) newStream(f Flow, t *thread) *stream {
 	f.Start = time.Now()
-	return &stream{p: p, record: f}
+	return &stream{p: p, thread: t, record: f}
 }
 
 // flow is the current flow record.
@@ -51,7 +41,7 @@ func (s *stream) flow() Flow {
 	f := s.record
 	f.End = s.end
 	s.mu.Unlock()
-	f.Sent, f.Received = s.out.bytes.Load(), s.in.bytes.Load()
+	f.Sent, f.Received = s.out.Load(), s.in.Load()
 	if f.Direction == DirectionIn {
 		f.Sent, f.Received = f.Received, f.Sent
 	}
@@ -59,21 +49,24 @@ func (s *stream) flow() Flow {
 	return f
 }
 
-// stop breaks the stream unless it is over or broken already: it resets the
-// program here and interrupts the far endpoint. It doesn't block.
+// stop breaks the stream unless it is over or broken already: its loop resets both
+// ends. It doesn't block, and may be called from any goroutine.
 func (s *stream) stop(r policy.Reason) bool {
+	if !s.mark(r) {
+		return false
+	}
+	s.thread.Do(s.breakOff)
+	return true
+}
+
+// mark notes the reason of the end; false: there is one.
+func (s *stream) mark(r policy.Reason) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over || s.end != "" {
+	if s.end != "" {
 		return false
 	}
 	s.end = r
-	if s.near != nil {
-		s.near.Interrupt()
-	}
-	if s.far != nil {
-		s.far.Interrupt()
-	}
 	return true
 }
 
@@ -81,6 +74,42 @@ func (s *stream) reason() policy.Reason {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.end
+}
+
+// fail breaks the stream, on its loop.
+func (s *stream) fail(r policy.Reason) {
+	if s.over {
+		return
+	}
+	s.mark(r)
+	s.breakOff()
+}
+
+// breakOff resets both ends.
+func (s *stream) breakOff() {
+	if s.over {
+		return
+	}
+	if s.near != nil {
+		s.near.Reset("")
+	}
+	if s.far != nil {
+		s.far.Reset(s.reason())
+	}
+	s.finished()
+	if s.dialling != nil {
+		s.dialling.connectEnded(nil)
+	}
+}
+
+// finished ends the stream.
+func (s *stream) finished() {
+	s.over, s.far = true, nil
+	if s.route != nil {
+		s.route.close()
+		s.entry.Left(s.route.origin)
+	}
+	s.p.finish(s)
 }
 
 // place records where the stream goes. From here on sweeps judge it by the service
@@ -100,113 +129,44 @@ func (s *stream) place(o Origin, t Target) {
 }
 
 // dialled records the source address of the connection to the program here.
-func (s *stream) dialled(from net.Addr) {
-	at, ok := from.(*net.TCPAddr)
-	if !ok {
-		return
-	}
+func (s *stream) dialled(from netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.record.DialledFrom = at.AddrPort()
+	s.record.DialledFrom = from
 }
 
-// attach gives the stream an endpoint, unless it was cut meanwhile.
-func (s *stream) attach(place *endpoint, to endpoint) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.end != "" {
-		return policy.Refuse(s.end, "cut while it was being opened")
+// Opened is lane.User's.
+func (s *stream) Opened(on *lane.Stream) { s.join(on) }
+
+// Deliver is lane.User's.
+func (s *stream) Deliver(parts [][]byte) {
+	if s.route != nil {
+		s.route.hear()
 	}
-	*place = to
-	return nil
+	s.took(s.near.write(parts))
 }
 
-// run copies until both directions have ended, and closes both endpoints. It
-// starts one goroutine besides the caller's.
-func (s *stream) run() {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.pump(s.near, s.far, &s.out)
-	}()
-	s.pump(s.far, s.near, &s.in)
-	<-done
-	s.mu.Lock()
-	s.over = true
-	s.mu.Unlock()
-	s.near.Close()
-	s.far.Close()
-}
-
-// pump copies one direction. It goes on reading after FIN, to pass on a later
-// reset; the direction that ends second wakes the other's read.
-func (s *stream) pump(from, to endpoint, d *direction) {
-	for {
-		b, n, err := from.Read()
-		switch {
-		case err == nil:
-			s.write(to, b, n, d)
-			s.p.blocks.Put(b)
-		case errors.Is(err, io.EOF):
-			last := s.ends.Add(1) == 2 // before FIN: at once, the peer may open the lane's next stream, which ends the other read
-			if err := to.CloseWrite(); err != nil {
-				s.fail(policy.ReasonOf(err, policy.ReasonReset))
-			}
-			if last {
-				to.Wake()
-				return
-			}
-		case errors.Is(err, lane.ErrWoken) && s.ends.Load() == 2:
-			return
-		default:
-			s.fail(policy.ReasonOf(err, policy.ReasonReset))
-			return
-		}
+// End is lane.User's.
+func (s *stream) End() {
+	if s.route != nil {
+		s.route.hear()
 	}
+	s.farEOF, s.near.fin = true, true
+	s.drain()
+	s.settle()
 }
 
-// write passes a block on. After a failure, pump reads on until its source has
-// ended too, which fail has reset.
-func (s *stream) write(to endpoint, b *lane.Block, n int, d *direction) {
-	d.blocked.Store(s.p.tick.Load())
-	err := to.Write(b, n)
-	d.blocked.Store(0)
-	if err != nil {
-		s.fail(policy.ReasonOf(err, policy.ReasonReset))
+// Room is lane.User's.
+func (s *stream) Room() { s.schedule() }
+
+// Lost is lane.User's. A stream that wasn't answered yet may be carried to another
+// instance.
+func (s *stream) Lost(why *policy.Refusal) {
+	if s.over {
 		return
 	}
-	d.bytes.Add(uint64(n))
-}
-
-// fail breaks the stream and resets both ends.
-func (s *stream) fail(r policy.Reason) {
-	s.stop(r)
-	s.near.Reset(s.reason())
-	s.far.Reset(s.reason())
-}
-
-// stalled says whether a write has been blocked for a second or more.
-func (s *stream) stalled(d *direction) bool {
-	began := d.blocked.Load()
-	return began != 0 && s.p.tick.Load()-began >= uint64(time.Second/lane.UpkeepPeriod)
-}
-
-// cutStalled ends a stream whose write to one endpoint is blocked after the other
-// endpoint's connection has ended: no read would notice until the write is done.
-func (s *stream) cutStalled() {
-	if !s.stalled(&s.out) && !s.stalled(&s.in) {
-		return
-	}
-	s.mu.Lock()
-	near, far, over := s.near, s.far, s.over
-	s.mu.Unlock()
-	if over || near == nil || far == nil {
-		return
-	}
-	if s.stalled(&s.out) && near.Dead() {
-		s.stop(policy.ReasonReset)
-	}
-	if s.stalled(&s.in) && far.Dead() {
-		s.stop(policy.ReasonLane)
+	s.far = nil
+	if s.route == nil || !s.route.leave(why) {
+		s.fail(why.Reason)
 	}
 }

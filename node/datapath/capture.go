@@ -26,8 +26,8 @@ func family(v6 bool) string {
 
 // Captured are the listeners for captured connections: IPv4, and IPv6 where
 // this host has it.
-func (d *Datapath) Captured() []net.Listener {
-	var out []net.Listener
+func (d *Datapath) Captured() []*listen.Reopening {
+	var out []*listen.Reopening
 	for _, l := range d.captured {
 		if l != nil {
 			out = append(out, l)

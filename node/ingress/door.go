@@ -18,6 +18,7 @@ import (
 	"tacit/policy"
 	"tacit/redirect/listen"
 	"tacit/tproxy"
+	"tacit/tproxy/socket"
 )
 
 // door is one ingress: the tproxy.Entry of its connections.
@@ -76,7 +77,7 @@ func (d *door) port() uint16 {
 
 // listen opens a listener that opens again when others close its socket.
 func (m *Manager) listen(d *door, at netip.AddrPort) (*listen.Reopening, error) {
-	open := func() (net.Listener, error) { return listen.Plain(m.ctx, at) }
+	open := func() (net.Listener, error) { return listen.Carried(m.ctx, at) }
 	ln, err := open()
 	if err != nil {
 		return nil, err
@@ -98,13 +99,12 @@ func (d *door) closed() bool {
 }
 
 // Identify is tproxy.Entry's.
-func (d *door) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
-	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
-	client, err2 := netip.ParseAddrPort(conn.RemoteAddr().String())
+func (d *door) Identify(fd int) (tproxy.Origin, error) {
+	local, err := socket.Local(fd)
+	client, err2 := socket.Remote(fd)
 	if err := errors.Join(err, err2); err != nil {
 		return tproxy.Origin{}, fmt.Errorf("connection to %s: %w", d.name, err)
 	}
-	client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port())
 	o := tproxy.Origin{Source: d.name, Destination: d.service, Port: d.port(), Client: client, OriginalDst: local}
 	return o, d.enter(client.Addr(), d.name)
 }

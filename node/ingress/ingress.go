@@ -11,7 +11,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -20,7 +19,9 @@ import (
 	"tacit/node/definition"
 	"tacit/node/health"
 	"tacit/policy"
+	"tacit/redirect/listen"
 	"tacit/tproxy"
+	"tacit/tproxy/accept"
 )
 
 // retryInterval is how long a port that can't be opened is left alone.
@@ -44,7 +45,7 @@ type Config struct {
 	Policy  func() *policy.Table // in force, or about to be
 	Catalog func() Catalog
 	Owner   func(port uint16) string // the instance of a service here that has the port; "": none
-	Serve   func(context.Context, net.Listener, tproxy.Entry) error
+	Serve   func(context.Context, accept.Listener, tproxy.Entry) error
 	IPv6    bool   // this host's kernel has it
 	Changed func() // Closed has another answer now
 	Health  Health
@@ -228,7 +229,7 @@ func (m *Manager) open(d *door) error {
 }
 
 // lost is told that a port isn't served any more although it should be.
-func (m *Manager) lost(d *door, ln net.Listener, err error) {
+func (m *Manager) lost(d *door, ln *listen.Reopening, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.doors[d.name] != d || d.ln != ln || m.ctx.Err() != nil {

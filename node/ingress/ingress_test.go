@@ -9,12 +9,15 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tacit/identity"
 	"tacit/internal/testhost"
@@ -23,6 +26,7 @@ import (
 	"tacit/policy"
 	"tacit/redirect/listen"
 	"tacit/tproxy"
+	"tacit/tproxy/accept"
 )
 
 // fixture is a manager on a mesh of which the test says everything. Whoever it lets
@@ -89,18 +93,15 @@ func (f *fixture) Check(_ identity.Name, port uint16, _ func(identity.Name) bool
 }
 
 // serve tells each connection where it goes, and keeps it until the client ends it.
-func serve(ctx context.Context, ln net.Listener, e tproxy.Entry) error {
-	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
-	for {
-		conn, err := ln.Accept()
-		if err != nil {
-			return err
-		}
-		o, err := e.Identify(conn.(*net.TCPConn))
+func serve(ctx context.Context, ln accept.Listener, e tproxy.Entry) error {
+	return accept.Batch(ctx, ln, func(fd int) {
+		conn := os.NewFile(uintptr(fd), "client")
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{})
+		o, err := e.Identify(fd)
 		if err != nil {
 			fmt.Fprint(conn, policy.ReasonOf(err, ""))
 			_ = conn.Close()
-			continue
+			return
 		}
 		fmt.Fprintf(conn, "%s %s %d %s", o.Source, o.Destination, o.Port, o.Client.Addr())
 		go func() {
@@ -108,7 +109,7 @@ func serve(ctx context.Context, ln net.Listener, e tproxy.Entry) error {
 			_ = conn.Close()
 			e.Left(o)
 		}()
-	}
+	})
 }
 
 // free is a port that nobody has.

@@ -112,6 +112,18 @@ func BenchmarkLookSocket(b *testing.B) {
 	}
 }
 
+// BenchmarkListener is the look at one service's port, before a dial.
+func BenchmarkListener(b *testing.B) {
+	h := busyHost(b)
+	s := h.View().Services[0]
+	b.ReportAllocs()
+	for b.Loop() {
+		if l := h.Listener(s); !l.Present() {
+			b.Fatalf("%+v", l)
+		}
+	}
+}
+
 // BenchmarkGuards and the next are what a change costs beside the look.
 func BenchmarkGuards(b *testing.B) {
 	h := busyHost(b)

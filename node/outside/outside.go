@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -38,7 +37,7 @@ type Config struct {
 	// Tag marks a socket as one that asks for a service's addresses, or connects on
 	// behalf of a caller.
 	Tag     func(fd int, source, destination identity.Name) error
-	Dial    func(context.Context, seen.Call) (*net.TCPConn, error)
+	Dial    func(seen.Call) (seen.Dialled, error)
 	Own     func() []netip.Addr                            // this host's own addresses
 	Member  func(netip.Addr) (node identity.Name, is bool) // whose address it is
 	Ranges  []netip.Prefix                                 // of virtual addresses
@@ -200,15 +199,18 @@ func (r *Reach) addresses(in catalog.Instance) (to []netip.AddrPort, known bool,
 }
 
 // Dial connects to an instance: to its addresses in order, each with its share of
-// the time that is left.
-func (r *Reach) Dial(ctx context.Context, in catalog.Instance, c seen.Call) (*net.TCPConn, error) {
+// the time that is left. Only a connection to its only address isn't waited for.
+func (r *Reach) Dial(ctx context.Context, in catalog.Instance, c seen.Call) (seen.Dialled, error) {
 	all, err := r.Addresses(ctx, in)
 	if err != nil {
-		return nil, err
+		return seen.Dialled{FD: -1}, err
 	}
 	c.Outside, c.Show = true, definition.ClientService
 	if in.Outside.Header {
 		c.Show = definition.ClientProxyProtocol
+	}
+	if c.To = all[0]; len(all) == 1 {
+		return r.conf.Dial(c)
 	}
 	var errs []error
 	for i, to := range all {
@@ -219,17 +221,25 @@ func (r *Reach) Dial(ctx context.Context, in catalog.Instance, c seen.Call) (*ne
 		}
 		errs = append(errs, err)
 	}
-	return nil, errors.Join(errs...)
+	return seen.Dialled{FD: -1}, errors.Join(errs...)
 }
 
-// dial tries one of the addresses that are left.
-func (r *Reach) dial(ctx context.Context, c seen.Call, left int) (*net.TCPConn, error) {
+// dial tries one of the addresses that are left, and waits for the answer.
+func (r *Reach) dial(ctx context.Context, c seen.Call, left int) (seen.Dialled, error) {
 	if end, limited := ctx.Deadline(); limited {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/time.Duration(left))
 		defer cancel()
 	}
-	return r.conf.Dial(ctx, c)
+	begun, err := r.conf.Dial(c)
+	if err != nil {
+		return begun, err
+	}
+	conn, err := begun.Wait(ctx)
+	if err != nil {
+		err = fmt.Errorf("dial tcp %s: %w", c.To, err)
+	}
+	return conn, err
 }
 
 func (r *Reach) nudge() {

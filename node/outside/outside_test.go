@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tacit/identity"
 	"tacit/internal/testhost"
 	"tacit/node/catalog"
@@ -22,6 +24,7 @@ import (
 	"tacit/node/health"
 	"tacit/node/seen"
 	"tacit/policy/ledger/statement"
+	"tacit/tproxy/socket"
 )
 
 // fixture is a Reach without a network.
@@ -29,18 +32,21 @@ type fixture struct {
 	*Reach
 	board *health.Board
 
-	mu      sync.Mutex
-	answer  client.Answer
-	err     error
-	looked  int
-	dialled []string
-	refused map[string]bool
-	changed int
+	mu        sync.Mutex
+	answer    client.Answer
+	err       error
+	looked    int
+	dialled   []string
+	refused   map[string]bool // at once
+	closed    map[string]bool // nobody listens there, which shows later
+	listening int             // the port on 127.0.0.1 that accepts
+	t         *testing.T
+	changed   int
 }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{board: health.NewBoard(), refused: map[string]bool{}}
+	f := &fixture{board: health.NewBoard(), refused: map[string]bool{}, closed: map[string]bool{}}
 	f.Reach = New(Config{
 		Own: func() []netip.Addr {
 			return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}
@@ -59,15 +65,28 @@ func newFixture(t *testing.T) *fixture {
 		f.looked++
 		return f.answer, f.err
 	}
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	testhost.Must(t, err)
+	t.Cleanup(func() { _ = ln.Close() })
+	f.t, f.listening = t, ln.Addr().(*net.TCPAddr).Port
 	return f
 }
 
-func (f *fixture) dial(_ context.Context, c seen.Call) (*net.TCPConn, error) {
+func (f *fixture) dial(c seen.Call) (seen.Dialled, error) {
 	f.dialled = append(f.dialled, fmt.Sprintf("%s %s %v %q", c.Source, c.To, c.Outside, c.Show))
 	if f.refused[c.To.String()] {
-		return nil, errors.New("refused by " + c.To.String())
+		return seen.Dialled{FD: -1}, errors.New("refused by " + c.To.String())
 	}
-	return &net.TCPConn{}, nil
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	testhost.Must(f.t, err)
+	to := unix.SockaddrInet4{Port: f.listening, Addr: [4]byte{127, 0, 0, 1}}
+	if f.closed[c.To.String()] {
+		to.Addr[3] = 2
+	}
+	if err := unix.Connect(fd, &to); err != unix.EINPROGRESS {
+		f.t.Errorf("connect to %+v: %v", to, err)
+	}
+	return seen.Dialled{FD: fd, First: []byte("header")}, nil
 }
 
 func addrs(texts ...string) (out []netip.Addr) {
@@ -98,17 +117,29 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestDialTriesAll addresses in order, and never one that isn't outside.
+// TestDialTriesAll addresses in order, also where one refuses later, and never one
+// that isn't outside. A connection to the only address isn't waited for.
 func TestDialTriesAll(t *testing.T) {
 	f := newFixture(t)
-	in := here(statement.Outside{Addresses: []string{"10.0.0.1:5432", "203.0.113.5:5432", "[2001:db8::5]:5433", "203.0.113.7:5432"}, Header: true})
-	f.refused["203.0.113.5:5432"] = true
-	if _, err := f.Dial(t.Context(), in, seen.Call{Source: "web"}); err != nil {
-		t.Error(err)
+	in := here(statement.Outside{Addresses: []string{"10.0.0.1:5432", "203.0.113.5:5432", "203.0.113.6:5432", "[2001:db8::5]:5433", "203.0.113.7:5432"}, Header: true})
+	f.refused["203.0.113.5:5432"], f.closed["203.0.113.6:5432"] = true, true
+	conn, err := f.Dial(t.Context(), in, seen.Call{Source: "web"})
+	testhost.Must(t, err)
+	if peer, err := socket.Remote(conn.FD); err != nil || int(peer.Port()) != f.listening || string(conn.First) != "header" {
+		t.Errorf("connected to %s with %q, %v", peer, conn.First, err)
 	}
-	if want := []string{`web 203.0.113.5:5432 true "proxy_protocol"`, `web [2001:db8::5]:5433 true "proxy_protocol"`}; !slices.Equal(f.dialled, want) {
+	testhost.Must(t, unix.Close(conn.FD))
+	if want := []string{`web 203.0.113.5:5432 true "proxy_protocol"`, `web 203.0.113.6:5432 true "proxy_protocol"`, `web [2001:db8::5]:5433 true "proxy_protocol"`}; !slices.Equal(f.dialled, want) {
 		t.Errorf("dialled %v, want %v", f.dialled, want)
 	}
+	in = here(statement.Outside{Addresses: []string{"203.0.113.6:5432", "203.0.113.5:5432"}})
+	if _, err := f.Dial(t.Context(), in, seen.Call{}); err == nil || err.Error() != "dial tcp 203.0.113.6:5432: connect: connection refused\nrefused by 203.0.113.5:5432" {
+		t.Error(err)
+	}
+	in = here(statement.Outside{Addresses: []string{"203.0.113.6:5432"}})
+	conn, err = f.Dial(t.Context(), in, seen.Call{})
+	testhost.Must(t, err)
+	testhost.Must(t, unix.Close(conn.FD))
 	in = here(statement.Outside{Addresses: []string{"203.0.113.5:5432"}})
 	if _, err := f.Dial(t.Context(), in, seen.Call{}); err == nil || err.Error() != "refused by 203.0.113.5:5432" {
 		t.Error(err)

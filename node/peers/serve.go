@@ -18,8 +18,8 @@ import (
 	"tacit/policy"
 	"tacit/tproxy/accept"
 	"tacit/tproxy/headroom"
+	"tacit/tproxy/record"
 	"tacit/tproxy/socket"
-	"tacit/tproxy/stall"
 )
 
 const handshakeTimeout = 5 * time.Second
@@ -38,7 +38,14 @@ func (p *Peers) serve(ctx context.Context, ln net.Listener) error {
 			socket.Reset(tcp)
 			return
 		}
-		p.work.Go(func() { p.answer(ctx, tls.Server(stall.Watch(tcp), p.tls), place) })
+		secure, err := record.Server(tcp, p.tls)
+		if err != nil { // the configuration is the daemon's own
+			p.log(policy.ReasonHandshake, tcp, err)
+			place.Leave()
+			socket.Reset(tcp)
+			return
+		}
+		p.work.Go(func() { p.answer(ctx, secure, place) })
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 
 	"tacit/identity"
@@ -24,6 +23,7 @@ import (
 	"tacit/policy/resolver"
 	"tacit/redirect/links"
 	"tacit/tproxy"
+	"tacit/tproxy/socket"
 )
 
 // Enforcer is the kernel's side.
@@ -56,7 +56,7 @@ type Config struct {
 	Alive     func() map[identity.Name]bool
 	Dialer    seen.Dialer
 	// Outside connects to an instance outside of the mesh.
-	Outside func(context.Context, catalog.Instance, seen.Call) (*net.TCPConn, error)
+	Outside func(context.Context, catalog.Instance, seen.Call) (seen.Dialled, error)
 	Self    identity.Name
 }
 
@@ -68,16 +68,16 @@ func New(c Config) *Router { return &Router{c} }
 
 // Identify asks the kernel who made the connection. Only a connection to a
 // virtual address has an answer: the daemon's port is no open proxy.
-func (r *Router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
-	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
+func (r *Router) Identify(fd int) (tproxy.Origin, error) {
+	local, err := socket.Local(fd)
 	if err != nil {
 		return tproxy.Origin{}, fmt.Errorf("captured connection: %w", err)
 	}
-	client, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	client, err := socket.Remote(fd)
 	if err != nil {
 		return tproxy.Origin{}, fmt.Errorf("captured connection: %w", err)
 	}
-	number, ok := r.conf.Enforcer.NumberOf(local.Addr().Unmap())
+	number, ok := r.conf.Enforcer.NumberOf(local.Addr())
 	if !ok {
 		return tproxy.Origin{}, policy.Refuse(policy.ReasonIdentity, "%s is no virtual address", local)
 	}
@@ -85,9 +85,9 @@ func (r *Router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 	if !ok {
 		return tproxy.Origin{}, policy.Refuse(policy.ReasonInstance, "%s belongs to no service", local)
 	}
-	source, err := r.Source(conn)
+	source, err := r.Source(fd)
 	if err != nil {
-		guest, unknown := r.guest(conn, local.Addr().Unmap().Is6())
+		guest, unknown := r.guest(fd, local.Addr().Is6())
 		if unknown != nil || guest == "" {
 			return tproxy.Origin{}, err
 		}
@@ -101,25 +101,16 @@ func (r *Router) Identify(conn *net.TCPConn) (tproxy.Origin, error) {
 }
 
 // Source is who made the connection, as the hooks saw it.
-func (r *Router) Source(conn *net.TCPConn) (identity.Name, error) {
-	var name identity.Name
-	err := onFD(conn, func(fd int) error {
-		origin, err := r.conf.Enforcer.Origin(fd)
-		name = origin.Source
-		return err
-	})
-	return name, err
+func (r *Router) Source(fd int) (identity.Name, error) {
+	origin, err := r.conf.Enforcer.Origin(fd)
+	return origin.Source, err
 }
 
 // guest is who made a connection that no hook saw, by the interface that it
 // came in by; "" is nobody.
-func (r *Router) guest(conn *net.TCPConn, v6 bool) (name identity.Name, err error) {
-	err = onFD(conn, func(fd int) error {
-		index, err := links.Ingress(fd, v6)
-		name = r.conf.Picture().Guest(index)
-		return err
-	})
-	return name, err
+func (r *Router) guest(fd int, v6 bool) (identity.Name, error) {
+	index, err := links.Ingress(fd, v6)
+	return r.conf.Picture().Guest(index), err
 }
 
 // Pick chooses an instance of the called service, or of one that stands in for it.
@@ -158,62 +149,52 @@ func (r *Router) Granted(node, service identity.Name) bool {
 // Alive asks the other nodes.
 func (r *Router) Alive(node identity.Name) bool { return r.conf.Alive()[node] }
 
-// Dial connects to an instance outside of the mesh, or to the program.
-func (r *Router) Dial(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, error) {
+// Dial begins a connection to an instance outside of the mesh, or to the program.
+func (r *Router) Dial(ctx context.Context, in tproxy.Inbound) (tproxy.Dialled, error) {
 	i, ok := r.conf.Picture().Catalog().Find(in.Destination, cmp.Or(in.Owner, r.conf.Self), in.Port, in.Instance)
 	if ok && i.Outside != nil {
 		return r.dialOutside(ctx, in, i)
 	}
-	return r.dialProgram(ctx, in)
+	return r.dialProgram(in)
 }
 
 // dialOutside connects with a socket that carries the proven source, which the
 // kernel judges again.
-func (r *Router) dialOutside(ctx context.Context, in tproxy.Inbound, i catalog.Instance) (*net.TCPConn, error) {
+func (r *Router) dialOutside(ctx context.Context, in tproxy.Inbound, i catalog.Instance) (tproxy.Dialled, error) {
 	if !i.Direct() || !i.Callable() {
-		return nil, policy.Refuse(policy.ReasonInstance, "%s port %d isn't reached from this node", in.Destination, in.Port)
+		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonInstance, "%s port %d isn't reached from this node", in.Destination, in.Port)
 	}
-	conn, err := r.conf.Outside(ctx, i, seen.Call{Source: in.Source, Destination: in.Destination, Client: in.Client})
-	if err != nil {
-		return nil, policy.Refuse(policy.ReasonOf(err, policy.ReasonDial), "%s on port %d: %v", in.Destination, in.Port, err)
-	}
-	return conn, nil
+	begun, err := r.conf.Outside(ctx, i, seen.Call{Source: in.Source, Destination: in.Destination, Client: in.Client})
+	return dialled(in, begun, err)
 }
 
 // dialProgram connects only to a listener of the workload, and only with a socket
 // that carries the proven source, which the kernel judges again.
-func (r *Router) dialProgram(ctx context.Context, in tproxy.Inbound) (*net.TCPConn, error) {
+func (r *Router) dialProgram(in tproxy.Inbound) (tproxy.Dialled, error) {
 	s, ok := r.conf.Inventory.View().Find(in.Destination, in.Port, in.Instance)
 	if !ok {
-		return nil, policy.Refuse(policy.ReasonInstance, "%s port %d doesn't run on this node", in.Destination, in.Port)
+		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonInstance, "%s port %d doesn't run on this node", in.Destination, in.Port)
 	}
 	l := r.conf.Inventory.Listener(s)
 	if l.Short {
-		return nil, policy.Refuse(policy.ReasonLimit, "who holds port %d of %s can't be examined: %s", in.Port, in.Destination, l.Owner)
+		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonLimit, "who holds port %d of %s can't be examined: %s", in.Port, in.Destination, l.Owner)
 	}
 	switch l.State {
 	case inventory.StateUnowned:
-		return nil, policy.Refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.Owner)
+		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.Owner)
 	case inventory.StateOutside:
-		return nil, policy.Refuse(policy.ReasonInstance, "%s is outside of the mesh, and isn't in force on this node", in.Destination)
+		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonInstance, "%s is outside of the mesh, and isn't in force on this node", in.Destination)
 	case inventory.StateNone:
-		return nil, policy.Refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
+		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
 	}
-	conn, err := r.conf.Dialer.Dial(ctx, seen.Call{Source: in.Source, Destination: in.Destination, Node: in.Node, Client: in.Client, To: l.Addr, In: l.In, Show: s.ClientAddress})
-	if err != nil {
-		return nil, policy.Refuse(policy.ReasonOf(err, policy.ReasonDial), "%s on port %d: %v", in.Destination, in.Port, err)
-	}
-	return conn, nil
+	begun, err := r.conf.Dialer.Dial(seen.Call{Source: in.Source, Destination: in.Destination, Node: in.Node, Client: in.Client, To: l.Addr, In: l.In, Show: s.ClientAddress})
+	return dialled(in, begun, err)
 }
 
-func onFD(conn *net.TCPConn, f func(fd int) error) error {
-	raw, err := conn.SyscallConn()
+// dialled is a connection that was begun, or why it wasn't.
+func dialled(in tproxy.Inbound, begun seen.Dialled, err error) (tproxy.Dialled, error) {
 	if err != nil {
-		return err
+		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonOf(err, policy.ReasonDial), "%s on port %d: %v", in.Destination, in.Port, err)
 	}
-	var inner error
-	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
-		return err
-	}
-	return inner
+	return tproxy.Dialled(begun), nil
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"tacit/identity"
 	"tacit/internal/testhost"
 	"tacit/node/catalog"
@@ -28,6 +30,7 @@ import (
 	"tacit/policy/ledger/statement"
 	"tacit/policy/resolver"
 	"tacit/tproxy"
+	"tacit/tproxy/socket"
 )
 
 // listening is a listener on loopback, and its port.
@@ -69,21 +72,17 @@ func TestRouterDial(t *testing.T) {
 	_, port := listening(t)
 	runs(t, r, port, nil)
 	in := tproxy.Inbound{Source: "web", Destination: "db", Port: port, Instance: "db"}
-	conn, err := r.Dial(t.Context(), in)
-	if err != nil {
-		t.Fatal(err)
+	begun, err := r.Dial(t.Context(), in)
+	testhost.Must(t, err)
+	if begun.FD != tag.fd || len(begun.First) > 0 {
+		t.Errorf("%+v, but %d was tagged", begun, tag.fd)
 	}
-	defer conn.Close()
-	if tag.source != "web" || tag.destination != "db" || conn.RemoteAddr().(*net.TCPAddr).Port != int(port) {
-		t.Errorf("connected to %s with a socket tagged %s>%s", conn.RemoteAddr(), tag.source, tag.destination)
-	}
-	if err := onFD(conn, func(fd int) error {
-		if fd != tag.fd {
-			return errors.New("another socket was tagged than " + strconv.Itoa(fd))
-		}
-		return nil
-	}); err != nil {
-		t.Error(err)
+	f, err := socket.Await(t.Context(), begun.FD)
+	testhost.Must(t, err)
+	defer f.Close()
+	to, err := socket.Remote(begun.FD)
+	if tag.source != "web" || tag.destination != "db" || err != nil || to.Port() != port {
+		t.Errorf("connected to %s, %v, with a socket tagged %s>%s", to, err, tag.source, tag.destination)
 	}
 }
 
@@ -108,7 +107,7 @@ func TestRouterRefuses(t *testing.T) {
 	} {
 		c.make()
 		conn, err := r.Dial(t.Context(), in)
-		if got, detail := reason(t, err); conn != nil || got != c.reason || !strings.HasPrefix(detail, c.detail) {
+		if got, detail := reason(t, err); conn.FD != -1 || got != c.reason || !strings.HasPrefix(detail, c.detail) {
 			t.Errorf("%s: %s: %s; want %s: %s", c.name, got, detail, c.reason, c.detail)
 		}
 	}
@@ -123,8 +122,8 @@ func TestRouterWithoutDescriptors(t *testing.T) {
 	for n := range 4 {
 		testhost.WithDescriptors(t, n, func() {
 			conn, err := r.Dial(t.Context(), tproxy.Inbound{Source: "web", Destination: "db", Port: port, Instance: "db"})
-			if conn != nil {
-				_ = conn.Close()
+			if err == nil {
+				_ = unix.Close(conn.FD)
 				return
 			}
 			if got, detail := reason(t, err); got != policy.ReasonLimit {
@@ -144,9 +143,9 @@ func TestRouterDialsOutside(t *testing.T) {
 		{Node: "host1", Service: "down", ID: "down", Port: port, Outside: here, Down: "address"}, {Node: "host2", Service: "any", ID: "any", Port: port, Outside: anywhere}}
 	r.conf.Picture = func() Picture { return p }
 	var dialled []string
-	r.conf.Outside = func(_ context.Context, in catalog.Instance, c seen.Call) (*net.TCPConn, error) {
+	r.conf.Outside = func(_ context.Context, in catalog.Instance, c seen.Call) (seen.Dialled, error) {
 		dialled = append(dialled, fmt.Sprintf("%s on %s for %s", in.Service, in.Node, c.Source))
-		return nil, nil
+		return seen.Dialled{FD: 7}, nil
 	}
 	d := definition.Definition{Name: "new", ID: "new", Port: port, Source: inventory.SourceCommand, Outside: &external.Place{Hosts: here.Hosts}}
 	if err := r.conf.Inventory.Register(d); err != nil {
@@ -191,7 +190,9 @@ func TestRouterIdentifies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = r.Identify(conn.(*net.TCPConn))
+		raw, err := conn.(*net.TCPConn).SyscallConn()
+		testhost.Must(t, err)
+		testhost.Must(t, raw.Control(func(fd uintptr) { _, err = r.Identify(int(fd)) }))
 		if got, detail := reason(t, err); got != want.reason || detail != ln.Addr().String()+want.detail {
 			t.Errorf("%s: %s: %s; want %s", addr, got, detail, want.reason)
 		}

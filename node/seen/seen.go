@@ -12,17 +12,17 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
-	"time"
+	"os"
 
 	"golang.org/x/sys/unix"
 
 	"tacit/identity"
 	"tacit/node/definition"
 	"tacit/redirect/netns"
+	"tacit/tproxy/socket"
 )
 
-const timeout = 5 * time.Second
+const keepAlive = 15 // seconds
 
 // Call is a connection that is allowed.
 type Call struct {
@@ -45,29 +45,99 @@ type Dialer struct {
 	Transparent bool // the TPROXY backend, whose rules take only answers for transparent sockets
 }
 
-// Dial connects to the program. Errors: what the kernel says, and a source
-// without a virtual address.
-func (d Dialer) Dial(ctx context.Context, c Call) (*net.TCPConn, error) {
-	var conn net.Conn
+// Dialled is a connection that was begun.
+type Dialled struct {
+	FD    int    // non-blocking, close-on-exec, in no poller; the caller's
+	First []byte // what has to be written first, once the connection is there
+}
+
+// Dial begins a connection to the program, and doesn't wait for it. Errors: what the
+// kernel says, and a source without a virtual address.
+func (d Dialer) Dial(c Call) (Dialled, error) {
+	fd := -1
 	err := c.In.Do(func(leave func() error) (err error) {
-		nd := net.Dialer{Timeout: timeout, Control: func(_, _ string, raw syscall.RawConn) error {
-			var err error
-			return errors.Join(leave(), raw.Control(func(fd uintptr) { err = d.prepare(int(fd), c) }), err)
-		}}
-		nd.SetMultipathTCP(false)
-		conn, err = nd.DialContext(ctx, "tcp", c.To.String())
-		return err
+		if fd, err = open(c.To.Addr()); err != nil {
+			return err
+		}
+		if err := leave(); err != nil {
+			return err
+		}
+		return d.connect(fd, c)
 	})
 	if err != nil {
-		return nil, err
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+		return Dialled{FD: -1}, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(c.To), Err: err}
 	}
-	tcp := conn.(*net.TCPConn)
+	out := Dialled{FD: fd}
 	if c.Show == definition.ClientProxyProtocol {
-		if _, err := tcp.Write(header(d.client(c), c.To, d.ID(c.Source))); err != nil {
-			return nil, errors.Join(err, tcp.Close())
+		out.First = header(d.client(c), c.To, d.ID(c.Source))
+	}
+	return out, nil
+}
+
+// Wait returns a connection that was begun when it is there, by another descriptor.
+// Where there is none, or ctx ends, d is closed.
+func (d Dialled) Wait(ctx context.Context) (Dialled, error) {
+	f, err := socket.Await(ctx, d.FD)
+	if err != nil {
+		return Dialled{FD: -1}, err
+	}
+	raw, err := f.SyscallConn()
+	if err == nil {
+		err = errors.Join(raw.Control(func(fd uintptr) { d.FD, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }), err)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return Dialled{FD: -1}, err
+	}
+	return d, nil
+}
+
+// open makes a socket of plain TCP: what net.Dial makes may be MPTCP.
+func open(to netip.Addr) (fd int, err error) {
+	family := unix.AF_INET6
+	if to.Unmap().Is4() {
+		family = unix.AF_INET
+	}
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	return fd, os.NewSyscallError("socket", err)
+}
+
+// connect begins to connect.
+func (d Dialer) connect(fd int, c Call) error {
+	if err := d.prepare(fd, c); err != nil {
+		return err
+	}
+	for _, o := range options(c) {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
 		}
 	}
-	return tcp, nil
+	var to unix.Sockaddr = &unix.SockaddrInet6{Port: int(c.To.Port()), Addr: c.To.Addr().As16()}
+	if at := c.To.Addr().Unmap(); at.Is4() {
+		to = &unix.SockaddrInet4{Port: int(c.To.Port()), Addr: at.As4()}
+	}
+	err := unix.Connect(fd, to)
+	if err == unix.EINPROGRESS {
+		return nil
+	}
+	return os.NewSyscallError("connect", err)
+}
+
+type option struct{ level, name, value int }
+
+// options are those that Go sets for its own connections. The kernel knows by itself
+// when a program of this host is gone, so only other hosts are asked.
+func options(c Call) []option {
+	all := []option{
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive}, {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAlive},
+	}
+	if !c.Outside {
+		return all[:1]
+	}
+	return all
 }
 
 // prepare makes a socket the caller's, before it connects.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tacit/identity"
+	"tacit/internal/testhost"
 	"tacit/node/definition"
 )
 
@@ -76,6 +77,25 @@ func listen(t testing.TB, addr string) (net.Listener, uint16) {
 	return ln, uint16(ln.Addr().(*net.TCPAddr).Port)
 }
 
+// call makes a connection as the proxy does, up to the first bytes.
+func call(t testing.TB, d Dialer, c Call) (*net.TCPConn, error) {
+	t.Helper()
+	begun, err := d.Dial(c)
+	if err == nil {
+		begun, err = begun.Wait(t.Context())
+	}
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(begun.FD), "program")
+	defer f.Close()
+	conn, err := net.FileConn(f)
+	testhost.Must(t, err)
+	_, err = conn.Write(begun.First)
+	testhost.Must(t, err)
+	return conn.(*net.TCPConn), nil
+}
+
 // TestDial: each listener sees the source's virtual address, whatever the sysctls
 // that concern source addresses say.
 func TestDial(t *testing.T) {
@@ -108,7 +128,7 @@ func TestDial(t *testing.T) {
 					ln, port := listen(t, c.bind+":0")
 					d := dialer()
 					d.Transparent = transparent
-					conn, err := d.Dial(t.Context(), Call{Source: "web", Destination: "db", To: netip.AddrPortFrom(netip.MustParseAddr(c.to), port), Show: c.show})
+					conn, err := call(t, d, Call{Source: "web", Destination: "db", To: netip.AddrPortFrom(netip.MustParseAddr(c.to), port), Show: c.show})
 					if err != nil {
 						t.Errorf("%s by %s: %v", c.bind, c.to, err)
 						continue
@@ -124,6 +144,41 @@ func TestDial(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDialled: the descriptor is one of plain TCP that an event loop can own; nobody
+// has to accept before Dial returns.
+func TestDialled(t *testing.T) {
+	enterNamespace(t, "sysctl -qw net.mptcp.enabled=1")
+	const backlog = 1
+	full, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	testhost.Must(t, err)
+	defer unix.Close(full)
+	testhost.Must(t, unix.Bind(full, &unix.SockaddrInet4{Port: 8001, Addr: [4]byte{127, 0, 0, 1}}))
+	testhost.Must(t, unix.Listen(full, backlog))
+	for n := range backlog + 3 { // the last ones stay unanswered
+		for _, outside := range []bool{false, true} {
+			begun, err := dialer().Dial(Call{Source: "web", Destination: "db", To: netip.MustParseAddrPort("127.0.0.1:8001"), Outside: outside, Show: definition.ClientProxyProtocol})
+			testhost.Must(t, err)
+			defer unix.Close(begun.FD)
+			keep := 0
+			if outside {
+				keep = 1
+			}
+			for option, want := range map[[2]int]int{
+				{unix.SOL_SOCKET, unix.SO_PROTOCOL}: unix.IPPROTO_TCP, {unix.IPPROTO_TCP, unix.TCP_NODELAY}: 1, {unix.SOL_SOCKET, unix.SO_KEEPALIVE}: keep,
+			} {
+				if got, err := unix.GetsockoptInt(begun.FD, option[0], option[1]); err != nil || got != want {
+					t.Errorf("%d, outside %t: option %d of level %d is %d, %v; want %d", n, outside, option[1], option[0], got, err, want)
+				}
+			}
+			status, err := unix.FcntlInt(uintptr(begun.FD), unix.F_GETFL, 0)
+			flags, err2 := unix.FcntlInt(uintptr(begun.FD), unix.F_GETFD, 0)
+			if errors.Join(err, err2) != nil || status&unix.O_NONBLOCK == 0 || flags&unix.FD_CLOEXEC == 0 || !strings.HasPrefix(string(begun.First), signature) {
+				t.Errorf("%d: flags %#x and %#x, %v; first %q", n, status, flags, errors.Join(err, err2), begun.First)
+			}
+		}
 	}
 }
 
@@ -166,13 +221,13 @@ func TestPorts(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:8001", "127.0.0.1:8002", "[::1]:8001", "[::1]:8002"} {
 		listen(t, addr)
 		for i := range 20 {
-			conn, err := dialer().Dial(t.Context(), Call{Source: "web", To: netip.MustParseAddrPort(addr)})
+			conn, err := call(t, dialer(), Call{Source: "web", To: netip.MustParseAddrPort(addr)})
 			if err != nil {
 				t.Fatalf("connection %d to %s: %v", i+1, addr, err)
 			}
 			defer conn.Close()
 		}
-		if _, err := dialer().Dial(t.Context(), Call{Source: "web", To: netip.MustParseAddrPort(addr)}); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		if _, err := call(t, dialer(), Call{Source: "web", To: netip.MustParseAddrPort(addr)}); !errors.Is(err, syscall.EADDRNOTAVAIL) {
 			t.Errorf("connection 21 to %s: %v", addr, err)
 		}
 	}
@@ -196,7 +251,7 @@ func TestDialFails(t *testing.T) {
 		{"nobody listens", dialer(), Call{Source: "web", To: netip.AddrPortFrom(netip.IPv6Loopback(), port)}, "connection refused"},
 	} {
 		before := descriptors(t)
-		conn, err := c.d.Dial(t.Context(), c.call)
+		conn, err := call(t, c.d, c.call)
 		if conn != nil || err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v; want %s", c.name, err, c.want)
 		}
@@ -205,7 +260,7 @@ func TestDialFails(t *testing.T) {
 		}
 	}
 	run(t, "ip route del local 240.64.0.0/12 dev lo")
-	if _, err := dialer().Dial(t.Context(), Call{Source: "web", To: to}); err == nil || !strings.Contains(err.Error(), "bind to 240.64.0.3, the address of web") {
+	if _, err := call(t, dialer(), Call{Source: "web", To: to}); err == nil || !strings.Contains(err.Error(), "bind to 240.64.0.3, the address of web") {
 		t.Errorf("without the route: %v", err)
 	}
 }
@@ -226,7 +281,7 @@ func TestHeaderComesFirst(t *testing.T) {
 	for client, source := range map[string]string{
 		"10.0.0.7:4321": "10.0.0.7", "127.0.0.1:4321": web4, "[::1]:4321": web4, "[fd88::7]:4321": "fd88::7",
 	} {
-		conn, err := dialer().Dial(t.Context(), Call{Source: "web", Client: netip.MustParseAddrPort(client),
+		conn, err := call(t, dialer(), Call{Source: "web", Client: netip.MustParseAddrPort(client),
 			To: netip.MustParseAddrPort(ln.Addr().String()), Show: definition.ClientProxyProtocol})
 		if err != nil {
 			t.Fatal(err)
@@ -275,8 +330,9 @@ func BenchmarkDial(b *testing.B) {
 			enterNamespace(b)
 			ln, port := listen(b, "127.0.0.1:0")
 			to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+			b.ReportAllocs()
 			for b.Loop() {
-				conn, err := dialer().Dial(b.Context(), Call{Source: "web", Destination: "db", To: to, Show: show})
+				conn, err := dialer().Dial(Call{Source: "web", Destination: "db", To: to, Show: show})
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -284,8 +340,8 @@ func BenchmarkDial(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				_ = conn.SetLinger(0)
-				_, _ = conn.Close(), accepted.Close()
+				_ = unix.SetsockoptLinger(conn.FD, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+				_, _ = unix.Close(conn.FD), accepted.Close()
 			}
 		})
 	}

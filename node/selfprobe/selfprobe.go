@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -63,7 +62,7 @@ type Config struct {
 	// Resolvers are the captured ones.
 	Resolvers func() []netip.Addr
 	// Source asks the kernel who made an accepted connection.
-	Source func(*net.TCPConn) (identity.Name, error)
+	Source func(fd int) (identity.Name, error)
 	// Settle has the kernel's maps written again, with what Enrol adds, and
 	// returns when they are.
 	Settle func()

@@ -11,9 +11,13 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"tacit/identity"
 	"tacit/node/probe"
 	"tacit/policy/kernel"
+	"tacit/tproxy/accept"
+	"tacit/tproxy/socket"
 )
 
 var (
@@ -45,7 +49,7 @@ func newProbe(t *testing.T, n *numbers) *SelfProbe {
 	t.Helper()
 	p, err := New(Config{Range4: netip.MustParsePrefix("240.64.0.0/12"), Domains: []string{"mesh"}, Hooks: true, Cgroup: t.TempDir() + "/probe",
 		Numbers: n, Virtual: virtual, Resolvers: func() []netip.Addr { return nil },
-		Source: func(*net.TCPConn) (identity.Name, error) { return service, nil }, Settle: func() {}})
+		Source: func(int) (identity.Name, error) { return service, nil }, Settle: func() {}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,15 +169,19 @@ func TestLookup(t *testing.T) {
 // TestListener: the probe's connections are answered with the round's token,
 // all others pass.
 func TestListener(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	all, err := accept.NewTCP(ln)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
 	p := newProbe(t, &numbers{given: map[identity.Name]uint32{}})
 	mine := true
 	p.conf.Virtual = func(identity.Name) (v4, v6 netip.Addr) { return netip.MustParseAddr("127.0.0.1"), netip.Addr{} }
-	p.conf.Source = func(*net.TCPConn) (identity.Name, error) {
+	p.conf.Source = func(int) (identity.Name, error) {
 		if mine {
 			mine = false
 			return service, nil
@@ -181,13 +189,10 @@ func TestListener(t *testing.T) {
 		return "web", nil
 	}
 	p.round.token = "abc"
-	passed := make(chan net.Conn, 1)
+	passed := make(chan int, 1)
 	go func() {
-		conn, err := p.Listener(ln).Accept()
-		if err != nil {
-			t.Error(err)
+		for l := p.Listener(all); l.AcceptAll(func(fd int) { passed <- fd }) == nil; {
 		}
-		passed <- conn
 	}()
 	probing, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
@@ -202,9 +207,9 @@ func TestListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	conn := <-passed
-	defer conn.Close()
-	if conn.RemoteAddr().String() != other.LocalAddr().String() {
-		t.Errorf("passed on %s, want %s", conn.RemoteAddr(), other.LocalAddr())
+	fd := <-passed
+	defer unix.Close(fd)
+	if from, err := socket.Remote(fd); err != nil || from.String() != other.LocalAddr().String() {
+		t.Errorf("passed on %s, %v, want %s", from, err, other.LocalAddr())
 	}
 }

@@ -73,6 +73,9 @@ func listenTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPListener, erro
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("turn off tcp fast open on %s: %w", addr, err), tcp.Close())
 	}
+	if err := bequeath(tcp, false); err != nil {
+		return nil, errors.Join(err, tcp.Close())
+	}
 	return tcp, nil
 }
 

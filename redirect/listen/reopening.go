@@ -4,10 +4,13 @@ package listen
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"syscall"
 	"time"
+
+	"tacit/tproxy/accept"
 )
 
 // reopenInterval is the pause between two attempts to open a listener again.
@@ -31,18 +34,56 @@ func NewReopening(now net.Listener, open func() (net.Listener, error), report fu
 }
 
 // Accept returns an error where the listener was closed by Close, and where accept fails on a socket that still listens.
-func (l *Reopening) Accept() (net.Conn, error) {
+func (l *Reopening) Accept() (conn net.Conn, err error) {
+	err = l.repeat(func(now net.Listener) (err error) {
+		conn, err = now.Accept()
+		return err
+	})
+	return conn, err
+}
+
+// AcceptAll is accept.Listener's, with the errors of Accept. The sockets must be TCP ones.
+func (l *Reopening) AcceptAll(take func(fd int)) error {
+	return l.repeat(func(now net.Listener) error {
+		all, err := l.batching(now)
+		if err != nil {
+			return err
+		}
+		return all.AcceptAll(take)
+	})
+}
+
+// batching makes the present socket one that accepts descriptors, too, and closes with all that this takes.
+func (l *Reopening) batching(now net.Listener) (accept.Listener, error) {
+	if all, ok := now.(accept.Listener); ok {
+		return all, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tcp, ok := now.(*net.TCPListener)
+	if !ok || l.now != now { // with another one, it is closed
+		return nil, fmt.Errorf("accept descriptors on %s: %w", now.Addr(), net.ErrClosed)
+	}
+	all, err := accept.NewTCP(tcp)
+	if err == nil {
+		l.now = all
+	}
+	return all, err
+}
+
+// repeat accepts from the present socket, and from its successor where it was closed by others.
+func (l *Reopening) repeat(accept func(net.Listener) error) error {
 	for {
 		now := l.current()
-		conn, err := now.Accept()
+		err := accept(now)
 		switch {
 		case err == nil:
-			return conn, nil
+			return nil
 		case l.current() != now: // Replace was called
 		case !errors.Is(err, syscall.EINVAL): // a socket that doesn't listen gives EINVAL, accept(2)
-			return nil, err
+			return err
 		case !l.reopen():
-			return nil, net.ErrClosed
+			return net.ErrClosed
 		}
 	}
 }

@@ -109,6 +109,50 @@ func TestReopeningOpensAgain(t *testing.T) {
 	l.closes(t)
 }
 
+// TestReopeningAcceptAll: descriptors come from each socket in turn: the first, the one
+// opened after others closed it, and the one that replaced that.
+func TestReopeningAcceptAll(t *testing.T) {
+	first, err := listenLoopback()
+	testhost.Must(t, err)
+	l := listen.NewReopening(first, listenLoopback, func(err error) {
+		if err != nil {
+			t.Errorf("reported %v", err)
+		}
+	})
+	accepted, ended := make(chan int), make(chan error, 1)
+	go func() {
+		for {
+			if err := l.AcceptAll(func(fd int) { accepted <- fd }); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	calls := func() {
+		t.Helper()
+		conn, err := net.Dial("tcp", l.Addr().String())
+		testhost.Must(t, err)
+		testhost.Must(t, syscall.Close(<-accepted))
+		testhost.Must(t, conn.Close())
+	}
+	calls()
+	shut(t, first)
+	reopeningTest{Reopening: l}.moved(t, first)
+	calls()
+	old := l.Addr().String()
+	testhost.Must(t, l.Replace())
+	calls()
+	testhost.Must(t, l.Close())
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("AcceptAll ended with %v, want closed", err)
+	}
+	for _, addr := range []string{old, l.Addr().String()} {
+		if conn, err := net.Dial("tcp", addr); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%s still listens: %v, %v", addr, conn, err)
+		}
+	}
+}
+
 // TestReopeningReplace: another socket takes over, and nothing is reported.
 func TestReopeningReplace(t *testing.T) {
 	first, err := listenLoopback()

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package accept has the loop by which every part of the daemon accepts
-// connections. It must not know what they are for.
+// Package accept has the loops by which every part of the daemon accepts
+// connections: one by one, or as descriptors in batches. It must not know what they
+// are for.
 package accept
 
 import (
@@ -25,15 +26,31 @@ const (
 // concerns a single connection or a passing shortage of resources ([passing])
 // is retried after a pause; any other error is returned with ln's address.
 func Loop(ctx context.Context, ln net.Listener, handle func(net.Conn)) error {
+	return repeat(ctx, ln, func() error {
+		conn, err := ln.Accept()
+		if err == nil {
+			handle(conn)
+		}
+		return err
+	})
+}
+
+// Batch is Loop for descriptors: it calls handle, which owns the descriptor, for each
+// connection of a batch, and accepts the next batch when handle has returned for all.
+func Batch(ctx context.Context, ln Listener, handle func(fd int)) error {
+	return repeat(ctx, ln, func() error { return ln.AcceptAll(handle) })
+}
+
+// repeat calls once until ctx ends, or an error comes that doesn't pass.
+func repeat(ctx context.Context, ln listener, once func() error) error {
 	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
 	wait := firstPause
 	for {
-		conn, err := ln.Accept()
+		err := once()
 		switch {
 		case err == nil:
 			wait = firstPause
-			handle(conn)
 		case ctx.Err() != nil:
 			return nil
 		case passing(err):

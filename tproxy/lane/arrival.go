@@ -5,44 +5,103 @@ package lane
 import (
 	"context"
 	"crypto/tls"
-	"errors"
+	"fmt"
 	"time"
 
 	"tacit/identity"
+	"tacit/policy"
+	"tacit/tproxy/lane/frame"
+	"tacit/tproxy/lane/message"
 )
 
-// Arrival is a stream that a peer has opened on a lane. What its Opening says is
-// the peer's word: see Proven.
+// Arrival is a stream that a peer has opened on a lane. What its Opening says is the
+// peer's word: see Proven. Its methods may be called from any goroutine; either Attach
+// or Refuse is called once.
 type Arrival struct {
-	*End
-	Opening
-	Node identity.Name // the peer
+	message.Opening
+	Node   identity.Name // the peer
+	stream *Stream
 }
 
-// Proven returns nil if the peer has proven the source on this lane, by a
-// certificate that is still valid, and otherwise a *policy.Refusal.
+// Proven returns nil if the peer has proven the source on this lane, by a certificate
+// that is still valid, and otherwise a *policy.Refusal.
 func (a *Arrival) Proven() error {
-	if ok, _ := a.l.proven(a.Source, time.Now()); !ok {
-		return a.l.unproven(a.Source)
+	l := a.stream.lane
+	if ok, _ := l.proven(a.Source, time.Now()); !ok {
+		return l.unproven(a.Source)
 	}
 	return nil
 }
 
 // Prove proves the destination to the peer, where the peer asked for it.
 func (a *Arrival) Prove() error {
-	if !a.prove {
+	if !a.Unproven {
 		return nil
 	}
-	frame, err := a.l.service(identity.RoleServer, a.Destination, true)
-	if err != nil {
-		return err
+	l := a.stream.lane
+	err := l.show(identity.RoleServer, a.Destination)
+	if err == nil {
+		l.loop.Do(func() { l.send(frame.Answer, a.stream.id, nil) })
 	}
-	return a.l.send(frame)
+	return err
 }
 
-// Serve serves one accepted connection with ALPN tacit-lane/1 whose handshake is
-// done, until it ends. When ctx ends, the lane takes no further stream; the live
-// one goes on until it ends or Abort is called.
+// Loop is the loop on which the stream's user is called.
+func (a *Arrival) Loop() *Loop { return a.stream.lane.loop }
+
+// Attach gives the stream its user. It must be called on the stream's loop.
+func (a *Arrival) Attach(u User) { a.stream.attach(u) }
+
+// Refuse ends the stream.
+func (a *Arrival) Refuse(r policy.Reason) {
+	l := a.stream.lane
+	l.loop.Do(func() {
+		l.guest.Decided()
+		a.stream.Reset(r)
+	})
+}
+
+// arrived takes a stream that the peer opens.
+func (l *lane) arrived(id uint32, payload []byte) {
+	o, err := message.DecodeOpening(payload)
+	switch {
+	case err != nil:
+		l.breach(err.Error())
+		return
+	case l.dialled || id <= l.last:
+		l.breach(fmt.Sprintf("OPEN for stream %d after stream %d", id, l.last))
+		return
+	}
+	l.last = id
+	if why := l.admit(); why != "" {
+		l.send(frame.Reset, id, []byte(why))
+		l.strike("streams opened beyond the limits")
+		return
+	}
+	st := newStream(l, o.Destination, o.Source)
+	st.id = id
+	l.streams[id] = st
+	go l.cfg.Accept(&Arrival{Opening: o, Node: l.peer.Name(), stream: st})
+}
+
+// admit counts one more stream, or says why the lane takes none.
+func (l *lane) admit() policy.Reason {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.retiring:
+		return policy.ReasonDrain
+	case !l.guest.Open(l.cfg.PeerStreams, time.Now()):
+		return policy.ReasonLimit
+	}
+	l.live++
+	l.total.Add(1)
+	return ""
+}
+
+// Serve serves one accepted connection with the lanes' ALPN whose handshake is done,
+// until it ends. When ctx ends, the lane takes no further stream; those that live go
+// on until they end or Abort is called.
 func (s *Set) Serve(ctx context.Context, conn *tls.Conn) {
 	l, err := s.accept(conn)
 	if err != nil {
@@ -51,39 +110,5 @@ func (s *Set) Serve(ctx context.Context, conn *tls.Conn) {
 		return
 	}
 	defer context.AfterFunc(ctx, l.retire)()
-	err = l.serve()
-	s.drop(l)
-	s.cfg.Log.Debug("lane ended", "peer", l.peer, "err", err)
-}
-
-// serve serves one stream after another, until the lane ends.
-func (l *lane) serve() error {
-	for !l.done() {
-		h, b, err := l.next()
-		if errors.Is(err, ErrWoken) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		var o Opening
-		switch {
-		case h.kind == kindOpen && h.stream > l.last:
-			if o, err = decodeOpening(b.Payload()[:h.length]); err != nil {
-				err = l.breach("%v", err)
-			}
-		case h.kind == kindOpen || h.stream > l.last:
-			err = l.breach("stream %d after stream %d", h.stream, l.last)
-		}
-		l.blocks.Put(b)
-		if err != nil {
-			return err
-		}
-		if h.kind == kindOpen {
-			l.last = h.stream
-			l.occupy(o.Destination, o.Source)
-			l.cfg.Accept(&Arrival{End: &End{l: l, id: l.last}, Opening: o, Node: l.peer.Name()})
-		}
-	}
-	return nil
+	<-l.ended
 }

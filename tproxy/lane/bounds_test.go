@@ -3,60 +3,69 @@
 package lane
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"tacit/internal/testhost"
 	"tacit/policy"
+	"tacit/tproxy/lane/frame"
 )
 
-// TestHalfSentFrames: a lane whose peer stops in the middle of a frame or of a
-// record ends within 5 s, with a reason. One that carries nothing stays, and so
-// does one whose stream nobody reads here.
+// TestHalfSentFrames: a lane whose peer stops in the middle of a record ends within 5 s,
+// with a reason. One that carries nothing stays, and so does one whose stream nobody
+// reads here.
 func TestHalfSentFrames(t *testing.T) {
+	testhost.VerifyNone(t)
 	m := newMesh(t)
-	a, b := m.host("a", "web"), m.host("b", "db")
+	a := m.host(Config{}, "a", "web")
 	release := make(chan struct{})
-	t.Cleanup(func() { close(release) })
-	b.cfg.Accept = func(in *Arrival) {
-		<-release // reads nothing
+	b := m.host(Config{Accept: func(in *Arrival) {
+		<-release // takes nothing
 		in.Refuse(policy.ReasonClosed)
-	}
-	frame := appendFrame(nil, kindOpen, 1, Opening{Source: "web", Destination: "db"}.encode())
-	send := func(l *lane, part []byte) error { _, err := l.conn.Write(part); return err }
+	}}, "b", "db")
+	t.Cleanup(func() { close(release) })
 	cases := []struct {
 		name string
-		does func(*lane) error
+		does func(*malicious) error
 		ends bool
 	}{
-		{"nothing", func(*lane) error { return nil }, false},
-		{"half a header", func(l *lane) error { return send(l, frame[:3]) }, true},
-		{"a header", func(l *lane) error { return send(l, frame[:headerSize]) }, true},
-		{"half a frame", func(l *lane) error { return send(l, frame[:headerSize+2]) }, true},
-		{"half a record", func(l *lane) error { _, err := l.tcp.Write([]byte{23, 3, 3, 1, 0, 1, 2, 3}); return err }, true},
-		{"a byte of a record", func(l *lane) error { _, err := l.tcp.Write([]byte{23}); return err }, true},
-		{"a stream that nobody reads", func(l *lane) error {
-			go func() { // until the lane ends
-				data := appendFrame(nil, kindData, 1, make([]byte, payloadSize))
-				for err := send(l, frame); err == nil; err = send(l, data) {
-				}
-			}()
-			return nil
+		{"nothing", func(*malicious) error { return nil }, false},
+		{"half a record", func(m *malicious) error { _, err := m.tcp.Write([]byte{23, 3, 3, 1, 0, 1, 2, 3}); return err }, true},
+		{"a byte of a record", func(m *malicious) error { _, err := m.tcp.Write([]byte{23}); return err }, true},
+		{"half a record behind a whole one", func(m *malicious) error {
+			if err := m.send(bytesOf(frame.Ping, 0, nil)); err != nil {
+				return err
+			}
+			_, err := m.tcp.Write([]byte{23, 3, 3, 1})
+			return err
+		}, true},
+		{"a stream that nobody takes", func(m *malicious) error {
+			return m.send(opening(1, "db"), bytesOf(frame.Data, 1, make([]byte, frame.MaxPayload)))
 		}, false},
 	}
 	begin := time.Now()
-	var lanes []*lane
-	for _, c := range cases {
-		l := dial(t, a, b)
-		testhost.Must(t, c.does(l))
-		lanes = append(lanes, l)
+	ended := make([]chan error, len(cases))
+	for i, c := range cases {
+		m := attack(t, a, b)
+		testhost.Must(t, c.does(m))
+		ended[i] = make(chan error, 1)
+		go func() {
+			for {
+				h, _, err := m.next()
+				if err == nil && h.Kind == frame.Ping {
+					err = m.send(bytesOf(frame.Pong, 0, nil))
+				}
+				if err != nil {
+					ended[i] <- err
+					return
+				}
+			}
+		}()
 	}
-	open := func() (n int) { return len(b.List()) }
 	testhost.Eventually(t, 10*time.Second, "the lanes with halves end", func() error {
 		b.Upkeep(time.Now())
-		if n := open(); n > 2 || b.Cut()[policy.ReasonSlow] != 5 {
+		if n := len(b.List()); n > 2 || b.Cut()[policy.ReasonSlow] != 3 {
 			return fmt.Errorf("%d lanes are left, cut %v", n, b.Cut())
 		}
 		return nil
@@ -67,23 +76,24 @@ func TestHalfSentFrames(t *testing.T) {
 		t.Errorf("ended after %s: the peer had no time", took)
 	}
 	for i, c := range cases {
-		_ = lanes[i].conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-		if _, _, err := lanes[i].readFrame(); errors.Is(err, ErrWoken) == c.ends {
-			t.Errorf("%s: %v", c.name, err)
+		if c.ends {
+			<-ended[i]
+		} else if len(ended[i]) > 0 {
+			t.Errorf("%s: the lane ended: %v", c.name, <-ended[i])
 		}
 	}
-	if n := open(); n != 2 {
-		t.Errorf("%d lanes are left", n)
-	}
+	b.lanes(2)
 }
 
 // TestPeerLanes: one peer has no more lanes here than its limit; another has its own.
 func TestPeerLanes(t *testing.T) {
+	testhost.VerifyNone(t)
 	m := newMesh(t)
-	a, c, b := m.host("a", "web"), m.host("c", "web"), m.host("b", "db")
-	b.cfg.PeerLanes = 3
+	a, c := m.host(Config{}, "a", "web"), m.host(Config{}, "c", "web")
+	b := m.host(Config{Limits: Limits{PeerLanes: 3}}, "b", "db")
+	var all []*malicious
 	for range 5 {
-		dial(t, a, b)
+		all = append(all, attack(t, a, b))
 	}
 	testhost.Eventually(t, 5*time.Second, "two are refused", func() error {
 		if b.Cut()[policy.ReasonLimit] != 2 || len(b.List()) != 3 {
@@ -92,4 +102,9 @@ func TestPeerLanes(t *testing.T) {
 		return nil
 	})
 	c.ask(b.port, "db")
+	for _, m := range all {
+		_ = m.tcp.Close()
+	}
+	b.lanes(1)
+	a.ask(b.port, "db") // its places are free again
 }

@@ -1,37 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package lane carries streams between nodes. A lane is one mutual TLS 1.3
-// connection; it carries one stream at a time and is kept for the next. Services
-// are proven on it, so that one handshake serves all services of two nodes. The
-// package must not know where streams come from or go to, nor decide on them:
-// its user opens streams, and is handed those that peers open.
+// connection that carries many streams at once; services are proven on it, so that
+// one handshake serves all services of two nodes (docs/lane-protocol.md). Each lane
+// belongs to one event loop. The package must not know where streams come from or go
+// to, nor decide on them: its user opens streams, and is handed those that peers open.
 package lane
 
 import (
-	"errors"
 	"log/slog"
 	"net/netip"
 	"syscall"
 	"time"
 
 	"tacit/identity"
+	"tacit/policy"
+	"tacit/tproxy/lane/credit"
+	"tacit/tproxy/lane/frame"
+	"tacit/tproxy/lane/pulse"
+	"tacit/tproxy/loop"
 )
 
 // UpkeepPeriod is the time between two calls of Set.Upkeep.
-const UpkeepPeriod = 500 * time.Millisecond
-
-// ResetTimeout is how long a peer has to answer RESET; then the lane is aborted.
-const ResetTimeout = time.Second
+const UpkeepPeriod = pulse.Round
 
 const (
-	dialTimeout  = 5 * time.Second         // for TCP and TLS of a lane, and for the answer to OPEN
-	expiryGrace  = 5 * time.Second         // from the end of a lane's last proven node certificate to the lane's end
-	frameTimeout = 4 * time.Second         // without a byte in the middle of a frame; together with UpkeepPeriod under 5 s
-	silenceLimit = 3500 * time.Millisecond // without an acknowledgement; together with UpkeepPeriod under 5 s
+	dialTimeout  = 5 * time.Second // for TCP and TLS of a lane, and for the answer to OPEN
+	frameTimeout = 4 * time.Second // without a byte in the middle of a record; together with UpkeepPeriod under 5 s
 )
-
-// ErrWoken says that Wake ended a read: there is nothing more to wait for.
-var ErrWoken = errors.New("nothing more to wait for")
 
 // Identities are the certificates in use; they can change at any time.
 type Identities interface {
@@ -40,15 +36,42 @@ type Identities interface {
 	ServiceSVID(identity.Name) (*identity.SVID, error)
 }
 
+// Events is what lanes need of an event loop: *loop.Loop.
+type Events interface {
+	Do(func()) bool
+	Queue(loop.Runner)
+	AtEnd(loop.Flusher)
+	Watch(fd int, h loop.Handler) error
+	Forget(fd int, closing bool)
+}
+
+// inputSize is how much one read takes from a lane.
+const inputSize = 256 << 10
+
+// Loop is an event loop, and the buffers that its lanes share: a lane uses them only
+// while it is handled, so that idle lanes hold none.
+type Loop struct {
+	Events
+	input   [][]byte // one
+	parts   [][]byte // one, of what is being written
+	buffers frame.Buffers
+}
+
+// NewLoop gives an event loop its buffers.
+func NewLoop(e Events) *Loop {
+	return &Loop{Events: e, input: [][]byte{make([]byte, inputSize)}, parts: make([][]byte, 1)}
+}
+
 // Config is what lanes need.
 type Config struct {
 	Node       identity.ID // this node
 	Identities Identities
 	Check      identity.PeerCheck // further condition on certificates of peers and their services; may be nil
 	Log        *slog.Logger
-	Blocks     *Blocks // shared with whatever the streams are copied from and to
-	// Accept carries a stream that a peer has opened. It returns when the stream
-	// is over, having called Refuse or Close; then its lane takes the next one.
+	Loops      []*Loop // one at least
+	Budget     *credit.Budget
+	// Accept is called in a goroutine of its own for each stream that a peer opens. It
+	// calls Attach or Refuse once.
 	Accept func(*Arrival)
 	// Dialling is asked before a lane connects; see net.Dialer.Control. It may be nil.
 	Dialling func(network, address string, c syscall.RawConn) error
@@ -57,17 +80,15 @@ type Config struct {
 
 // Limits bound the lanes. A limit of zero means its default.
 type Limits struct {
-	IdleLanes   int           // warm lanes kept per peer; default 64
-	IdleTimeout time.Duration // how long a warm lane is kept; default 90 s. The peer keeps its end twice as long.
-	Dials       int           // lanes being dialled at once per peer; default 16
-	PeerLanes   int           // lanes accepted from one peer; default 12,000
+	IdleTimeout time.Duration // how long a lane without streams is kept; default 90 s. The peer keeps its end twice as long.
+	PeerLanes   int           // lanes accepted from one peer; default 64
+	PeerStreams int           // streams that one peer has open here; default 12,000
 }
 
 func (l Limits) withDefaults() Limits {
-	l.IdleLanes = orDefault(l.IdleLanes, 64)
 	l.IdleTimeout = orDefault(l.IdleTimeout, 90*time.Second)
-	l.Dials = orDefault(l.Dials, 16)
-	l.PeerLanes = orDefault(l.PeerLanes, 12_000)
+	l.PeerLanes = orDefault(l.PeerLanes, 64)
+	l.PeerStreams = orDefault(l.PeerStreams, 12_000)
 	return l
 }
 
@@ -98,7 +119,22 @@ type Info struct {
 	Addr    netip.AddrPort // the other end's
 	Proven  []Proven       // what the peer has proven on it
 	Since   time.Time
-	Streams int // carried so far, the current one included
-	Busy    bool
+	Streams int // carried so far, the present ones included
+	Live    int
 	Ends    time.Time // when the lane is cut unless the peer renews its proof
+}
+
+// User is told of a stream, on its loop. No method may block.
+type User interface {
+	// Opened comes first: the stream may be used from now on.
+	Opened(*Stream)
+	// Deliver brings bytes of the peer, which are valid during the call only. The user
+	// calls Took for those that it has got rid of, once it has.
+	Deliver(parts [][]byte)
+	// End is the peer's FIN.
+	End()
+	// Room says that Areas may give room again, after it gave none.
+	Room()
+	// Lost says that the stream is over; nothing comes after it. It may come without Opened.
+	Lost(*policy.Refusal)
 }

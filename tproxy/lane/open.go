@@ -3,107 +3,133 @@
 package lane
 
 import (
-	"errors"
+	"context"
+	"math"
 	"time"
 
 	"tacit/identity"
+	"tacit/policy"
+	"tacit/tproxy/lane/frame"
+	"tacit/tproxy/lane/message"
 )
 
-// request is a stream to be opened, and the client's first bytes. They are kept
-// here, so that a second attempt can send them as well.
-type request struct {
-	deadline time.Time // for the answer
-	Opening
-	firstBytes func(into []byte) int
-	first      *Block
-	n          int
-}
-
-// open opens a stream. If the destination is proven on this lane, the client's
-// first bytes go along and no answer is awaited; else they wait for the proof.
-func (l *lane) open(q *request) (*End, error) {
-	proven, soon := l.proven(q.Destination, time.Now())
-	q.prove = !proven || soon
-	frames, err := l.service(identity.RoleClient, q.Source, false)
+// Open opens a stream to a service of a peer, and proves the source to it. If the
+// destination is proven on the lane already, it returns at once, and the first bytes
+// of the user go along; otherwise it returns when it is proven. Every error is a
+// *policy.Refusal, and then the user isn't called.
+func (s *Set) Open(ctx context.Context, on *Loop, to Peer, o message.Opening, u User) (*Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	l, err := s.take(ctx, on, to)
 	if err != nil {
 		return nil, err
 	}
-	l.occupy(q.Source, q.Destination)
+	return l.open(ctx, o, u)
+}
+
+func (l *lane) open(ctx context.Context, o message.Opening, u User) (*Stream, error) {
+	proven, soon := l.proven(o.Destination, time.Now())
+	o.Unproven = !proven || soon
+	st := newStream(l, o.Source, o.Destination)
+	st.user = u
+	var answer chan error
+	if !proven {
+		answer = make(chan error, 1)
+		st.answer = answer
+	}
+	if err := l.queueOpening(st, o); err != nil {
+		l.release()
+		return nil, err
+	}
+	if proven {
+		return st, nil
+	}
+	select {
+	case err := <-answer:
+		return st, err
+	case <-ctx.Done():
+		return st, l.giveUp(st, answer)
+	}
+}
+
+// queueOpening proves the source, where the peer doesn't know it yet, and opens the
+// stream. Both are queued in the order in which services are proven.
+func (l *lane) queueOpening(st *Stream, o message.Opening) error {
+	l.proving.Lock()
+	defer l.proving.Unlock()
+	proof, err := l.service(identity.RoleClient, o.Source)
+	if err != nil {
+		return err
+	}
+	payload := o.Encode()
+	if !l.loop.Do(func() { l.begin(st, proof, payload) }) {
+		return policy.Refuse(policy.ReasonDrain, "%v", errClosed)
+	}
+	return nil
+}
+
+// begin opens a stream, on the loop.
+func (l *lane) begin(st *Stream, proof, opening []byte) {
+	if proof != nil { // in any case: it counts as shown
+		l.send(frame.Prove, 0, proof)
+	}
+	if err := l.passed(st); err != nil {
+		st.over, st.lost = true, err
+		l.release()
+		if !st.reply(err) {
+			st.user.Lost(err)
+		}
+		return
+	}
 	l.last++
-	c := &End{l: l, id: l.last}
-	frames = appendFrame(frames, kindOpen, c.id, q.encode())
-	if proven {
-		frames = appendData(frames, c.id, q)
+	st.id = l.last
+	l.streams[st.id] = st
+	l.total.Add(1)
+	l.send(frame.Open, st.id, opening)
+	if time.Since(l.heard) > UpkeepPeriod {
+		l.ask()
 	}
-	if err := l.send(frames); err != nil {
-		return nil, err
+	if st.answer == nil {
+		st.open()
 	}
-	if proven {
-		return c, nil
-	}
-	return c, l.await(c, q)
 }
 
-// appendData appends the client's first bytes, if there are any yet and they fit
-// into the same record.
-func appendData(frames []byte, id uint32, q *request) []byte {
-	if room := recordSize - len(frames) - headerSize; q.n == 0 && room > 0 {
-		q.n = q.firstBytes(q.first.Payload()[:min(room, payloadSize)])
+// passed is why a stream can't begin, though it could when it was asked for.
+func (l *lane) passed(st *Stream) *policy.Refusal {
+	l.mu.Lock()
+	retiring := l.retiring
+	l.mu.Unlock()
+	switch ok, _ := l.proven(st.there, time.Now()); {
+	case l.ending || l.finishing || retiring || l.last == math.MaxUint32:
+		return &policy.Refusal{Reason: policy.ReasonLane, Detail: "the lane has ended"}
+	case st.answer == nil && !ok:
+		return l.unproven(st.there)
 	}
-	if q.n == 0 {
-		return frames
-	}
-	return appendFrame(frames, kindData, id, q.first.Payload()[:q.n])
+	return nil
 }
 
-// await waits for the destination's proof. Until it is verified, none of the
-// client's bytes is sent, and none of the destination's is accepted.
-func (l *lane) await(c *End, q *request) error {
-	if err := l.conn.SetReadDeadline(q.deadline); err != nil {
-		return l.fault(err)
-	}
-	c.timed = true
-	for {
-		err := l.answer(c, q.Destination)
-		if errors.Is(err, ErrWoken) {
-			return l.fault(errors.New("no answer to OPEN"))
+// giveUp ends a stream that wasn't answered in time, unless the answer has just come.
+func (l *lane) giveUp(st *Stream, answer <-chan error) error {
+	l.loop.Do(func() {
+		if st.answer != nil {
+			st.Reset(policy.ReasonLane)
+			st.reply(policy.Refuse(policy.ReasonLane, "no answer to OPEN"))
 		}
-		if err != nil {
-			return err
-		}
-		if ok, _ := l.proven(q.Destination, time.Now()); ok {
-			break
-		}
-	}
-	_ = l.conn.SetReadDeadline(time.Time{})
-	if q.n == 0 {
-		return nil
-	}
-	return l.send(appendFrame(nil, kindData, c.id, q.first.Payload()[:q.n]))
+	})
+	return <-answer
 }
 
-// answer handles one frame while the proof of want is awaited.
-func (l *lane) answer(c *End, want identity.Name) error {
-	h, b, err := l.readFrame()
-	if err != nil {
-		return err
+// answered is told that the peer has proven the destination, so that the stream may
+// go on, or hasn't: then it is refused.
+func (s *Stream) answered() {
+	if s.opened || s.over {
+		return
 	}
-	defer l.blocks.Put(b)
-	switch {
-	case h.kind == kindProve:
-		id, err := l.learn(b.Payload()[:h.length])
-		if late := id.IsService() && id.Name() == l.was; err != nil || id == l.peer || late && l.was != want {
-			return err // late: the service of the stream before, proven anew
-		}
-		if id.Name() != want || l.of(want).bad != nil {
-			return l.unproven(want)
-		}
-		return nil
-	case h.stream < c.id:
-		return nil
-	case h.stream == c.id && h.kind == kindReset:
-		_, err := c.received(h, b.Payload()[:h.length])
-		return err
+	if ok, _ := s.lane.proven(s.there, time.Now()); ok {
+		s.open()
+		return
 	}
-	return l.breach("%s before the proof of %s", h.kind, want)
+	why := s.lane.unproven(s.there)
+	s.lane.send(frame.Reset, s.id, []byte(why.Reason))
+	s.lose(why)
 }

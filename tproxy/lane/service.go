@@ -4,119 +4,84 @@ package lane
 
 import (
 	"fmt"
-	"maps"
+	"slices"
 	"time"
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/lane/frame"
+	"tacit/tproxy/lane/message"
+	"tacit/tproxy/lane/trust"
 )
 
-const (
-	maxProofs    = 64                         // of services at once, per lane and direction: see tally
-	serviceGrace = expiryGrace - UpkeepPeriod // so that a stream ends within expiryGrace after its service's certificate
-)
-
-// proven is what the peer has proven of a service. No more is kept of its
-// certificate, since parsed certificates are large and there are many lanes.
-type proven struct {
-	from, to time.Time        // the certificate's life
-	keys     []identity.KeyID // of its chain
-	bad      error            // why it doesn't count: a key was revoked
-}
-
-func (p proven) holds(now time.Time) bool { return p.bad == nil && !now.After(p.to) }
-
-// tally counts proofs. It forgets one each pause, so that a lane can live on with
-// ever new certificates, and yet no peer can have many proofs verified.
-type tally struct {
-	n  int
-	at time.Time // up to when it has forgotten
-}
-
-// add counts one more, unless there were too many.
-func (t *tally) add(now time.Time, pause time.Duration) bool {
-	past := max(0, now.Sub(t.at)/pause)
-	t.n, t.at = max(0, t.n-int(past)), t.at.Add(past*pause)
-	if t.n >= maxProofs {
-		return false
-	}
-	t.n++
-	return true
-}
-
-// service makes the frame that proves a service of this node. It makes none if
-// this certificate is proven on the lane already, unless again is set.
-func (l *lane) service(role identity.Role, name identity.Name, again bool) ([]byte, error) {
+// service makes the payload that proves a service of this node; nil if its certificate
+// is proven on the lane already. l.proving must be held until it is queued.
+func (l *lane) service(role identity.Role, name identity.Name) ([]byte, error) {
 	s, err := l.cfg.Identities.ServiceSVID(name)
 	if err != nil {
 		return nil, policy.Refuse(policy.ReasonProof, "service %s: %v", name, err)
 	}
-	l.mu.Lock()
-	known := l.ours[name] == s.Chain[0] && !again
-	full := !known && !l.shown.add(time.Now(), 2*renewalPause) // slower than the peer forgets
-	if !full {
-		l.ours[name] = s.Chain[0]
+	must, full := l.services.Show(name, s.Chain[0], role == identity.RoleServer, time.Now())
+	if full {
+		return nil, policy.Refuse(policy.ReasonLimit, "more than %d proofs on one lane", trust.MaxProofs)
 	}
-	l.mu.Unlock()
-	if known {
+	if !must {
 		return nil, nil
 	}
-	if full {
-		return nil, policy.Refuse(policy.ReasonLimit, "more than %d proofs on one lane", maxProofs)
-	}
-	frame, err := l.proof(role, s)
+	proof, err := l.proof(role, s)
 	if err != nil {
 		return nil, policy.Refuse(policy.ReasonProof, "service %s: %v", name, err)
 	}
-	return frame, nil
+	return proof, nil
 }
 
-// learn verifies a proof of the peer's. A service's proof that isn't valid is
-// logged and has no effect; any other fault breaks the lane.
-func (l *lane) learn(payload []byte) (identity.ID, error) {
-	role, p, err := decodeProof(payload)
+// show proves a service of this node to the peer.
+func (l *lane) show(role identity.Role, name identity.Name) error {
+	l.proving.Lock()
+	defer l.proving.Unlock()
+	proof, err := l.service(role, name)
+	if err == nil && proof != nil {
+		l.loop.Do(func() { l.send(frame.Prove, 0, proof) })
+	}
+	return err
+}
+
+// learn verifies a proof of the peer's. A service's proof that isn't valid is logged
+// and has no effect; any other fault is an error that ends the lane.
+func (l *lane) learn(payload []byte) error {
+	role, p, err := message.DecodeProof(payload)
 	if err != nil {
-		return identity.ID{}, l.breach("%v", err)
+		return broken("%v", err)
 	}
 	if role == identity.RoleNode {
-		return l.peer, l.renew(p)
+		return l.renew(p)
 	}
 	if (role == identity.RoleServer) != l.dialled {
-		return identity.ID{}, l.breach("a proof in role %d, which is this end's", role)
+		return broken("a proof in role %d, which is this end's", role)
 	}
 	now := time.Now()
-	if !l.count(now) {
-		return identity.ID{}, l.breach("more than %d proofs on one lane", maxProofs)
+	if !l.services.Count(now) {
+		return broken("more than %d proofs on one lane", trust.MaxProofs)
 	}
 	id, chain, err := p.Verify(l.cfg.Identities.Bundle(), role, l.channel, now)
 	if err != nil {
 		l.cfg.Log.Warn("proof refused", "peer", l.peer, "err", err)
-		return identity.ID{}, nil
+		return nil
 	}
-	this := proven{from: chain[0].NotBefore, to: chain[0].NotAfter, keys: identity.ChainKeys(chain)}
+	this := trust.Proven{From: chain[0].NotBefore, To: chain[0].NotAfter, Keys: identity.ChainKeys(chain)}
 	if l.cfg.Check != nil {
-		this.bad = l.cfg.Check(id, this.keys)
+		this.Bad = l.cfg.Check(id, this.Keys)
 	}
-	if this.bad != nil {
-		l.cfg.Log.Warn("proof refused", "peer", l.peer, "err", this.bad)
+	if this.Bad != nil {
+		l.cfg.Log.Warn("proof refused", "peer", l.peer, "err", this.Bad)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.theirs[id] = this
-	return id, nil
-}
-
-func (l *lane) count(now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.seen.add(now, renewalPause)
+	l.services.Learn(id, this)
+	return nil
 }
 
 // of returns what the peer has proven of a service.
-func (l *lane) of(name identity.Name) proven {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.theirs[identity.ServiceID(l.cfg.Node.TrustDomain(), name)]
+func (l *lane) of(name identity.Name) trust.Proven {
+	return l.services.Of(identity.ServiceID(l.cfg.Node.TrustDomain(), name))
 }
 
 // proven says whether the peer has proven the service by a certificate that is
@@ -124,96 +89,72 @@ func (l *lane) of(name identity.Name) proven {
 // proof.
 func (l *lane) proven(name identity.Name, now time.Time) (ok, soon bool) {
 	p := l.of(name)
-	if !p.holds(now) {
-		return false, false
-	}
-	return true, p.to.Sub(now) < p.to.Sub(p.from)/8
+	ok = p.Holds(now)
+	return ok, ok && p.EndsSoon(now)
 }
 
 // unproven is the refusal of a service that the peer hasn't proven.
-func (l *lane) unproven(name identity.Name) error {
-	if p := l.of(name); p.bad != nil {
-		return policy.Refuse(policy.ReasonRevoked, "node %s: %v", l.peer.Name(), p.bad)
+func (l *lane) unproven(name identity.Name) *policy.Refusal {
+	if p := l.of(name); p.Bad != nil {
+		return &policy.Refusal{Reason: policy.ReasonRevoked, Detail: fmt.Sprintf("node %s: %v", l.peer.Name(), p.Bad)}
 	}
-	return policy.Refuse(policy.ReasonProof, "node %s hasn't proven %s on this lane", l.peer.Name(), name)
+	return &policy.Refusal{Reason: policy.ReasonProof, Detail: fmt.Sprintf("node %s hasn't proven %s on this lane", l.peer.Name(), name)}
 }
 
-// behind returns the service of this node that is to be proven anew: the current
-// stream's, where its certificate was renewed after it was proven. The next stream
-// on an idle lane proves its services by itself.
-func (l *lane) behind() (name identity.Name, ok bool) {
-	l.mu.Lock()
-	name, shown, busy := l.here, l.ours[l.here], l.busy && !l.broken
-	l.mu.Unlock()
-	if !busy || shown == nil {
-		return name, false
+// reprove proves the services of live streams whose certificates were renewed after
+// they were proven. It is called on the loop; signing is done in a goroutine.
+func (l *lane) reproveServices() {
+	names := map[identity.Name]bool{}
+	for _, st := range l.streams {
+		names[st.here] = true
 	}
-	s, err := l.cfg.Identities.ServiceSVID(name)
-	return name, err == nil && s.Chain[0] != shown
-}
-
-// reproveService proves the renewed certificate of a service to the peer.
-func (l *lane) reproveService(name identity.Name) {
 	role := identity.RoleServer
 	if l.dialled {
 		role = identity.RoleClient
 	}
-	frame, err := l.service(role, name, false)
-	if err == nil && frame != nil {
-		err = l.send(frame)
+	for name := range names {
+		if l.behind(name) {
+			l.work.Go(func() { l.reproveService(role, name) })
+		}
 	}
-	if err != nil {
+}
+
+// behind says whether a service that is proven on the lane has a newer certificate.
+func (l *lane) behind(name identity.Name) bool {
+	leaf := l.services.Shown(name)
+	if leaf == nil {
+		return false
+	}
+	s, err := l.cfg.Identities.ServiceSVID(name)
+	return err == nil && s.Chain[0] != leaf
+}
+
+func (l *lane) reproveService(role identity.Role, name identity.Name) {
+	if err := l.show(role, name); err != nil {
 		l.cfg.Log.Warn("renewed service certificate not proven", "service", name, "peer", l.peer, "err", err)
 	}
 }
 
-// lapsed forgets the proofs by certificates that have ended, and says why the
-// current stream must end: it is of such a service.
-func (l *lane) lapsed(now time.Time) (why policy.Reason) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for id, p := range l.theirs {
-		if !now.After(p.to.Add(serviceGrace)) {
-			continue
-		}
-		delete(l.theirs, id)
-		if l.carries(id) {
-			why = policy.ReasonExpired
+// cut ends the streams of services of the peer's, those too that nobody has taken yet.
+func (l *lane) cut(services []identity.ID, why policy.Reason, detail string) {
+	for _, st := range l.streams {
+		if (st.opened || !l.dialled) && slices.Contains(services, identity.ServiceID(l.cfg.Node.TrustDomain(), st.there)) {
+			l.send(frame.Reset, st.id, []byte(why))
+			st.lose(&policy.Refusal{Reason: why, Detail: detail})
 		}
 	}
-	return why
-}
-
-// carries says whether the current stream is of this service of the peer's.
-func (l *lane) carries(id identity.ID) bool {
-	return l.busy && id == identity.ServiceID(l.cfg.Node.TrustDomain(), l.there)
 }
 
 // recheckServices calls cfg.Check again for what the peer has proven, and returns
-// why the current stream must end. Check is called without the lane's mutex.
-func (l *lane) recheckServices() (why error) {
-	l.mu.Lock()
-	all := maps.Clone(l.theirs)
-	l.mu.Unlock()
-	for id, p := range all {
-		if p.bad != nil {
+// the services that no longer count. Check is called without the lane's mutex.
+func (l *lane) recheckServices() (bad []identity.ID) {
+	for id, p := range l.services.Theirs() {
+		if p.Bad != nil {
 			continue
 		}
-		if p.bad = l.cfg.Check(id, p.keys); p.bad != nil && l.bar(id, p) {
-			why = fmt.Errorf("its stream: %w", p.bad)
+		if p.Bad = l.cfg.Check(id, p.Keys); p.Bad != nil && l.services.Bar(id, p) {
+			bad = append(bad, id)
 		}
 	}
-	return why
-}
-
-// bar notes that a proof no longer counts, unless it was renewed meanwhile, and says
-// whether the current stream rests on it.
-func (l *lane) bar(id identity.ID, p proven) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now := l.theirs[id]; len(now.keys) == 0 || now.keys[0] != p.keys[0] {
-		return false
-	}
-	l.theirs[id] = p
-	return l.carries(id)
+	return bad
 }

@@ -5,214 +5,178 @@ package lane
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
+	"crypto/x509"
+	"errors"
 	"maps"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/lane/frame"
+	"tacit/tproxy/lane/guest"
+	"tacit/tproxy/lane/trust"
+	"tacit/tproxy/record"
 	"tacit/tproxy/socket"
-	"tacit/tproxy/stall"
 )
 
 // Set holds all lanes of a node, dialled and accepted ones.
 type Set struct {
-	cfg  Config
-	work sync.WaitGroup // goroutines that Upkeep started
+	cfg    Config
+	ctx    context.Context // of lanes that are dialled in advance
+	cancel context.CancelFunc
+	work   sync.WaitGroup // goroutines that dial in advance, and those of lanes
 
 	mu       sync.Mutex
 	closed   bool
-	peers    map[identity.Name]*pool
+	empty    chan struct{} // closed when the set is closed and no lane is left
 	lanes    map[*lane]struct{}
-	accepted map[identity.Name]int
+	dialling map[route]chan struct{} // closed when a lane was dialled, or wasn't
+	guests   map[identity.Name]*guest.Guest
 	cut      map[policy.Reason]uint64
+	dealt    int
+}
+
+// route is a peer as one loop reaches it: each loop has lanes of its own.
+type route struct {
+	node identity.Name
+	loop *Loop
 }
 
 // New makes an empty set. End it with Abort, then Wait.
 func New(cfg Config) *Set {
 	cfg.Limits = cfg.withDefaults()
-	return &Set{cfg: cfg, peers: map[identity.Name]*pool{}, lanes: map[*lane]struct{}{}, accepted: map[identity.Name]int{}, cut: map[policy.Reason]uint64{}}
-}
-
-// Open opens a stream to a service of a peer, and proves the source to it. It
-// returns when the destination is proven to this node: at once, where it was
-// proven on the lane before. Then the client's first bytes go along: firstBytes
-// reads, without waiting, what there is. If a warm lane breaks before the peer
-// can have accepted the stream, as after a restart of the peer, a new lane is
-// tried once. Every error is a *policy.Refusal.
-func (s *Set) Open(ctx context.Context, to Peer, o Opening, firstBytes func(into []byte) int) (*End, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	deadline, _ := ctx.Deadline()
-	q := &request{Opening: o, deadline: deadline, firstBytes: firstBytes, first: s.cfg.Blocks.Get()}
-	defer func() { s.cfg.Blocks.Put(q.first) }()
-	l, err := s.take(ctx, to, &q.Opening)
-	if err != nil {
-		return nil, err
-	}
-	c, err := l.open(q)
-	if err != nil && l.streams > 1 && l.broke(err) {
-		s.drop(l)
-		if l, err = s.dial(ctx, to); err != nil {
-			return nil, err
-		}
-		c, err = l.open(q)
-	}
-	if err == nil {
-		return c, nil
-	}
-	return nil, s.failed(l, c, err)
-}
-
-// Reach says whether a peer's daemon answers, by dialling a lane that carries
-// nothing.
-func (s *Set) Reach(ctx context.Context, to Peer) error {
-	l, err := s.dial(ctx, to)
-	if err == nil {
-		s.drop(l)
-	}
-	return err
-}
-
-// failed releases a lane whose peer refused the stream, or on which it wasn't
-// opened.
-func (s *Set) failed(l *lane, c *End, err error) error {
-	switch {
-	case c == nil:
-		s.back(l)
-	default:
-		c.Reset(policy.ReasonOf(err, policy.ReasonLane))
-		c.drain()
-		c.Close()
-	}
-	return err
-}
-
-func (s *Set) peer(node identity.Name) *pool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q := s.peers[node]
-	if q == nil {
-		q = &pool{max: s.cfg.IdleLanes, dials: s.cfg.Dials, drop: s.drop}
-		s.peers[node] = q
-	}
-	return q
-}
-
-// take returns an idle lane, a warm one if there is any.
-func (s *Set) take(ctx context.Context, to Peer, o *Opening) (*lane, error) {
-	q := s.peer(to.Node)
-	l, err := q.take(ctx, o)
-	if l != nil || err != nil {
-		return l, err
-	}
-	defer q.dialled()
-	return s.dial(ctx, to)
-}
-
-// dial makes a lane: TCP, then TLS with that very node.
-func (s *Set) dial(ctx context.Context, to Peer) (*lane, error) {
-	l, err := s.handshake(ctx, to)
-	if err == nil {
-		err = l.bind(true)
-	}
-	if err == nil {
-		l.release = s.back
-		err = s.add(l)
-	}
-	if err != nil {
-		return nil, policy.Refuse(policy.ReasonOf(err, policy.ReasonLane), "node %s at %s: %v", to.Node, to.Addr, err)
-	}
-	return l, nil
-}
-
-func (s *Set) handshake(ctx context.Context, to Peer) (*lane, error) {
-	d := net.Dialer{KeepAlive: -1, Control: s.cfg.Dialling}
-	d.SetMultipathTCP(false)
-	tcp, err := d.DialContext(ctx, "tcp", to.Addr.String())
-	if err != nil {
-		return nil, err
-	}
-	cfg := identity.ClientTLS(s.cfg.Identities, identity.ALPNLane, identity.NodeID(s.cfg.Node.TrustDomain(), to.Node), s.cfg.Check)
-	cfg.DynamicRecordSizingDisabled = true // every frame must be one record
-	leaf := s.cfg.Identities.NodeSVID().Chain[0]
-	conn := tls.Client(stall.Watch(tcp.(*net.TCPConn)), cfg) // "tcp" gives no other
-	if err := conn.HandshakeContext(ctx); err != nil {
-		_ = tcp.Close()
-		return nil, err
-	}
-	l, err := newLane(&s.cfg, conn, leaf)
-	if err != nil {
-		_ = tcp.Close()
-	}
-	return l, err
+	s := &Set{cfg: cfg, lanes: map[*lane]struct{}{}, dialling: map[route]chan struct{}{}, guests: map[identity.Name]*guest.Guest{},
+		cut: map[policy.Reason]uint64{}, empty: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
 // accept makes a lane of a connection that a peer dialled.
 func (s *Set) accept(conn *tls.Conn) (*lane, error) {
-	l, err := newLane(&s.cfg, conn, s.cfg.Identities.NodeSVID().Chain[0])
+	l, err := s.newLane(conn, s.nextLoop(), s.cfg.Identities.NodeSVID().Chain[0], false)
 	if err != nil {
-		return nil, err
-	}
-	l.release = func(l *lane) { l.free() }
-	if err := l.bind(false); err != nil {
 		return nil, err
 	}
 	return l, s.add(l)
 }
 
+// newLane makes a lane of a connection whose handshake is done. leaf is this node's
+// certificate that the peer has seen.
+func (s *Set) newLane(conn *tls.Conn, on *Loop, leaf *x509.Certificate, dialled bool) (*lane, error) {
+	cs := conn.ConnectionState()
+	peer, _, err := identity.PeerID(cs)
+	if err != nil {
+		return nil, err
+	}
+	dialer, acceptor := peer, s.cfg.Node
+	if dialled {
+		dialer, acceptor = acceptor, dialer
+	}
+	channel, err := identity.NewChannel(cs, dialer, acceptor)
+	if err != nil {
+		return nil, err
+	}
+	l := s.bare(peer, on, dialled, channel, leaf, cs.PeerCertificates, time.Now())
+	return l, l.takeOver(conn)
+}
+
+// bare is a lane without a connection. chain is the peer's.
+func (s *Set) bare(peer identity.ID, on *Loop, dialled bool, channel identity.Channel, leaf *x509.Certificate, chain []*x509.Certificate, now time.Time) *lane {
+	return &lane{cfg: &s.cfg, loop: on, peer: peer, dialled: dialled, channel: channel, since: now, left: s.drop,
+		guest: s.guestOf(peer.Name(), now), work: &s.work,
+		ended: make(chan struct{}), standing: standing{idleAt: now}, traffic: traffic{streams: map[uint32]*Stream{}},
+		trusted: trusted{trust.NewNodes(leaf, chain, now, s.cfg.Identities.Bundle()), trust.NewServices(now)}}
+}
+
+// takeOver takes the connection from crypto/tls and from Go's poller.
+func (l *lane) takeOver(conn *tls.Conn) error {
+	layer, below, err := record.Take(conn)
+	if err != nil {
+		return err
+	}
+	tcp, ok := below.(*net.TCPConn)
+	if !ok {
+		return errors.New("a lane must be TLS over TCP")
+	}
+	sock, err := socket.Take(tcp)
+	if err != nil {
+		return err
+	}
+	l.addr = sock.Peer()
+	l.wire = wire{conn: sock, records: layer, out: frame.NewWriter(layer, &l.loop.buffers), heard: time.Now()}
+	err = sock.Prepare(unsentLimit, 2*time.Second, time.Second, 3)
+	if err != nil {
+		sock.Reset()
+	}
+	return err
+}
+
+// guestOf is what a peer does here.
+func (s *Set) guestOf(name identity.Name, now time.Time) *guest.Guest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.guests[name]
+	if g == nil {
+		g = guest.New(now)
+		s.guests[name] = g
+	}
+	return g
+}
+
+// unsentLimit is how many bytes the kernel holds that it hasn't sent: what is urgent
+// waits behind no more than these.
+const unsentLimit = 256 << 10
+
+// nextLoop deals accepted lanes out to the loops.
+func (s *Set) nextLoop() *Loop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dealt++
+	return s.cfg.Loops[s.dealt%len(s.cfg.Loops)]
+}
+
+// add registers a lane and starts it.
 func (s *Set) add(l *lane) error {
 	name := l.peer.Name()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	switch {
 	case s.closed:
-		l.abort(policy.ReasonDrain)
-		return net.ErrClosed
-	case !l.dialled && s.accepted[name] >= s.cfg.PeerLanes:
-		l.abort(policy.ReasonLimit)
+		s.mu.Unlock()
+		l.conn.Reset()
+		return errClosed
+	case !l.dialled && !l.guest.Join(s.cfg.PeerLanes):
 		s.cut[policy.ReasonLimit]++
-		return fmt.Errorf("node %s has %d lanes here already", name, s.cfg.PeerLanes)
-	}
-	if !l.dialled {
-		s.accepted[name]++
+		s.mu.Unlock()
+		l.conn.Reset()
+		return policy.Refuse(policy.ReasonLimit, "node %s has %d lanes here already", name, s.cfg.PeerLanes)
 	}
 	s.lanes[l] = struct{}{}
-	return nil
+	s.mu.Unlock()
+	return l.start()
 }
 
-// drop ends an idle lane and unregisters it.
-func (s *Set) drop(l *lane) {
-	l.abort(policy.ReasonLane)
+// drop unregisters a lane that has ended.
+func (s *Set) drop(l *lane, why policy.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.lanes[l]; !ok {
-		return
-	}
 	delete(s.lanes, l)
-	if why := l.fate(); faults()[why] {
+	if faults()[why] {
 		s.cut[why]++
 	}
-	if name := l.peer.Name(); !l.dialled {
-		if s.accepted[name]--; s.accepted[name] == 0 {
-			delete(s.accepted, name)
-		}
+	if !l.dialled {
+		l.guest.Leave()
+	}
+	if s.closed && len(s.lanes) == 0 {
+		close(s.empty)
 	}
 }
 
 // faults are the reasons for which a lane is ended that are the peer's doing.
 func faults() map[policy.Reason]bool {
-	return map[policy.Reason]bool{policy.ReasonProtocol: true, policy.ReasonProof: true, policy.ReasonExpired: true, policy.ReasonRevoked: true, policy.ReasonSlow: true}
-}
-
-// fate is why an aborted lane ended.
-func (l *lane) fate() policy.Reason {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.why
+	return map[policy.Reason]bool{policy.ReasonProtocol: true, policy.ReasonProof: true, policy.ReasonExpired: true, policy.ReasonRevoked: true, policy.ReasonSlow: true,
+		policy.ReasonLimit: true}
 }
 
 // Cut is how many lanes were refused or ended through the peer's fault since the
@@ -221,21 +185,6 @@ func (s *Set) Cut() map[policy.Reason]uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.cut)
-}
-
-// back puts a dialled lane whose stream is over into its pool.
-func (s *Set) back(l *lane) {
-	if l.free() && time.Now().Before(l.freshUntil()) {
-		s.peer(l.peer.Name()).put(l)
-		return
-	}
-	s.drop(l)
-}
-
-func (l *lane) freshUntil() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.staleAt()
 }
 
 func (s *Set) all() []*lane {
@@ -271,28 +220,10 @@ func (s *Set) Recheck() {
 
 // Revoke aborts every lane with a node; their streams end with the reason
 // "revoked".
-func (s *Set) Revoke(node identity.Name) { s.end(node, policy.ReasonRevoked) }
-
-// Lose aborts every lane with a node that is lost; their streams end with the
-// reason "lane".
-func (s *Set) Lose(node identity.Name) { s.end(node, policy.ReasonLane) }
-
-// Heard returns whether a node has sent something within the last d on any lane.
-// The kernel's acknowledgements don't count: it gives them for a stopped daemon too.
-func (s *Set) Heard(node identity.Name, d time.Duration) bool {
-	return slices.ContainsFunc(s.all(), func(l *lane) bool {
-		if l.peer.Name() != node {
-			return false
-		}
-		info, err := socket.Info(l.raw)
-		return err == nil && time.Duration(info.Last_data_recv)*time.Millisecond < d
-	})
-}
-
-func (s *Set) end(node identity.Name, why policy.Reason) {
+func (s *Set) Revoke(node identity.Name) {
 	for _, l := range s.all() {
 		if l.peer.Name() == node {
-			l.abort(why)
+			l.abort(policy.ReasonRevoked)
 		}
 	}
 }
@@ -300,16 +231,21 @@ func (s *Set) end(node identity.Name, why policy.Reason) {
 // Abort ends every lane (reason "drain"); no further lane can be made.
 func (s *Set) Abort() {
 	s.mu.Lock()
-	s.closed = true
+	if !s.closed {
+		s.closed = true
+		if len(s.lanes) == 0 {
+			close(s.empty)
+		}
+	}
 	s.mu.Unlock()
+	s.cancel()
 	for _, l := range s.all() {
 		l.abort(policy.ReasonDrain)
-		if l.dialled {
-			s.drop(l)
-		}
 	}
 }
 
-// Wait returns when everything that Upkeep started has ended. Call it after
-// Abort and the last Upkeep.
-func (s *Set) Wait() { s.work.Wait() }
+// Wait returns when every lane has ended. Call it after Abort; the loops must run.
+func (s *Set) Wait() {
+	<-s.empty
+	s.work.Wait()
+}

@@ -3,84 +3,33 @@
 package lane
 
 import (
-	"bytes"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"time"
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/lane/frame"
+	"tacit/tproxy/lane/message"
+	"tacit/tproxy/lane/trust"
 )
 
-// renewalPause is the least time between two proofs of the peer's node certificate.
-const renewalPause = 300 * time.Millisecond
-
-// trust is what the two ends of a lane have proven to each other. The lane's
-// mutex guards it.
-type trust struct {
-	own        *x509.Certificate   // this node's leaf that was last proven to the peer
-	ownStale   time.Time           // when own passes its half life: see stale
-	chain      []*x509.Certificate // the peer's chain that was last proven to us
-	chainStale time.Time
-	renewed    time.Time                           // when the peer last renewed its proof
-	bundle     *identity.Bundle                    // that verified chain
-	retired    time.Time                           // when chain's root was found to be retired; zero: it is trusted
-	theirs     map[identity.ID]proven              // services that the peer has proven
-	ours       map[identity.Name]*x509.Certificate // service leaves that we have proven to the peer
-	seen       tally                               // service proofs received
-	shown      tally                               // service proofs sent
+// trusted is what both ends have proven to each other; the lane's mutex guards it.
+type trusted struct {
+	nodes    trust.Nodes
+	services *trust.Services // with a lock of its own
 }
 
-func newTrust(own *x509.Certificate, chain []*x509.Certificate, now time.Time, bundle *identity.Bundle) trust {
-	return trust{own: own, ownStale: stale(own, now), chain: chain, chainStale: stale(chain[0], now), bundle: bundle,
-		theirs: map[identity.ID]proven{}, ours: map[identity.Name]*x509.Certificate{}, seen: tally{at: now}, shown: tally{at: now}}
-}
-
-// stale is when a lane should be replaced by one with newer certificates: at the
-// certificate's half life or, if it was older when it was proven, halfway between
-// then and its end, so that lanes are still reused while no authority is there to
-// renew certificates.
-func stale(leaf *x509.Certificate, proven time.Time) time.Time {
-	if half := between(leaf.NotBefore, leaf.NotAfter); proven.Before(half) {
-		return half
-	}
-	return between(proven, leaf.NotAfter)
-}
-
-func between(a, b time.Time) time.Time { return a.Add(b.Sub(a) / 2) }
-
-func (t *trust) staleAt() time.Time {
-	if t.ownStale.Before(t.chainStale) {
-		return t.ownStale
-	}
-	return t.chainStale
-}
-
-// endsAt is when the lane is cut unless the peer renews its proof.
-func (t *trust) endsAt() time.Time {
-	end := t.chain[0].NotAfter
-	if !t.retired.IsZero() && t.retired.Before(end) {
-		end = t.retired
-	}
-	return end.Add(expiryGrace)
-}
-
-// proof makes the frame that proves a certificate of this node on this lane.
+// proof makes the payload that proves a certificate of this node on this lane.
 func (l *lane) proof(role identity.Role, s *identity.SVID) ([]byte, error) {
 	p, err := identity.Prove(s, role, l.channel)
 	if err != nil {
 		return nil, err
 	}
-	payload, err := encodeProof(role, p)
-	if err != nil {
-		return nil, err
-	}
-	return appendFrame(nil, kindProve, 0, payload), nil
+	return message.EncodeProof(role, p)
 }
 
-func (l *lane) breach(format string, args ...any) error {
-	l.abort(policy.ReasonProtocol)
+// broken is the error of a breach of the protocol.
+func broken(format string, args ...any) error {
 	return policy.Refuse(policy.ReasonProtocol, format, args...)
 }
 
@@ -88,11 +37,10 @@ func (l *lane) breach(format string, args ...any) error {
 func (l *lane) renew(p identity.Proof) error {
 	now, bundle := time.Now(), l.cfg.Identities.Bundle()
 	l.mu.Lock()
-	early := now.Sub(l.renewed) < renewalPause
-	l.renewed = now
+	inTime := l.nodes.Renewing(now)
 	l.mu.Unlock()
-	if early {
-		return l.breach("node certificate proven too often")
+	if !inTime {
+		return broken("node certificate proven too often")
 	}
 	id, chain, err := p.Verify(bundle, identity.RoleNode, l.channel, now)
 	switch {
@@ -102,97 +50,67 @@ func (l *lane) renew(p identity.Proof) error {
 		err = l.cfg.Check(id, identity.ChainKeys(chain))
 	}
 	if err != nil {
-		l.abort(policy.ReasonProof)
 		return policy.Refuse(policy.ReasonProof, "%s: %v", l.peer, err)
 	}
-	if chain, err = parseAll(p.Chain); err != nil {
-		return l.breach("%v", err)
+	if chain, err = trust.ParseAll(p.Chain); err != nil {
+		return broken("%v", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.chain, l.chainStale, l.bundle, l.retired = chain, stale(chain[0], now), bundle, time.Time{}
+	l.nodes.Renewed(chain, now, bundle)
 	return nil
 }
 
-// parseAll copies what it parses: a certificate refers to its bytes for as long as
-// it lives, and those of a frame are overwritten by the next one.
-func parseAll(ders [][]byte) (chain []*x509.Certificate, err error) {
-	for _, der := range ders {
-		c, e := x509.ParseCertificate(bytes.Clone(der))
-		err = errors.Join(err, e)
-		chain = append(chain, c)
-	}
-	return chain, err
-}
-
-// outdated says whether the lane is busy and this node's certificate was renewed
-// after it was proven on it. An idle lane is replaced instead.
+// outdated says whether the lane carries something and this node's certificate was
+// renewed after it was proven on it. A lane that carries nothing is replaced instead.
 func (l *lane) outdated() bool {
 	s := l.cfg.Identities.NodeSVID()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.busy && !l.broken && s.Chain[0] != l.own
+	return l.live > 0 && !l.broken && !l.nodes.Knows(s.Chain[0])
 }
 
 // reprove proves this node's renewed certificate to the peer.
 func (l *lane) reprove(now time.Time) {
 	s := l.cfg.Identities.NodeSVID()
 	l.mu.Lock()
-	known := l.own == s.Chain[0]
-	l.own, l.ownStale = s.Chain[0], stale(s.Chain[0], now)
+	known := l.nodes.Knows(s.Chain[0])
+	l.nodes.Shown(s.Chain[0], now)
 	l.mu.Unlock()
 	if known {
 		return
 	}
-	frame, err := l.proof(identity.RoleNode, s)
-	if err == nil {
-		err = l.send(frame)
-	}
+	proof, err := l.proof(identity.RoleNode, s)
 	if err != nil {
 		l.cfg.Log.Warn("renewed node certificate not proven", "peer", l.peer, "err", err)
+		return
 	}
+	l.loop.Do(func() { l.send(frame.Prove, 0, proof) })
 }
 
-// recheck calls cfg.Check again for the peer's certificate, and for those of services.
+// recheck calls cfg.Check again for the peer's certificate, and cuts the streams of
+// services whose certificates no longer count.
 func (l *lane) recheck() error {
 	if l.cfg.Check == nil {
 		return nil
 	}
 	l.mu.Lock()
-	chain := l.chain
+	chain := l.nodes.Chain()
 	l.mu.Unlock()
 	if err := l.cfg.Check(l.peer, identity.ChainKeys(chain)); err != nil {
 		return err
 	}
-	return l.recheckServices()
+	if bad := l.recheckServices(); len(bad) > 0 {
+		l.cfg.Log.Warn("streams cut", "peer", l.peer, "services", bad)
+		l.loop.Do(func() { l.cut(bad, policy.ReasonRevoked, "the service's key was revoked") })
+	}
+	return nil
 }
 
-// expired says whether expiryGrace has passed since the peer's last proven node
-// certificate ended or its root was retired.
+// expired says whether the peer's last proven node certificate counts no more.
 func (l *lane) expired(now time.Time) bool {
 	bundle := l.cfg.Identities.Bundle()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if bundle != l.bundle {
-		l.bundle, l.retired = bundle, time.Time{}
-		if _, err := bundle.Verify(withoutRoot(l.chain), earlier(now, l.chain[0].NotAfter)); err != nil {
-			l.retired = now
-		}
-	}
-	return now.After(l.endsAt())
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// withoutRoot drops a root at the end of a chain: peers may send it.
-func withoutRoot(chain []*x509.Certificate) []*x509.Certificate {
-	if n := len(chain); n > 1 && chain[n-1].CheckSignatureFrom(chain[n-1]) == nil {
-		return chain[:n-1]
-	}
-	return chain
+	return l.nodes.Expired(now, bundle)
 }

@@ -3,79 +3,79 @@
 package lane
 
 import (
+	"errors"
 	"time"
 
 	"tacit/policy"
-	"tacit/tproxy/socket"
+	"tacit/tproxy/lane/frame"
 )
 
-// Upkeep finds what no goroutine waits for: certificates that ended, peers that
-// fell silent, and lanes that got old. Call it every UpkeepPeriod.
+// Upkeep finds what no event tells: certificates that ended, peers that fell silent,
+// and lanes that got old. Call it every UpkeepPeriod.
 func (s *Set) Upkeep(now time.Time) {
-	s.prune(now)
 	for _, l := range s.all() {
-		s.check(l, now)
-	}
-}
-
-func (s *Set) check(l *lane, now time.Time) {
-	switch {
-	case l.expired(now):
-		l.abort(policy.ReasonExpired)
-	case l.tcp.Stalled(frameTimeout):
-		l.abort(policy.ReasonSlow)
-	case l.lapsed(now) != "":
-		l.abort(policy.ReasonExpired)
-	case l.silent(now):
-		l.abort(policy.ReasonLane)
-	case !l.dialled && l.idleFor(now) > 2*s.cfg.IdleTimeout:
-		l.abort(policy.ReasonIdle)
-	case l.outdated():
-		s.work.Go(func() { l.reprove(now) }) // in a goroutine, since sending on a stalled lane blocks
-	default:
-		if service, ok := l.behind(); ok {
-			s.work.Go(func() { l.reproveService(service) })
+		if l.due.CompareAndSwap(false, true) { // a loop that is late counts one round, not all that it has missed
+			l.loop.Do(func() {
+				l.due.Store(false)
+				l.upkeep(now)
+			})
 		}
 	}
 }
 
-// prune ends idle lanes that are too old, broken or stale.
-func (s *Set) prune(now time.Time) {
-	s.mu.Lock()
-	peers := make([]*pool, 0, len(s.peers))
-	for _, q := range s.peers {
-		peers = append(peers, q)
+func (l *lane) upkeep(now time.Time) {
+	if l.ending {
+		return
 	}
-	s.mu.Unlock()
-	for _, q := range peers {
-		q.prune(now, s.cfg.IdleTimeout)
+	l.moved.Store(0)
+	if gone := l.services.Lapsed(now); len(gone) > 0 {
+		l.cut(gone, policy.ReasonExpired, "the certificate of its service has ended")
+	}
+	stuck, silent := l.pulse.Round(l.conn.Unacked(), l.blocked, l.paused || l.readable)
+	if len(l.streams) > 0 && now.Sub(l.heard) >= UpkeepPeriod {
+		l.ask()
+	}
+	switch {
+	case l.expired(now):
+		l.endNow(policy.ReasonExpired, errors.New("the certificate of its node has ended"))
+	case l.stalled(now):
+		l.endNow(policy.ReasonSlow, errors.New("the rest of a record doesn't come"))
+	case stuck:
+		l.endNow(policy.ReasonSlow, errors.New("it takes nothing"))
+	case silent:
+		l.endNow(policy.ReasonLane, errors.New("it gives no sign of life"))
+	case l.idle(now):
+		l.finish()
+	case l.outdated():
+		l.work.Go(func() { l.reprove(now) })
+	default:
+		l.reproveServices()
 	}
 }
 
-// silent says whether the peer has acknowledged nothing for silenceLimit although
-// bytes were under way and its window had room for them. It doesn't ask the
-// kernel about a lane that has sent nothing since everything was acknowledged.
-func (l *lane) silent(now time.Time) bool {
-	l.mu.Lock()
-	wrote := l.wrote
-	l.wrote = false
-	l.mu.Unlock()
-	if !wrote {
-		return false
+// stalled says whether the peer has stopped in the middle of a record.
+func (l *lane) stalled(now time.Time) bool {
+	return len(l.tail) > 0 && !l.paused && now.Sub(l.heard) > frameTimeout
+}
+
+// ask sends a PING, unless one is under way.
+func (l *lane) ask() {
+	if l.pulse.Ask(l.out.Pending() + frame.HeaderSize) {
+		l.send(frame.Ping, 0, nil)
 	}
-	info, err := socket.Info(l.raw)
-	if err != nil {
-		return false
+}
+
+// idle says whether the lane has carried nothing for so long that it isn't kept. The
+// end that dialled it ends it first.
+func (l *lane) idle(now time.Time) bool {
+	keep := l.cfg.IdleTimeout
+	if !l.dialled {
+		keep *= 2
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.wrote = l.wrote || info.Unacked > 0 || info.Notsent_bytes > 0
-	switch {
-	case info.Unacked == 0 || info.Snd_wnd == 0:
-		l.waiting = time.Time{}
-	case l.waiting.IsZero():
-		l.waiting = now
+	if l.retiring {
+		keep = dialTimeout // the other end should have ended it
 	}
-	return !l.waiting.IsZero() && now.Sub(l.waiting) >= silenceLimit &&
-		time.Duration(info.Last_ack_recv)*time.Millisecond >= silenceLimit
+	return l.live == 0 && (now.Sub(l.idleAt) > keep || l.dialled && l.nodes.Stale(now))
 }

@@ -22,7 +22,7 @@ import (
 	"tacit/internal/testhost"
 )
 
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // What crypto/tls offers and prefers: no configuration changes it in TLS 1.3.
 //

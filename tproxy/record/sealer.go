@@ -13,6 +13,10 @@ import (
 // 2^24.5 full ones with AES-GCM.
 const keyLimit = 1 << 24
 
+// begun is how many more records may be sealed under a key: their places in a buffer
+// were chosen before the limit was reached.
+const begun = 64
+
 // ErrUpdate says that the key must be changed by Update before the next data.
 var ErrUpdate = errors.New("the key must be changed before more data are sealed")
 
@@ -29,10 +33,11 @@ type Sealer struct {
 }
 
 // Seal makes a record of the n bytes at buf[HeaderSize:], in place, and returns
-// its length: buf must have room for HeaderSize+n+TailSize bytes. While NeedUpdate
-// returns true, it refuses with ErrUpdate.
+// its length: buf must have room for HeaderSize+n+TailSize bytes. It refuses with
+// ErrUpdate what NeedUpdate doesn't allow any more; where the key is used up, some
+// records later, so that a caller may look once for several records.
 func (s *Sealer) Seal(buf []byte, n int) (int, error) {
-	if s.NeedUpdate() {
+	if s.owed || s.keys.seq >= s.limit+begun {
 		return 0, ErrUpdate
 	}
 	return s.seal(buf, n, typeData)

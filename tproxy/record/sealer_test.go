@@ -22,7 +22,14 @@ func TestKeyLimit(t *testing.T) {
 			_, err := b.Open(seal(t, &a.Sealer, typeData, 1))
 			testhost.Must(t, err)
 		}
-		if _, err := a.Seal(buf, 1); err != ErrUpdate || !a.NeedUpdate() {
+		if !a.NeedUpdate() {
+			t.Fatalf("round %d: no update is due", round)
+		}
+		for range begun {
+			_, err := b.Open(seal(t, &a.Sealer, typeData, 1))
+			testhost.Must(t, err)
+		}
+		if _, err := a.Seal(buf, 1); err != ErrUpdate {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		n, err := a.Update(buf)

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package guest bounds what one peer may do here, on all its lanes together
+// (docs/lane-protocol.md). It must not know a lane, nor end one. A guest is never
+// forgotten: it would begin anew with its next lane, and members are few.
+package guest
+
+import (
+	"sync"
+	"time"
+
+	"tacit/tproxy/lane/credit"
+	"tacit/tproxy/lane/trust"
+)
+
+const (
+	opensAtOnce  = 20_000 // streams opened; more are refused
+	opensPause   = 50 * time.Microsecond
+	strikesLimit = 12_000 // of what an honest node does seldom, at once: then its lane is cut
+	strikesPause = time.Millisecond
+)
+
+// Guest is what one peer does here.
+type Guest struct {
+	Held credit.Held
+
+	mu      sync.Mutex // guards what follows
+	lanes   int        // that it has dialled
+	live    int        // streams that it has opened
+	opening int        // those that nobody has taken or refused yet, ended or not
+	opens   trust.Tally
+	strikes trust.Tally
+}
+
+// New is of a peer that has done nothing yet.
+func New(now time.Time) *Guest {
+	return &Guest{opens: trust.NewTally(opensAtOnce, opensPause, now), strikes: trust.NewTally(strikesLimit, strikesPause, now)}
+}
+
+// Join takes one more lane, up to a limit.
+func (g *Guest) Join(limit int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.lanes >= limit {
+		return false
+	}
+	g.lanes++
+	return true
+}
+
+// Leave gives a lane back.
+func (g *Guest) Leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lanes--
+}
+
+// Open takes one more stream, up to a limit of those that live, and of those that nobody
+// has taken or refused yet: their handling goes on after a reset.
+func (g *Guest) Open(limit int, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live >= limit || g.opening >= limit || !g.opens.Add(now) {
+		return false
+	}
+	g.live++
+	g.opening++
+	return true
+}
+
+// Decided notes that a stream was admitted or refused.
+func (g *Guest) Decided() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.opening--
+}
+
+// Streams is how many streams live, and how many nobody has taken or refused yet.
+func (g *Guest) Streams() (live, opening int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.live, g.opening
+}
+
+// Closed notes that a stream is over.
+func (g *Guest) Closed() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.live--
+}
+
+// Strike counts what an honest node does seldom; false: it was too often.
+func (g *Guest) Strike() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.strikes.Add(time.Now())
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package loop runs event loops: one thread waits with epoll for many descriptors
+// and calls their handlers, one after the other. Everything that belongs to a loop
+// is done on its thread, so handlers need no locks and must never block. The package
+// must not know what is carried, nor read or write a descriptor that it watches.
+package loop
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Events say what a descriptor is ready for. They are edge-triggered: one that came
+// holds until the handler has met EAGAIN, or a short read without PeerClosed and Urgent.
+type Events uint32
+
+// The events.
+const (
+	Readable   Events = unix.EPOLLIN
+	Writable   Events = unix.EPOLLOUT
+	PeerClosed Events = unix.EPOLLRDHUP | unix.EPOLLHUP // FIN, or a reset, has arrived
+	Failed     Events = unix.EPOLLERR                   // the connection was reset, or given up
+	Urgent     Events = unix.EPOLLPRI                   // a byte was sent as urgent: a read stops before it
+)
+
+// Handler is told what its descriptor is ready for.
+type Handler interface{ Ready(Events) }
+
+// Flusher has something to do at the end of a turn, when all events were handled:
+// sending what they led to with one write.
+type Flusher interface{ Flush() }
+
+// Runner has something to do besides handling an event: it is run in its turn.
+type Runner interface{ Run() }
+
+// Func is a function as a Runner.
+type Func func()
+
+// Run calls f.
+func (f Func) Run() { f() }
+
+// Loop is one event loop. Do and Close may be called from any goroutine, everything
+// else on the loop only: from a handler, a flusher or what was given to Do.
+type Loop struct {
+	log    *slog.Logger
+	epoll  int // the epoll descriptor
+	file   *os.File
+	waiter syscall.RawConn
+	wake   int // an eventfd that ends a wait
+	slots  []slot
+	queue  []Runner // in order; what a turn has no time for stays
+	flush  []Flusher
+	ended  chan struct{}
+
+	asleep atomic.Bool
+	began  atomic.Int64 // when the present turn began, Unix nanoseconds; 0: the loop waits
+
+	mu     sync.Mutex
+	posted []func()
+	closed bool
+}
+
+// slot is what is watched at one descriptor. Its generation tells events of an
+// earlier user of the same number apart.
+type slot struct {
+	handler    Handler
+	generation int32
+}
+
+// New starts a loop.
+func New(log *slog.Logger) (*Loop, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("event loop: epoll_create1: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		_ = unix.Close(epoll)
+		return nil, fmt.Errorf("event loop: eventfd: %w", err)
+	}
+	l := &Loop{log: log, epoll: epoll, wake: wake, ended: make(chan struct{})}
+	_ = unix.SetNonblock(epoll, true)
+	l.file = os.NewFile(uintptr(epoll), "epoll")
+	if l.waiter, err = l.file.SyscallConn(); err != nil {
+		return nil, err
+	}
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(wake), Pad: -1}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event); err != nil {
+		l.release()
+		return nil, fmt.Errorf("event loop: watch the eventfd: %w", err)
+	}
+	go l.run()
+	return l, nil
+}
+
+// Do calls f on the loop, in the order of the calls. It returns false, and f isn't
+// called, once the loop is closed.
+func (l *Loop) Do(f func()) bool {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return false
+	}
+	l.posted = append(l.posted, f)
+	l.mu.Unlock()
+	l.rouse()
+	return true
+}
+
+// rouse ends the wait of a loop that waits.
+func (l *Loop) rouse() {
+	if l.asleep.CompareAndSwap(true, false) {
+		_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // it fails only when the counter is full: then the loop wakes anyway
+	}
+}
+
+// Queue runs r after all that is queued already, in this turn or a later one. Whoever
+// calls it makes sure that r isn't there already.
+func (l *Loop) Queue(r Runner) { l.queue = append(l.queue, r) }
+
+// AtEnd flushes f at the end of this turn. Whoever calls it makes sure that f isn't
+// there already.
+func (l *Loop) AtEnd(f Flusher) { l.flush = append(l.flush, f) }
+
+const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET
+
+// Watch tells h what fd is ready for, until Forget.
+func (l *Loop) Watch(fd int, h Handler) error {
+	for fd >= len(l.slots) {
+		l.slots = append(l.slots, slot{})
+	}
+	s := &l.slots[fd]
+	s.generation = (s.generation + 1) & 0x7fffffff
+	s.handler = h
+	event := unix.EpollEvent{Events: watched, Fd: int32(fd), Pad: s.generation}
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+		s.handler = nil
+		return fmt.Errorf("event loop: watch a descriptor: %w", err)
+	}
+	return nil
+}
+
+// Forget stops watching fd. Whoever closes fd afterwards, on this loop, needs no
+// system call for it: the kernel forgets closed descriptors by itself, epoll(7).
+func (l *Loop) Forget(fd int, closing bool) {
+	if fd >= len(l.slots) || l.slots[fd].handler == nil {
+		return
+	}
+	l.slots[fd].handler = nil
+	if !closing {
+		_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+	}
+}
+
+// Busy is how long the present turn has lasted; 0: the loop waits for events.
+func (l *Loop) Busy(now time.Time) time.Duration {
+	began := l.began.Load()
+	if began == 0 {
+		return 0
+	}
+	return now.Sub(time.Unix(0, began))
+}
+
+// Close ends the loop after what was given to Do before, and waits for its end. It
+// must not be called on the loop.
+func (l *Loop) Close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.rouse()
+	<-l.ended
+}
+
+func (l *Loop) release() {
+	_ = l.file.Close()
+	_ = unix.Close(l.wake)
+}
+
+func (l *Loop) run() {
+	defer close(l.ended)
+	defer l.release()
+	events := make([]unix.EpollEvent, 512)
+	for {
+		n := l.wait(events)
+		l.began.Store(time.Now().UnixNano())
+		over := l.turn(events[:n])
+		l.began.Store(0)
+		if over {
+			return
+		}
+	}
+}
+
+// turnTime is how long a turn works on its queue. After that, events come first again,
+// so that what is urgent doesn't wait for what is much.
+const turnTime = 2 * time.Millisecond
+
+// turn handles what has happened, in this order: events, what other goroutines posted,
+// what is queued, as far as time allows, and what all that leads to.
+func (l *Loop) turn(events []unix.EpollEvent) (over bool) {
+	for i := range events {
+		l.dispatch(&events[i])
+	}
+	l.mu.Lock()
+	posted := l.posted
+	l.posted = nil
+	over = l.closed && len(posted) == 0
+	l.mu.Unlock()
+	for _, f := range posted {
+		f()
+	}
+	l.runQueue()
+	l.flushAll()
+	return over
+}
+
+func (l *Loop) runQueue() {
+	if len(l.queue) == 0 {
+		return
+	}
+	began, n := time.Now(), 0
+	for n < len(l.queue) { // what is run may queue more
+		r := l.queue[n]
+		l.queue[n] = nil
+		n++
+		r.Run()
+		if n%8 == 0 && time.Since(began) > turnTime {
+			break
+		}
+	}
+	rest := copy(l.queue, l.queue[n:])
+	clear(l.queue[rest:])
+	l.queue = l.queue[:rest]
+}
+
+func (l *Loop) dispatch(e *unix.EpollEvent) {
+	fd := int(e.Fd)
+	if fd == l.wake {
+		var count [8]byte
+		_, _ = unix.Read(l.wake, count[:])
+		return
+	}
+	if s := l.slots[fd]; s.handler != nil && s.generation == e.Pad {
+		s.handler.Ready(Events(e.Events))
+	}
+}
+
+func (l *Loop) flushAll() {
+	for i := 0; i < len(l.flush); i++ { // flushing may add flushers
+		l.flush[i].Flush()
+		l.flush[i] = nil
+	}
+	l.flush = l.flush[:0]
+}
+
+// wait returns the number of events. It doesn't wait while there is something to do.
+// Where it must, Go's poller waits for it, of which the epoll descriptor is just another
+// one: a thread in a system call of its own would keep the runtime busy looking after it.
+func (l *Loop) wait(events []unix.EpollEvent) (n int) {
+	l.asleep.Store(true)
+	if n = l.poll(events); n == 0 && len(l.queue) == 0 && !l.waiting() {
+		if err := l.waiter.Read(func(uintptr) bool { n = l.poll(events); return n > 0 || l.waiting() }); err != nil {
+			l.log.Error("event loop: wait for events", "err", err)
+		}
+	}
+	l.asleep.Store(false)
+	return n
+}
+
+// poll returns the number of events that there are now.
+func (l *Loop) poll(events []unix.EpollEvent) int {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// waiting says whether something was posted. A post after it ends the wait.
+func (l *Loop) waiting() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.posted) > 0 || l.closed
+}
