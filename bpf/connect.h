@@ -140,14 +140,17 @@ __noinline int place(struct bpf_sock_addr *ctx, const struct config *s, struct c
 	return REWRITE;
 }
 
-/* proven judges the source that the daemon's tag names. */
-static __always_inline int proven(struct call *c, const struct sock_state *st)
+/* proven judges the source that the daemon's tag names, and who listens, unless the
+ * daemon has just looked. It looks when it is refused here, and reports what it finds. */
+static __always_inline int proven(struct bpf_sock_addr *ctx, struct call *c, const struct sock_state *st)
 {
 	__u32 verdict;
 
 	c->source = st->source;
 	verdict = decide_for(c->source, c->destination, st->ingress);
-	return verdict == REASON_ALLOWED ? PASS : refuse(c, verdict);
+	if (verdict != REASON_ALLOWED)
+		return refuse(c, verdict);
+	return !st->owned || owned(ctx, &c->to, c->destination) ? PASS : REFUSE;
 }
 
 /* by_daemon: the daemon's sockets are exempt. To reach a local service's port they
@@ -162,12 +165,12 @@ static __always_inline int by_daemon(struct bpf_sock_addr *ctx, struct call *c)
 	bool here = g && is_local(&c->to.addr);
 
 	st = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
-	if (!here && (!st || st->mode != MODE_TAG || st->source == st->destination))
+	if (!here && (!st || st->mode != MODE_TAG || (st->source == st->destination && !st->owned)))
 		return PASS;
 	c->destination = here ? g->service : st->destination;
 	if (!st || st->mode != MODE_TAG || st->destination != c->destination)
 		return refuse(c, REASON_TAG);
-	return proven(c, st);
+	return proven(ctx, c, st);
 }
 
 /* by_daemon_inner is by_daemon in another network namespace, where no bind hook keeps
@@ -187,7 +190,7 @@ static __always_inline int by_daemon_inner(struct bpf_sock_addr *ctx, struct cal
 		return refuse(c, REASON_TAG);
 	if (found && owner != c->destination && !(g->flags & GUARD_ANYONE))
 		return refuse(c, REASON_LISTENER);
-	return proven(c, st);
+	return proven(ctx, c, st);
 }
 
 static __always_inline int udp_call(const struct config *s, struct call *c, bool sending)

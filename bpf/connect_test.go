@@ -276,7 +276,7 @@ func TestTag(t *testing.T) {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		h.ok(err)
 		if c.source != 0 {
-			h.ok(h.Tag(fd, c.source, c.destination, c.ingress))
+			h.ok(h.Tag(fd, Tag{Pair: Pair{c.source, c.destination}, Ingress: c.ingress}))
 		}
 		if err := unix.Connect(fd, sockaddr(c.target)); !errors.Is(err, c.want) {
 			t.Errorf("tag %d to %d: %v, want %v", c.source, c.destination, err, c.want)

@@ -65,6 +65,10 @@ func (i *inner) here(cgroup, target string) (result string) {
 // dial connects from the daemon's cgroup, with a socket of the other namespace that
 // is bound to from.
 func (i *inner) dial(from, to string, source uint32, tagged bool) (fd int, err error) {
+	return i.dialAs(from, to, Tag{Pair: Pair{source, db}}, tagged)
+}
+
+func (i *inner) dialAs(from, to string, as Tag, tagged bool) (fd int, err error) {
 	i.t.Helper()
 	i.there(func() {
 		family := unix.AF_INET
@@ -74,7 +78,7 @@ func (i *inner) dial(from, to string, source uint32, tagged bool) (fd int, err e
 		fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		i.ok(err)
 		if tagged {
-			i.ok(i.Tag(fd, source, db, false))
+			i.ok(i.Tag(fd, as))
 		}
 		i.ok(unix.Bind(fd, sockaddr(from)))
 		err = unix.Connect(fd, sockaddr(to))

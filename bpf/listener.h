@@ -117,6 +117,26 @@ __noinline int server_at(struct bpf_sock_addr *ctx, const struct endpoint *at, _
 	return server;
 }
 
+/* owned returns whether a connection to that endpoint can only reach a socket of the
+ * service. A port that is shared by SO_REUSEPORT can have sockets of others, of which a
+ * lookup without a packet doesn't show which one gets the connection. */
+__noinline int owned(struct bpf_sock_addr *ctx, const struct endpoint *at, __u32 service)
+{
+	struct sock_common *common;
+	struct bpf_sock *sk;
+	bool out;
+
+	if (!at)
+		return false;
+	sk = listener_at(ctx, at, false);
+	if (!sk)
+		return false;
+	common = (struct sock_common *)bpf_skc_to_tcp_sock(sk);
+	out = creator_of(sk) == service && common && !BPF_CORE_READ_BITFIELD(common, skc_reuseport);
+	bpf_sk_release(sk);
+	return out;
+}
+
 /* announce tells the daemon that a program begins or ceases to listen on a service's
  * port, just before it does. Where the ring buffer is full, the daemon has yet to
  * read an announcement, after which it looks at all listeners. */

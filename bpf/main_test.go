@@ -71,6 +71,8 @@ func help(words []string) error {
 		return helpPrompt(words[1])
 	case "serve", "serve-mptcp":
 		return helpServe("tcp", words[1], words[0] == "serve-mptcp")
+	case "serve-shared", "serve-lo": // with SO_REUSEPORT, and only by loopback's device
+		return helpServeShared(words[1], words[0] == "serve-lo")
 	case "serve-4", "serve-6": // for one address family only
 		return helpServe("tcp"+strings.TrimPrefix(words[0], "serve-"), words[1], false)
 	case "inherit": // connect with the socket passed as descriptor 3
@@ -245,6 +247,24 @@ func helpPrompt(target string) error {
 func helpServe(network, addr string, mptcp bool) error {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(mptcp)
+	return helpListen(lc, network, addr)
+}
+
+func helpServeShared(addr string, device bool) error {
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		return errors.Join(raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			if device {
+				err = errors.Join(err, unix.SetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "lo"))
+			}
+		}), err)
+	}}
+	lc.SetMultipathTCP(false)
+	return helpListen(lc, "tcp", addr)
+}
+
+func helpListen(lc net.ListenConfig, network, addr string) error {
 	ln, err := lc.Listen(context.Background(), network, addr)
 	if err != nil {
 		fmt.Println(err)

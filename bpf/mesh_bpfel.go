@@ -236,7 +236,8 @@ type meshSockState struct {
 	Source      uint32
 	Destination uint32
 	Mode        meshMode
-	OtherNetns  uint32
+	OtherNetns  uint16
+	Owned       uint16
 	Ingress     uint16
 	Named       uint16
 }

@@ -119,15 +119,24 @@ func replace[K, V comparable](t Table[K, V], want map[K]V) error {
 	return errors.Join(errs...)
 }
 
-// Tag marks a socket of the daemon before it connects to an instance of
-// destination on this node: the connect hook judges it as the source, which
-// another node has proven, or which is an ingress.
-func (o *Objects) Tag(fd int, source, destination uint32, ingress bool) error {
+// Tag is what the connect hook judges a socket of the daemon by: the source, which
+// another node has proven, and the destination, of which this node has an instance.
+type Tag struct {
+	Pair
+	Ingress bool // the source is one
+	// Owned refuses any listener but one of which the programs know that no other
+	// program than the destination's can share its port.
+	Owned bool
+}
+
+// Tag marks a socket of the daemon before it connects.
+func (o *Objects) Tag(fd int, t Tag) error {
 	key, err := socketKey(fd)
 	if err != nil {
 		return err
 	}
-	state := meshSockState{Source: source, Destination: destination, Mode: meshModeMODE_TAG, Ingress: uint16(flag(ingress))}
+	state := meshSockState{Source: t.Source, Destination: t.Destination, Mode: meshModeMODE_TAG,
+		Ingress: uint16(flag(t.Ingress)), Owned: uint16(flag(t.Owned))}
 	if err := o.mesh.Sockets.Put(key, state); err != nil {
 		return fmt.Errorf("tag the socket: %w", err)
 	}

@@ -167,7 +167,8 @@ struct sock_state {
 	__u32 source;
 	__u32 destination;
 	enum mode mode;
-	__u32 other_netns;      /* 1: not in the daemon's network namespace */
+	__u16 other_netns;      /* 1: not in the daemon's network namespace */
+	__u16 owned;            /* 1: only a listener that is surely destination's may be reached; only with MODE_TAG */
 	__u16 ingress;          /* 1: source is an ingress; only with MODE_TAG */
 	__u16 named;            /* enum naming; only with MODE_LOCAL */
 };

@@ -164,12 +164,12 @@ func (n *Node) ranges() []netip.Prefix { return []netip.Prefix{n.cfg.Range4, n.c
 
 // tagLookup marks a socket as one that asks for the real name of a service.
 func (n *Node) tagLookup(fd int, service identity.Name) error {
-	return n.enforcer.Tag(fd, service, service)
+	return n.enforcer.Tag(fd, service, service, false)
 }
 
 // tagCheck marks a socket as a health check's.
 func (n *Node) tagCheck(fd int, service identity.Name) error {
-	return n.enforcer.Tag(fd, checks.Identity, service)
+	return n.enforcer.Tag(fd, checks.Identity, service, false)
 }
 
 // virtual returns a service's virtual addresses; invalid ones when its number

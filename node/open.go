@@ -189,7 +189,7 @@ func (n *Node) build(context.Context) error {
 	n.buildOutside()
 	n.balancer = balance.New(n.log, n.leaving)
 	router := routing.New(routing.Config{Enforcer: n.enforcer, Numbers: n.numbers, Picture: func() routing.Picture { return n.loop }, Balancer: n.balancer,
-		Inventory: n.inventory, Granted: n.records.View().Granted, Alive: n.alive, Dialer: n.dialer(), Outside: n.outside.Dial, Self: n.cfg.Name})
+		Inventory: n.inventory, Granted: n.records.View().Granted, Alive: n.alive, Dialer: n.dialer(), Outside: n.outside.Dial, Self: n.cfg.Name, Hooks: n.cfg.Redirect != config.TPROXY})
 	if n.proxy, err = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended, Headroom: n.limits.Headroom}); err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (n *Node) build(context.Context) error {
 
 // buildOutside builds what reaches services outside of the mesh.
 func (n *Node) buildOutside() {
-	n.outside = outside.New(outside.Config{Resolvers: func() []netip.Addr { return n.datapath.Resolvers() }, Tag: n.enforcer.Tag, Dial: n.dialer().Dial,
+	n.outside = outside.New(outside.Config{Resolvers: func() []netip.Addr { return n.datapath.Resolvers() }, Tag: n.tagLookup, Dial: n.dialer().Dial,
 		Own: n.addresses.List, Member: n.records.View().NodeAt, Ranges: n.ranges(), Changed: n.nudge, Health: n.board, Log: n.log})
 }
 

@@ -22,7 +22,7 @@ type Enforcer interface {
 	Revision() kernel.Revision
 	Sweep(context.Context) (cut int, err error)
 	SweepWanted() <-chan struct{}
-	Tag(fd int, source, destination identity.Name) error
+	Tag(fd int, source, destination identity.Name, owned bool) error
 	Origin(fd int) (kernel.Origin, error)
 	NumberOf(netip.Addr) (uint32, bool)
 	Events(context.Context, func(kernel.Event)) error

@@ -171,9 +171,9 @@ func (b *tproxyBackend) Revision() kernel.Revision {
 
 // The remaining methods concern hooks, of which there are none.
 
-func (b *tproxyBackend) Sweep(context.Context) (int, error)          { return 0, nil }
-func (b *tproxyBackend) SweepWanted() <-chan struct{}                { return nil }
-func (b *tproxyBackend) Tag(int, identity.Name, identity.Name) error { return nil }
+func (b *tproxyBackend) Sweep(context.Context) (int, error)                { return 0, nil }
+func (b *tproxyBackend) SweepWanted() <-chan struct{}                      { return nil }
+func (b *tproxyBackend) Tag(int, identity.Name, identity.Name, bool) error { return nil }
 func (b *tproxyBackend) Counters() (given, lost map[policy.Reason]uint64, err error) {
 	return nil, nil, nil
 }

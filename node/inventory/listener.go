@@ -35,7 +35,8 @@ type Listener struct {
 	In    netns.Namespace // where Addr is; zero: the daemon's own
 	Owner string          // with StateUnowned: what was found instead
 	// Short: for want of descriptors or memory nobody knows who holds the port.
-	Short bool
+	Short  bool
+	Shared bool // sockets share Addr by SO_REUSEPORT
 	// Anyone: who made the socket doesn't count, because it can't be compared
 	// with a workload or because systemd makes it.
 	Anyone bool
@@ -48,6 +49,12 @@ func (l Listener) Serves() bool {
 
 // Present reports whether somebody listens.
 func (l Listener) Present() bool { return l.State != "" && l.State != StateNone }
+
+// Lasts reports whether a later dial needs no other look: the kernel can refuse it unless
+// the same workload still listens, or nobody compares the listener with one.
+func (l Listener) Lasts() bool {
+	return l.State == StateUnverified || l.State == StateVerified && !l.Anyone && !l.Shared
+}
 
 // Listener looks at one service's port again, without the last View: for
 // whoever is about to dial it.
@@ -141,7 +148,7 @@ func judge(d definition.Definition, socks []sockdiag.Listener, o owners) Listene
 		if out.State != StateNone && !at.Addr().Is4() {
 			continue // IPv4 is preferred
 		}
-		out = Listener{State: StateUnverified, Addr: at, Anyone: !o.known || o.activated(s)}
+		out = Listener{State: StateUnverified, Addr: at, Shared: at == out.Addr, Anyone: !o.known || o.activated(s)}
 		if o.known {
 			out.State = StateVerified
 		}

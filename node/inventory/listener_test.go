@@ -32,26 +32,29 @@ func TestJudge(t *testing.T) {
 		state   State
 		dial    string
 		anyone  bool
+		lasts   bool
 	}{
 		"nobody":                         {state: StateNone},
-		"loopback only":                  {socks: socks{at("127.0.0.1:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
-		"every address":                  {socks: socks{at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
-		"every address of both families": {socks: socks{at("[::]:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
-		"every IPv6 address":             {socks: socks{{Addr: netip.MustParseAddrPort("[::]:80"), CgroupID: ours, V6Only: true}}, state: StateVerified, dial: "[::1]:80"},
-		"IPv6 loopback only":             {socks: socks{at("[::1]:80", ours)}, state: StateVerified, dial: "[::1]:80"},
+		"loopback only":                  {socks: socks{at("127.0.0.1:80", ours)}, state: StateVerified, dial: "127.0.0.1:80", lasts: true},
+		"every address":                  {socks: socks{at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80", lasts: true},
+		"every address of both families": {socks: socks{at("[::]:80", ours)}, state: StateVerified, dial: "127.0.0.1:80", lasts: true},
+		"every IPv6 address":             {socks: socks{{Addr: netip.MustParseAddrPort("[::]:80"), CgroupID: ours, V6Only: true}}, state: StateVerified, dial: "[::1]:80", lasts: true},
+		"IPv6 loopback only":             {socks: socks{at("[::1]:80", ours)}, state: StateVerified, dial: "[::1]:80", lasts: true},
 		"IPv4 is preferred":              {socks: socks{at("[::]:80", ours), at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
-		"one address":                    {socks: socks{at("10.0.0.5:80", ours)}, state: StateVerified, dial: "10.0.0.5:80"},
-		"an IPv4 one of an IPv6 socket":  {socks: socks{at("[::ffff:10.0.0.5]:80", ours)}, state: StateVerified, dial: "10.0.0.5:80"},
-		"no workload to compare":         {unknown: true, socks: socks{at("0.0.0.0:80", others)}, state: StateUnverified, dial: "127.0.0.1:80", anyone: true},
-		"the service's user":             {socks: socks{{Addr: netip.MustParseAddrPort("0.0.0.0:80"), CgroupID: others, UID: uid}}, state: StateVerified, dial: "127.0.0.1:80"},
+		"every address, shared":          {socks: socks{at("0.0.0.0:80", ours), at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
+		"loopback, shared":               {socks: socks{at("127.0.0.1:80", ours), at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
+		"one address":                    {socks: socks{at("10.0.0.5:80", ours)}, state: StateVerified, dial: "10.0.0.5:80", lasts: true},
+		"an IPv4 one of an IPv6 socket":  {socks: socks{at("[::ffff:10.0.0.5]:80", ours)}, state: StateVerified, dial: "10.0.0.5:80", lasts: true},
+		"no workload to compare":         {unknown: true, socks: socks{at("0.0.0.0:80", others)}, state: StateUnverified, dial: "127.0.0.1:80", anyone: true, lasts: true},
+		"the service's user":             {socks: socks{{Addr: netip.MustParseAddrPort("0.0.0.0:80"), CgroupID: others, UID: uid}}, state: StateVerified, dial: "127.0.0.1:80", lasts: true},
 		"systemd, for its unit":          {init: systemd, socks: socks{at("0.0.0.0:80", systemd)}, state: StateVerified, dial: "127.0.0.1:80", anyone: true},
-		"the unit itself":                {init: systemd, socks: socks{at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
+		"the unit itself":                {init: systemd, socks: socks{at("0.0.0.0:80", ours)}, state: StateVerified, dial: "127.0.0.1:80", lasts: true},
 		"nobody, systemd may come":       {init: systemd, state: StateNone, anyone: true},
 		"systemd, for another":           {socks: socks{at("0.0.0.0:80", systemd)}, state: StateUnowned},
 		"another program":                {socks: socks{at("0.0.0.0:80", others)}, state: StateUnowned},
 		"another program beside ours":    {socks: socks{at("0.0.0.0:80", ours), at("0.0.0.0:80", others)}, state: StateUnowned},
-		"own address, every address":     {address: "10.0.0.5", socks: socks{at("0.0.0.0:80", ours)}, state: StateVerified, dial: "10.0.0.5:80"},
-		"own address, loopback":          {address: "10.0.0.5", socks: socks{at("127.0.0.1:80", ours)}, state: StateVerified, dial: "127.0.0.1:80"},
+		"own address, every address":     {address: "10.0.0.5", socks: socks{at("0.0.0.0:80", ours)}, state: StateVerified, dial: "10.0.0.5:80", lasts: true},
+		"own address, loopback":          {address: "10.0.0.5", socks: socks{at("127.0.0.1:80", ours)}, state: StateVerified, dial: "127.0.0.1:80", lasts: true},
 		"another address doesn't count":  {address: "10.0.0.5", socks: socks{at("10.0.0.6:80", others)}, state: StateNone},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,6 +62,9 @@ func TestJudge(t *testing.T) {
 			got := judge(d, c.socks, owners{known: !c.unknown, cgroup: func(id uint64) bool { return id == ours }, uid: &uid, init: c.init})
 			if got.State != c.state || got.Anyone != c.anyone || (c.dial != "") != got.Addr.IsValid() || c.dial != "" && got.Addr.String() != c.dial {
 				t.Errorf("got %+v, want %s at %s", got, c.state, c.dial)
+			}
+			if got.Lasts() != c.lasts {
+				t.Errorf("lasts: %t", got.Lasts())
 			}
 			if (got.Owner != "") != (c.state == StateUnowned) {
 				t.Errorf("owner %q", got.Owner)

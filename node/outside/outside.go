@@ -33,17 +33,15 @@ type Health interface {
 
 // Config is what a Reach works with. Changed must neither block nor call the Reach.
 type Config struct {
-	Resolvers func() []netip.Addr // of the host, as they are now
-	// Tag marks a socket as one that asks for a service's addresses, or connects on
-	// behalf of a caller.
-	Tag     func(fd int, source, destination identity.Name) error
-	Dial    func(seen.Call) (seen.Dialled, error)
-	Own     func() []netip.Addr                            // this host's own addresses
-	Member  func(netip.Addr) (node identity.Name, is bool) // whose address it is
-	Ranges  []netip.Prefix                                 // of virtual addresses
-	Changed func()                                         // an instance can be reached now, or can't any more
-	Health  Health
-	Log     *slog.Logger
+	Resolvers func() []netip.Addr                       // of the host, as they are now
+	Tag       func(fd int, service identity.Name) error // marks a socket as one that asks for the service's addresses
+	Dial      func(seen.Call) (seen.Dialled, error)
+	Own       func() []netip.Addr                            // this host's own addresses
+	Member    func(netip.Addr) (node identity.Name, is bool) // whose address it is
+	Ranges    []netip.Prefix                                 // of virtual addresses
+	Changed   func()                                         // an instance can be reached now, or can't any more
+	Health    Health
+	Log       *slog.Logger
 }
 
 // Reach is safe for concurrent use.
@@ -61,7 +59,7 @@ type Reach struct {
 func New(c Config) *Reach {
 	r := &Reach{conf: c, wake: make(chan struct{}, 1), names: map[string]*name{}}
 	r.look = func(ctx context.Context, service identity.Name, host string) (client.Answer, error) {
-		ask := client.Client{Mark: func(fd int) error { return c.Tag(fd, service, service) }}
+		ask := client.Client{Mark: func(fd int) error { return c.Tag(fd, service) }}
 		return ask.Look(ctx, host, c.Resolvers())
 	}
 	return r

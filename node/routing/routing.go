@@ -30,7 +30,6 @@ import (
 type Enforcer interface {
 	NumberOf(netip.Addr) (uint32, bool)
 	Origin(fd int) (kernel.Origin, error)
-	Tag(fd int, source, destination identity.Name) error
 }
 
 // Numbers are those of virtual addresses.
@@ -58,6 +57,7 @@ type Config struct {
 	// Outside connects to an instance outside of the mesh.
 	Outside func(context.Context, catalog.Instance, seen.Call) (seen.Dialled, error)
 	Self    identity.Name
+	Hooks   bool // the kernel judges each connection to a program; without, the TPROXY backend is in use
 }
 
 // Router answers the proxy's questions from the node's present picture.
@@ -169,26 +169,50 @@ func (r *Router) dialOutside(ctx context.Context, in tproxy.Inbound, i catalog.I
 }
 
 // dialProgram connects only to a listener of the workload, and only with a socket
-// that carries the proven source, which the kernel judges again.
+// that carries the proven source, which the kernel judges again. It takes the listener
+// that the inventory knows if the kernel judges that, too; if it is refused, somebody
+// has to look, also to know the reason.
 func (r *Router) dialProgram(in tproxy.Inbound) (tproxy.Dialled, error) {
 	s, ok := r.conf.Inventory.View().Find(in.Destination, in.Port, in.Instance)
 	if !ok {
 		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonInstance, "%s port %d doesn't run on this node", in.Destination, in.Port)
 	}
-	l := r.conf.Inventory.Listener(s)
-	if l.Short {
-		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonLimit, "who holds port %d of %s can't be examined: %s", in.Port, in.Destination, l.Owner)
+	begun := seen.Dialled{FD: -1}
+	var err error
+	known := r.conf.Hooks && s.Listener.Lasts()
+	if known {
+		begun, err = r.dialListener(in, s, s.Listener.State == inventory.StateVerified)
 	}
-	switch l.State {
-	case inventory.StateUnowned:
-		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.Owner)
-	case inventory.StateOutside:
-		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonInstance, "%s is outside of the mesh, and isn't in force on this node", in.Destination)
-	case inventory.StateNone:
-		return tproxy.Dialled{FD: -1}, policy.Refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
+	if !known || seen.Refused(err) {
+		s.Listener = r.conf.Inventory.Listener(s)
+		if err := unserved(in, s.Listener); err != nil {
+			return tproxy.Dialled{FD: -1}, err
+		}
+		begun, err = r.dialListener(in, s, false)
 	}
-	begun, err := r.conf.Dialer.Dial(seen.Call{Source: in.Source, Destination: in.Destination, Node: in.Node, Client: in.Client, To: l.Addr, In: l.In, Show: s.ClientAddress})
 	return dialled(in, begun, err)
+}
+
+// unserved says why nobody may be dialled; nil: somebody may.
+func unserved(in tproxy.Inbound, l inventory.Listener) error {
+	switch {
+	case l.Short:
+		return policy.Refuse(policy.ReasonLimit, "who holds port %d of %s can't be examined: %s", in.Port, in.Destination, l.Owner)
+	case l.State == inventory.StateUnowned:
+		return policy.Refuse(policy.ReasonListener, "port %d of %s: %s, outside the workload", in.Port, in.Destination, l.Owner)
+	case l.State == inventory.StateOutside:
+		return policy.Refuse(policy.ReasonInstance, "%s is outside of the mesh, and isn't in force on this node", in.Destination)
+	case l.State == inventory.StateNone:
+		return policy.Refuse(policy.ReasonDial, "nobody listens on port %d of %s", in.Port, in.Destination)
+	}
+	return nil
+}
+
+// dialListener connects where the program listens. With owned, the kernel refuses a
+// listener that isn't surely the workload's.
+func (r *Router) dialListener(in tproxy.Inbound, s inventory.Service, owned bool) (seen.Dialled, error) {
+	return r.conf.Dialer.Dial(seen.Call{Source: in.Source, Destination: in.Destination, Node: in.Node, Client: in.Client,
+		To: s.Listener.Addr, In: s.Listener.In, Show: s.ClientAddress, Owned: owned})
 }
 
 // dialled is a connection that was begun, or why it wasn't.

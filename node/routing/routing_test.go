@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,7 +36,7 @@ import (
 )
 
 // listening is a listener on loopback, and its port.
-func listening(t *testing.T) (*net.TCPListener, uint16) {
+func listening(t testing.TB) (*net.TCPListener, uint16) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,7 +47,7 @@ func listening(t *testing.T) (*net.TCPListener, uint16) {
 }
 
 // runs defines an instance on this node, made by user uid; nil is anybody.
-func runs(t *testing.T, r *Router, port uint16, uid *uint32) {
+func runs(t testing.TB, r *Router, port uint16, uid *uint32) {
 	t.Helper()
 	d := definition.Definition{Name: "db", ID: "db", Port: port, Source: inventory.SourceCommand, ClientAddress: definition.ClientLoopback, Workload: definition.Workload{UID: uid}}
 	if err := r.conf.Inventory.Register(d); err != nil {
@@ -133,6 +135,96 @@ func TestRouterWithoutDescriptors(t *testing.T) {
 	}
 }
 
+// TestRouterLooks only where the kernel doesn't judge the listener or has refused it: a
+// port that was taken over since the last look is found out then, with its reason.
+func TestRouterLooks(t *testing.T) {
+	own, stranger := uint32(os.Getuid()), uint32(4_000_000)
+	for _, c := range []struct {
+		name   string
+		hooks  bool
+		uid    *uint32 // of the workload
+		taken  bool    // the kernel says so
+		closed bool    // since the look
+		other  bool    // and another user listens there
+		owned  string  // the sockets that are made: whether each has to be judged
+		reason policy.Reason
+	}{
+		{name: "TPROXY", uid: &own, owned: "[false]"},
+		{name: "judged by the kernel", hooks: true, uid: &own, owned: "[true]"},
+		{name: "no workload to compare with", hooks: true, owned: "[false]"},
+		{name: "refused, but it is the workload's", hooks: true, uid: &own, taken: true, owned: "[true false]"},
+		{name: "closed", hooks: true, uid: &own, taken: true, closed: true, owned: "[true]", reason: policy.ReasonDial},
+		{name: "taken over", hooks: true, uid: &own, taken: true, closed: true, other: true, owned: "[true]", reason: policy.ReasonListener},
+		{name: "closed, no workload", hooks: true, closed: true, owned: "[false]", reason: policy.ReasonDial},
+		{name: "known to be another's", hooks: true, uid: &stranger, owned: "[]", reason: policy.ReasonListener},
+	} {
+		tag := &tagged{taken: c.taken}
+		r := newRouter(t, tag)
+		r.conf.Hooks = c.hooks
+		ln, port := listening(t)
+		runs(t, r, port, c.uid)
+		if c.closed {
+			_ = ln.Close()
+		}
+		if c.other {
+			takeOver(t, ln.Addr().String(), stranger)
+		}
+		begun, err := r.Dial(t.Context(), tproxy.Inbound{Source: "web", Destination: "db", Port: port, Instance: "db"})
+		if begun.FD != -1 {
+			_ = unix.Close(begun.FD)
+		}
+		if got := fmt.Sprint(tag.owned); got != c.owned || policy.ReasonOf(err, "") != c.reason || (err == nil) != (c.reason == "") {
+			t.Errorf("%s: %s, %v; want %s, %q", c.name, got, err, c.owned, c.reason)
+		}
+	}
+}
+
+// takeOver listens as another user.
+func takeOver(t *testing.T, at string, uid uint32) {
+	t.Helper()
+	done := make(chan error)
+	var ln net.Listener
+	go func() {
+		runtime.LockOSThread() // and the thread ends with its user
+		_, err := unix.SetfsuidRetUid(int(uid))
+		if err == nil {
+			ln, err = net.Listen("tcp", at)
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+}
+
+// BenchmarkDialProgram connects to one of a thousand listeners.
+func BenchmarkDialProgram(b *testing.B) {
+	for range 999 {
+		listening(b)
+	}
+	own := uint32(os.Getuid())
+	for _, hooks := range []bool{false, true} {
+		b.Run(fmt.Sprintf("hooks=%t", hooks), func(b *testing.B) {
+			r := newRouter(b, &tagged{})
+			r.conf.Hooks = hooks
+			ln, port := listening(b)
+			runs(b, r, port, &own)
+			for b.Loop() {
+				begun, err := r.Dial(b.Context(), tproxy.Inbound{Source: "web", Destination: "db", Port: port, Instance: "db"})
+				if err != nil {
+					b.Fatal(err)
+				}
+				in, err := ln.Accept()
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, _ = unix.Close(begun.FD), in.Close()
+			}
+		})
+	}
+}
+
 // TestRouterDialsOutside: only what this node reaches by itself, and never the
 // program that has the same port here.
 func TestRouterDialsOutside(t *testing.T) {
@@ -201,7 +293,7 @@ func TestRouterIdentifies(t *testing.T) {
 }
 
 // newRouter is a router of a node that defines nothing yet.
-func newRouter(t *testing.T, e *tagged) *Router {
+func newRouter(t testing.TB, e *tagged) *Router {
 	t.Helper()
 	s := &config.Settled{Name: "host1", Addr: netip.MustParseAddr("127.0.0.1"), Config: config.Config{
 		Paths: config.Paths{StateDir: t.TempDir(), ServicesDir: t.TempDir()}, Log: slog.New(slog.DiscardHandler)}}
@@ -242,11 +334,16 @@ func (none) Name(uint32) (identity.Name, bool) { return "", false }
 type tagged struct {
 	fd                  int
 	source, destination identity.Name
+	owned               []bool // of each socket
+	taken               bool   // the kernel refuses the listener
 	err                 error
 }
 
-func (e *tagged) Tag(fd int, source, destination identity.Name) error {
-	e.fd, e.source, e.destination = fd, source, destination
+func (e *tagged) Tag(fd int, source, destination identity.Name, owned bool) error {
+	e.fd, e.source, e.destination, e.owned = fd, source, destination, append(e.owned, owned)
+	if owned && e.taken {
+		return unix.ECONNREFUSED // as connect() says then
+	}
 	return e.err
 }
 

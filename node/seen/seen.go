@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +34,7 @@ type Call struct {
 	In                  netns.Namespace // ... and in which network namespace
 	Show                definition.ClientAddress
 	Outside             bool // To is another host, which sees this node's own address
+	Owned               bool // the kernel refuses a listener that isn't surely Destination's
 }
 
 // Dialer connects to programs, and to services outside of the mesh.
@@ -41,7 +43,7 @@ type Dialer struct {
 	ID          func(identity.Name) string              // its SPIFFE ID
 	Local       func(netip.Addr) bool                   // this host's own and virtual addresses
 	Host        func(node identity.Name) netip.Addr     // another node's address, zero if there is none
-	Tag         func(fd int, source, destination identity.Name) error
+	Tag         func(fd int, source, destination identity.Name, owned bool) error
 	Transparent bool // the TPROXY backend, whose rules take only answers for transparent sockets
 }
 
@@ -119,8 +121,21 @@ func (d Dialer) connect(fd int, c Call) error {
 		to = &unix.SockaddrInet4{Port: int(c.To.Port()), Addr: at.As4()}
 	}
 	err := unix.Connect(fd, to)
-	if err == unix.EINPROGRESS {
+	switch {
+	case err != unix.EINPROGRESS:
+		return os.NewSyscallError("connect", err)
+	case c.Outside || c.Owned: // another host answers later; the kernel has seen that somebody listens
 		return nil
+	}
+	return answer(fd)
+}
+
+// answer is why a program of this host can't be connected to, which the kernel mostly
+// knows by now.
+func answer(fd int) error {
+	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && code != 0 {
+		err = syscall.Errno(code)
 	}
 	return os.NewSyscallError("connect", err)
 }
@@ -140,9 +155,15 @@ func options(c Call) []option {
 	return all
 }
 
+// Refused reports whether an error of Dial says that no program took the connection: the
+// kernel refused it, or the network namespace is gone.
+func Refused(err error) bool {
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, netns.ErrGone)
+}
+
 // prepare makes a socket the caller's, before it connects.
 func (d Dialer) prepare(fd int, c Call) error {
-	if err := d.Tag(fd, c.Source, c.Destination); err != nil {
+	if err := d.Tag(fd, c.Source, c.Destination, c.Owned); err != nil {
 		return err
 	}
 	if c.Show == definition.ClientLoopback || c.Outside {

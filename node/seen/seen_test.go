@@ -57,7 +57,7 @@ func dialer() Dialer {
 			return netip.Addr{}, netip.Addr{}
 		},
 		ID:    func(name identity.Name) string { return "spiffe://mesh.test/svc/" + string(name) },
-		Tag:   func(int, identity.Name, identity.Name) error { return nil },
+		Tag:   func(int, identity.Name, identity.Name, bool) error { return nil },
 		Local: func(a netip.Addr) bool { return a.String() == "10.0.0.1" || a.String() == web4 },
 		Host: func(node identity.Name) netip.Addr {
 			return map[identity.Name]netip.Addr{"host7": netip.MustParseAddr("10.0.0.7")}[node]
@@ -239,7 +239,7 @@ func TestDialFails(t *testing.T) {
 	ln, port := listen(t, "127.0.0.1:0")
 	to := netip.MustParseAddrPort(ln.Addr().String())
 	refuses := dialer()
-	refuses.Tag = func(int, identity.Name, identity.Name) error { return errors.New("the map is full") }
+	refuses.Tag = func(int, identity.Name, identity.Name, bool) error { return errors.New("the map is full") }
 	for _, c := range []struct {
 		name string
 		d    Dialer

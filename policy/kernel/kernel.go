@@ -165,14 +165,15 @@ func (k *Kernel) Verify() (changed []string, err error) {
 func (k *Kernel) Sweep(ctx context.Context) (cut int, err error) { return k.conf.Objects.Sweep(ctx) }
 
 // Tag marks a socket of the daemon, before it connects to an instance of
-// destination on this node, with the source whose stream it will carry. Errors: a
+// destination on this node, with the source whose stream it will carry. With owned,
+// connect() is refused unless the listener is surely the destination's. Errors: a
 // *policy.Refusal with ReasonTag where a service has no number.
-func (k *Kernel) Tag(fd int, source, destination identity.Name) error {
+func (k *Kernel) Tag(fd int, source, destination identity.Name, owned bool) error {
 	src, dst := k.conf.Numbers.Number(source), k.conf.Numbers.Number(destination)
 	if src == 0 || dst == 0 {
 		return &policy.Refusal{Reason: policy.ReasonTag, Detail: fmt.Sprintf("no number for %s or %s", source, destination)}
 	}
-	return k.conf.Objects.Tag(fd, src, dst, source.IsIngress())
+	return k.conf.Objects.Tag(fd, bpf.Tag{Pair: bpf.Pair{Source: src, Destination: dst}, Ingress: source.IsIngress(), Owned: owned})
 }
 
 // Origin is the source and the destination of a captured connection.
