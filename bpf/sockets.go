@@ -9,9 +9,12 @@ import (
 	"io"
 	"math"
 	"net/netip"
+	"runtime"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // Resolver is a resolver of the host. Queries to an IPv4 address are redirected to
@@ -137,7 +140,7 @@ func (o *Objects) Tag(fd int, t Tag) error {
 	}
 	state := meshSockState{Source: t.Source, Destination: t.Destination, Mode: meshModeMODE_TAG,
 		Ingress: uint16(flag(t.Ingress)), Owned: uint16(flag(t.Owned))}
-	if err := o.mesh.Sockets.Put(key, state); err != nil {
+	if err := storage(o.mesh.Sockets, unix.BPF_MAP_UPDATE_ELEM, &key, &state); err != nil {
 		return fmt.Errorf("tag the socket: %w", err)
 	}
 	return nil
@@ -153,14 +156,33 @@ func (o *Objects) Origin(fd int) (Pair, error) {
 		return Pair{}, err
 	}
 	var s meshSockState
-	err = o.mesh.Sockets.Lookup(key, &s)
-	if errors.Is(err, ebpf.ErrKeyNotExist) || (err == nil && s.Mode != meshModeMODE_ACCEPTED) {
+	err = storage(o.mesh.Sockets, unix.BPF_MAP_LOOKUP_ELEM, &key, &s)
+	if errors.Is(err, unix.ENOENT) || (err == nil && s.Mode != meshModeMODE_ACCEPTED) {
 		return Pair{}, ErrNoOrigin
 	}
 	if err != nil {
 		return Pair{}, fmt.Errorf("origin: %w", err)
 	}
 	return Pair{s.Source, s.Destination}, nil
+}
+
+// storage reads or writes what the programs keep of a socket of this process. Each
+// connection needs it once or twice. Unlike ebpf.Map it makes no objects and doesn't tell
+// Go's scheduler of the call, which never waits.
+func storage(m *ebpf.Map, command uintptr, key *uint32, value *meshSockState) error {
+	ask := struct { // union bpf_attr of bpf(2), on machines with 64 bits
+		fd    uint32
+		_     uint32
+		key   *uint32
+		value *meshSockState
+		flags uint64
+	}{fd: uint32(m.FD()), key: key, value: value}
+	_, _, errno := unix.RawSyscall(unix.SYS_BPF, command, uintptr(unsafe.Pointer(&ask)), unsafe.Sizeof(ask))
+	runtime.KeepAlive(m)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 func socketKey(fd int) (uint32, error) {

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -58,7 +57,7 @@ type Dialled struct {
 func (d Dialer) Dial(c Call) (Dialled, error) {
 	fd := -1
 	err := c.In.Do(func(leave func() error) (err error) {
-		if fd, err = open(c.To.Addr()); err != nil {
+		if fd, err = socket.Make(c.To.Addr()); err != nil {
 			return err
 		}
 		if err := leave(); err != nil {
@@ -68,7 +67,7 @@ func (d Dialer) Dial(c Call) (Dialled, error) {
 	})
 	if err != nil {
 		if fd >= 0 {
-			_ = unix.Close(fd)
+			socket.Close(fd)
 		}
 		return Dialled{FD: -1}, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(c.To), Err: err}
 	}
@@ -96,48 +95,21 @@ func (d Dialled) Wait(ctx context.Context) (Dialled, error) {
 	return d, nil
 }
 
-// open makes a socket of plain TCP: what net.Dial makes may be MPTCP.
-func open(to netip.Addr) (fd int, err error) {
-	family := unix.AF_INET6
-	if to.Unmap().Is4() {
-		family = unix.AF_INET
-	}
-	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
-	return fd, os.NewSyscallError("socket", err)
-}
-
 // connect begins to connect.
 func (d Dialer) connect(fd int, c Call) error {
 	if err := d.prepare(fd, c); err != nil {
 		return err
 	}
 	for _, o := range options(c) {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-			return os.NewSyscallError("setsockopt", err)
+		if err := socket.Set(fd, o.level, o.name, o.value); err != nil {
+			return err
 		}
 	}
-	var to unix.Sockaddr = &unix.SockaddrInet6{Port: int(c.To.Port()), Addr: c.To.Addr().As16()}
-	if at := c.To.Addr().Unmap(); at.Is4() {
-		to = &unix.SockaddrInet4{Port: int(c.To.Port()), Addr: at.As4()}
+	if err := socket.Connect(fd, c.To); err != nil || c.Outside || c.Owned {
+		return err // another host answers later; where Owned is set, somebody listens
 	}
-	err := unix.Connect(fd, to)
-	switch {
-	case err != unix.EINPROGRESS:
-		return os.NewSyscallError("connect", err)
-	case c.Outside || c.Owned: // another host answers later; the kernel has seen that somebody listens
-		return nil
-	}
-	return answer(fd)
-}
-
-// answer is why a program of this host can't be connected to, which the kernel mostly
-// knows by now.
-func answer(fd int) error {
-	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && code != 0 {
-		err = syscall.Errno(code)
-	}
-	return os.NewSyscallError("connect", err)
+	// why there is no connection to a program of this host is mostly known by now
+	return os.NewSyscallError("connect", socket.Error(fd))
 }
 
 type option struct{ level, name, value int }
@@ -205,14 +177,11 @@ func bind(fd int, at netip.Addr, transparent bool) error {
 		options = append(options, unix.IP_FREEBIND)
 	}
 	for _, option := range options {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, option, 1); err != nil {
+		if err := socket.Set(fd, unix.IPPROTO_IP, option, 1); err != nil {
 			return err
 		}
 	}
-	if at.Is4() {
-		return unix.Bind(fd, &unix.SockaddrInet4{Addr: at.As4()})
-	}
-	return unix.Bind(fd, &unix.SockaddrInet6{Addr: at.As16()})
+	return socket.Bind(fd, at)
 }
 
 // client is the caller's own address for the header. A caller that reached its

@@ -119,7 +119,8 @@ func (l *Loop) Do(f func()) bool {
 // rouse ends the wait of a loop that waits.
 func (l *Loop) rouse() {
 	if l.asleep.CompareAndSwap(true, false) {
-		_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // it fails only when the counter is full: then the loop wakes anyway
+		count := uint64(1)
+		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(l.wake), uintptr(unsafe.Pointer(&count)), unsafe.Sizeof(count)) // it fails only when the counter is full: then the loop wakes anyway
 	}
 }
 
@@ -142,7 +143,7 @@ func (l *Loop) Watch(fd int, h Handler) error {
 	s.generation = (s.generation + 1) & 0x7fffffff
 	s.handler = h
 	event := unix.EpollEvent{Events: watched, Fd: int32(fd), Pad: s.generation}
-	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+	if _, _, err := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(l.epoll), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(&event)), 0, 0); err != 0 {
 		s.handler = nil
 		return fmt.Errorf("event loop: watch a descriptor: %w", err)
 	}
@@ -245,8 +246,8 @@ func (l *Loop) runQueue() {
 func (l *Loop) dispatch(e *unix.EpollEvent) {
 	fd := int(e.Fd)
 	if fd == l.wake {
-		var count [8]byte
-		_, _ = unix.Read(l.wake, count[:])
+		var count uint64
+		_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(l.wake), uintptr(unsafe.Pointer(&count)), unsafe.Sizeof(count))
 		return
 	}
 	if s := l.slots[fd]; s.handler != nil && s.generation == e.Pad {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,11 +37,7 @@ func Await(ctx context.Context, fd int) (*os.File, error) {
 
 // connected says whether a connection has been made, or failed.
 func connected(fd int) (done bool, err error) {
-	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && code != 0 {
-		err = syscall.Errno(code)
-	}
-	if err != nil {
+	if err := Error(fd); err != nil {
 		return true, os.NewSyscallError("connect", err)
 	}
 	_, err = unix.Getpeername(fd)

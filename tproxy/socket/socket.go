@@ -112,34 +112,35 @@ func result(n uintptr, errno syscall.Errno) (int, error) {
 }
 
 // CloseWrite sends FIN.
-func (s Socket) CloseWrite() error { return unix.Shutdown(s.fd, unix.SHUT_WR) }
+func (s Socket) CloseWrite() error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(s.fd), unix.SHUT_WR, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
 
 // Close closes the connection in an orderly way.
 func (s Socket) Close() {
 	linger(s.fd, false)
-	_ = unix.Close(s.fd)
+	Close(s.fd)
 }
 
 // Reset closes the connection with RST; unsent bytes are lost.
 func (s Socket) Reset() {
 	linger(s.fd, true)
-	_ = unix.Close(s.fd)
+	Close(s.fd)
 }
 
 // Connected says whether connect() has succeeded.
 func (s Socket) Connected() bool {
-	_, err := unix.Getpeername(s.fd)
-	return err == nil
+	var raw unix.RawSockaddrInet6
+	size := uint32(unix.SizeofSockaddrInet6)
+	_, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(s.fd), uintptr(unsafe.Pointer(&raw)), uintptr(unsafe.Pointer(&size)))
+	return errno == 0
 }
 
 // Err takes the pending error, SO_ERROR of socket(7).
-func (s Socket) Err() error {
-	code, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && code != 0 {
-		err = syscall.Errno(code)
-	}
-	return err
-}
+func (s Socket) Err() error { return Error(s.fd) }
 
 // Unacked is SIOCOUTQ of tcp(7).
 func (s Socket) Unacked() int {
@@ -156,7 +157,7 @@ func linger(fd int, on bool) {
 	if on {
 		l.Onoff = 1
 	}
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &l)
+	_ = set(fd, unix.SOL_SOCKET, unix.SO_LINGER, unsafe.Pointer(&l), unsafe.Sizeof(l))
 }
 
 // Peer is the address of the other end; the zero value if there is none.
