@@ -59,6 +59,7 @@ type Loop struct {
 	slots  []slot
 	queue  []Runner // in order; what a turn has no time for stays
 	flush  []Flusher
+	lone   lone
 	ended  chan struct{}
 
 	asleep atomic.Bool
@@ -87,7 +88,7 @@ func New(log *slog.Logger) (*Loop, error) {
 		_ = unix.Close(epoll)
 		return nil, fmt.Errorf("event loop: eventfd: %w", err)
 	}
-	l := &Loop{log: log, epoll: epoll, wake: wake, ended: make(chan struct{})}
+	l := &Loop{log: log, epoll: epoll, wake: wake, ended: make(chan struct{}), lone: newLone()}
 	_ = unix.SetNonblock(epoll, true)
 	l.file = os.NewFile(uintptr(epoll), "epoll")
 	if l.waiter, err = l.file.SyscallConn(); err != nil {
@@ -192,7 +193,9 @@ func (l *Loop) run() {
 	events := make([]unix.EpollEvent, 512)
 	for {
 		n := l.wait(events)
-		l.began.Store(time.Now().UnixNano())
+		now := time.Now()
+		l.began.Store(now.UnixNano())
+		l.lone.saw(events[:n], now)
 		over := l.turn(events[:n])
 		l.began.Store(0)
 		if over {
@@ -261,34 +264,4 @@ func (l *Loop) flushAll() {
 		l.flush[i] = nil
 	}
 	l.flush = l.flush[:0]
-}
-
-// wait returns the number of events. It doesn't wait while there is something to do.
-// Where it must, Go's poller waits for it, of which the epoll descriptor is just another
-// one: a thread in a system call of its own would keep the runtime busy looking after it.
-func (l *Loop) wait(events []unix.EpollEvent) (n int) {
-	l.asleep.Store(true)
-	if n = l.poll(events); n == 0 && len(l.queue) == 0 && !l.waiting() {
-		if err := l.waiter.Read(func(uintptr) bool { n = l.poll(events); return n > 0 || l.waiting() }); err != nil {
-			l.log.Error("event loop: wait for events", "err", err)
-		}
-	}
-	l.asleep.Store(false)
-	return n
-}
-
-// poll returns the number of events that there are now.
-func (l *Loop) poll(events []unix.EpollEvent) int {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-	if errno != 0 {
-		return 0
-	}
-	return int(n)
-}
-
-// waiting says whether something was posted. A post after it ends the wait.
-func (l *Loop) waiting() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.posted) > 0 || l.closed
 }
