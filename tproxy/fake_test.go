@@ -12,6 +12,7 @@ import (
 	"tacit/policy"
 	"tacit/tproxy/lane"
 	"tacit/tproxy/loop"
+	"tacit/tproxy/socket"
 )
 
 // fakeLoop is an event loop whose turns the test takes.
@@ -184,9 +185,10 @@ func (c *fakeConn) take(n int) bool {
 
 // What the proxy does.
 
-func (c *fakeConn) FD() int         { return c.fd }
-func (c *fakeConn) Connected() bool { return !c.connecting && !c.reset }
-func (c *fakeConn) Unacked() int    { return 0 }
+func (c *fakeConn) FD() int           { return c.fd }
+func (c *fakeConn) Connected() bool   { return !c.connecting && !c.reset }
+func (c *fakeConn) Unacked() int      { return 0 }
+func (c *fakeConn) Path() socket.Path { return socket.Path{} }
 
 func (c *fakeConn) Local() netip.AddrPort { return netip.AddrPort{} }
 

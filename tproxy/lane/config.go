@@ -8,6 +8,7 @@
 package lane
 
 import (
+	"cmp"
 	"log/slog"
 	"net/netip"
 	"syscall"
@@ -86,17 +87,10 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	l.IdleTimeout = orDefault(l.IdleTimeout, 90*time.Second)
-	l.PeerLanes = orDefault(l.PeerLanes, 64)
-	l.PeerStreams = orDefault(l.PeerStreams, 12_000)
+	l.IdleTimeout = cmp.Or(l.IdleTimeout, 90*time.Second)
+	l.PeerLanes = cmp.Or(l.PeerLanes, 64)
+	l.PeerStreams = cmp.Or(l.PeerStreams, 12_000)
 	return l
-}
-
-func orDefault[T int | time.Duration](v, def T) T {
-	if v == 0 {
-		return def
-	}
-	return v
 }
 
 // Peer is a node and the address of its lane port.

@@ -22,11 +22,7 @@ func (s *Set) take(ctx context.Context, on *Loop, to Peer) (*lane, error) {
 		case l == nil && turn:
 			return s.dialTurn(ctx, on, to)
 		case turn:
-			s.work.Go(func() { // the next stream finds it warm
-				if l, err := s.dialTurn(s.ctx, on, to); err == nil {
-					l.release()
-				}
-			})
+			s.work.Go(func() { s.dialAhead(on, to) })
 		}
 		if l != nil {
 			return l, nil
@@ -39,8 +35,22 @@ func (s *Set) take(ctx context.Context, on *Loop, to Peer) (*lane, error) {
 	}
 }
 
+// dialAhead dials a lane that the next streams find warm, or as many as a poor way needs.
+func (s *Set) dialAhead(on *Loop, to Peer) {
+	for turn := true; turn; {
+		l, err := s.dialTurn(s.ctx, on, to)
+		if err != nil {
+			return
+		}
+		l.release()
+		if l, turn, _ = s.choose(route{to.Node, on}); l != nil {
+			l.release()
+		}
+	}
+}
+
 // choose returns the lane that has the least to do. turn: the caller is to dial one,
-// since there is none, or only such as move much; busy is closed when a dial has ended.
+// since there is none, or only such as have enough to do; busy is closed when a dial has ended.
 func (s *Set) choose(r route) (best *lane, turn bool, busy <-chan struct{}) {
 	now := time.Now()
 	s.mu.Lock()
@@ -51,9 +61,9 @@ func (s *Set) choose(r route) (best *lane, turn bool, busy <-chan struct{}) {
 			continue
 		}
 		lanes++
-		live, heavy := l.load()
-		if heavy {
-			live += heavyStreams
+		live, full := l.load()
+		if full {
+			live += fullStreams
 		}
 		if live < least {
 			best, least = l, live
@@ -63,7 +73,7 @@ func (s *Set) choose(r route) (best *lane, turn bool, busy <-chan struct{}) {
 		best = nil // it has just ended
 	}
 	dialling := s.dialling[r]
-	if dialling == nil && (best == nil || least >= heavyStreams && lanes < dialledLanes) {
+	if dialling == nil && (best == nil || least >= fullStreams && lanes < dialledLanes) {
 		turn = true
 		s.dialling[r] = make(chan struct{})
 	}
@@ -71,7 +81,7 @@ func (s *Set) choose(r route) (best *lane, turn bool, busy <-chan struct{}) {
 }
 
 const (
-	heavyStreams = 1 << 20 // as how many idle streams a lane that moves much counts
+	fullStreams  = 1 << 20 // as how many streams a lane counts that has enough to do
 	dialledLanes = 4       // per peer at most
 )
 

@@ -13,6 +13,7 @@ import (
 	"tacit/internal/testhost"
 	"tacit/policy"
 	"tacit/tproxy/lane/message"
+	"tacit/tproxy/socket"
 )
 
 // TestOneDials: of many streams that are opened at once to a new peer, one dials a lane
@@ -135,4 +136,24 @@ func TestRetire(t *testing.T) {
 	stream.await("its end", func() bool { return stream.end })
 	a.lanes(1)
 	b.lanes(1)
+}
+
+// TestPoorWay: where a lost packet would stop all streams of a lane for long, they are
+// spread over some lanes; where it wouldn't, they share one.
+func TestPoorWay(t *testing.T) {
+	a, b := pair(t)
+	for range 2 * dialledLanes {
+		a.held(b.port, "db")
+	}
+	a.lanes(1)
+	for range 8 * dialledLanes {
+		a.all()[0].guest.Way.Learn(socket.Path{Trip: time.Second})
+		a.held(b.port, "db")
+	}
+	a.lanes(dialledLanes)
+	for _, l := range a.List() {
+		if l.Live < 2*dialledLanes {
+			t.Errorf("one of %d lanes has %d streams", dialledLanes, l.Live)
+		}
+	}
 }

@@ -133,6 +133,7 @@ func (c *fakeConn) Err() error            { return nil }
 func (c *fakeConn) Connected() bool       { return true }
 func (c *fakeConn) Local() netip.AddrPort { return netip.AddrPort{} }
 func (c *fakeConn) Unacked() int          { return 0 }
+func (c *fakeConn) Path() socket.Path     { return socket.Path{} }
 
 // clearRecords are TLS records without a cipher: the last byte before 16 bytes of tag is
 // the type.

@@ -77,6 +77,7 @@ func (l *lane) watch() error {
 	if l.ending {
 		return errClosed
 	}
+	l.guest.Way.Learn(l.conn.Path())
 	err := l.loop.Watch(l.conn.FD(), l)
 	if err != nil {
 		l.endNow(policy.ReasonLane, err)
@@ -184,11 +185,12 @@ func (l *lane) good(now time.Time) bool {
 	return !l.broken && !l.retiring && !l.nodes.Stale(now) && !l.services.Spent()
 }
 
-// load is how much the lane does: its streams, and whether it moves much.
-func (l *lane) load() (live int, heavy bool) {
+// load is how much the lane does: its streams, and whether further ones are better off
+// on another lane.
+func (l *lane) load() (live int, full bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.live, l.moved.Load() > heavyBytes
+	return l.live, l.moved.Load() > heavyBytes || l.guest.Way.Poor()
 }
 
 // heavyBytes within an UpkeepPeriod make a lane one that new streams avoid.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -190,11 +191,7 @@ func (s *Set) Cut() map[policy.Reason]uint64 {
 func (s *Set) all() []*lane {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]*lane, 0, len(s.lanes))
-	for l := range s.lanes {
-		out = append(out, l)
-	}
-	return out
+	return slices.Collect(maps.Keys(s.lanes))
 }
 
 // List describes the lanes, idle ones too.

@@ -28,6 +28,7 @@ func (l *lane) upkeep(now time.Time) {
 		return
 	}
 	l.moved.Store(0)
+	l.guest.Way.Learn(l.conn.Path())
 	if gone := l.services.Lapsed(now); len(gone) > 0 {
 		l.cut(gone, policy.ReasonExpired, "the certificate of its service has ended")
 	}

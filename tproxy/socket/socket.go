@@ -36,6 +36,17 @@ type Conn interface {
 	// Unacked is how many bytes were written that the other end's kernel hasn't
 	// acknowledged.
 	Unacked() int
+	// Path says what the kernel has seen of the way to the other end.
+	Path() Path
+}
+
+// Path is what the kernel has seen of the way to the other end, from TCP_INFO of tcp(7).
+type Path struct {
+	Trip      time.Duration // there and back, at best
+	Sent      uint32        // segments with data
+	Again     uint32        // of them, those that were sent again
+	Received  uint32        // segments with data
+	OutOfTurn uint32        // of them, those that came while an earlier one was missing
 }
 
 // Socket is a descriptor.
@@ -149,6 +160,15 @@ func (s Socket) Unacked() int {
 		return 0
 	}
 	return n
+}
+
+// Path reads TCP_INFO.
+func (s Socket) Path() Path {
+	i, err := unix.GetsockoptTCPInfo(s.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return Path{}
+	}
+	return Path{time.Duration(i.Min_rtt) * time.Microsecond, i.Data_segs_out, i.Total_retrans, i.Data_segs_in, i.Rcv_ooopack}
 }
 
 // linger has close() send RST rather than FIN, SO_LINGER of socket(7).

@@ -13,7 +13,7 @@ import "sync/atomic"
 // node share: it bounds what programs that stop reading can make the node hold.
 const (
 	First = 64 << 10
-	most  = 1 << 20
+	most  = 4 << 20
 )
 
 // Budget is how many bytes the windows of all streams may have beyond First.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package guest bounds what one peer may do here, on all its lanes together
-// (docs/lane-protocol.md). It must not know a lane, nor end one. A guest is never
+// (docs/lane-protocol.md), and keeps what they find out about the way to it. It must not know a lane, nor end one. A guest is never
 // forgotten: it would begin anew with its next lane, and members are few.
 package guest
 
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tacit/tproxy/lane/credit"
+	"tacit/tproxy/lane/path"
 	"tacit/tproxy/lane/trust"
 )
 
@@ -23,6 +24,7 @@ const (
 // Guest is what one peer does here.
 type Guest struct {
 	Held credit.Held
+	Way  path.Way
 
 	mu      sync.Mutex // guards what follows
 	lanes   int        // that it has dialled
