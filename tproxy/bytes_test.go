@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -124,9 +125,19 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-// TestDuplex: 200 connections at once, 1 MiB each way, compared by hash.
+// TestDuplex: 200 connections at once, 1 MiB each way, compared by hash; with one event
+// loop on each node, and with two.
 func TestDuplex(t *testing.T) {
-	a, _ := pair(t, func(c *net.TCPConn) {
+	for threads := 1; threads <= 2; threads++ {
+		t.Run(fmt.Sprint(threads), func(t *testing.T) { duplex(t, threads) })
+	}
+}
+
+func duplex(t *testing.T, threads int) {
+	leaks(t)
+	m := newMesh(t)
+	m.threads = threads
+	a, _ := m.pair(func(c *net.TCPConn) {
 		in := sha256.New()
 		var wg sync.WaitGroup
 		wg.Go(func() { _, _ = io.CopyN(in, c, 1<<20) })
@@ -139,28 +150,31 @@ func TestDuplex(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 200 {
 		c := a.call()
-		wg.Go(func() {
-			out, in := random(1<<20), sha256.New()
-			go func() { _, _ = c.Write(out) }()
-			sums := make([]byte, 64)
-			if _, err := io.CopyN(in, c, 1<<20); err != nil {
-				t.Error(err)
-			}
-			if _, err := io.ReadFull(c, sums); err != nil {
-				t.Error(err)
-			}
-			sum := sha256.Sum256(out)
-			if !bytes.Equal(sums, append(sum[:], in.Sum(nil)...)) {
-				t.Error("bytes differ")
-			}
-			_ = c.Close()
-		})
+		wg.Go(func() { exchange(t, c) })
 	}
 	wg.Wait()
 	eventually(t, "all flows to end", func() bool { return len(a.Flows()) == 0 })
-	if n := len(a.Lanes()); n > 4 {
+	if n := len(a.Lanes()); n < threads || n > 4*threads {
 		t.Errorf("%d lanes for one peer", n)
 	}
+}
+
+// exchange sends and receives 1 MiB at the same time, and compares the hashes.
+func exchange(t *testing.T, c *net.TCPConn) {
+	out, in := random(1<<20), sha256.New()
+	go func() { _, _ = c.Write(out) }()
+	sums := make([]byte, 64)
+	if _, err := io.CopyN(in, c, 1<<20); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.ReadFull(c, sums); err != nil {
+		t.Error(err)
+	}
+	sum := sha256.Sum256(out)
+	if !bytes.Equal(sums, append(sum[:], in.Sum(nil)...)) {
+		t.Error("bytes differ")
+	}
+	_ = c.Close()
 }
 
 // TestStalled: a program that doesn't read delays no other connection, and the

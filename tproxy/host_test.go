@@ -31,6 +31,8 @@ type mesh struct {
 	t    testing.TB
 	dir  string
 	auth *identity.Authority
+
+	threads int // of each host; 0: as by default
 }
 
 func newMesh(t testing.TB) *mesh {
@@ -40,7 +42,7 @@ func newMesh(t testing.TB) *mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &mesh{t, dir, auth}
+	return &mesh{t: t, dir: dir, auth: auth}
 }
 
 // longer is the same authority, whose certificates live two hours.
@@ -50,7 +52,7 @@ func (m *mesh) longer() *mesh {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return &mesh{m.t, m.dir, auth}
+	return &mesh{t: m.t, dir: m.dir, auth: auth}
 }
 
 func (m *mesh) svid(id identity.ID) *identity.SVID {
@@ -117,7 +119,7 @@ func (m *mesh) host(name identity.Name, laneAddr string, services ...identity.Na
 	}
 	var err error
 	h.Proxy, err = New(Config{Node: identity.NodeID(td, name), Router: h, Identities: h, Check: h.check,
-		Log: slog.New(slog.NewTextHandler(m.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), OnEnd: h.end,
+		Log: slog.New(slog.NewTextHandler(m.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), OnEnd: h.end, Threads: m.threads,
 		Limits: lane.Limits{IdleTimeout: 90 * time.Second}})
 	if err != nil {
 		m.t.Fatal(err)
@@ -271,9 +273,13 @@ func (h *host) lastFlow(n int) Flow {
 func pair(t testing.TB, program func(*net.TCPConn)) (a, b *host) {
 	t.Helper()
 	leaks(t)
-	m := newMesh(t)
+	return newMesh(t).pair(program)
+}
+
+func (m *mesh) pair(program func(*net.TCPConn)) (a, b *host) {
+	m.t.Helper()
 	a, b = m.host("a", "127.0.0.1:0", "web"), m.host("b", "127.0.0.1:0", "db")
-	addr := serve(t, program)
+	addr := serve(m.t, program)
 	a.with(func() {
 		a.origin = Origin{Source: "web", Destination: "db", Port: 5432}
 		a.target = Target{Node: "b", Lane: b.lane, Port: 5432, Instance: "db-1"}

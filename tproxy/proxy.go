@@ -8,11 +8,13 @@
 package tproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -123,7 +125,7 @@ type Config struct {
 	OnEnd      func(Flow) // called once for every connection, refused ones too; must not block; may be nil
 	Headroom   *headroom.Headroom
 
-	Threads int // event loops; default 1
+	Threads int // event loops; default: one for every four processors
 
 	lane.Limits
 }
@@ -158,7 +160,7 @@ func New(cfg Config) (*Proxy, error) {
 	p := &Proxy{cfg: cfg, streams: map[*stream]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var loops []*lane.Loop
-	for range max(1, cfg.Threads) {
+	for range cmp.Or(cfg.Threads, max(1, runtime.GOMAXPROCS(0)/4)) {
 		t, err := newThread(cfg.Log)
 		if err != nil {
 			p.closeThreads()
