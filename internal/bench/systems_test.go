@@ -43,6 +43,23 @@ func (s *system) nearPort(port uint16) string { return netip.AddrPortFrom(s.near
 // start brings a system up and waits until a request is answered.
 func start(b testing.TB, name string) *system {
 	b.Helper()
+	s := bring(b, name)
+	s.join(b)
+	return s
+}
+
+// startOver is start with a bad cable between the hosts.
+func startOver(b testing.TB, name string, c testhost.Cable) *system {
+	b.Helper()
+	s := bring(b, name)
+	b.Cleanup(s.server.Replace(b, c))
+	s.join(b)
+	return s
+}
+
+// bring makes the hosts, with their servers.
+func bring(b testing.TB, name string) *system {
+	b.Helper()
 	s := &system{name: name}
 	if name == Tacit {
 		s.startTacit(b)
@@ -51,12 +68,18 @@ func start(b testing.TB, name string) *system {
 		s.client, s.server = net.Host(b, "host1"), net.Host(b, "host2")
 		s.startServers(b)
 	}
-	switch name {
+	return s
+}
+
+// join brings up what is between the client and the servers.
+func (s *system) join(b testing.TB) {
+	b.Helper()
+	switch s.name {
 	case Direct:
 		s.far, s.near = s.server.Addr, loopback()
 	case HAProxy, Nginx:
 		s.far = loopback()
-		s.startPair(b, map[string]func(testing.TB, pairSide){HAProxy: startHAProxy, Nginx: startNginx}[name])
+		s.startPair(b, map[string]func(testing.TB, pairSide){HAProxy: startHAProxy, Nginx: startNginx}[s.name])
 	}
 	s.ready(b, s.farPort(httpPort))
 	if s.far.IsLoopback() {
@@ -65,7 +88,6 @@ func start(b testing.TB, name string) *system {
 	if s.near.IsValid() {
 		s.ready(b, s.nearPort(nearPort))
 	}
-	return s
 }
 
 func loopback() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
