@@ -184,6 +184,36 @@ func TestLongQueue(t *testing.T) {
 	})
 }
 
+// TestManyPosts: much that is posted doesn't keep a turn from its end; all of it is called,
+// in order, also when the loop is closed meanwhile.
+func TestManyPosts(t *testing.T) {
+	l, err := New(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 64
+	var order []int
+	turns := 0
+	ended := true // the present turn isn't counted yet
+	ready := make(chan struct{})
+	l.Do(func() { <-ready })
+	for i := range n {
+		l.Do(func() {
+			for began := time.Now(); time.Since(began) < turnTime/4; {
+			}
+			if order = append(order, i); ended {
+				ended = false
+				l.AtEnd(flusher(func() { ended, turns = true, turns+1 }))
+			}
+		})
+	}
+	close(ready)
+	l.Close()
+	if !slices.IsSorted(order) || len(order) != n || turns < n/16 {
+		t.Errorf("called %v in %d turns", order, turns)
+	}
+}
+
 // TestBusy: a turn that lasts is seen from outside.
 func TestBusy(t *testing.T) {
 	l := newLoop(t)

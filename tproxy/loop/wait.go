@@ -19,10 +19,10 @@ func (l *Loop) wait(events []unix.EpollEvent) (n int) {
 	l.asleep.Store(true)
 	defer l.asleep.Store(false)
 	limit := 0
-	if len(l.queue) == 0 && l.lone.is() && !l.waiting() {
+	if l.lone.is() && !l.waiting() {
 		limit = loneWait
 	}
-	if n = l.poll(events, limit); n > 0 || len(l.queue) > 0 || l.waiting() {
+	if n = l.poll(events, limit); n > 0 || l.waiting() {
 		return n
 	}
 	if err := l.waiter.Read(func(uintptr) bool { n = l.poll(events, 0); return n > 0 || l.waiting() }); err != nil {
@@ -41,8 +41,11 @@ func (l *Loop) poll(events []unix.EpollEvent, millis int) int {
 	return int(n)
 }
 
-// waiting says whether something was posted. A post after it ends the wait.
+// waiting says whether there is something to do. A post after it ends the wait.
 func (l *Loop) waiting() bool {
+	if len(l.queue) > 0 || len(l.late) > 0 {
+		return true
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.posted) > 0 || l.closed
