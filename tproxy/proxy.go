@@ -169,7 +169,7 @@ func New(cfg Config) (*Proxy, error) {
 		p.threads, loops = append(p.threads, t), append(loops, t.Loop)
 	}
 	p.lanes = lane.New(lane.Config{Node: cfg.Node, Identities: cfg.Identities, Check: cfg.Check, Log: cfg.Log,
-		Loops: loops, Budget: credit.NewBudget(windowBudget), Accept: p.inbound, Dialling: headroom.Control(cfg.Headroom.Lane), Limits: cfg.Limits})
+		Loops: loops, Budget: credit.NewBudget(windowBudget), Accept: p.inbound, Dialling: headroom.Control(cfg.Headroom.Lane), Share: cfg.Headroom.Share, Limits: cfg.Limits})
 	p.open = p.lanes.Open
 	p.work.Go(p.upkeep)
 	return p, nil

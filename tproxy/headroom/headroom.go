@@ -73,6 +73,16 @@ func (h *Headroom) Lane(fd int) error {
 	return h.admit(fd, limit-Kept(limit)/2)
 }
 
+// Share is how many descriptors the streams that one other node has opened may take:
+// three quarters of what connections may, so that it can't shut out all others.
+func (h *Headroom) Share() int {
+	if h == nil {
+		return math.MaxInt
+	}
+	limit := h.limit.Load()
+	return int((limit - Kept(limit)) / 4 * 3)
+}
+
 func (h *Headroom) admit(fd int, most uint64) error {
 	err := h.memory()
 	if fd < 0 || uint64(fd) >= most {

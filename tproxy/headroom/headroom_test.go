@@ -92,3 +92,18 @@ func TestConnections(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestShare: the streams of one other node leave descriptors for others, and need not for
+// 10,000 connections where 20,000 descriptors are allowed.
+func TestShare(t *testing.T) {
+	for limit, want := range map[uint64]int{256: 144, 4096: 2880, 20_000: 14_808} {
+		h := New(func() error { return nil })
+		h.Follow(limit)
+		if got := h.Share(); got != want {
+			t.Errorf("%d of %d, want %d", got, limit, want)
+		}
+	}
+	if none := (*Headroom)(nil); none.Share() < 1<<30 {
+		t.Error("without a headroom there is a limit")
+	}
+}

@@ -81,7 +81,8 @@ func (l *lane) arrived(id uint32, payload []byte) {
 	st := newStream(l, o.Destination, o.Source)
 	st.id = id
 	l.streams[id] = st
-	go l.cfg.Accept(&Arrival{Opening: o, Node: l.peer.Name(), stream: st})
+	a := &Arrival{Opening: o, Node: l.peer.Name(), stream: st}
+	l.guest.Go(func() { l.cfg.Accept(a) })
 }
 
 // admit counts one more stream, or says why the lane takes none.
@@ -91,7 +92,7 @@ func (l *lane) admit() policy.Reason {
 	switch {
 	case l.retiring:
 		return policy.ReasonDrain
-	case !l.guest.Open(l.cfg.PeerStreams, time.Now()):
+	case !l.guest.Open(min(l.cfg.PeerStreams, l.cfg.Share()), time.Now()):
 		return policy.ReasonLimit
 	}
 	l.live++

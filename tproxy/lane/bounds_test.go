@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"tacit/identity"
 	"tacit/internal/testhost"
 	"tacit/policy"
 	"tacit/tproxy/lane/frame"
@@ -107,4 +108,19 @@ func TestPeerLanes(t *testing.T) {
 	}
 	b.lanes(1)
 	a.ask(b.port, "db") // its places are free again
+}
+
+// TestPeerShare: a peer may have as many streams open as its share allows; others have
+// theirs.
+func TestPeerShare(t *testing.T) {
+	mesh := newMesh(t)
+	a, c := mesh.host(Config{}, "a", "web"), mesh.host(Config{}, "c", "web")
+	b := mesh.host(Config{Share: func() int { return 3 }, Accept: accepting(func() User { return &echo{} })}, "b", "db")
+	m := attack(t, a, b)
+	testhost.Must(t, m.send(m.proof(identity.RoleClient, a.services["web"]), opening(1, "db"), opening(2, "db"), opening(3, "db"), opening(4, "db")))
+	h, payload, err := m.until(frame.Reset)
+	if err != nil || h.Stream != 4 || policy.Reason(payload) != policy.ReasonLimit {
+		t.Errorf("stream %d %q, %v; want that the fourth is reset for the limit", h.Stream, payload, err)
+	}
+	c.ask(b.port, "db")
 }

@@ -71,8 +71,9 @@ type Config struct {
 	Log        *slog.Logger
 	Loops      []*Loop // one at least
 	Budget     *credit.Budget
-	// Accept is called in a goroutine of its own for each stream that a peer opens. It
-	// calls Attach or Refuse once.
+	Share      func() int // how many streams one peer may have open at present, besides PeerStreams
+	// Accept is called in a goroutine for each stream that a peer opens, for a few of one
+	// peer's at once. It calls Attach or Refuse once.
 	Accept func(*Arrival)
 	// Dialling is asked before a lane connects; see net.Dialer.Control. It may be nil.
 	Dialling func(network, address string, c syscall.RawConn) error

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net/netip"
 	"sync"
 	"testing"
@@ -249,7 +250,7 @@ func (c *certs) drive(t *testing.T, dialled bool) *driven {
 		here, there = there, here
 	}
 	on := NewLoop(d.loop)
-	d.set = New(Config{Node: here, Identities: c, Log: slog.New(slog.DiscardHandler), Loops: []*Loop{on}, Budget: credit.NewBudget(1 << 20),
+	d.set = New(Config{Node: here, Identities: c, Log: slog.New(slog.DiscardHandler), Loops: []*Loop{on}, Budget: credit.NewBudget(1 << 20), Share: func() int { return math.MaxInt },
 		Accept: accepting(func() User {
 			w := &watched{}
 			d.mu.Lock()

@@ -115,7 +115,7 @@ func TestBadPeer(t *testing.T) {
 					<-release
 					in.Refuse(policy.ReasonClosed)
 				case "chatter":
-					accepting(func() User { return &chatter{} })(in)
+					accepting(func() User { return &chatter{text: full[:]} })(in)
 				default:
 					accepting(func() User { return &echo{} })(in)
 				}
@@ -160,7 +160,7 @@ func TestBadPeer(t *testing.T) {
 // chatter sends as much as it may.
 type chatter struct {
 	echo
-	text [1 << 16]byte
+	text []byte
 }
 
 func (c *chatter) Opened(s *Stream) {
@@ -169,7 +169,7 @@ func (c *chatter) Opened(s *Stream) {
 }
 
 func (c *chatter) Room() {
-	for len(push(c.s, c.text[:])) == 0 {
+	for len(push(c.s, c.text)) == 0 {
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -82,6 +83,9 @@ func (m *mesh) host(c Config, name identity.Name, services ...identity.Name) *ho
 	h.loop = NewLoop(h.events)
 	c.Node, c.Identities, c.Log, c.Loops = h.node.ID, h, slog.New(slog.DiscardHandler), []*Loop{h.loop}
 	c.Budget = credit.NewBudget(64 << 20)
+	if c.Share == nil {
+		c.Share = func() int { return math.MaxInt }
+	}
 	if c.Accept == nil {
 		c.Accept = accepting(func() User { return &echo{} })
 	}

@@ -120,7 +120,7 @@ func (s *Set) guestOf(name identity.Name, now time.Time) *guest.Guest {
 	defer s.mu.Unlock()
 	g := s.guests[name]
 	if g == nil {
-		g = guest.New(now)
+		g = guest.New(now, s.cfg.Budget)
 		s.guests[name] = g
 	}
 	return g

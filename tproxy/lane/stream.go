@@ -105,7 +105,7 @@ func (s *Stream) Took(n int) {
 	if s.gotFin {
 		return
 	}
-	if grant := s.window.Took(n, s.lane.cfg.Budget); grant > 0 {
+	if grant := s.window.Took(n, s.lane.guest.Windows); grant > 0 {
 		s.lane.send(frame.Credit, s.id, frame.Granting(grant))
 	}
 }
@@ -113,7 +113,7 @@ func (s *Stream) Took(n int) {
 // end takes the stream off its lane.
 func (s *Stream) end() {
 	s.over, s.early = true, nil
-	s.window.Close(s.lane.cfg.Budget, &s.lane.guest.Held)
+	s.window.Close(s.lane.guest.Windows, &s.lane.guest.Held)
 	s.lane.remove(s)
 }
 

@@ -39,6 +39,30 @@ func (b *Budget) take(n int) bool {
 
 func (b *Budget) put(n int) { b.left.Add(int64(n)) }
 
+// Share is what one peer's streams have of a budget: half of what the others leave at
+// most, so that a peer whose streams stand still leaves something for the next one.
+type Share struct {
+	budget *Budget
+	lent   atomic.Int64
+}
+
+// Share is that of one more peer.
+func (b *Budget) Share() *Share { return &Share{budget: b} }
+
+func (s *Share) take(n int) bool {
+	lent := s.lent.Add(int64(n))
+	if left := s.budget.Left(); lent > (left+lent-int64(n))/2 || !s.budget.take(n) {
+		s.lent.Add(int64(-n))
+		return false
+	}
+	return true
+}
+
+func (s *Share) put(n int) {
+	s.lent.Add(int64(-n))
+	s.budget.put(n)
+}
+
 // Window is what the peer may send on one stream.
 type Window struct {
 	allowed int // bytes that the peer may send yet
@@ -55,13 +79,13 @@ func (w *Window) Arrived(n int) bool {
 
 // Took returns what is to be granted now that the program has taken n bytes; 0: not
 // yet, so that few frames carry credit.
-func (w *Window) Took(n int, b *Budget) int {
+func (w *Window) Took(n int, s *Share) int {
 	w.taken += n
 	if w.taken < w.size/2 {
 		return 0
 	}
 	grant := w.taken
-	if w.allowed <= w.size/2 && w.size < most && b.take(w.size) { // the peer uses what it is granted
+	if w.allowed <= w.size/2 && w.size < most && s.take(w.size) { // the peer uses what it is granted
 		grant += w.size
 		w.size *= 2
 	}
@@ -71,9 +95,9 @@ func (w *Window) Took(n int, b *Budget) int {
 }
 
 // Close gives back what the budget lent, and what is held.
-func (w *Window) Close(b *Budget, h *Held) {
+func (w *Window) Close(s *Share, h *Held) {
 	w.Release(w.held, h)
-	b.put(w.size - First)
+	s.put(w.size - First)
 	w.size = First
 }
 

@@ -15,18 +15,20 @@ func TestAccounts(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	const size = 8 << 20
 	budget, held := NewBudget(size), &Held{}
+	shares := []*Share{budget.Share(), budget.Share(), budget.Share()}
 	type stream struct {
 		Window
 		may, waits int
+		share      *Share
 	}
 	var all []*stream
 	for range 200_000 {
 		switch k := r.IntN(100); {
 		case k < 5 && len(all) < 300:
-			all = append(all, &stream{NewWindow(), First, 0})
+			all = append(all, &stream{NewWindow(), First, 0, shares[r.IntN(len(shares))]})
 		case k < 6 && len(all) > 0:
 			i := r.IntN(len(all))
-			all[i].Close(budget, held)
+			all[i].Close(all[i].share, held)
 			all = append(all[:i], all[i+1:]...)
 		case k < 50 && len(all) > 0:
 			s := all[r.IntN(len(all))]
@@ -41,7 +43,7 @@ func TestAccounts(t *testing.T) {
 			n := min(s.waits, 1+r.IntN(1<<15))
 			s.waits -= n
 			s.Release(n, held)
-			s.may += s.Took(n, budget)
+			s.may += s.Took(n, s.share)
 			if s.may+s.waits > most {
 				t.Fatalf("%d bytes may be under way", s.may+s.waits)
 			}
@@ -58,7 +60,7 @@ func TestAccounts(t *testing.T) {
 		}
 	}
 	for _, s := range all {
-		s.Close(budget, held)
+		s.Close(s.share, held)
 	}
 	if budget.Left() != size || held.Bytes() != 0 {
 		t.Errorf("%d of the budget are left, %d bytes held", budget.Left(), held.Bytes())
@@ -66,6 +68,35 @@ func TestAccounts(t *testing.T) {
 	w := NewWindow()
 	if w.Arrived(First + 1) {
 		t.Error("more than was granted is taken")
+	}
+}
+
+// TestShare: one peer gets no more than half of what the others leave, and what it gives
+// back can be lent again.
+func TestShare(t *testing.T) {
+	const size = 64 << 20
+	budget := NewBudget(size)
+	fill := func(s *Share) (n int64) {
+		for s.take(First) {
+			n += First
+		}
+		return n
+	}
+	first, second := budget.Share(), budget.Share()
+	if n := fill(first); n != size/2 {
+		t.Errorf("the first peer has %d bytes of %d", n, size)
+	}
+	if n := fill(second); n != size/4 {
+		t.Errorf("the second one has %d", n)
+	}
+	for range size / 4 / First {
+		second.put(First)
+	}
+	if n := fill(second); n != size/4 {
+		t.Errorf("the second one has %d after it gave all back", n)
+	}
+	if budget.Left() != size/4 {
+		t.Errorf("%d are left", budget.Left())
 	}
 }
 

@@ -6,6 +6,7 @@
 package guest
 
 import (
+	"runtime"
 	"sync"
 	"time"
 
@@ -19,12 +20,14 @@ const (
 	opensPause   = 50 * time.Microsecond
 	strikesLimit = 12_000 // of what an honest node does seldom, at once: then its lane is cut
 	strikesPause = time.Millisecond
+	atOnce       = 16 // goroutines
 )
 
 // Guest is what one peer does here.
 type Guest struct {
-	Held credit.Held
-	Way  path.Way
+	Held    credit.Held
+	Windows *credit.Share // of all windows
+	Way     path.Way
 
 	mu      sync.Mutex // guards what follows
 	lanes   int        // that it has dialled
@@ -32,11 +35,13 @@ type Guest struct {
 	opening int        // those that nobody has taken or refused yet, ended or not
 	opens   trust.Tally
 	strikes trust.Tally
+	busy    int      // goroutines of Go
+	waiting []func() // for one
 }
 
 // New is of a peer that has done nothing yet.
-func New(now time.Time) *Guest {
-	return &Guest{opens: trust.NewTally(opensAtOnce, opensPause, now), strikes: trust.NewTally(strikesLimit, strikesPause, now)}
+func New(now time.Time, windows *credit.Budget) *Guest {
+	return &Guest{Windows: windows.Share(), opens: trust.NewTally(opensAtOnce, opensPause, now), strikes: trust.NewTally(strikesLimit, strikesPause, now)}
 }
 
 // Join takes one more lane, up to a limit.
@@ -96,4 +101,40 @@ func (g *Guest) Strike() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.strikes.Add(time.Now())
+}
+
+// Go calls f in a goroutine, after what waits already where the peer has many: thousands
+// that are ready to run would keep the event loops from running.
+func (g *Guest) Go(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.busy == atOnce {
+		g.waiting = append(g.waiting, f)
+		return
+	}
+	g.busy++
+	go g.work(f)
+}
+
+func (g *Guest) work(f func()) {
+	for f != nil {
+		f()
+		f = g.next()
+		runtime.Gosched()
+	}
+}
+
+// next is what waits longest; nil: nothing, and the goroutine ends.
+func (g *Guest) next() (f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.waiting) == 0 {
+		g.busy--
+		g.waiting = nil
+		return nil
+	}
+	f = g.waiting[0]
+	g.waiting[0] = nil
+	g.waiting = g.waiting[1:]
+	return f
 }

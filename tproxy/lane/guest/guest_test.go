@@ -3,15 +3,19 @@
 package guest
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"tacit/tproxy/lane/credit"
 )
 
 // TestLimits: lanes, streams that live, streams that nobody has taken yet, OPENs and
 // strikes are bounded one by one, and what has ended makes room.
 func TestLimits(t *testing.T) {
 	now := time.Now()
-	g := New(now)
+	g := New(now, credit.NewBudget(0))
 	if !g.Join(1) || g.Join(1) {
 		t.Error("not one lane")
 	}
@@ -19,8 +23,10 @@ func TestLimits(t *testing.T) {
 	if !g.Join(1) {
 		t.Error("a lane that was left keeps its place")
 	}
-	if !g.Open(2, now) || !g.Open(2, now) || g.Open(2, now) {
-		t.Error("not two streams")
+	for i := range 3 {
+		if g.Open(2, now) != (i < 2) {
+			t.Error("not two streams")
+		}
 	}
 	g.Closed()
 	if g.Open(2, now) {
@@ -47,4 +53,33 @@ func TestLimits(t *testing.T) {
 	if n < strikesLimit {
 		t.Errorf("%d strikes, want at least %d", n, strikesLimit)
 	}
+}
+
+// TestGo: everything is called, little of it at once.
+func TestGo(t *testing.T) {
+	g := New(time.Now(), credit.NewBudget(0))
+	const n = 1000
+	var work sync.WaitGroup
+	var now, most, all atomic.Int32
+	hold := make(chan struct{})
+	for range n {
+		work.Add(1)
+		g.Go(func() {
+			defer work.Done()
+			if k := now.Add(1); k > most.Load() {
+				most.Store(k)
+			}
+			<-hold
+			all.Add(1)
+			now.Add(-1)
+		})
+	}
+	close(hold)
+	work.Wait()
+	if all.Load() != n || most.Load() > atOnce {
+		t.Errorf("%d of %d were called, %d at once", all.Load(), n, most.Load())
+	}
+	work.Add(1)
+	g.Go(work.Done) // after the goroutines have ended, too
+	work.Wait()
 }
