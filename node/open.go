@@ -21,6 +21,7 @@ import (
 	"tacit/node/datapath"
 	"tacit/node/dns"
 	"tacit/node/gossip"
+	"tacit/node/health"
 	"tacit/node/ingress"
 	"tacit/node/inventory"
 	"tacit/node/journal"
@@ -190,7 +191,8 @@ func (n *Node) build(context.Context) error {
 	n.balancer = balance.New(n.log, n.leaving)
 	router := routing.New(routing.Config{Enforcer: n.enforcer, Numbers: n.numbers, Picture: func() routing.Picture { return n.loop }, Balancer: n.balancer,
 		Inventory: n.inventory, Granted: n.records.View().Granted, Alive: n.alive, Dialer: n.dialer(), Outside: n.outside.Dial, Self: n.cfg.Name, Hooks: n.cfg.Redirect != config.TPROXY})
-	if n.proxy, err = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended, Headroom: n.limits.Headroom}); err != nil {
+	if n.proxy, err = tproxy.New(tproxy.Config{Node: n.member.SVID.ID, Router: router, Identities: n.certificates, Check: check, Log: n.log, OnEnd: n.journal.Ended, Headroom: n.limits.Headroom,
+		Stuck: func(err error) { n.board.Set(health.Loops, "", err) }}); err != nil {
 		return err
 	}
 	n.names = dns.New(dns.Config{Zone: n.zone(), Self: n.cfg.Name, Domains: n.cfg.Domains, Search: n.cfg.Search, Datacenter: n.cfg.Datacenter,
@@ -270,6 +272,6 @@ func (n *Node) backend() api.Backend {
 	b.Audit = n.audit
 	b.Keys = keys.New(keys.Config{Settings: n.cfg, Member: n.member, Records: n.records, Served: n.certificates.Served, Lanes: n.proxy.Lanes,
 		Cut: n.proxy.CloseLanes, Settle: n.loop.Settle})
-	b.Metrics = n.metrics.Attach(metrics.Sources{Status: b.Host.Status, Nodes: b.Nodes.List, Live: n.proxy.Flows, Room: n.enforcer.Room})
+	b.Metrics = n.metrics.Attach(metrics.Sources{Status: b.Host.Status, Nodes: b.Nodes.List, Live: n.proxy.Flows, Stalls: n.proxy.Stalls, Room: n.enforcer.Room})
 	return b
 }

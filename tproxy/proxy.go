@@ -124,6 +124,8 @@ type Config struct {
 	Log        *slog.Logger
 	OnEnd      func(Flow) // called once for every connection, refused ones too; must not block; may be nil
 	Headroom   *headroom.Headroom
+	// Stuck is told, several times a second, which loops are stuck; nil: none. It may be nil.
+	Stuck func(error)
 
 	Threads int // event loops; default: one for every four processors
 
@@ -144,6 +146,7 @@ type Proxy struct {
 	open    opener         // lanes.Open
 	work    sync.WaitGroup // goroutines that call into the proxy or were started by it
 	live    sync.WaitGroup // streams
+	stalls  atomic.Uint64
 
 	mu      sync.Mutex
 	closed  bool
@@ -156,6 +159,9 @@ type opener func(context.Context, *lane.Loop, lane.Peer, message.Opening, lane.U
 func New(cfg Config) (*Proxy, error) {
 	if cfg.OnEnd == nil {
 		cfg.OnEnd = func(Flow) {}
+	}
+	if cfg.Stuck == nil {
+		cfg.Stuck = func(error) {}
 	}
 	p := &Proxy{cfg: cfg, streams: map[*stream]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -200,12 +206,28 @@ func (p *Proxy) upkeep() {
 			return
 		case now := <-tick.C:
 			p.lanes.Upkeep(now)
-			for _, t := range p.threads {
-				t.watchdog(now, p.cfg.Log)
-			}
+			p.watchdog(now)
 		}
 	}
 }
+
+// watchdog tells of loops that are stuck.
+func (p *Proxy) watchdog(now time.Time) {
+	var all error
+	for _, t := range p.threads {
+		news, err := t.watchdog(now)
+		if news {
+			p.stalls.Add(1)
+			p.cfg.Log.Error("watchdog", "err", err)
+		}
+		all = errors.Join(all, err)
+	}
+	p.cfg.Stuck(all)
+}
+
+// Stalls is how often an event loop was stuck since the start. Nothing that a connection
+// or a lane does may stop a loop, so it should be 0.
+func (p *Proxy) Stalls() uint64 { return p.stalls.Load() }
 
 // Serve accepts captured connections until ctx ends or the proxy is closed, and
 // closes ln. Live streams go on until they end or Close is called.

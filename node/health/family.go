@@ -18,6 +18,7 @@ const (
 	HeldFiles    Family = "held files"          // keeping which service files wait for a yes
 	Host         Family = "sysctls"             // settings of the host
 	LanePorts    Family = "lane ports"          // lane ports at further addresses
+	Loops        Family = "event loops"         // carrying bytes without a stop
 	Look         Family = "programs and routes" // looking whether they are as they were set
 	Maps         Family = "maps"                // writing the kernel's maps
 	MapsUnread   Family = "maps unread"         // reading the kernel's maps back

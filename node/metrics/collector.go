@@ -69,6 +69,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	live := c.from.Live() // after the sums: what has ended meanwhile is in neither, instead of in both
 	c.health(to, s)
 	c.flows(to, s.Flows, live)
+	to.put(loopStalls, float64(c.from.Stalls()))
 	c.lanes(to, s)
 	c.certificates(to, s.Certificates)
 	c.members(to, ctx, s)

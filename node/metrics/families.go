@@ -24,6 +24,7 @@ const (
 	kernelVerdicts   = "tacit_kernel_verdicts_total"
 	lostReports      = "tacit_lost_reports_total"
 	droppedFlows     = "tacit_dropped_flows_total"
+	loopStalls       = "tacit_loop_stalls_total"
 	lanes            = "tacit_lanes"
 	lanesCut         = "tacit_lanes_cut_total"
 	laneUnproven     = "tacit_lane_port_unproven_connections"
@@ -53,6 +54,7 @@ func families() []family {
 		{kernelVerdicts, counter, "Verdicts of the kernel programs since their maps were made.", []string{"reason"}},
 		{lostReports, counter, "Verdicts of the kernel programs that the daemon read too slowly to count as connections.", []string{"reason"}},
 		{droppedFlows, counter, "Connections that tacit flows no longer lists because newer ones took their place.", nil},
+		{loopStalls, counter, "Times that an event loop stood still for a second: a fault of the daemon.", nil},
 		{lanes, gauge, "Lanes to or from another node.", []string{"peer", "direction"}},
 		{lanesCut, counter, "Lanes of members that were refused or cut for what these did.", []string{"reason"}},
 		{laneUnproven, gauge, "Connections to the lane port that have proven nothing yet.", nil},

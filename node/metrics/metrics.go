@@ -43,6 +43,7 @@ type Sources struct {
 	Status func(context.Context) (*api.Status, error)
 	Nodes  func(context.Context) ([]api.Node, error)
 	Live   func() []tproxy.Flow
+	Stalls func() uint64
 	Room   func(sources []identity.Name) ([]kernel.Room, error)
 }
 

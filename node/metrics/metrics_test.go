@@ -46,6 +46,7 @@ func (n *node) sources() Sources {
 		Status: func(context.Context) (*api.Status, error) { s := n.status; return &s, n.failing },
 		Nodes:  func(context.Context) ([]api.Node, error) { return n.nodes, nil },
 		Live:   func() []tproxy.Flow { return n.live },
+		Stalls: func() uint64 { return 3 },
 		Room:   func([]identity.Name) ([]kernel.Room, error) { return n.rooms, nil },
 	}
 }
@@ -81,7 +82,7 @@ func TestFigures(t *testing.T) {
 		`tacit_connections_total{direction="hook",reason="late",verdict="none"} 2`,
 		`tacit_sent_bytes_total{direction="out"} 111`, `tacit_received_bytes_total{direction="out"} 1022`, `tacit_sent_bytes_total{direction="in"} 5`,
 		`tacit_live_connections{direction="out"} 1`, `tacit_live_connections{direction="local"} 0`,
-		`tacit_kernel_verdicts_total{reason="allowed"} 40`, `tacit_lost_reports_total{reason="guard"} 7`, `tacit_dropped_flows_total 9`,
+		`tacit_kernel_verdicts_total{reason="allowed"} 40`, `tacit_lost_reports_total{reason="guard"} 7`, `tacit_dropped_flows_total 9`, `tacit_loop_stalls_total 3`,
 		`tacit_lanes{direction="out",peer="host2"} 2`, `tacit_lanes_cut_total{reason="protocol"} 2`,
 		`tacit_lane_port_unproven_connections 6`, `tacit_lane_port_refused_total{reason="share"} 8`, `tacit_rebinding_answers_total 3`,
 		`tacit_policy_revision 12`, `tacit_policy_in_force 1`, `tacit_start_unconfirmed 1`,
