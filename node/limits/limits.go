@@ -40,6 +40,7 @@ type Limits struct {
 	memory *memory
 	goal   uint64 // of the garbage collector
 	freed  time.Time
+	slack  slack
 	over   map[health.Family]bool // it wasn't short at the last look
 }
 
@@ -71,6 +72,7 @@ func (l *Limits) Run(ctx context.Context) error {
 func (l *Limits) look() {
 	use := l.Descriptors()
 	l.Headroom.Follow(use.Limit)
+	l.loosen(use.Used)
 	l.report(health.Descriptors, short(use))
 	l.memory.reread()
 	l.collect()

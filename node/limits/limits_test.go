@@ -54,6 +54,31 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
+// TestSlack: memory is given back once, a second after the end of many connections.
+func TestSlack(t *testing.T) {
+	for name, c := range map[string]struct {
+		used []uint64
+		want int
+	}{
+		"many end":           {[]uint64{140, 5140, 5140, 3000, 1000, 140, 140, 140, 140, 140, 140, 140, 140, 140}, 1},
+		"they end slowly":    {[]uint64{5140, 4000, 3000, 2000, 1000, 900, 800, 700, 600, 500, 400, 300, 200}, 0},
+		"few end":            {[]uint64{140, 300, 140, 140, 140, 140, 140, 140, 140}, 0},
+		"some end":           {[]uint64{140, 5140, 4000, 4000, 4000, 4000, 4000, 4000}, 0},
+		"they come and go":   {[]uint64{140, 1000, 140, 1000, 140, 1000, 140, 1000, 140, 1000}, 0},
+		"many end two times": {[]uint64{5140, 140, 140, 140, 140, 140, 5140, 140, 140, 140, 140, 140, 140}, 2},
+	} {
+		s, n := slack{}, 0
+		for _, used := range c.used {
+			if s.look(used) {
+				n++
+			}
+		}
+		if n != c.want {
+			t.Errorf("%s: %d times, want %d", name, n, c.want)
+		}
+	}
+}
+
 // TestReport: a shortage is told once, and its end at the second look.
 func TestReport(t *testing.T) {
 	var log bytes.Buffer
