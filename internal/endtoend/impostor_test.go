@@ -61,12 +61,17 @@ func frame(kind byte, stream uint32, payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(out, stream), payload...)
 }
 
+// opening asks for a stream from source to db.
+func opening(stream uint32, source string) []byte {
+	payload := append([]byte{0, byte(len(source))}, source...)
+	payload = append(payload, "\x02db\x02db\x1b\x58\x00\x00\x00"...) // to db, its instance db, port 7000, for an unknown client
+	return frame(frameOpen, stream, payload)
+}
+
 // open asks for a stream from source to db, with bytes for it.
 func (s *spoken) open(source string) []byte {
 	s.stream++
-	payload := append([]byte{0, byte(len(source))}, source...)
-	payload = append(payload, "\x02db\x02db\x1b\x58\x00\x00\x00"...) // to db, its instance db, port 7000, for an unknown client
-	return append(frame(frameOpen, s.stream, payload), frame(frameData, s.stream, []byte("stolen"))...)
+	return append(opening(s.stream, source), frame(frameData, s.stream, []byte("stolen"))...)
 }
 
 // prove is a proof of db by a chain, made for a role and a channel, and sent in a

@@ -87,7 +87,7 @@ func rooms() []room {
 			"record seals and opens what it is given; who the peer is, and what a connection carries, is for its caller to say"},
 		{"tproxy/socket", nil,
 			"socket asks the kernel about TCP connections; what the answer means is for its caller to say"},
-		{"internal/endtoend", []string{"identity"}, // what a patched peer needs: keys, certificates, proofs
+		{"internal/endtoend", []string{"identity", "tproxy/record"}, // what a patched peer needs: keys, certificates, proofs, and changes of a lane's key
 			"the tests of whole daemons see what an operator or a peer sees"},
 		{"internal/...", nil,
 			"test helpers start programs and read text; they import no product package"},
