@@ -272,6 +272,6 @@ func (n *Node) backend() api.Backend {
 	b.Audit = n.audit
 	b.Keys = keys.New(keys.Config{Settings: n.cfg, Member: n.member, Records: n.records, Served: n.certificates.Served, Lanes: n.proxy.Lanes,
 		Cut: n.proxy.CloseLanes, Settle: n.loop.Settle})
-	b.Metrics = n.metrics.Attach(metrics.Sources{Status: b.Host.Status, Nodes: b.Nodes.List, Live: n.proxy.Flows, Stalls: n.proxy.Stalls, Room: n.enforcer.Room})
+	b.Metrics = n.metrics.Attach(metrics.Sources{Status: b.Host.Status, Nodes: b.Nodes.List, Totals: n.journal.Totals, Live: n.proxy.Flows, Stalls: n.proxy.Stalls, Room: n.enforcer.Room})
 	return b
 }

@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"context"
+	"errors"
 	"path"
 	"runtime"
 	"strings"
@@ -28,6 +29,8 @@ type collector struct {
 	known map[string]described
 	mu    sync.Mutex
 	bytes map[string]volume // by direction, as told last
+	seen  *api.Status       // the last one
+	at    time.Time         // of it
 }
 
 type described struct {
@@ -60,20 +63,38 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	defer c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
-	s, err := c.from.Status(ctx)
-	if err != nil {
+	s, err := c.status(ctx)
+	sums, err2 := c.from.Totals()
+	if err := errors.Join(err, err2); err != nil {
 		out <- prometheus.NewInvalidMetric(c.known[healthy].desc, err)
 		return
 	}
 	to := sink{c.known, out}
 	live := c.from.Live() // after the sums: what has ended meanwhile is in neither, instead of in both
 	c.health(to, s)
-	c.flows(to, s.Flows, live)
+	c.flows(to, sums, live)
 	to.put(loopStalls, float64(c.from.Stalls()))
 	c.lanes(to, s)
 	c.certificates(to, s.Certificates)
 	c.members(to, ctx, s)
 	c.room(to)
+}
+
+// freshFor is how old what status says may be: it asks the kernel for each program, and
+// tries what programs do, so that a scrape each second would cost much.
+const freshFor = 5 * time.Second
+
+// status is what tacit status says, or has said lately.
+func (c *collector) status(ctx context.Context) (*api.Status, error) {
+	if c.seen != nil && time.Since(c.at) < freshFor {
+		return c.seen, nil
+	}
+	s, err := c.from.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.seen, c.at = s, time.Now()
+	return s, nil
 }
 
 // sink takes single figures.

@@ -21,6 +21,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/api"
+	"tacit/node/api/flow"
 	"tacit/node/config"
 	"tacit/policy/kernel"
 	"tacit/redirect/listen"
@@ -42,6 +43,7 @@ const (
 type Sources struct {
 	Status func(context.Context) (*api.Status, error)
 	Nodes  func(context.Context) ([]api.Node, error)
+	Totals func() (flow.Sums, error)
 	Live   func() []tproxy.Flow
 	Stalls func() uint64
 	Room   func(sources []identity.Name) ([]kernel.Room, error)

@@ -45,6 +45,7 @@ func (n *node) sources() Sources {
 	return Sources{
 		Status: func(context.Context) (*api.Status, error) { s := n.status; return &s, n.failing },
 		Nodes:  func(context.Context) ([]api.Node, error) { return n.nodes, nil },
+		Totals: func() (flow.Sums, error) { return n.status.Flows, n.failing },
 		Live:   func() []tproxy.Flow { return n.live },
 		Stalls: func() uint64 { return 3 },
 		Room:   func([]identity.Name) ([]kernel.Room, error) { return n.rooms, nil },
@@ -281,4 +282,23 @@ func scrape(t *testing.T, c *collector) []string {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	return strings.Split(w.Body.String(), "\n")
+}
+
+// TestScrapesCostLittle: scrapes that follow each other ask what status says once, and yet
+// tell all connections.
+func TestScrapesCostLittle(t *testing.T) {
+	n, asked := busy(), 0
+	from := n.sources()
+	status := from.Status
+	from.Status = func(ctx context.Context) (*api.Status, error) {
+		asked++
+		return status(ctx)
+	}
+	c := newCollector(from)
+	scrape(t, c)
+	n.status.Flows.Totals[0].Count = 41
+	got := scrape(t, c)
+	if want := `tacit_connections_total{direction="out",reason="closed",verdict="allowed"} 41`; asked != 1 || !slices.Contains(got, want) {
+		t.Errorf("status was asked %d times, and %s is there: %v", asked, want, slices.Contains(got, want))
+	}
 }
