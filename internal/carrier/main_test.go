@@ -62,6 +62,10 @@ func TestCarrier(t *testing.T) {
 	} {
 		f.answers(t)
 		t.Run(part.name, part.test)
+		for _, h := range f.Nodes {
+			stalls := strings.Count(h.Current(t).Output(), "event loop has been stuck")
+			figure(t, part.name+": stalls of event loops on "+h.Name, "0", stalls, stalls == 0)
+		}
 	}
 }
 
