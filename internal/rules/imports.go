@@ -155,7 +155,7 @@ func nodeRooms() []room {
 			"lifecycle works from a Config while no daemon runs, so it can't depend on a running part"},
 		{"node/limits", []string{"policy", "node/health", "tproxy/headroom"}, // policy in tests only
 			"limits measures this process; who is refused for it is decided where connections are"},
-		{"node/membership", []string{"identity", "policy/ledger", "policy/ledger/statement", "node/config", "node/enrol", "node/health", "node/records", "node/store"},
+		{"node/membership", []string{"identity", "policy/ledger", "policy/ledger/statement", "policy/shortage", "node/config", "node/enrol", "node/health", "node/records", "node/store"},
 			"membership is this node's keys and certificates; it knows neither services on this host nor the kernel"},
 		{"node/metrics", []string{"identity", "policy", "policy/kernel", "redirect/listen", "tproxy", "node/api", "node/api/flow", "node/config"},
 			"metrics are what the CLI is told, for another reader: no part counts anything for them"},

@@ -10,12 +10,17 @@ import (
 	"time"
 
 	"tacit/node/health"
+	"tacit/policy/shortage"
 	"tacit/redirect/links"
 )
 
 // relist is how often a host's addresses are listed again in case a notice of
-// the kernel was lost.
-const relist = 10 * time.Second
+// the kernel was lost, and while descriptors or memory were short at the last look:
+// status says so until one succeeds.
+const (
+	relist      = 10 * time.Second
+	relistShort = 500 * time.Millisecond
+)
 
 // Addresses are this host's own, besides loopback. Connections to one of them
 // and a service's port are judged as calls of that service.
@@ -26,6 +31,7 @@ type Addresses struct {
 
 	mu   sync.Mutex
 	list []netip.Addr
+	next time.Duration // until the next look
 }
 
 // NewAddresses lists them for the first time.
@@ -47,12 +53,10 @@ func (a *Addresses) List() []netip.Addr {
 func (a *Addresses) Run(ctx context.Context, changed func()) error {
 	noticed, ended := make(chan struct{}, 1), make(chan error, 1)
 	go func() { ended <- links.WatchAddrs(ctx, noticed) }()
-	tick := time.NewTicker(relist)
-	defer tick.Stop()
 	for {
 		select {
 		case <-noticed:
-		case <-tick.C:
+		case <-time.After(a.due()):
 		case err := <-ended:
 			return err
 		}
@@ -62,17 +66,26 @@ func (a *Addresses) Run(ctx context.Context, changed func()) error {
 	}
 }
 
+func (a *Addresses) due() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.next
+}
+
 // look lists the addresses. While they can't be listed the last known ones
 // count: an address that is missing would leave its ports unjudged.
 func (a *Addresses) look() (changed bool) {
 	found, err := a.find()
 	a.health.Set(health.Addresses, "", err)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.next = relist; shortage.Is(err) {
+		a.next = relistShort
+	}
 	if err != nil {
 		return false
 	}
 	found = append(found, a.own)
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	changed = !slices.Equal(a.list, found)
 	a.list = found
 	return changed

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
 
 	"tacit/node/health"
 )
@@ -85,5 +87,20 @@ func TestAddressesFollowTheHost(t *testing.T) {
 	}
 	if len(changes) > 0 {
 		t.Errorf("told once more, of %v", <-changes)
+	}
+}
+
+// TestAddressesWhileShort: where a look had no descriptor, the next one comes soon.
+func TestAddressesWhileShort(t *testing.T) {
+	var fails error
+	a := &Addresses{health: health.NewBoard(), find: func() ([]netip.Addr, error) { return nil, fails }}
+	for _, step := range []struct {
+		err  error
+		want time.Duration
+	}{{nil, relist}, {syscall.EMFILE, relistShort}, {errors.New("else"), relist}, {syscall.ENOMEM, relistShort}, {nil, relist}} {
+		fails = step.err
+		if a.look(); a.due() != step.want {
+			t.Errorf("after %v the next look is due in %s, want %s", step.err, a.due(), step.want)
+		}
 	}
 }

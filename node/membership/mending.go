@@ -11,6 +11,7 @@ import (
 	"tacit/node/config"
 	"tacit/node/health"
 	"tacit/policy/ledger"
+	"tacit/policy/shortage"
 )
 
 // MendingConfig is what Mending works with.
@@ -70,7 +71,10 @@ func (m *Mending) Behind() bool {
 	}
 }
 
-const copyInterval = 30 * time.Second
+const (
+	copyInterval  = 30 * time.Second
+	shortInterval = 500 * time.Millisecond // while descriptors or memory are short
+)
 
 // Run catches up, and writes the copies where something has changed.
 func (m *Mending) Run(ctx context.Context) error {
@@ -79,10 +83,8 @@ func (m *Mending) Run(ctx context.Context) error {
 		m.caughtUp() // there is nothing to wait for, or nobody
 		exchanged = nil
 	}
-	tick := time.NewTicker(copyInterval)
-	defer tick.Stop()
 	for {
-		m.copy()
+		next := time.After(m.copy())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -92,7 +94,7 @@ func (m *Mending) Run(ctx context.Context) error {
 			m.conf.Health.Set(health.StateBehind, "", nil)
 			m.caughtUp()
 			m.conf.CaughtUp()
-		case <-tick.C:
+		case <-next:
 		}
 	}
 }
@@ -103,10 +105,15 @@ func (m *Mending) caughtUp() {
 	}
 }
 
-func (m *Mending) copy() {
+// copy returns when the next copy is due.
+func (m *Mending) copy() time.Duration {
 	c := m.conf
 	err := errors.Join(c.Store.Copy(), c.Member.Remember(c.Settings, c.Store, c.View))
 	if news := c.Health.Set(health.StateCopy, "", err); news && err != nil {
 		c.Log.Warn("the second copy of this node's state can't be written, trying again", "err", err)
 	}
+	if shortage.Is(err) { // status says so until it succeeds
+		return shortInterval
+	}
+	return copyInterval
 }
