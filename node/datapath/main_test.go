@@ -144,6 +144,7 @@ func (f *fixture) accept(t *testing.T) {
 				if err != nil {
 					return
 				}
+				_ = conn.(*net.TCPConn).SetLinger(-1) // as inherited, closing would reset it while the client connects
 				_ = conn.Close()
 			}
 		})
