@@ -167,6 +167,7 @@ func (h *host) serveLanes(ctx context.Context, addr string) {
 
 func (h *host) serveCaptured(ctx context.Context) {
 	ln := h.listen("127.0.0.1:0")
+	inline(h.t, ln)
 	h.front = ln.Addr().String()
 	front, err := accept.NewTCP(ln)
 	if err != nil {
@@ -247,6 +248,7 @@ func (h *host) Dial(_ context.Context, in Inbound) (Dialled, error) {
 	if err != nil {
 		return Dialled{FD: -1}, err
 	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 	to := netip.MustParseAddrPort(addr)
 	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil && err != unix.EINPROGRESS {
 		return Dialled{FD: -1}, errors.Join(err, unix.Close(fd))

@@ -10,15 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestUrgent: a read stops at a byte that was sent as urgent, as telnet and ftp send
-// some. What follows it arrives without waiting for more.
+// TestUrgent: a byte that was sent as urgent, as telnet and ftp send some, arrives in its
+// place. A read stops there: what follows arrives without waiting for more.
 func TestUrgent(t *testing.T) {
 	for _, way := range []string{"lane", "local"} {
 		t.Run(way, func(t *testing.T) {
 			program := func(c *net.TCPConn) {
-				got := make([]byte, 8)
-				n, _ := io.ReadFull(c, got[:7]) // the urgent byte itself isn't part of the stream
-				_, _ = c.Write(got[:n])
+				got := make([]byte, len("abc!?defg"))
+				n, _ := io.ReadFull(c, got)
+				urgent(t, c, got[:n])
+				_, _ = c.Write([]byte("h"))
 			}
 			var a *host
 			if way == "lane" {
@@ -28,17 +29,34 @@ func TestUrgent(t *testing.T) {
 			}
 			for range 20 {
 				c := a.call()
-				raw, err := c.SyscallConn()
-				if err != nil {
-					t.Fatal(err)
-				}
 				_, _ = c.Write([]byte("abc"))
-				if err := raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), []byte("!"), unix.MSG_OOB, nil) }); err != nil {
-					t.Fatal(err)
-				}
+				urgent(t, c, []byte("!"))
+				urgent(t, c, []byte("?"))
 				_, _ = c.Write([]byte("defg"))
-				wantBytes(t, c, []byte("abcdefg"))
+				wantBytes(t, c, []byte("abc!?defgh"))
 			}
 		})
+	}
+}
+
+// urgent sends bytes, the last one as urgent.
+func urgent(t *testing.T, c *net.TCPConn, b []byte) {
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), b, unix.MSG_OOB, nil) })
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// inline has a listener's connections keep urgent bytes in their place.
+func inline(t testing.TB, ln *net.TCPListener) {
+	raw, err := ln.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) })
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -26,8 +26,9 @@ func (f *fixture) bytes(t *testing.T) {
 	stalled(t)
 }
 
-// whole: bytes both ways at once, compared by hash.
+// whole: bytes both ways at once, compared by hash; and some that are sent as urgent.
 func (f *fixture) whole(t *testing.T, w way) {
+	w.start(t, 10, "oob", 20).all(t, "ok")
 	n := size(64<<20, 1<<30)
 	r := w.start(t, 1, "bytes", n).all(t, "ok")
 	figure(t, fmt.Sprintf("%d MiB both ways at once", n>>20), "-", r.slowest.Round(time.Millisecond), true)

@@ -114,15 +114,16 @@ func (d Dialer) connect(fd int, c Call) error {
 
 type option struct{ level, name, value int }
 
-// options are those that Go sets for its own connections. The kernel knows by itself
-// when a program of this host is gone, so only other hosts are asked.
+// options are those that Go sets for its own connections, and one that keeps a byte that
+// was sent as urgent in its place in the stream. The kernel knows by itself when a program
+// of this host is gone, so only other hosts are asked.
 func options(c Call) []option {
 	all := []option{
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive}, {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAlive},
 	}
 	if !c.Outside {
-		return all[:1]
+		return all[:2]
 	}
 	return all
 }

@@ -168,6 +168,7 @@ func TestDialled(t *testing.T) {
 			}
 			for option, want := range map[[2]int]int{
 				{unix.SOL_SOCKET, unix.SO_PROTOCOL}: unix.IPPROTO_TCP, {unix.IPPROTO_TCP, unix.TCP_NODELAY}: 1, {unix.SOL_SOCKET, unix.SO_KEEPALIVE}: keep,
+				{unix.SOL_SOCKET, unix.SO_OOBINLINE}: 1,
 			} {
 				if got, err := unix.GetsockoptInt(begun.FD, option[0], option[1]); err != nil || got != want {
 					t.Errorf("%d, outside %t: option %d of level %d is %d, %v; want %d", n, outside, option[1], option[0], got, err, want)

@@ -29,9 +29,10 @@ func Carried(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error) {
 
 // bequeath sets on a listener what each connection needs that it accepts: on Linux a connection inherits its listener's
 // options, which saves a system call for each. The client of a remote one may vanish without a word; of a local one the
-// kernel knows. Each is reset if the daemon dies with it: FIN would tell the program that what it got is complete.
+// kernel knows. Each is reset if the daemon dies with it: FIN would tell the program that what it got is complete. An
+// urgent byte stays in its place in the stream: else it would be lost.
 func bequeath(ln *net.TCPListener, remote bool) error {
-	options := []option{{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}}
+	options := []option{{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.SOL_SOCKET, unix.SO_OOBINLINE, 1}}
 	if remote {
 		options = append(options, option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 			option{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive}, option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAlive})

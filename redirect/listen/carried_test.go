@@ -45,6 +45,7 @@ func TestInherited(t *testing.T) {
 			{unix.SOL_SOCKET, unix.SO_KEEPALIVE}:  remote,
 			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}: 7200 - remote*(7200-15), // the sysctl's default
 			{unix.SOL_SOCKET, unix.SO_LINGER}:     1,                       // struct linger begins with l_onoff
+			{unix.SOL_SOCKET, unix.SO_OOBINLINE}:  1,
 		} {
 			if got, err := unix.GetsockoptInt(fd, option[0], option[1]); err != nil || got != want {
 				t.Errorf("%s: option %d of level %d is %d, %v; want %d", name, option[1], option[0], got, err, want)

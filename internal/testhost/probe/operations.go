@@ -4,12 +4,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -33,6 +36,7 @@ func operations() map[string]operation {
 		"client-reset": {resetAfterByte, wantReset},     // the other one does
 		"get":          {fetch, supply},                 // N MS: N bytes come; nothing is read for MS before
 		"put":          {supplyAndWait, fetchAndAnswer}, // N MS: the same the other way
+		"oob":          {outOfBand, outOfBand},          // N: bytes both ways, every tenth one sent as urgent; all are read in their order
 		"ping":         {pings, echoes},                 // N: so many small questions, one after the other
 		"hold":         {hold, echoes},                  // one question; then nothing, until SIGTERM
 		"trickle":      {readOn, dribble},               // a little comes again and again, until SIGTERM
@@ -138,6 +142,28 @@ func wantReset(e *end, _ []int64) error {
 func endOf(err error) error {
 	if err == nil {
 		return io.EOF
+	}
+	return nil
+}
+
+// outOfBand is the same at both ends.
+func outOfBand(e *end, arg []int64) error {
+	raw, err := e.conn.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) })
+	}
+	for range arg[0] {
+		_, err1 := e.Write([]byte("before"))
+		err2 := raw.Control(func(fd uintptr) { err = cmp.Or(err, unix.Sendto(int(fd), []byte("!"), unix.MSG_OOB, nil)) })
+		_, err3 := e.Write([]byte("behind"))
+		got := make([]byte, 13)
+		_, err4 := io.ReadFull(e, got)
+		if err = errors.Join(err, err1, err2, err3, err4); err != nil {
+			return err
+		}
+		if string(got) != "before!behind" {
+			return fmt.Errorf("got %q", got)
+		}
 	}
 	return nil
 }
