@@ -96,6 +96,7 @@ func (l *lane) admit() policy.Reason {
 		return policy.ReasonLimit
 	}
 	l.live++
+	l.guest.Carried.Add(1)
 	l.total.Add(1)
 	return ""
 }

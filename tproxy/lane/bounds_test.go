@@ -19,7 +19,7 @@ import (
 func TestHalfSentFrames(t *testing.T) {
 	testhost.VerifyNone(t)
 	m := newMesh(t)
-	a := m.host(Config{}, "a", "web")
+	a, other := m.host(Config{}, "a", "web"), m.host(Config{}, "c", "web") // lanes of a peer with streams would be asked all
 	release := make(chan struct{})
 	b := m.host(Config{Accept: func(in *Arrival) {
 		<-release // takes nothing
@@ -28,27 +28,28 @@ func TestHalfSentFrames(t *testing.T) {
 	t.Cleanup(func() { close(release) })
 	cases := []struct {
 		name string
+		by   *host
 		does func(*malicious) error
 		ends bool
 	}{
-		{"nothing", func(*malicious) error { return nil }, false},
-		{"half a record", func(m *malicious) error { _, err := m.tcp.Write([]byte{23, 3, 3, 1, 0, 1, 2, 3}); return err }, true},
-		{"a byte of a record", func(m *malicious) error { _, err := m.tcp.Write([]byte{23}); return err }, true},
-		{"half a record behind a whole one", func(m *malicious) error {
+		{"nothing", a, func(*malicious) error { return nil }, false},
+		{"half a record", a, func(m *malicious) error { _, err := m.tcp.Write([]byte{23, 3, 3, 1, 0, 1, 2, 3}); return err }, true},
+		{"a byte of a record", a, func(m *malicious) error { _, err := m.tcp.Write([]byte{23}); return err }, true},
+		{"half a record behind a whole one", a, func(m *malicious) error {
 			if err := m.send(bytesOf(frame.Ping, 0, nil)); err != nil {
 				return err
 			}
 			_, err := m.tcp.Write([]byte{23, 3, 3, 1})
 			return err
 		}, true},
-		{"a stream that nobody takes", func(m *malicious) error {
+		{"a stream that nobody takes", other, func(m *malicious) error {
 			return m.send(opening(1, "db"), bytesOf(frame.Data, 1, make([]byte, frame.MaxPayload)))
 		}, false},
 	}
 	begin := time.Now()
 	ended := make([]chan error, len(cases))
 	for i, c := range cases {
-		m := attack(t, a, b)
+		m := attack(t, c.by, b)
 		testhost.Must(t, c.does(m))
 		ended[i] = make(chan error, 1)
 		go func() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tacit/policy"
+	"tacit/tproxy/lane/guest"
 	"tacit/tproxy/lane/trust"
 	"tacit/tproxy/loop"
 )
@@ -25,7 +26,7 @@ func (posts) Forget(int, bool)              {}
 // and the loop doesn't wait for it.
 func TestGiveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // a loop that waits is a dead-lock here
-		l := &lane{cfg: &Config{}, loop: &Loop{Events: posts{}}, ended: make(chan struct{}), trusted: trusted{services: trust.NewServices(time.Now())}}
+		l := &lane{cfg: &Config{}, guest: &guest.Guest{}, loop: &Loop{Events: posts{}}, ended: make(chan struct{}), trusted: trusted{services: trust.NewServices(time.Now())}}
 		l.ending = true
 		close(l.ended)
 		answer := make(chan error, 1)
@@ -41,7 +42,7 @@ func TestGiveUp(t *testing.T) {
 // where the lane has ended since.
 func TestGiveUpLate(t *testing.T) {
 	for range 50 { // a choice at random would be wrong half of the time
-		l := &lane{cfg: &Config{}, loop: &Loop{Events: posts{}}, ended: make(chan struct{}), trusted: trusted{services: trust.NewServices(time.Now())}}
+		l := &lane{cfg: &Config{}, guest: &guest.Guest{}, loop: &Loop{Events: posts{}}, ended: make(chan struct{}), trusted: trusted{services: trust.NewServices(time.Now())}}
 		close(l.ended)
 		answer := make(chan error, 1)
 		answer <- nil

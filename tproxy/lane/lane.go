@@ -149,6 +149,7 @@ func (l *lane) reserve() bool {
 		return false
 	}
 	l.live++
+	l.guest.Carried.Add(1)
 	return true
 }
 
@@ -168,6 +169,7 @@ func (l *lane) remove(s *Stream) {
 func (l *lane) release() {
 	l.mu.Lock()
 	l.live--
+	l.guest.Carried.Add(-1)
 	if l.live == 0 {
 		l.idleAt = time.Now()
 	}

@@ -33,7 +33,7 @@ func (l *lane) upkeep(now time.Time) {
 		l.cut(gone, policy.ReasonExpired, "the certificate of its service has ended")
 	}
 	stuck, silent := l.pulse.Round(l.conn.Unacked(), l.blocked, l.paused || l.readable)
-	if len(l.streams) > 0 && now.Sub(l.heard) >= UpkeepPeriod {
+	if l.guest.Carried.Load() > 0 && now.Sub(l.heard) >= UpkeepPeriod {
 		l.ask()
 	}
 	switch {

@@ -8,6 +8,7 @@ package guest
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tacit/tproxy/lane/credit"
@@ -28,6 +29,7 @@ type Guest struct {
 	Held    credit.Held
 	Windows *credit.Share // of all windows
 	Way     path.Way
+	Carried atomic.Int64 // streams that live on all lanes with it, whoever opened them
 
 	mu      sync.Mutex // guards what follows
 	lanes   int        // that it has dialled
