@@ -274,9 +274,6 @@ func (p *Proxy) enter() bool {
 // "revoked".
 func (p *Proxy) CloseLanes(node identity.Name) { p.lanes.Revoke(node) }
 
-// closeLimit is how long the ends of streams may take to reach their peers.
-const closeLimit = 2 * time.Second
-
 // Close cuts every stream (reason "drain"), closes lanes and listeners, and
 // returns when all goroutines have ended.
 func (p *Proxy) Close() error {
