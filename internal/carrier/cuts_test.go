@@ -16,8 +16,8 @@ const gulps = 6
 // of file, however its connection is cut.
 func (f *fixture) cuts(t *testing.T) {
 	t.Run("by policy", func(t *testing.T) {
-		for range size(5, 100) {
-			f.cut(t, f.ways, size(50, 1000), "aborted", func() {
+		for range size(2, 100) {
+			f.cut(t, f.ways, size(200, 1000), "aborted", func() {
 				f.here.Tacit(t, "intention", "deny", caller, callee, "--wait")
 			})
 			f.here.Tacit(t, "intention", "allow", caller, callee, "--wait")
@@ -31,7 +31,7 @@ func (f *fixture) cuts(t *testing.T) {
 	for _, h := range f.Nodes {
 		t.Run("by the end of the daemon on "+h.Name, func(t *testing.T) {
 			for range size(1, 10) {
-				f.cut(t, f.overLanes(), size(20, 200), "", func() { h.Kill(t) })
+				f.cut(t, f.overLanes(), size(50, 200), "", func() { h.Kill(t) })
 				h.Daemon(f.t)
 				f.answers(t)
 			}
