@@ -114,6 +114,8 @@ func nodeRooms() []room {
 			"checks runs health checks; what follows from a result is decided where records are made"},
 		{"node/config", []string{"identity", "policy", "node/definition", "node/workload"},
 			"config checks what a daemon can be told; every other part reads it, so it imports none of them"},
+		{"node/control/resolvers", []string{"identity", "policy", "policy/ledger", "policy/resolver", "node/api", "node/catalog", "node/records"},
+			"resolvers says what rules for connections are and would be; who may change them is decided before"},
 		{"node/control/reach", []string{"identity", "node/api"},
 			"reach counts: what a member has in force is found out where its word is"},
 		{"node/control", []string{"bpf", "identity", "policy", "policy/...", "tproxy", "tproxy/lane", "redirect", "redirect/...", "node/..."},

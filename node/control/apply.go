@@ -13,6 +13,7 @@ import (
 	"tacit/identity"
 	"tacit/node/api"
 	"tacit/node/control/reach"
+	"tacit/node/control/resolvers"
 	"tacit/node/records"
 	"tacit/policy"
 	"tacit/policy/ledger"
@@ -23,11 +24,11 @@ func (n intentions) Apply(ctx context.Context, r api.ApplyRequest) (*api.ApplyRe
 	began, before := time.Now(), n.Loop.Policy()
 	plan := n.plan(before, r)
 	after := plan.table(before.Default())
-	rules, unchanged := n.planResolvers(r)
+	rules, unchanged := resolvers.Plan(n.Records.View(), r)
 	out := &api.ApplyResult{Plan: plan.changes, Resolvers: rules, Unchanged: plan.unchanged + unchanged, LiveAffected: n.affected(after),
-		Warnings: append(n.strangers(r), n.emptySubsets(r.Resolvers)...)}
-	had := n.subsetCounts()
-	if _, err := n.fits(entries(before, had), entries(after, subsetsAfter(had, rules)), false); err != nil {
+		Warnings: append(n.strangers(r), resolvers.Empty(n.Loop.Catalog(), r.Resolvers)...)}
+	had := resolvers.Subsets(n.Records.View())
+	if _, err := n.fits(resolvers.Entries(before, had), resolvers.Entries(after, resolvers.SubsetsAfter(had, rules)), false); err != nil {
 		return nil, err
 	}
 	if r.DryRun {
@@ -39,7 +40,7 @@ func (n intentions) Apply(ctx context.Context, r api.ApplyRequest) (*api.ApplyRe
 	if err := cmp.Or(plan.needsYes(r.Yes, len(before.List())), n.pruned(r, rules)); err != nil {
 		return nil, err
 	}
-	if all := append(plan.records(), resolverRecords(rules)...); len(all) > 0 {
+	if all := append(plan.records(), resolvers.Records(rules)...); len(all) > 0 {
 		if err := n.Records.SignAll(n.Member.Operator.Key(), all); err != nil {
 			return nil, err
 		}

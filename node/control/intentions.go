@@ -12,6 +12,7 @@ import (
 	"tacit/identity"
 	"tacit/node/api"
 	"tacit/node/control/reach"
+	"tacit/node/control/resolvers"
 	"tacit/node/records"
 	"tacit/policy"
 	"tacit/policy/ledger"
@@ -120,8 +121,8 @@ func (n intentions) Change(ctx context.Context, r api.IntentionChange) (*api.Cha
 	for _, name := range n.unknown(r.Source, r.Destination) {
 		out.Warnings = append(out.Warnings, "no instance of "+string(name)+" is known yet")
 	}
-	subsets := n.subsetCounts()
-	warning, err := n.fits(entries(before, subsets), entries(after, subsets), r.Action == api.ChangeDeny)
+	subsets := resolvers.Subsets(n.Records.View())
+	warning, err := n.fits(resolvers.Entries(before, subsets), resolvers.Entries(after, subsets), r.Action == api.ChangeDeny)
 	if err != nil {
 		return nil, err
 	}

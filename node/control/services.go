@@ -10,6 +10,7 @@ import (
 	"tacit/node/api"
 	"tacit/node/balance"
 	"tacit/node/catalog"
+	"tacit/node/control/resolvers"
 	"tacit/node/inventory"
 	"tacit/tproxy"
 )
@@ -39,7 +40,7 @@ func (s services) service(name identity.Name) api.Service {
 	out := api.Service{Name: name, ID: identity.ServiceID(s.Member.Bundle.TrustDomain(), name).String()}
 	out.Virtual4, out.Virtual6 = s.virtual(name)
 	out.Balance, out.Retry = s.Loop.Catalog().Settings(name)
-	out.Resolver = s.resolver(name)
+	out.Resolver = resolvers.Of(s.Records.View(), s.Loop.Catalog(), name)
 	ejected := s.Proxy.Ejected(name)
 	for _, in := range s.Loop.Catalog().Instances(name) {
 		i := s.instance(in)

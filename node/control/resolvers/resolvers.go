@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package control
+// Package resolvers answers the CLI about the rules for services' connections: what
+// files would change, what is in force, and what it leads to. It must not sign, store or
+// bring anything in force.
+package resolvers
 
 import (
 	"cmp"
@@ -17,18 +20,17 @@ import (
 	"tacit/policy/resolver"
 )
 
-// planResolvers compares the wanted rules for services' connections with those in
-// force.
-func (n intentions) planResolvers(r api.ApplyRequest) (changes []api.PlannedRules, unchanged int) {
+// Plan compares the wanted rules with those in force.
+func Plan(view *ledger.View, r api.ApplyRequest) (changes []api.PlannedRules, unchanged int) {
 	old := map[identity.Name]resolver.Rules{}
-	for _, rules := range n.Records.View().Resolvers() {
+	for _, rules := range view.Resolvers() {
 		old[rules.Service] = rules
 	}
 	for _, w := range r.Resolvers {
 		after := w.Rules
 		p := api.PlannedRules{Operation: api.OperationAdd, Service: w.Service, After: &after, From: w.From}
 		if before, known := old[w.Service]; known {
-			p.Operation, p.Before, p.Conflict = api.OperationChange, &before, n.contested(w.Service)
+			p.Operation, p.Before, p.Conflict = api.OperationChange, &before, Contested(view, w.Service)
 			if before.Equal(after) && !p.Conflict { // signing again ends a conflict
 				unchanged++
 				delete(old, w.Service)
@@ -43,16 +45,17 @@ func (n intentions) planResolvers(r api.ApplyRequest) (changes []api.PlannedRule
 			changes = append(changes, api.PlannedRules{Operation: api.OperationRemove, Service: before.Service, Before: &before})
 		}
 	}
-	slices.SortFunc(changes, func(a, b api.PlannedRules) int { return compareNames(a.Service, b.Service) })
+	slices.SortFunc(changes, func(a, b api.PlannedRules) int { return cmp.Compare(a.Service, b.Service) })
 	return changes, unchanged
 }
 
-// contested reports whether several operators have signed a service's rules at once.
-func (k *control) contested(service identity.Name) bool {
-	return len(k.Records.View().Heads(ledger.KindResolver, string(service))) > 1
+// Contested reports whether several operators have signed a service's rules at once.
+func Contested(view *ledger.View, service identity.Name) bool {
+	return len(view.Heads(ledger.KindResolver, string(service))) > 1
 }
 
-func resolverRecords(changes []api.PlannedRules) []records.Change {
+// Records are what brings the changes about, once they are signed.
+func Records(changes []api.PlannedRules) []records.Change {
 	var out []records.Change
 	for _, c := range changes {
 		out = append(out, records.Change{Kind: ledger.KindResolver, Key: string(c.Service), Body: *cmp.Or(c.After, c.Before), Delete: c.After == nil})
@@ -60,17 +63,17 @@ func resolverRecords(changes []api.PlannedRules) []records.Change {
 	return out
 }
 
-// subsetCounts is how many subsets each service has.
-func (n intentions) subsetCounts() map[identity.Name]int {
+// Subsets is how many subsets each service has.
+func Subsets(view *ledger.View) map[identity.Name]int {
 	out := map[identity.Name]int{}
-	for _, rules := range n.Records.View().Resolvers() {
+	for _, rules := range view.Resolvers() {
 		out[rules.Service] = len(rules.Subsets)
 	}
 	return out
 }
 
-// subsetsAfter are the counts after a change of rules.
-func subsetsAfter(counts map[identity.Name]int, changes []api.PlannedRules) map[identity.Name]int {
+// SubsetsAfter are the counts after a change of rules.
+func SubsetsAfter(counts map[identity.Name]int, changes []api.PlannedRules) map[identity.Name]int {
 	out := maps.Clone(counts)
 	for _, c := range changes {
 		delete(out, c.Service)
@@ -81,9 +84,9 @@ func subsetsAfter(counts map[identity.Name]int, changes []api.PlannedRules) map[
 	return out
 }
 
-// entries is how many entries of the kernel's map a policy needs: each rule has one
+// Entries is how many entries of the kernel's map a policy needs: each rule has one
 // more for every subset of its destination.
-func entries(t *policy.Table, subsets map[identity.Name]int) int {
+func Entries(t *policy.Table, subsets map[identity.Name]int) int {
 	n := 0
 	for _, i := range t.List() {
 		n += 1 + subsets[i.Destination]
@@ -91,12 +94,11 @@ func entries(t *policy.Table, subsets map[identity.Name]int) int {
 	return n
 }
 
-// emptySubsets warns of subsets without an instance, whose tag or meta is often
-// misspelt.
-func (n intentions) emptySubsets(wanted []api.WantedRules) []string {
+// Empty warns of subsets without an instance, whose tag or meta is often misspelt.
+func Empty(cat *catalog.Catalog, wanted []api.WantedRules) []string {
 	var out []string
 	for _, w := range wanted {
-		instances := n.Loop.Catalog().Instances(w.Service)
+		instances := cat.Instances(w.Service)
 		for _, name := range slices.Sorted(maps.Keys(w.Subsets)) {
 			has := func(in catalog.Instance) bool { return w.Subsets[name].Has(in.Tags, in.Meta) }
 			if len(instances) > 0 && !slices.ContainsFunc(instances, has) {
@@ -107,14 +109,13 @@ func (n intentions) emptySubsets(wanted []api.WantedRules) []string {
 	return out
 }
 
-// resolver is what operators have set for a service's connections, nil for nothing.
-func (s services) resolver(name identity.Name) *api.Resolver {
-	cat := s.Loop.Catalog()
+// Of is what operators have set for a service's connections, nil for nothing.
+func Of(view *ledger.View, cat *catalog.Catalog, name identity.Name) *api.Resolver {
 	rules, ok := cat.Rules(name)
 	if !ok {
 		return nil
 	}
-	out := &api.Resolver{Rules: rules, Conflict: s.contested(name), SignedBy: s.signers(name), Sets: subsetsNow(cat, rules)}
+	out := &api.Resolver{Rules: rules, Conflict: Contested(view, name), SignedBy: signers(view, name), Sets: subsetsNow(cat, rules)}
 	serving := slices.ContainsFunc(cat.Instances(name), cat.Serves)
 	for _, port := range cat.Ports(name) {
 		if standby := cat.Standby(name, port); !serving && out.Standby == "" && len(standby) > 0 {
@@ -125,13 +126,13 @@ func (s services) resolver(name identity.Name) *api.Resolver {
 }
 
 // signers are the nodes that hold the keys which have signed a service's rules.
-func (k *control) signers(service identity.Name) []identity.Name {
+func signers(view *ledger.View, service identity.Name) []identity.Name {
 	holders := map[string]identity.Name{}
-	for _, o := range k.Records.View().Operators() {
+	for _, o := range view.Operators() {
 		holders[string(o.Public)] = o.Node
 	}
 	var out []identity.Name
-	for _, r := range k.Records.View().Heads(ledger.KindResolver, string(service)) {
+	for _, r := range view.Heads(ledger.KindResolver, string(service)) {
 		out = append(out, holders[string(r.Signer)])
 	}
 	slices.Sort(out)
