@@ -73,8 +73,8 @@ func (r *route) connect(loss error) error {
 	}
 }
 
-// pick chooses the next instance. One whose node was lost is tried once more if
-// nothing else is left.
+// pick chooses the next instance. One whose node was lost, or whose daemon makes way for
+// another one, is tried once more if nothing else is left.
 func (r *route) pick(loss error) error {
 	if err := r.p.allowed(r.s, r.origin.Source, r.origin.Destination); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (r *route) pick(loss error) error {
 		}
 	}
 	r.tried = append(r.tried, t)
-	if before > 0 && (before > 1 || policy.ReasonOf(loss, "") != policy.ReasonLane || !r.pause()) {
+	if before > 0 && (before > 1 || !slices.Contains(again, policy.ReasonOf(loss, "")) || !r.pause()) {
 		r.report(Ended)
 		return loss
 	}
@@ -188,6 +188,8 @@ var (
 	// lost are reasons with which a program may have got the stream.
 	lost = []policy.Reason{policy.ReasonLane, policy.ReasonReset, policy.ReasonDrain, policy.ReasonExpired,
 		policy.ReasonRevoked, policy.ReasonIdle, policy.ReasonProtocol}
+	// again are losses after which the same instance may take the stream.
+	again = []policy.Reason{policy.ReasonLane, policy.ReasonDrain}
 	// faults are the losses that count against an instance.
 	faults = []policy.Reason{policy.ReasonDial, policy.ReasonListener, policy.ReasonInstance, policy.ReasonLane, policy.ReasonReset}
 )

@@ -4,6 +4,7 @@ package tproxy
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"slices"
@@ -12,6 +13,8 @@ import (
 
 	"tacit/identity"
 	"tacit/policy"
+	"tacit/tproxy/lane"
+	"tacit/tproxy/lane/message"
 )
 
 // trio is web on node a, calling db on node b first and then on node c, whose
@@ -117,6 +120,25 @@ func TestNotElsewhere(t *testing.T) {
 		a, _, _ := trio(t, "", readThenReset(replayLimit+1, ""))
 		a.wantRefused(make([]byte, replayLimit+1))
 	})
+}
+
+// TestSameAgain: an instance whose lane was lost, or whose daemon makes way for another,
+// is tried once more where there is no other one.
+func TestSameAgain(t *testing.T) {
+	for _, why := range []policy.Reason{policy.ReasonLane, policy.ReasonDrain} {
+		a, _ := pair(t, echo)
+		opens, open := 0, a.open
+		a.open = func(ctx context.Context, on *lane.Loop, to lane.Peer, o message.Opening, u lane.User) (*lane.Stream, error) {
+			if opens++; opens == 1 {
+				return nil, policy.Refuse(why, "not now")
+			}
+			return open(ctx, on, to, o, u)
+		}
+		ask(t, a)
+		if f := a.lastFlow(1); f.End != policy.ReasonClosed || opens != 2 {
+			t.Errorf("%s: flow %+v after %d attempts", why, f, opens)
+		}
+	}
 }
 
 // TestReplay: all that is kept arrives elsewhere in its order, with FIN.

@@ -22,7 +22,10 @@ import (
 	"tacit/tproxy/socket"
 )
 
-const handshakeTimeout = 5 * time.Second
+const (
+	handshakeTimeout = 5 * time.Second
+	lastHandshakes   = time.Second // for those that have begun when this node stops, or another daemon takes over
+)
 
 // serve accepts the connections of one listener, as far as the gate has a place.
 func (p *Peers) serve(ctx context.Context, ln net.Listener) error {
@@ -79,9 +82,10 @@ func (p *Peers) answer(ctx context.Context, conn *tls.Conn, place *gate.Place) {
 }
 
 func handshake(ctx context.Context, conn *tls.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	this, cancel := context.WithTimeout(context.WithoutCancel(ctx), handshakeTimeout)
 	defer cancel()
-	return conn.HandshakeContext(ctx)
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastHandshakes, cancel) })()
+	return conn.HandshakeContext(this)
 }
 
 // dispatch gives the connection to what its ALPN says. A lane is the proxy's

@@ -90,7 +90,7 @@ func (l *lane) admit() policy.Reason {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.retiring:
+	case l.retiring && time.Since(l.retired) > dialTimeout: // until then, OPEN may have crossed RETIRE
 		return policy.ReasonDrain
 	case !l.guest.Open(min(l.cfg.PeerStreams, l.cfg.Share()), time.Now()):
 		return policy.ReasonLimit

@@ -128,6 +128,20 @@ func TestRetire(t *testing.T) {
 		}
 		return nil
 	})
+	crossing := &caller{h: a, rest: []byte("hello"), ends: true}
+	a.on(func() { // as if RETIRE had not come yet
+		st := newStream(old, "web", "db")
+		st.user = crossing
+		old.mu.Lock()
+		old.retiring = false
+		old.live++
+		old.mu.Unlock()
+		old.begin(st, nil, message.Opening{Source: "web", Destination: "db", Port: 5432}.Encode())
+		old.mu.Lock()
+		old.retiring = true
+		old.mu.Unlock()
+	})
+	crossing.await("the answer to what crossed", func() bool { return crossing.end && string(crossing.got) == "hello" })
 	a.ask(b.port, "db") // on a lane of its own
 	a.lanes(2)
 	stream.send("y")

@@ -25,8 +25,10 @@ func (l *lane) retire() {
 // after the last one: the other doesn't know of streams that are being opened.
 func (l *lane) retireHere() {
 	l.mu.Lock()
-	l.retiring = true
 	l.idleAt = time.Now() // from when an acceptor waits
+	if !l.retiring {
+		l.retiring, l.retired = true, l.idleAt
+	}
 	idle := l.live == 0 && l.dialled
 	l.mu.Unlock()
 	if idle {

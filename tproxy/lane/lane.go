@@ -46,7 +46,8 @@ type lane struct {
 
 // standing is what other goroutines see of a lane.
 type standing struct {
-	retiring bool // takes no further streams
+	retiring bool      // takes no further streams
+	retired  time.Time // since when
 	broken   bool
 	why      policy.Reason // for which it was aborted
 	live     int           // streams
