@@ -170,16 +170,21 @@ func (o *Objects) Bump() (uint64, error) {
 	return s.Revision, err
 }
 
-// Close closes the handles. The pins keep programs and maps in force.
-func (o *Objects) Close() error {
+// LetGo closes the handles of the links. The programs go on by their pins; those whose
+// pins another process has replaced by its own are detached.
+func (o *Objects) LetGo() error {
 	o.repairing.Lock()
 	defer o.repairing.Unlock()
 	var errs []error
 	for _, h := range o.links {
 		errs = append(errs, h.link.Close())
 	}
-	return errors.Join(append(errs, o.mesh.Close())...)
+	o.links = nil
+	return errors.Join(errs...)
 }
+
+// Close closes the handles. The pins keep programs and maps in force.
+func (o *Objects) Close() error { return errors.Join(o.LetGo(), o.mesh.Close()) }
 
 // Remove unpins everything in pinDir, which detaches the programs and frees the
 // maps, of other versions too. A missing folder is no error.

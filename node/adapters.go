@@ -17,8 +17,10 @@ import (
 	"tacit/node/checks"
 	"tacit/node/config"
 	"tacit/node/definition"
+	"tacit/node/dns"
 	"tacit/node/gossip"
 	"tacit/node/gossip/wire"
+	"tacit/node/handover"
 	"tacit/node/health"
 	"tacit/node/journal"
 	"tacit/node/limits"
@@ -61,6 +63,9 @@ func (n *Node) moved() { n.probe.Moved() }
 // alive says which members answer now.
 func (n *Node) alive() map[identity.Name]bool {
 	up := map[identity.Name]bool{}
+	for _, name := range n.term.Given.StillAlive() { // until gossip says more
+		up[name] = true
+	}
 	for _, m := range n.pool.Members() {
 		up[m.Name] = m.Alive
 	}
@@ -215,10 +220,10 @@ func (n *Node) zone() zone.Zone {
 }
 
 // names is what the CLI asks about names.
-type names struct{ n *Node }
-
-// Service says which service a name means, and why.
-func (a names) Service(name string) (identity.Name, string) { return a.n.names.Service(name) }
+type names struct {
+	*dns.Server
+	n *Node
+}
 
 // Virtual returns a service's virtual addresses.
 func (a names) Virtual(name identity.Name) (v4, v6 netip.Addr) { return a.n.virtual(name) }
@@ -228,22 +233,20 @@ func (a names) Outside(ctx context.Context, name identity.Name) []string {
 	return a.n.shadows.Ask(ctx, name)
 }
 
-// Rebinding is how many answers of resolvers were refused.
-func (a names) Rebinding() uint64 { return a.n.names.Rebinding() }
-
 // Foreign says why an address can't be outside of the mesh.
 func (a names) Foreign(addr netip.Addr) error { return a.n.outside.Judge(addr) }
 
 // Reached are the known addresses of an instance outside of the mesh.
 func (a names) Reached(in catalog.Instance) []netip.AddrPort { return a.n.outside.Known(in) }
 
-// carrier is what carries connections, what chooses their instances, and where they
-// come in.
+// carrier is what carries connections, what chooses their instances, where they come
+// in, and who carries some from before a take-over.
 type carrier struct {
 	*tproxy.Proxy
 	*balance.Balancer
 	*peers.Peers
 	*limits.Limits
+	*handover.Predecessor
 }
 
 // history is what happened: to connections, and to policy, grants and keys.

@@ -45,7 +45,7 @@ func TestVirtual(t *testing.T) {
 	if !n.cfg.Range4.Contains(db4) || !n.cfg.Range6.Contains(db6) || db4 == web4 || db6 == web6 {
 		t.Errorf("db is %s and %s, web %s and %s", db4, db6, web4, web6)
 	}
-	if v4, v6 := (names{n}).Virtual("db"); v4 != db4 || v6 != db6 {
+	if v4, v6 := (names{n: n}).Virtual("db"); v4 != db4 || v6 != db6 {
 		t.Errorf("db is %s and %s now", v4, v6)
 	}
 	n.ipv6 = false
@@ -155,13 +155,23 @@ func TestOrNobody(t *testing.T) {
 	}
 }
 
-// TestCloseOfNothing: a start that fails early closes what there is.
-func TestCloseOfNothing(t *testing.T) {
-	if n := len((&Node{}).closers()); n != 0 {
-		t.Errorf("%d parts of an empty node to close", n)
-	}
+// TestClose: what was opened last is closed first; an empty node closes nothing.
+func TestClose(t *testing.T) {
 	n := newNode(t)
-	if got := len(n.closers()); got != 1 { // the store
-		t.Errorf("%d parts to close, want 1", got)
+	n.close()
+	var closed []int
+	for i := range 3 {
+		n.opened(closing(func() { closed = append(closed, i) }))
 	}
+	n.close()
+	if !slices.Equal(closed, []int{2, 1, 0}) {
+		t.Errorf("closed in the order %v", closed)
+	}
+}
+
+type closing func()
+
+func (c closing) Close() error {
+	c()
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"tacit/identity"
 	"tacit/node/config"
+	"tacit/node/handover"
 	"tacit/node/health"
 	"tacit/node/membership"
 	"tacit/node/records"
@@ -26,7 +27,7 @@ func newNode(t *testing.T) *Node {
 		Membership: config.Membership{Bootstrap: true, TrustDomain: "mesh.test", LeafTTL: time.Hour},
 		Range4:     netip.MustParsePrefix("240.64.0.0/10"), Range6: netip.MustParsePrefix("fd7a:ac17::/64"),
 	}}
-	n := &Node{base: base{cfg: s, ipv6: true, log: s.Log, board: health.NewBoard()}}
+	n := &Node{base: base{cfg: s, ipv6: true, log: s.Log, board: health.NewBoard()}, term: &handover.Term{}}
 	var err error
 	if n.store, err = store.Open(s.StateDir); err != nil {
 		t.Fatal(err)

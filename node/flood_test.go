@@ -16,6 +16,7 @@ import (
 	"tacit/identity"
 	"tacit/internal/testhost"
 	"tacit/node/config"
+	"tacit/node/handover"
 	"tacit/node/health"
 	"tacit/node/membership"
 	"tacit/node/records"
@@ -42,7 +43,7 @@ func addMember(t *testing.T, first *Node, name identity.Name, addr string) *Node
 		t.Fatal(err)
 	}
 	s := &config.Settled{Name: name, Addr: netip.MustParseAddr(addr), Config: config.Config{Paths: config.Paths{StateDir: t.TempDir()}, LanePort: 7947, Log: first.log}}
-	n := &Node{base: base{cfg: s, log: s.Log, board: health.NewBoard()}}
+	n := &Node{base: base{cfg: s, log: s.Log, board: health.NewBoard()}, term: &handover.Term{}}
 	if n.store, err = store.Open(s.StateDir); err != nil {
 		t.Fatal(err)
 	}

@@ -3,14 +3,13 @@
 package node
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"tacit/node/datapath"
 	"tacit/node/health"
 	"tacit/node/inventory"
+	"tacit/node/reconcile"
 	"tacit/node/store"
 	"tacit/node/workload"
 	"tacit/policy"
@@ -60,7 +59,7 @@ func (b *base) guard(view *inventory.View) (closed []string, err error) {
 	defer func() { err = errors.Join(err, b.hooks.Close()) }()
 	state := kernel.State{Table: policy.NewTable(policy.Deny, nil), Locals: datapath.NewAddresses(b.cfg.Addr, b.board).List()}
 	state.Guards, _ = view.Guards(inventory.EphemeralPorts())
-	if state.Remotes, err = keptRemotes(b.store); err != nil {
+	if state.Remotes, err = (reconcile.Remotes{Settings: b.store}).Kept(); err != nil {
 		return nil, err
 	}
 	if _, err := b.enforcer.Apply(state); err != nil {
@@ -74,33 +73,4 @@ func (b *base) guard(view *inventory.View) (closed []string, err error) {
 		return closed, err
 	}
 	return append(closed, "virtual addresses "+b.cfg.Range4.String()+" and "+b.cfg.Range6.String()), nil
-}
-
-// setRemotes is the setting with the addresses of instances elsewhere: until
-// they are proven again after a start, and at a boot before the daemon runs,
-// they stay judged.
-const setRemotes = "remotes"
-
-// keepRemotes writes them where they have changed.
-func keepRemotes(s *store.Store, list []kernel.Remote) error {
-	text, err := json.Marshal(list)
-	if err != nil {
-		return err
-	}
-	old, err := s.Get(setRemotes)
-	if err != nil || bytes.Equal(old, text) {
-		return err
-	}
-	return s.Set(setRemotes, text)
-}
-
-func keptRemotes(s *store.Store) (list []kernel.Remote, err error) {
-	text, err := s.Get(setRemotes)
-	if err != nil || len(text) == 0 {
-		return nil, err
-	}
-	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, fmt.Errorf("state: %s: %w", setRemotes, err)
-	}
-	return list, nil
 }

@@ -8,8 +8,10 @@ package node
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"tacit/node/audit"
@@ -19,6 +21,7 @@ import (
 	"tacit/node/datapath"
 	"tacit/node/dns"
 	"tacit/node/gossip"
+	"tacit/node/handover"
 	"tacit/node/health"
 	"tacit/node/ingress"
 	"tacit/node/inventory"
@@ -44,6 +47,7 @@ type Node struct {
 	base
 	credentials
 	traffic
+	term      *handover.Term
 	from      string // the cgroup that this process came from
 	port      *peers.Port
 	socket    net.Listener // the CLI's
@@ -52,15 +56,14 @@ type Node struct {
 	deadline  *lifecycle.Deadline
 	addresses *datapath.Addresses
 	datapath  *datapath.Datapath
-	probe     *selfprobe.SelfProbe
 	checks    *checks.Manager
-	outside   *outside.Reach
 	peers     *peers.Peers
 	loop      *reconcile.Loop
 	pool      *gossip.Pool
 	audit     *audit.Log
 	metrics   *metrics.Exporter
 	started   time.Time
+	closers   []io.Closer
 }
 
 // credentials are who this node is.
@@ -79,6 +82,8 @@ type traffic struct {
 	names    *dns.Server
 	shadows  *dns.ShadowLog
 	journal  *journal.Journal
+	outside  *outside.Reach
+	probe    *selfprobe.SelfProbe
 }
 
 // base is what a daemon and `tacitd guard` have in common.
@@ -129,6 +134,7 @@ func Run(ctx context.Context, c Config) error {
 // undo takes back what a start that failed before capture has changed. What
 // capture has put into the kernel stays: it only closes.
 func (n *Node) undo() error {
+	n.term.Cancel()
 	n.close() // a socket that lives on would be exempt
 	if n.hooks != nil || n.from == "" {
 		return nil
@@ -146,44 +152,14 @@ func (n *Node) takeBack() error {
 	return errors.New("not confirmed in time (tacit confirm): everything was undone")
 }
 
+// opened has close let go of a handle.
+func (n *Node) opened(c io.Closer) { n.closers = append(n.closers, c) }
+
 // close lets go of handles, in reverse order; pins and routes stay.
 func (n *Node) close() {
-	for _, c := range n.closers() {
-		if err := c(); err != nil && !errors.Is(err, net.ErrClosed) {
+	for _, c := range slices.Backward(n.closers) {
+		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			n.log.Warn("closing", "err", err)
 		}
 	}
-}
-
-// closers are those of the parts that were built.
-func (n *Node) closers() []func() error {
-	var out []func() error
-	if n.pool != nil {
-		out = append(out, n.pool.Close)
-	}
-	if n.port != nil {
-		out = append(out, n.port.Close)
-	}
-	if n.socket != nil {
-		out = append(out, n.socket.Close)
-	}
-	if n.metrics != nil {
-		out = append(out, n.metrics.Close)
-	}
-	if n.datapath != nil {
-		out = append(out, n.datapath.Close)
-	}
-	if n.hooks != nil {
-		out = append(out, n.hooks.Close)
-	}
-	if n.limits != nil {
-		out = append(out, n.limits.Close)
-	}
-	if n.audit != nil {
-		out = append(out, n.audit.Close)
-	}
-	if n.store != nil {
-		out = append(out, n.store.Close)
-	}
-	return out
 }

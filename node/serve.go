@@ -5,18 +5,24 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
 	"tacit/node/api"
+	"tacit/node/handover"
 	"tacit/node/health"
 )
 
 // serve runs the parts, and ends all of them when one fails.
 func (n *Node) serve(ctx context.Context) error {
+	if err := n.takeCharge(); err != nil {
+		return err
+	}
 	if err := n.openGossip(); err != nil {
 		return err
 	}
@@ -24,6 +30,7 @@ func (n *Node) serve(ctx context.Context) error {
 		return err
 	}
 	n.loop.Settle()
+	n.term.Judge(n.ingress.Defined)                               // by what is in force now
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx)) // everything goes on while streams drain
 	defer cancel()
 	g, run := errgroup.WithContext(run)
@@ -31,10 +38,16 @@ func (n *Node) serve(ctx context.Context) error {
 		g.Go(func() error { return part(run) })
 	}
 	n.log.Info("ready", "node", n.cfg.Name, "address", n.cfg.Addr, "trust_domain", n.member.Bundle.TrustDomain())
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+	_, _ = daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d\n%s", os.Getpid(), daemon.SdNotifyReady))
 	select {
 	case <-ctx.Done():
 	case <-run.Done(): // a part has failed
+	case <-n.term.Released():
+		cancel()
+		n.ingress.Close()
+		n.term.Carry(ctx, n.held(), n.proxy)
+		n.warn("closing the proxy", n.proxy.Close())
+		return g.Wait()
 	}
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 	asked := ctx.Err() != nil
@@ -44,6 +57,24 @@ func (n *Node) serve(ctx context.Context) error {
 		return err
 	}
 	return nil // a listener that had not begun when the proxy closed
+}
+
+// takeCharge is done when everything is open: from here on this daemon alone writes,
+// gossips and answers.
+func (n *Node) takeCharge() error {
+	err := n.term.Take()
+	if err == nil && n.socket == nil {
+		err = n.openSocket(api.Replace)
+	}
+	return err
+}
+
+// held are the parts that another daemon takes over.
+func (n *Node) held() handover.Parts {
+	p := handover.Parts{Loop: n.loop, Datapath: n.datapath, Audit: n.audit, Checks: n.checks, Store: n.store, Services: n.certificates.Held,
+		Epoch: n.records.Epoch, Alive: n.alive, Unconfirmed: n.deadline.Left, Gossip: n.pool, Programs: n.hooks}
+	p.Listening = append(p.Listening, n.datapath, n.peers, n.ingress, n.metrics)
+	return p
 }
 
 // parts are what lives until the daemon ends.
@@ -58,6 +89,7 @@ func (n *Node) parts() []func(context.Context) error {
 		func(ctx context.Context) error {
 			return api.Serve(ctx, "the CLI's socket", api.NewServer(cli, n.log), n.socket)
 		},
+		func(ctx context.Context) error { return n.term.Answer(ctx, n.held()) },
 		n.metrics.Run, n.limits.Run, n.reloads, n.announcing, n.mending.Run,
 	}
 	for _, ln := range n.datapath.Captured() {

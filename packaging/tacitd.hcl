@@ -107,6 +107,14 @@
 # start, and systemd restarts a tacitd that was undone (Restart=always).
 # confirm = "0s"
 
+# Take over the work of a tacitd that runs, without a failed connection; where none
+# runs, an ordinary start. It is meant for the unit and for a start by hand.
+# take_over = false
+
+# How long this daemon carries its live streams to their ends once another one has
+# taken over; then it cuts them.
+# drain = "10m0s"
+
 # Lifetime of the certificates that this node's authority issues; each is renewed
 # long before it expires.
 # leaf_ttl = "1h0m0s"

@@ -174,7 +174,7 @@ func TestRouteOfOthersIsNamed(t *testing.T) {
 
 func listenAll(t *testing.T) (*listen.Pair, *listen.DNSPair, *listen.DNSPair) {
 	t.Helper()
-	listeners, err := listen.CapturedPair(context.Background(), true)
+	listeners, err := listen.CapturedPair(context.Background(), true, nil)
 	must(t, err)
 	dns4, err := listen.DNS(context.Background(), false)
 	must(t, err)

@@ -29,6 +29,7 @@ func settings() map[string]struct{ flag, hcl string } {
 		"search": {"corp.example,lan", `["corp.example", "lan"]`}, "datacenter": text("dc9"), "forward-consul": same("false"),
 		"gossip-port": same("17946"), "lane-port": same("17947"), "virtual-range4": text("10.0.0.0/8"),
 		"virtual-range6": text("fd00::/16"), "leaf-ttl": text("90s"), "resolv-conf": text("/resolv"), "confirm": text("45s"),
+		"take-over": same("true"), "drain": text("90s"),
 		"max-intentions": {"64", "64"}, "max-workloads": {"65", "65"}, "max-connecting": {"66", "66"}, "metrics": text("127.0.0.1:9464"),
 		"exclude-port": {"22,9100", "[22, 9100]"}, "exclude-cidr": {"10.9.0.0/16,fd00::/8", `["10.9.0.0/16", "fd00::/8"]`},
 		"exclude-uid": {"0,4242", `["root", 4242]`}, "exclude-cgroup": text("system.slice/sshd.service"),

@@ -58,6 +58,8 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.Uint32Var(&c.Limits.MaxConnecting, "max-connecting", 1<<16, "maximum number of captured connections on their way to the daemon; one workload may have a quarter")
 	f.StringVar(&c.ResolvConf, "resolv-conf", "/etc/resolv.conf", "the file that names the host's resolvers")
 	f.DurationVar(&c.Confirm, "confirm", 0, "undo the start after this time unless tacit confirm is run; 0: never")
+	f.BoolVar(&c.TakeOver, "take-over", false, "take over the work of the tacitd that runs here, without a failed connection; where none runs, an ordinary start")
+	f.DurationVar(&c.Drain, "drain", 10*time.Minute, "how long this daemon carries its live streams to their ends once another has taken over")
 	bindExclude(f, &c.Exclude)
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")

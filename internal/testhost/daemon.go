@@ -152,6 +152,16 @@ func (h *Host) Goroutines(t testing.TB) []string {
 	return strings.Split(stacks, "\ngoroutine ")[1:]
 }
 
+// TakeOver starts a daemon that takes over from the host's present one, which goes on to
+// carry its streams, and returns that one.
+func (h *Host) TakeOver(t testing.TB, args ...string) (earlier *Daemon) {
+	t.Helper()
+	earlier = h.Current(t)
+	earlier.ending = true
+	h.Daemon(t, append([]string{"--take-over"}, args...)...)
+	return earlier
+}
+
 // Current is the daemon that was started last.
 func (h *Host) Current(t testing.TB) *Daemon {
 	t.Helper()

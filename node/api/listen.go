@@ -29,6 +29,12 @@ func Listen(path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
+	return Replace(path)
+}
+
+// Replace is Listen in place of a socket on which another process may listen, which
+// keeps the connections that it has.
+func Replace(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
@@ -75,7 +81,11 @@ func listenPrivate(path string) (net.Listener, error) {
 	if err := errors.Join(os.Chmod(inside, 0o600), os.Rename(inside, path)); err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
-	return &listener{UnixListener: ln, path: path, allow: allowed(groupID())}, nil
+	file, err := os.Lstat(path)
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return &listener{UnixListener: ln, path: path, file: file, allow: allowed(groupID())}, nil
 }
 
 func removeStale(path string) error {

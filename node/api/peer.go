@@ -40,6 +40,7 @@ func PeerFrom(ctx context.Context) (Peer, bool) {
 type listener struct {
 	*net.UnixListener
 	path  string
+	file  os.FileInfo
 	once  sync.Once
 	allow func(Peer, []uint32) bool
 }
@@ -65,9 +66,13 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close stops listening and removes the socket.
+// Close stops listening and removes the socket, unless another one is in its place.
 func (l *listener) Close() error {
-	l.once.Do(func() { _ = os.Remove(l.path) })
+	l.once.Do(func() {
+		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) {
+			_ = os.Remove(l.path)
+		}
+	})
 	return l.UnixListener.Close()
 }
 

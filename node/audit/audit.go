@@ -51,6 +51,7 @@ type Log struct {
 	recent  []api.AuditEntry        // oldest first, at most shown
 	last    map[cell]api.AuditEntry // the latest entry of each cell
 	pending []api.AuditEntry        // not on disk yet, at most shown
+	held    bool                    // another daemon writes the file
 }
 
 // Open reads the log, and enters what changed while it wasn't kept: a disk may have
@@ -149,7 +150,7 @@ func (l *Log) remember(e api.AuditEntry) {
 
 // write appends what isn't on disk yet. The caller holds mu.
 func (l *Log) write() {
-	if len(l.pending) == 0 {
+	if len(l.pending) == 0 || l.held {
 		return
 	}
 	err := l.file.append(l.pending)
@@ -166,6 +167,21 @@ func (l *Log) write() {
 func (l *Log) WriteAgain() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.write()
+}
+
+// Hold has the log write nothing until Resume: another daemon does.
+func (l *Log) Hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// Resume undoes Hold.
+func (l *Log) Resume() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = false
 	l.write()
 }
 

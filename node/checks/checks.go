@@ -8,6 +8,7 @@ package checks
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -52,6 +53,8 @@ type Config struct {
 	Scripts string
 	Changed func() // the status of some check has changed
 	Log     *slog.Logger
+	// Inherited is what Hold has returned in the daemon whose work this one takes over.
+	Inherited json.RawMessage
 }
 
 // Manager is safe for concurrent use.
@@ -65,6 +68,9 @@ type Manager struct {
 	known   map[string]bool // instances and services of this node, with checks or without
 	scripts int             // that run now
 	dials   int             // other checks that run now
+
+	inherited map[string]kept // states of checks that haven't begun yet
+	held      bool            // no result counts
 }
 
 // check is one check of an instance. Manager.mu guards state and what follows;
@@ -90,6 +96,11 @@ func New(c Config) (*Manager, error) {
 	if err := openScripts(c.Scripts); err != nil {
 		return nil, fmt.Errorf("the cgroup of check scripts: %w", err)
 	}
+	if len(c.Inherited) > 0 {
+		if err := json.Unmarshal(c.Inherited, &m.inherited); err != nil {
+			return nil, fmt.Errorf("inherited states of health checks: %w", err)
+		}
+	}
 	return m, nil
 }
 
@@ -114,6 +125,7 @@ func (m *Manager) Set(defs []definition.Definition) {
 				continue
 			}
 			c.begin(now)
+			m.inherit(c)
 			next = append(next, c)
 		}
 	}

@@ -102,7 +102,7 @@ func (m *Manager) ended(ctx context.Context, c *check, status, output string) {
 	c.stop = nil
 	now := time.Now()
 	short := status == definition.StatusCritical && shortage.Now() != nil // it says nothing of the instance
-	if !short && !c.gone && ctx.Err() == nil && c.count(now, status, output) {
+	if !short && !c.gone && !m.held && ctx.Err() == nil && c.count(now, status, output) {
 		m.announce(c, now)
 	}
 	m.nudge()

@@ -29,6 +29,7 @@ type Config struct {
 	Paths
 	Membership
 	Naming
+	Start
 	Zone       string // where this node is; callers prefer instances of their own zone; "": nowhere
 	Default    string // verdict where no intention matches: allow or deny
 	Redirect   string // Auto, Sockets or TPROXY
@@ -38,7 +39,6 @@ type Config struct {
 	Range4     netip.Prefix // virtual IPv4 addresses
 	Range6     netip.Prefix // virtual IPv6 addresses
 	Exclude    Exclude
-	Confirm    time.Duration // a start is undone after it unless tacit confirm comes; 0: the start stays
 	Limits     Limits
 	Version    string
 	Log        *slog.Logger
@@ -68,6 +68,13 @@ type Membership struct {
 	Alone       bool          // sign without having heard from another member since the start
 	TrustDomain string        // of a new mesh
 	LeafTTL     time.Duration // lifetime of the certificates that this node's authority issues
+}
+
+// Start says what a start does to what runs already, and how it may be undone.
+type Start struct {
+	Confirm  time.Duration // it is undone after it unless tacit confirm comes; 0: it stays
+	TakeOver bool          // take over the work of a daemon that runs
+	Drain    time.Duration // how long a daemon carries its streams once another has taken over
 }
 
 // Naming says which DNS names are the mesh's.
@@ -178,6 +185,12 @@ func (c Config) checkModes() error {
 	}
 	if c.Confirm != 0 && c.Confirm < time.Second {
 		return fmt.Errorf("--confirm %s: too short; 1s at least, or 0 to need no confirmation", c.Confirm)
+	}
+	if c.Confirm != 0 && c.TakeOver {
+		return errors.New("--take-over leaves no state of the host to go back to: --confirm can't be given with it")
+	}
+	if c.Drain < 0 {
+		return fmt.Errorf("--drain %s: must not be negative", c.Drain)
 	}
 	if _, err := identity.ParseName(c.Zone); c.Zone != "" && err != nil {
 		return fmt.Errorf("--zone %.64q: %w", c.Zone, err)

@@ -307,6 +307,7 @@ func (p *fakeProxy) Refused() (int, map[policy.Reason]uint64) {
 }
 func (p *fakeProxy) Descriptors() limits.Use                               { return limits.Use{Used: 100, Limit: 256} }
 func (p *fakeProxy) Memory() limits.Use                                    { return p.memory }
+func (p *fakeProxy) Draining() string                                      { return "" }
 func (p *fakeProxy) Ejected(identity.Name) map[balance.Key]balance.Ejected { return p.ejected }
 
 // certificates are good until a time.

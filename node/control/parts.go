@@ -140,6 +140,8 @@ type Proxy interface {
 	// Descriptors and Memory are those that this process uses.
 	Descriptors() limits.Use
 	Memory() limits.Use
+	// Draining is what an earlier daemon still carries, "" for nothing.
+	Draining() string
 }
 
 // Names are the mesh's DNS names and virtual addresses, and what is outside of it.

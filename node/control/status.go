@@ -64,6 +64,9 @@ func (h host) checks(results []probe.Result, probing error) []api.Check {
 	out = append(out, h.counts()...)
 	out = append(out, h.checkMembers(), h.checkCertificates(), h.checkLimits())
 	out = append(append(out, h.checkShares()...), h.checkDeadline()...)
+	if says := h.Proxy.Draining(); says != "" {
+		out = append(out, api.Check{Name: "take-over", OK: true, Reason: says})
+	}
 	named := map[string]bool{string(health.Descriptors): true, string(health.Memory): true} // gatherShort adds them
 	for _, c := range out {
 		named[c.Name] = true

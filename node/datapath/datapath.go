@@ -56,6 +56,10 @@ type Config struct {
 	Tampered func(what string)
 	// Moved is called when the daemon's cgroup was made anew.
 	Moved func()
+	// Inherited are the listeners of the daemon whose work this one takes over.
+	Inherited *listen.Inherited
+	// Earlier are daemons that still carry streams: they may be in the daemon's cgroup.
+	Earlier func() []int
 }
 
 // Datapath is the kernel's side of this node. It is safe for concurrent use.
@@ -65,6 +69,7 @@ type Datapath struct {
 	resolvers *resolvers
 	drift     *redirect.DriftWatcher
 	captured  [2]*capturedListener // IPv4, IPv6; nil without IPv6
+	holding   sync.Mutex           // held while something is repaired, and by Hold
 
 	mu        sync.Mutex // one change of listeners, routes and rules at a time; guards what follows
 	listeners *listen.Pair
@@ -83,14 +88,14 @@ func New(c Config) *Datapath {
 // From then on everything that is addressed to the mesh is captured.
 func (d *Datapath) Open(ctx context.Context) error {
 	var err error
-	if d.listeners, err = listen.CapturedPair(ctx, links.HasIPv6()); err != nil {
+	if d.listeners, err = listen.CapturedPair(ctx, links.HasIPv6(), d.conf.Inherited); err != nil {
 		return err
 	}
 	d.reopenWhenClosed()
 	if d.drift, err = redirect.NewDriftWatcher(); err != nil {
 		return err
 	}
-	if err := d.resolvers.open(context.WithoutCancel(ctx)); err != nil {
+	if err := d.resolvers.open(context.WithoutCancel(ctx), d.conf.Inherited); err != nil {
 		return err
 	}
 	if b, ok := d.conf.Hooks.(*tproxyBackend); ok {

@@ -41,6 +41,7 @@ type Hooks interface {
 	Status() ([]bpf.Hook, error)
 	Repair() []bpf.Repaired
 	Listening(context.Context, func()) error
+	LetGo() error
 	Close() error
 }
 

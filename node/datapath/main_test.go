@@ -98,7 +98,7 @@ func newFixture(t *testing.T) *fixture {
 
 func (f *fixture) config(daemon uint64) Config {
 	return Config{Settings: f.settings, Tree: f.tree, Daemon: daemon, Hooks: f.hooks, Enforcer: f.enforcer, Names: f.names, Health: f.board,
-		Log: f.settings.Log, Changed: func(sweep bool) { f.changed <- sweep }, Tampered: func(string) { f.changed <- true }, Moved: func() { f.moved++ }}
+		Log: f.settings.Log, Changed: func(sweep bool) { f.changed <- sweep }, Tampered: func(string) { f.changed <- true }, Moved: func() { f.moved++ }, Earlier: func() []int { return nil }}
 }
 
 // open opens the datapath until the end of the test, and the ports for other
@@ -220,6 +220,8 @@ type fakeHooks struct {
 	found     []bpf.Repaired
 	err       error // of SetDaemonCgroup and SetResolvers
 }
+
+func (*fakeHooks) LetGo() error { return nil }
 
 func (h *fakeHooks) SetListeners(l bpf.Listeners) error {
 	h.mu.Lock()

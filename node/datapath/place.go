@@ -5,6 +5,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"tacit/node/health"
@@ -54,15 +55,16 @@ func (d *Datapath) watchPlace() {
 	if err == nil && (!now.Inside || now.ID != d.place.current()) {
 		err = d.comeBack(now)
 	}
-	if err == nil && len(now.Others) > 0 {
-		err = fmt.Errorf("process %d is in it, too, and so exempt from everything: move it to another cgroup", now.Others[0])
+	others := slices.DeleteFunc(now.Others, func(pid int) bool { return slices.Contains(d.conf.Earlier(), pid) })
+	if err == nil && len(others) > 0 {
+		err = fmt.Errorf("process %d is in it, too, and so exempt from everything: move it to another cgroup", others[0])
 	}
 	d.conf.Health.Set(health.Place, "", err)
 }
 
 // comeBack enters the daemon's cgroup again, and makes it where it was removed.
 func (d *Datapath) comeBack(was workload.Daemon) error {
-	id, err := d.conf.Tree.EnterDaemon()
+	id, err := d.conf.Tree.EnterDaemon(d.conf.Earlier()...)
 	if err != nil {
 		return err
 	}

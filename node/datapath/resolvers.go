@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,6 +31,8 @@ type resolvers struct {
 	ctx     context.Context // of the listeners
 	cancel  context.CancelFunc
 
+	inherited *listen.Inherited
+
 	mu     sync.Mutex
 	list   []*resolver
 	ended  bool // run has ended: nothing is opened any more
@@ -40,6 +43,8 @@ type resolver struct {
 	addr   netip.Addr
 	ports  [2]uint16 // IPv4, IPv6; 0: no listener
 	cancel context.CancelFunc
+
+	sockets map[string]syscall.Conn // by the names for another daemon
 }
 
 func newResolvers(c Config, changed func() error) *resolvers {
@@ -47,12 +52,16 @@ func newResolvers(c Config, changed func() error) *resolvers {
 }
 
 // open reads resolv.conf once, so that names are captured before routes are.
-func (r *resolvers) open(ctx context.Context) error {
+func (r *resolvers) open(ctx context.Context, from *listen.Inherited) error {
+	r.inherited = from
 	ctx, r.cancel = context.WithCancel(ctx)
 	r.group, r.ctx = errgroup.WithContext(ctx)
 	for i, v6 := range []bool{false, true} {
 		if v6 && !links.HasIPv6() {
 			break
+		}
+		if r.direct[i] = listen.InheritedDNS(ctx, directName(v6), v6, from); r.direct[i] != nil {
+			continue
 		}
 		ln, err := listen.DNS(ctx, v6)
 		if err != nil {
@@ -157,12 +166,12 @@ func (r *resolvers) renew(addr netip.Addr) error {
 // The caller holds mu.
 func (r *resolvers) add(addr netip.Addr) error {
 	ctx, cancel := context.WithCancel(r.ctx)
-	one := &resolver{addr: addr, cancel: cancel}
+	one := &resolver{addr: addr, cancel: cancel, sockets: map[string]syscall.Conn{}}
 	for i, host := range links.Loopbacks() {
 		if i == 1 && !links.HasIPv6() {
 			break
 		}
-		udp, tcp, err := listenBoth(ctx, host)
+		udp, tcp, err := r.listenFor(ctx, one, host)
 		if err != nil {
 			cancel() // closes the IPv4 pair too
 			return fmt.Errorf("listener for the queries to %s: %w", addr, err)
@@ -226,7 +235,7 @@ func (r *resolvers) lost(gone func(port) bool) []netip.Addr {
 }
 
 // listenBoth opens UDP and TCP on one free port of host.
-func listenBoth(ctx context.Context, host netip.Addr) (net.PacketConn, net.Listener, error) {
+func listenBoth(ctx context.Context, host netip.Addr) (*net.UDPConn, *net.TCPListener, error) {
 	var last error
 	for range 20 { // the port may be taken for UDP
 		tcp, err := listen.Plain(ctx, netip.AddrPortFrom(host, 0))
@@ -236,7 +245,7 @@ func listenBoth(ctx context.Context, host netip.Addr) (net.PacketConn, net.Liste
 		var lc net.ListenConfig
 		udp, err := lc.ListenPacket(ctx, "udp", tcp.Addr().String())
 		if err == nil {
-			return udp, tcp, nil
+			return udp.(*net.UDPConn), tcp, nil // "udp" gives no other
 		}
 		last = errors.Join(err, tcp.Close())
 	}

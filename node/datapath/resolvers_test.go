@@ -22,7 +22,7 @@ func newBareResolvers(t *testing.T) (*fixture, *resolvers) {
 	t.Helper()
 	f := bare(t)
 	r := f.resolvers
-	testhost.Must(t, r.open(t.Context()))
+	testhost.Must(t, r.open(t.Context(), nil))
 	t.Cleanup(r.close)
 	return f, r
 }
@@ -152,6 +152,6 @@ func TestResolversClose(t *testing.T) {
 	f := bare(t)
 	t.Cleanup(func() { runtime.KeepAlive(f) }) // the garbage collector would close what is open
 	testhost.VerifyNone(t)
-	testhost.Must(t, f.resolvers.open(t.Context()))
+	testhost.Must(t, f.resolvers.open(t.Context(), nil))
 	f.resolvers.close()
 }

@@ -59,6 +59,9 @@ func (b *tproxyBackend) atRest() redirect.Config {
 	return redirect.Config{Range4: b.settings.Range4, Range6: b.settings.Range6, IPv6: links.HasIPv6(), Guards: b.guards}
 }
 
+// LetGo has no links to let go of.
+func (b *tproxyBackend) LetGo() error { return nil }
+
 // Close removes what only a running daemon can serve.
 func (b *tproxyBackend) Close() error {
 	if !b.daemon {

@@ -37,16 +37,23 @@ func (d *Datapath) watch(ctx context.Context) error {
 		poll.Stop() // the kernel announces every loss
 	}
 	var due schedule
+	unless := func(repair func()) { // another daemon takes over
+		d.holding.Lock()
+		defer d.holding.Unlock()
+		if ctx.Err() == nil {
+			repair()
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-lost:
-			d.repairRoutes()
+			unless(d.repairRoutes)
 		case <-poll.C:
-			d.repairRoutes()
+			unless(d.repairRoutes)
 		case <-tick.C:
-			tick.Reset(d.lookAround(&due))
+			unless(func() { tick.Reset(d.lookAround(&due)) })
 		case err := <-ended:
 			if err != nil {
 				d.conf.Log.Warn("the kernel's notices of lost routes and chains ended; looking for losses instead", "err", err)

@@ -78,13 +78,42 @@ func (d *door) port() uint16 {
 // listen opens a listener that opens again when others close its socket.
 func (m *Manager) listen(d *door, at netip.AddrPort) (*listen.Reopening, error) {
 	open := func() (net.Listener, error) { return listen.Carried(m.ctx, at) }
-	ln, err := open()
-	if err != nil {
+	var ln net.Listener
+	if inherited := m.conf.Inherited.TCP(socketName(d.name)); inherited != nil && inherited.Addr().String() == at.String() {
+		ln = inherited
+	} else if fresh, err := open(); err == nil {
+		ln = fresh
+	} else {
 		return nil, err
 	}
 	return listen.NewReopening(ln, open, func(err error) {
 		m.conf.Health.Set(health.Ingress, string(d.name.Label()), inUse(at.Port(), err))
 	}), nil
+}
+
+// Sockets are the listeners, by the names under which another daemon finds them.
+func (m *Manager) Sockets() map[string]syscall.Conn {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[string]syscall.Conn{}
+	for name, d := range m.doors {
+		if d.ln == nil {
+			continue
+		}
+		if socket, ok := d.ln.Socket(); ok {
+			out[socketName(name)] = socket
+		}
+	}
+	return out
+}
+
+func socketName(ingress identity.Name) string { return string(ingress) }
+
+// Defined says whether there is an ingress of that name.
+func (m *Manager) Defined(name identity.Name) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.doors[name] != nil
 }
 
 // closed closes the port, and reports whether it was open.

@@ -46,10 +46,12 @@ type Config struct {
 	Catalog func() Catalog
 	Owner   func(port uint16) string // the instance of a service here that has the port; "": none
 	Serve   func(context.Context, accept.Listener, tproxy.Entry) error
-	IPv6    bool   // this host's kernel has it
-	Changed func() // Closed has another answer now
-	Health  Health
-	Log     *slog.Logger
+	// Inherited are listeners of the daemon whose work this one takes over.
+	Inherited *listen.Inherited
+	IPv6      bool   // this host's kernel has it
+	Changed   func() // Closed has another answer now
+	Health    Health
+	Log       *slog.Logger
 }
 
 // Manager is safe for concurrent use.

@@ -12,6 +12,7 @@ import (
 	"tacit/bpf"
 	"tacit/node/api"
 	"tacit/node/config"
+	"tacit/node/handover"
 	"tacit/node/workload"
 	"tacit/redirect"
 )
@@ -57,7 +58,7 @@ func removeCgroups(root string) error {
 
 // removeFiles removes the daemon's own files from RunDir.
 func removeFiles(p config.Paths) error {
-	errs := []error{api.Remove(p.Socket())}
+	errs := []error{api.Remove(p.Socket()), api.Remove(handover.Path(p.RunDir))}
 	for _, path := range []string{deadlineFile(p), deadlineFile(p) + ".new"} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,23 +53,36 @@ type Sources struct {
 // Exporter serves metrics where the settings say, or nowhere.
 type Exporter struct {
 	log      *slog.Logger
-	port     net.Listener // nil: none
+	socket   *net.TCPListener
+	port     net.Listener // of socket, with few places; nil: none
 	onSocket bool         // on the CLI's socket
 	handler  http.Handler
 }
 
-// Open opens the port that the settings ask for.
-func Open(ctx context.Context, s *config.Settled) (*Exporter, error) {
+// Open opens the port that the settings ask for, or takes it from the daemon whose work
+// this one takes over.
+func Open(ctx context.Context, s *config.Settled, from *listen.Inherited) (_ *Exporter, err error) {
 	e := &Exporter{log: s.Log, onSocket: s.Metrics == config.MetricsSocket}
 	if !s.MetricsAt.IsValid() {
 		return e, nil
 	}
-	ln, err := listen.Plain(ctx, s.MetricsAt)
-	if err != nil {
+	if ln := from.TCP(socketName); ln != nil && ln.Addr().String() == s.MetricsAt.String() {
+		e.socket = ln
+	} else if e.socket, err = listen.Plain(ctx, s.MetricsAt); err != nil {
 		return nil, fmt.Errorf("--metrics: %w", err)
 	}
-	e.port = netutil.LimitListener(ln, places)
+	e.port = netutil.LimitListener(e.socket, places)
 	return e, nil
+}
+
+const socketName = "metrics"
+
+// Sockets is the port's, by the name under which another daemon finds it.
+func (e *Exporter) Sockets() map[string]syscall.Conn {
+	if e.port == nil {
+		return nil
+	}
+	return map[string]syscall.Conn{socketName: e.socket}
 }
 
 // Attach says where the figures come from. It returns what answers at GET /metrics on

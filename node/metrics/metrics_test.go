@@ -155,7 +155,7 @@ func TestBytesNeverFall(t *testing.T) {
 func TestNoFiguresIsAnError(t *testing.T) {
 	n := busy()
 	n.failing = errors.New("the kernel doesn't answer")
-	e, err := Open(t.Context(), &config.Settled{Config: config.Config{Metrics: config.MetricsSocket, Log: slog.New(slog.DiscardHandler)}})
+	e, err := Open(t.Context(), &config.Settled{Config: config.Config{Metrics: config.MetricsSocket, Log: slog.New(slog.DiscardHandler)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestNoFiguresIsAnError(t *testing.T) {
 
 // TestOffByDefault: without the setting nothing listens, and nothing is made.
 func TestOffByDefault(t *testing.T) {
-	e, err := Open(t.Context(), &config.Settled{Config: config.Config{Log: slog.New(slog.DiscardHandler)}})
+	e, err := Open(t.Context(), &config.Settled{Config: config.Config{Log: slog.New(slog.DiscardHandler)}}, nil)
 	if err != nil || e.port != nil || e.Attach(busy().sources()) != nil || e.handler != nil || e.Run(t.Context()) != nil || e.Close() != nil {
 		t.Errorf("%+v, %v", e, err)
 	}
@@ -185,7 +185,7 @@ func TestPlaces(t *testing.T) {
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
-	e, err := Open(t.Context(), &config.Settled{MetricsAt: at, Config: config.Config{Metrics: at.String(), Log: slog.New(slog.DiscardHandler)}})
+	e, err := Open(t.Context(), &config.Settled{MetricsAt: at, Config: config.Config{Metrics: at.String(), Log: slog.New(slog.DiscardHandler)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -166,7 +166,7 @@ func (m *mesh) config(t *testing.T, name identity.Name, addr, dir string) (Confi
 func (m *mesh) start(t *testing.T, name identity.Name, addr string) node {
 	t.Helper()
 	conf, f := m.config(t, name, addr, t.TempDir())
-	port, err := Open(t.Context(), conf.Settings)
+	port, err := Open(t.Context(), conf.Settings, nil)
 	must(t, err)
 	m.port = port.number()
 	p, err := New(conf, port)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -73,13 +74,15 @@ func (p *Peers) closeOthers(now []netip.Addr) {
 
 // openAt opens the lane port at one more address. The caller holds further.mu.
 func (p *Peers) openAt(addr netip.Addr) {
-	at := netip.AddrPortFrom(addr, p.port.Port())
-	raw, err := listen.Plain(context.Background(), at)
-	if err != nil {
-		p.conf.Log.Warn("the lane port can't be opened at a further address: other nodes won't capture calls to it", "address", addr, "err", err)
-		return
+	at, name := netip.AddrPortFrom(addr, p.port.Port()), lanePort+" at "+addr.String()
+	raw := p.conf.Inherited.TCP(name)
+	if raw == nil {
+		var err error
+		if raw, err = listen.Plain(context.Background(), at); err != nil {
+			p.conf.Log.Warn("the lane port can't be opened at a further address: other nodes won't capture calls to it", "address", addr, "err", err)
+			return
+		}
 	}
-	name := lanePort + " at " + addr.String()
 	ln := listener{p.reopening(name, raw, at), name, addr}
 	select {
 	case p.further.opened <- ln:
@@ -119,6 +122,23 @@ func (p *Peers) serveOne(ctx context.Context, ln listener) {
 	if p.further.at[ln.addr] == ln {
 		delete(p.further.at, ln.addr)
 	}
+}
+
+// Sockets are the listeners, by the names under which another daemon finds them.
+func (p *Peers) Sockets() map[string]syscall.Conn {
+	out := map[string]syscall.Conn{}
+	add := func(name string, ln *listen.Reopening) {
+		if socket, ok := ln.Socket(); ok {
+			out[name] = socket
+		}
+	}
+	add(lanePort, p.lanes)
+	p.further.mu.Lock()
+	defer p.further.mu.Unlock()
+	for _, ln := range p.further.at {
+		add(ln.name, ln.Reopening)
+	}
+	return out
 }
 
 func (p *Peers) closeFurther() {

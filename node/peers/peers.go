@@ -70,7 +70,8 @@ type Config struct {
 	Store      Store
 	Health     Health
 	Log        *slog.Logger
-	Changed    func() // the proven addresses are others now; must not block
+	Changed    func()            // the proven addresses are others now; must not block
+	Inherited  *listen.Inherited // listeners of the daemon whose work this one takes over
 }
 
 // Peers is safe for concurrent use.

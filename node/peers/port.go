@@ -17,9 +17,14 @@ import (
 // Port is the lane port, taken and not served yet.
 type Port struct{ ln *net.TCPListener }
 
-// Open takes the lane port before a start changes anything on the host.
-func Open(ctx context.Context, s *config.Settled) (*Port, error) {
-	ln, err := listen.Plain(ctx, netip.AddrPortFrom(s.Addr, s.LanePort))
+// Open takes the lane port before a start changes anything on the host, from the daemon
+// whose work this one takes over if it has it.
+func Open(ctx context.Context, s *config.Settled, from *listen.Inherited) (*Port, error) {
+	at := netip.AddrPortFrom(s.Addr, s.LanePort)
+	if ln := from.TCP(lanePort); ln != nil && ln.Addr().String() == at.String() {
+		return &Port{ln}, nil
+	}
+	ln, err := listen.Plain(ctx, at)
 	if err != nil {
 		return nil, PortError("--lane-port", s.LanePort, err)
 	}

@@ -13,7 +13,7 @@ import (
 
 func TestOpen(t *testing.T) {
 	s := &config.Settled{Addr: netip.MustParseAddr("127.0.0.1")}
-	first, err := Open(t.Context(), s)
+	first, err := Open(t.Context(), s, nil)
 	must(t, err)
 	s.LanePort = first.number()
 	number := strconv.Itoa(int(s.LanePort))
@@ -26,12 +26,12 @@ func TestOpen(t *testing.T) {
 		{s, "--lane-port " + number + ": the port is in use by another program; stop it (ss -lntp)"},
 		{&away, "--lane-port " + number + ": this host doesn't have the address given by --address"},
 	} {
-		if _, err := Open(t.Context(), c.s); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+		if _, err := Open(t.Context(), c.s, nil); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%v, want %s", err, c.want)
 		}
 	}
 	must(t, first.Close())
-	again, err := Open(t.Context(), s)
+	again, err := Open(t.Context(), s, nil)
 	must(t, err)
 	must(t, again.Close())
 }

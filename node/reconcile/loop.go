@@ -215,6 +215,9 @@ func (l *Loop) settled() bool {
 func (l *Loop) Settle() {
 	l.applying.Lock()
 	defer l.applying.Unlock()
+	if l.retired {
+		return
+	}
 	began := l.wanted.Load()
 	l.conf.Save()
 	view, changed := l.conf.Inventory.Look()
@@ -232,6 +235,15 @@ func (l *Loop) Settle() {
 	if l.sweepDue.Swap(false) && l.sweep(inner) != nil {
 		l.sweepDue.Store(true) // again next time
 	}
+}
+
+// Hold waits for the reconciliation that is going on; there is no other before Resume.
+func (l *Loop) Hold() { l.applying.Lock() }
+
+// Resume undoes Hold; with retire, nothing is reconciled any more: another daemon does.
+func (l *Loop) Resume(retire bool) {
+	l.retired = retire
+	l.applying.Unlock()
 }
 
 func (l *Loop) membersChanged() bool { return !maps.Equal(l.up, l.conf.Alive()) }

@@ -26,6 +26,7 @@ type standing struct {
 	tampered atomic.Pointer[string] // what others have changed since the last reconciliation
 	policy   [32]byte               // digest of the records that the table follows from; guarded by applying
 	absent   absent
+	retired  bool                         // another daemon reconciles; guarded by applying
 	shares   atomic.Pointer[share.Shares] // of the members, in the kernel's maps
 }
 

@@ -49,11 +49,15 @@ type Config struct {
 	// Wait has nothing signed before a member has told what it knows: not with --alone.
 	Wait bool
 	Own  func(identity.KeyID) bool // is it a key of this node; nil: none is
+	// After is the Epoch of the daemon whose work this one takes over: if the disk has the
+	// same, it wasn't set back since a member told that one all it knows. 0: there is none.
+	After uint64
 }
 
 // Records is safe for concurrent use.
 type Records struct {
 	conf  Config
+	begun uint64 // epoch
 	peers revisions
 	gate  *gate
 
@@ -70,12 +74,17 @@ type Records struct {
 
 // New returns the records of a ledger that membership has filled.
 func New(c Config) (*Records, error) {
+	last, err := lastEpoch(c.Store)
+	if err != nil {
+		return nil, err
+	}
 	epoch, err := nextEpoch(c.Store)
 	if err != nil {
 		return nil, err
 	}
 	c.Ledger.Begin(epoch)
-	r := &Records{conf: c, peers: revisions{epoch: epoch, byNode: map[identity.Name]heard{}}, gate: newGate(c.Wait && !alone(c.Ledger.View, c.Self))}
+	wait := c.Wait && (c.After == 0 || c.After != last) && !alone(c.Ledger.View, c.Self)
+	r := &Records{conf: c, begun: epoch, peers: revisions{epoch: epoch, byNode: map[identity.Name]heard{}}, gate: newGate(wait)}
 	r.SaveAgain() // what an earlier start left on disk goes
 	return r, nil
 }

@@ -5,9 +5,11 @@
 package signer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 
 	"tacit/identity"
@@ -74,6 +76,22 @@ func (s Signer) Grant(node, service identity.Name, withdraw bool, outside ...str
 	body := statement.Grant{Node: node, Service: service, Outside: outside}
 	return s.Records.Sign(operator, records.Change{Kind: ledger.KindGrant,
 		Key: string(node) + "/" + string(service), Body: body, Delete: withdraw})
+}
+
+// ErrNoMember means that nothing that this node signs counts.
+var ErrNoMember = errors.New("this node's key no longer belongs to a member (revoked?)")
+
+// SignNode publishes this node's own record, where it isn't what is known already.
+// Errors: records.ErrUnreached, ErrNoMember.
+func (s Signer) SignNode(body statement.Node) error {
+	v := s.Records.View()
+	if own, ok := v.Member(s.Self); !ok || !bytes.Equal(own.Public, s.Member.Key.Public()) {
+		return ErrNoMember
+	}
+	if old, ok := v.Node(s.Self); ok && reflect.DeepEqual(old, body) {
+		return nil
+	}
+	return s.Records.Sign(s.Member.Key, records.Change{Kind: ledger.KindNode, Key: string(s.Self), Body: body})
 }
 
 // SignInstance publishes an instance of this node, or withdraws it.

@@ -113,7 +113,7 @@ func (s *Store) copy() error {
 
 func (s *Store) copyTo(name string, buckets ...string) error {
 	var all contents
-	err := s.db.View(func(tx *bbolt.Tx) (err error) {
+	err := s.db.Load().View(func(tx *bbolt.Tx) (err error) {
 		all, err = readContents(tx, buckets)
 		return err
 	})

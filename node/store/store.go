@@ -37,7 +37,7 @@ var buckets = []string{records, seen, numbers, spent, services, settings}
 // Store is one bbolt file, and the copies beside it. Every method is one
 // transaction.
 type Store struct {
-	db   *bbolt.DB
+	db   atomic.Pointer[bbolt.DB]
 	dir  string
 	lock *os.File
 	Recovered
@@ -67,10 +67,36 @@ func Open(dir string) (*Store, error) {
 	if err := s.prepare(path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.lock.Close())
 	}
-	if s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait}); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.lock.Close())
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.lock.Close())
 	}
 	return s, s.recall()
+}
+
+func (s *Store) open() error {
+	path := filepath.Join(s.dir, fileState)
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	s.db.Store(db)
+	return nil
+}
+
+// Suspend closes the database, for another process: until Resume, everything fails as it
+// does while a disk is out of order.
+func (s *Store) Suspend() error {
+	s.copying.running.Wait()
+	return errors.Join(s.db.Load().Close(), s.lock.Close())
+}
+
+// Resume opens the database again, to which the other process has added nothing that
+// this one must know.
+func (s *Store) Resume() (err error) {
+	if s.lock, err = lockFolder(s.dir); err != nil {
+		return err
+	}
+	return s.open()
 }
 
 // lockFolder keeps other daemons out until the file is closed.
@@ -99,12 +125,16 @@ func (s *Store) Close() error {
 	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
 		err = nil // closed before
 	}
-	return errors.Join(err, s.db.Close(), s.lock.Close())
+	err = errors.Join(err, s.db.Load().Close(), s.lock.Close())
+	if errors.Is(err, os.ErrClosed) {
+		return nil // suspended
+	}
+	return err
 }
 
 // update is one change of the database.
 func (s *Store) update(f func(tx *bbolt.Tx) error) error {
-	err := s.db.Update(f)
+	err := s.db.Load().Update(f)
 	if err == nil {
 		s.changed.Store(true)
 	}
@@ -117,7 +147,7 @@ func (s *Store) Set(name string, value []byte) error { return s.put(settings, na
 // Get returns a setting, or nil if it was never set.
 func (s *Store) Get(name string) ([]byte, error) {
 	var out []byte
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.db.Load().View(func(tx *bbolt.Tx) error {
 		out = append(out, bucketOf(tx, settings).Get([]byte(name))...)
 		return nil
 	})
@@ -131,7 +161,7 @@ func (s *Store) put(bucket, key string, value []byte) error {
 }
 
 func (s *Store) each(bucket string, f func(key string, value []byte) error) error {
-	return s.db.View(func(tx *bbolt.Tx) error {
+	return s.db.Load().View(func(tx *bbolt.Tx) error {
 		return bucketOf(tx, bucket).ForEach(func(k, v []byte) error { return f(string(k), v) })
 	})
 }
@@ -172,7 +202,7 @@ func (s *Store) Spend(token string, now time.Time) (first bool, err error) {
 // Spent reports whether a token is spent.
 func (s *Store) Spent(token string) (bool, error) {
 	found := false
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.db.Load().View(func(tx *bbolt.Tx) error {
 		found = bucketOf(tx, spent).Get([]byte(token)) != nil
 		return nil
 	})

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -54,8 +55,9 @@ func (t Tree) service(name identity.Name) string {
 
 // EnterDaemon moves this process into the daemon's leaf, which exempts its
 // sockets, and returns the leaf's id. Call it before opening any socket. It
-// refuses where another process is in the leaf, which would be exempt as well.
-func (t Tree) EnterDaemon() (uint64, error) {
+// refuses where another process is in the leaf, which would be exempt as well, but for
+// those of earlier daemons whose work this one takes over.
+func (t Tree) EnterDaemon(earlier ...int) (uint64, error) {
 	leaf := t.daemon()
 	if err := os.MkdirAll(leaf, 0o755); err != nil {
 		return 0, fmt.Errorf("make the daemon's cgroup: %w", err)
@@ -65,7 +67,7 @@ func (t Tree) EnterDaemon() (uint64, error) {
 		return 0, err
 	}
 	for _, pid := range others {
-		if pid != os.Getpid() {
+		if pid != os.Getpid() && !slices.Contains(earlier, pid) {
 			return 0, fmt.Errorf("process %d is in the daemon's own cgroup %s: stop it (another tacitd?) or use another --cgroup", pid, leaf)
 		}
 	}

@@ -19,18 +19,27 @@ type Pair struct {
 	TCP6 *net.TCPListener // nil without IPv6
 }
 
-// CapturedPair opens the listener of [Captured] for IPv4 and, with ipv6, the one for IPv6.
-func CapturedPair(ctx context.Context, ipv6 bool) (*Pair, error) {
-	tcp4, err := Captured(ctx, false)
-	if err != nil {
-		return nil, err
+// Names of the listeners for captured connections among inherited ones.
+const (
+	Captured4 = "captured IPv4"
+	Captured6 = "captured IPv6"
+)
+
+// CapturedPair takes the inherited listeners, or opens the listener of [Captured] for IPv4 and, with ipv6, the one for IPv6.
+func CapturedPair(ctx context.Context, ipv6 bool, from *Inherited) (p *Pair, err error) {
+	p = &Pair{TCP4: from.TCP(Captured4)}
+	if p.TCP4 == nil {
+		if p.TCP4, err = Captured(ctx, false); err != nil {
+			return nil, err
+		}
 	}
-	p := &Pair{TCP4: tcp4}
 	if !ipv6 {
 		return p, nil
 	}
-	if p.TCP6, err = Captured(ctx, true); err != nil {
-		return nil, errors.Join(err, p.Close())
+	if p.TCP6 = from.TCP(Captured6); p.TCP6 == nil {
+		if p.TCP6, err = Captured(ctx, true); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
 	}
 	return p, nil
 }

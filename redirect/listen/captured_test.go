@@ -17,7 +17,7 @@ func TestCapturedPair(t *testing.T) {
 	host := testhost.NewNet(t).Host(t, "host")
 	testhost.Must(t, host.Sysctl("net/ipv4/tcp_fastopen", "1027"))
 	var pair *listen.Pair
-	testhost.Must(t, host.Do(func() (err error) { pair, err = listen.CapturedPair(t.Context(), true); return err }))
+	testhost.Must(t, host.Do(func() (err error) { pair, err = listen.CapturedPair(t.Context(), true, nil); return err }))
 	for ln, transparent := range map[*net.TCPListener][2]int{
 		pair.TCP4: {unix.SOL_IP, unix.IP_TRANSPARENT},
 		pair.TCP6: {unix.SOL_IPV6, unix.IPV6_TRANSPARENT},

@@ -112,6 +112,12 @@ func (l *Reopening) Close() error {
 	return l.now.Close()
 }
 
+// Socket is the present socket.
+func (l *Reopening) Socket() (syscall.Conn, bool) {
+	socket, ok := l.current().(syscall.Conn)
+	return socket, ok
+}
+
 func (l *Reopening) current() net.Listener {
 	l.mu.Lock()
 	defer l.mu.Unlock()

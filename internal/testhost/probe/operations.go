@@ -38,6 +38,7 @@ func operations() map[string]operation {
 		"put":          {supplyAndWait, fetchAndAnswer}, // N MS: the same the other way
 		"oob":          {outOfBand, outOfBand},          // N: bytes both ways, every tenth one sent as urgent; all are read in their order
 		"ping":         {pings, echoes},                 // N: so many small questions, one after the other
+		"talk":         {talk, echoes},                  // a question every 100 ms, until SIGTERM
 		"hold":         {hold, echoes},                  // one question; then nothing, until SIGTERM
 		"trickle":      {readOn, dribble},               // a little comes again and again, until SIGTERM
 		"flood":        {readOn, pour},                  // as much as can be comes, until SIGTERM
@@ -237,6 +238,20 @@ func question(e *end) error {
 		return fmt.Errorf("answer %q", answer)
 	}
 	return nil
+}
+
+func talk(e *end, _ []int64) error {
+	for {
+		if err := question(e); err != nil {
+			return err
+		}
+		e.up()
+		select {
+		case <-e.ctx.Done():
+			return nil
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 func hold(e *end, arg []int64) error {
