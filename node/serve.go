@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -38,11 +37,12 @@ func (n *Node) serve(ctx context.Context) error {
 		g.Go(func() error { return part(run) })
 	}
 	n.log.Info("ready", "node", n.cfg.Name, "address", n.cfg.Addr, "trust_domain", n.member.Bundle.TrustDomain())
-	_, _ = daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d\n%s", os.Getpid(), daemon.SdNotifyReady))
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	select {
 	case <-ctx.Done():
 	case <-run.Done(): // a part has failed
 	case <-n.term.Released():
+		_, _ = daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d", n.term.Successor())) // of a unit, if it hasn't started that one itself
 		cancel()
 		n.ingress.Close()
 		n.term.Carry(ctx, n.held(), n.proxy)

@@ -4,12 +4,15 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 )
@@ -95,7 +98,7 @@ func TestExampleConfigIsComplete(t *testing.T) {
 // TestUnitsStartTacitd: the units start tacitd with arguments that it accepts.
 func TestUnitsStartTacitd(t *testing.T) {
 	for unit, want := range map[string]string{
-		"tacitd.service":       "/usr/local/bin/tacitd --config /etc/tacit/tacitd.hcl",
+		"tacitd.service":       "/usr/local/bin/tacitd --config /etc/tacit/tacitd.hcl --take-over",
 		"tacitd-guard.service": "/usr/local/bin/tacitd guard --config /etc/tacit/tacitd.hcl",
 	} {
 		text := packaged(t, unit)
@@ -109,5 +112,56 @@ func TestUnitsStartTacitd(t *testing.T) {
 		if cmd, _, err := rootCommand(nil).Find(args); err != nil || (cmd.Name() == "guard") != (args[0] == "guard") {
 			t.Errorf("%s: %v", unit, err)
 		}
+	}
+}
+
+// TestUnitStops: a stop ends the daemon, also one that doesn't end by itself in time; a
+// restart leaves it to its successor.
+func TestUnitStops(t *testing.T) {
+	line := regexp.MustCompile(`(?m)^ExecStop=/bin/sh -c '(.*)'$`).FindStringSubmatch(packaged(t, "tacitd.service"))
+	if line == nil {
+		t.Fatal("no ExecStop")
+	}
+	script := strings.NewReplacer("%n", "tacitd.service", "timeout 30", "timeout 2").Replace(line[1])
+	for name, tc := range map[string]struct {
+		jobs, daemon string
+		ends         bool
+	}{
+		"stop":                   {"5 tacitd.service stop running", "exec sleep 60", true},
+		"stop of one that hangs": {"5 tacitd.service stop running", "trap '' TERM; sleep 60 & wait", true},
+		"shutdown":               {"1 shutdown.target start waiting\n5 tacitd.service stop running", "exec sleep 60", true},
+		"restart":                {"4 other.service start waiting\n5 tacitd.service restart running", "exec sleep 60", false},
+		"restart of another":     {"5 tacitd.service stop running\n6 x-tacitd.service restart waiting", "exec sleep 60", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bin := t.TempDir()
+			systemctl := "#!/bin/sh\n[ \"$*\" = 'list-jobs --no-legend' ] && printf '" + tc.jobs + "\\n'\n"
+			if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte(systemctl), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			daemon := exec.Command("/bin/sh", "-c", tc.daemon)
+			if err := daemon.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- daemon.Wait() }()
+			stop := exec.Command("/bin/sh", "-c", script)
+			stop.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "MAINPID=" + strconv.Itoa(daemon.Process.Pid)}
+			if out, err := stop.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+			if !tc.ends {
+				if len(ended) > 0 {
+					t.Error("the daemon has ended")
+				}
+				_ = daemon.Process.Kill()
+			}
+			select {
+			case <-ended:
+			case <-time.After(10 * time.Second):
+				t.Error("the daemon lives")
+				_ = daemon.Process.Kill()
+			}
+		})
 	}
 }

@@ -90,11 +90,14 @@ func (t *Term) Answer(ctx context.Context, p Parts) error {
 // Released is closed when another daemon has taken over.
 func (t *Term) Released() <-chan struct{} { return t.released }
 
+// Successor is the process that has taken over.
+func (t *Term) Successor() int { return t.after.PID() }
+
 // Carry is the rest of a daemon's life once another has taken over and its parts have
 // been told to end: it carries the streams that it has, while that one lets it.
 func (t *Term) Carry(ctx context.Context, p Parts, streams Streams) {
 	log := t.settings.Log
-	log.Info("another tacitd has taken over; carrying the live streams to their ends", "pid", t.after.PID(), "live", len(streams.Flows()), "at_most", t.settings.Drain)
+	log.Info("another tacitd has taken over; carrying the live streams to their ends", "pid", t.Successor(), "live", len(streams.Flows()), "at_most", t.settings.Drain)
 	p.retire()
 	err := t.Bench.Carry(ctx, t.after, streams, t.Before, t.settings.Drain)
 	log.Info("the live streams have ended, or are cut now", "live", len(streams.Flows()), "err", err)
