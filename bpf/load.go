@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
 
+	"tacit/bpf/layout"
 	"tacit/bpf/pinfs"
 )
 
@@ -43,14 +44,15 @@ type Objects struct {
 // entries one source may have.
 const originShare = 4
 
-// ErrLayout: a pinned map has another key, value, or capacity than this version's.
+// ErrLayout: a pinned map has another layout than this version's, and can't be carried over.
 var ErrLayout = errors.New("the pinned maps have another layout")
 
 // Load loads the programs, takes over the maps pinned by an earlier daemon, and
 // attaches the programs. A link that is pinned gets the new program in one step,
 // so that no connection goes unjudged. The network namespace is the calling
-// thread's. A pinned map of another layout is an error that wraps ErrLayout; a
-// pinned map that this version doesn't have stays until Remove.
+// thread's. A pinned map of another layout is replaced by one with the same entries once
+// all programs use that one; where this can't be done, an error wraps ErrLayout. A pinned
+// map that this version doesn't have stays until Remove.
 func Load(c Config) (*Objects, error) {
 	if err := pinfs.Ensure(c.PinDir); err != nil {
 		return nil, err
@@ -69,7 +71,7 @@ func Load(c Config) (*Objects, error) {
 	if err := o.configure(); err != nil {
 		return nil, errors.Join(err, o.Close())
 	}
-	if err := o.attach(); err != nil {
+	if err := errors.Join(o.attach(), o.pinMaps()); err != nil {
 		return nil, errors.Join(err, o.Close())
 	}
 	return o, nil
@@ -81,7 +83,11 @@ func (o *Objects) load() error {
 		return fmt.Errorf("read the compiled eBPF programs: %w", err)
 	}
 	o.conf.Limits.apply(spec)
-	err = spec.LoadAndAssign(&o.mesh, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: o.conf.PinDir}})
+	carried, err := layout.Carry(spec, o.conf.PinDir, "origins", "usage", "direct", "sockets")
+	if err == nil {
+		err = spec.LoadAndAssign(&o.mesh, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: o.conf.PinDir}, MapReplacements: carried})
+		err = errors.Join(err, carried.Close())
+	}
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
 		return fmt.Errorf("%w (made by another version or with other --max-… settings): %w: run tacitd cleanup first", ErrLayout, err)
 	}

@@ -140,6 +140,36 @@ func TestAnotherLayoutIsRefused(t *testing.T) {
 	}
 }
 
+// TestAnotherCapacity: a Load with other limits takes the entries over, and the pins;
+// what is allowed is so all the time, what is denied as well, both ways. A map of live
+// sockets can't change.
+func TestAnotherCapacity(t *testing.T) {
+	h := newHost(t)
+	h.allow(Pair{web, db})
+	before := h.Objects
+	for _, n := range []uint32{1 << 10, 1 << 12, 0} {
+		c := h.conf
+		c.Limits.Intentions, c.Limits.Workloads = n, n
+		o, err := Load(c)
+		h.ok(err)
+		defer o.Close()
+		h.ok(before.LetGo())
+		before = o
+		if rules, err := o.Intentions().All(); err != nil || len(rules) != 1 || !rules[Pair{web, db}] {
+			t.Errorf("%d: %v, %v", n, rules, err)
+		}
+		expectHealthy(t, o)
+		if found := o.Repair(); len(found) > 0 {
+			t.Errorf("%d: repaired %v, want nothing", n, found)
+		}
+	}
+	c := h.conf
+	c.Limits.Origins = 1 << 10
+	if _, err := Load(c); !errors.Is(err, ErrLayout) {
+		t.Errorf("got %v, want ErrLayout", err)
+	}
+}
+
 // TestRetiredPin: a map that an earlier version pinned and this one doesn't
 // have is no obstacle for Load, and Remove removes it.
 func TestRetiredPin(t *testing.T) {

@@ -125,6 +125,16 @@ func (o *Objects) mapPins() []pinned {
 	return out
 }
 
+// pinMaps pins the maps that are used in place of those of another layout.
+func (o *Objects) pinMaps() error {
+	var errs []error
+	for _, p := range o.mapPins() {
+		_, err := o.repairPin(p)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 func mapID(m *ebpf.Map) (uint32, error) {
 	info, err := m.Info()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // TestTakeOver: new processes take over on both ends of live streams, under new
-// connections, one of them at the second try. Nothing fails, nothing breaks, and a deny
+// connections, one of them at the second try, with maps of a smaller and a larger layout. Nothing fails, nothing breaks, and a deny
 // given afterwards still cuts the streams that the old processes carry. Who is denied is
 // so all the time, through the mesh and past it, and metrics are served all the time.
 func TestTakeOver(t *testing.T) {
@@ -52,8 +52,11 @@ func TestTakeOver(t *testing.T) {
 		t.Errorf("a process that can't open the lane port: exit %d, %s", exit, out)
 	}
 	var earlier []*testhost.Daemon
-	for _, h := range []*testhost.Host{host2, host1} {
-		earlier = append(earlier, h.TakeOver(t, "--metrics", metrics))
+	for _, next := range []struct {
+		host       *testhost.Host
+		intentions string // the maps' layout
+	}{{host2, "4096"}, {host1, "4096"}, {host2, "8192"}} {
+		earlier = append(earlier, next.host.TakeOver(t, "--metrics", metrics, "--max-intentions", next.intentions))
 	}
 	calls.Wait(t, 30*time.Second)
 	if out := calls.Output(); !strings.Contains(out, " failed=0 ") {

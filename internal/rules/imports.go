@@ -38,8 +38,10 @@ func rooms() []room {
 		{"cmd/tacit/table", nil, "a table knows no API: it prints text"},
 		{"cmd/tacit/text", nil, "text knows no API: it says values in words"},
 		{"cmd/tacit/usage", []string{"node/api"}, "what is wrong with a command line is known without the daemon"},
-		{"bpf", []string{"bpf/pinfs", "bpf/ring", "policy/shortage"},
+		{"bpf", []string{"bpf/layout", "bpf/pinfs", "bpf/ring", "policy/shortage"},
 			"bpf is a leaf: it knows numbers, not names; only policy/kernel maps one to the other"},
+		{"bpf/layout", []string{"bpf/pinfs"}, // in tests only
+			"layout carries entries over; what they mean is known where maps are written"},
 		{"bpf/pinfs", nil, "pinfs is files: what is pinned in them is for its caller to say"},
 		{"bpf/ring", nil, "ring reads records; what they say is known where their types are"},
 		{"identity", nil,
