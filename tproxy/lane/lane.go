@@ -63,7 +63,7 @@ type traffic struct {
 	ending  bool      // the end has begun: nothing is read or sent any more
 }
 
-// start begins to carry. leaf is this node's certificate that the peer has seen.
+// start begins to carry.
 func (l *lane) start() error {
 	started := make(chan error, 1)
 	if !l.loop.Do(func() { started <- l.watch() }) {

@@ -57,10 +57,10 @@ func New(cfg Config) *Set {
 // accept makes a lane of a connection that a peer dialled.
 func (s *Set) accept(conn *tls.Conn) (*lane, error) {
 	l, err := s.newLane(conn, s.nextLoop(), s.cfg.Identities.NodeSVID().Chain[0], false)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = s.add(l)
 	}
-	return l, s.add(l)
+	return l, err
 }
 
 // newLane makes a lane of a connection whose handshake is done. leaf is this node's
@@ -107,7 +107,7 @@ func (l *lane) takeOver(conn *tls.Conn) error {
 	}
 	l.addr = sock.Peer()
 	l.wire = wire{conn: sock, records: layer, out: frame.NewWriter(layer, &l.loop.buffers), heard: time.Now()}
-	err = sock.Prepare(unsentLimit, 2*time.Second, time.Second, 3)
+	err = sock.Prepare()
 	if err != nil {
 		sock.Reset()
 	}
@@ -125,10 +125,6 @@ func (s *Set) guestOf(name identity.Name, now time.Time) *guest.Guest {
 	}
 	return g
 }
-
-// unsentLimit is how many bytes the kernel holds that it hasn't sent: what is urgent
-// waits behind no more than these.
-const unsentLimit = 256 << 10
 
 // nextLoop deals accepted lanes out to the loops.
 func (s *Set) nextLoop() *Loop {
@@ -163,7 +159,7 @@ func (s *Set) drop(l *lane, why policy.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.lanes, l)
-	if faults()[why] {
+	if slices.Contains(faults(), why) {
 		s.cut[why]++
 	}
 	if !l.dialled {
@@ -175,9 +171,8 @@ func (s *Set) drop(l *lane, why policy.Reason) {
 }
 
 // faults are the reasons for which a lane is ended that are the peer's doing.
-func faults() map[policy.Reason]bool {
-	return map[policy.Reason]bool{policy.ReasonProtocol: true, policy.ReasonProof: true, policy.ReasonExpired: true, policy.ReasonRevoked: true, policy.ReasonSlow: true,
-		policy.ReasonLimit: true}
+func faults() []policy.Reason {
+	return []policy.Reason{policy.ReasonProtocol, policy.ReasonProof, policy.ReasonExpired, policy.ReasonRevoked, policy.ReasonSlow, policy.ReasonLimit}
 }
 
 // Cut is how many lanes were refused or ended through the peer's fault since the
@@ -196,9 +191,8 @@ func (s *Set) all() []*lane {
 
 // List describes the lanes, idle ones too.
 func (s *Set) List() []Info {
-	all := s.all()
-	out := make([]Info, 0, len(all))
-	for _, l := range all {
+	var out []Info
+	for _, l := range s.all() {
 		out = append(out, l.info())
 	}
 	return out

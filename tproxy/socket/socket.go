@@ -192,17 +192,20 @@ func (s Socket) Local() netip.AddrPort {
 	return at
 }
 
+// unsentLimit is how many bytes of a connection between nodes the kernel holds that it
+// hasn't sent: what is urgent waits behind no more than these.
+const unsentLimit = 256 << 10
+
 // Prepare sets what a connection between nodes needs: small writes go at once, the
-// kernel holds few unsent bytes, so that what is urgent doesn't wait behind many,
-// and notices by itself that an idle peer is gone.
-func (s Socket) Prepare(unsent int, idle, interval time.Duration, probes int) error {
+// kernel holds few unsent bytes, and notices within 5 s that an idle peer is gone.
+func (s Socket) Prepare() error {
 	for _, o := range []struct{ level, option, value int }{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent},
+		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentLimit},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(idle / time.Second)},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(interval / time.Second)},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, probes},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 2},  // seconds
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 1}, // second
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3},
 	} {
 		if err := unix.SetsockoptInt(s.fd, o.level, o.option, o.value); err != nil {
 			return err
