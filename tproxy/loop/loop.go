@@ -12,7 +12,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -51,17 +50,16 @@ func (f Func) Run() { f() }
 // Loop is one event loop. Do and Close may be called from any goroutine, everything
 // else on the loop only: from a handler, a flusher or what was given to Do.
 type Loop struct {
-	log    *slog.Logger
-	epoll  int // the epoll descriptor
-	file   *os.File
-	waiter syscall.RawConn
-	wake   int // an eventfd that ends a wait
-	slots  []slot
-	queue  []Runner // in order; what a turn has no time for stays
-	late   []func() // what was posted; likewise
-	flush  []Flusher
-	lone   lone
-	ended  chan struct{}
+	log   *slog.Logger
+	epoll int // the epoll descriptor
+	wake  int // an eventfd that ends a wait
+	slots []slot
+	queue []Runner // in order; what a turn has no time for stays
+	late  []func() // what was posted; likewise
+	flush []Flusher
+	lone  lone
+	outer *os.File // the epoll descriptor in Go's poller; nil: it isn't there
+	ended chan struct{}
 
 	asleep atomic.Bool
 	began  atomic.Int64 // when the present turn began, Unix nanoseconds; 0: the loop waits
@@ -90,11 +88,6 @@ func New(log *slog.Logger) (*Loop, error) {
 		return nil, fmt.Errorf("event loop: eventfd: %w", err)
 	}
 	l := &Loop{log: log, epoll: epoll, wake: wake, ended: make(chan struct{}), lone: newLone()}
-	_ = unix.SetNonblock(epoll, true)
-	l.file = os.NewFile(uintptr(epoll), "epoll")
-	if l.waiter, err = l.file.SyscallConn(); err != nil {
-		return nil, err
-	}
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(wake), Pad: -1}
 	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event); err != nil {
 		l.release()
@@ -184,7 +177,8 @@ func (l *Loop) Close() {
 }
 
 func (l *Loop) release() {
-	_ = l.file.Close()
+	l.byItself()
+	_ = unix.Close(l.epoll)
 	_ = unix.Close(l.wake)
 }
 

@@ -3,7 +3,9 @@
 package loop
 
 import (
+	"os"
 	"runtime"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -14,21 +16,51 @@ import (
 //
 // Go's poller waits for the loop, of which the epoll descriptor is just another one: it
 // takes its time to wake the loop, so that more is done at once. Where there is nothing
-// to combine, the loop waits by itself first.
+// to combine, the loop waits by itself, as long as that lasts.
 func (l *Loop) wait(events []unix.EpollEvent) (n int) {
 	l.asleep.Store(true)
 	defer l.asleep.Store(false)
-	limit := 0
 	if l.lone.is() && !l.waiting() {
-		limit = loneWait
+		l.byItself()
+		if n = l.poll(events, loneWait); n > 0 {
+			return n
+		}
+		l.lone.turns = 0
 	}
-	if n = l.poll(events, limit); n > 0 || l.waiting() {
+	if n = l.poll(events, 0); n > 0 || l.waiting() {
 		return n
 	}
-	if err := l.waiter.Read(func(uintptr) bool { n = l.poll(events, 0); return n > 0 || l.waiting() }); err != nil {
+	outer, err := l.inPoller()
+	if err == nil {
+		err = outer.Read(func(uintptr) bool { n = l.poll(events, 0); return n > 0 || l.waiting() })
+	}
+	if err != nil {
 		l.log.Error("event loop: wait for events", "err", err)
+		n = l.poll(events, loneWait)
 	}
 	return n
+}
+
+// inPoller puts the epoll descriptor into Go's poller, by a copy.
+func (l *Loop) inPoller() (syscall.RawConn, error) {
+	if l.outer == nil {
+		fd, err := unix.FcntlInt(uintptr(l.epoll), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		_ = unix.SetNonblock(fd, true) // else os.NewFile doesn't put it there
+		l.outer = os.NewFile(uintptr(fd), "epoll")
+	}
+	return l.outer.SyscallConn()
+}
+
+// byItself takes the epoll descriptor from Go's poller, which would wake a thread of the
+// runtime for each event.
+func (l *Loop) byItself() {
+	if l.outer != nil {
+		_ = l.outer.Close()
+		l.outer = nil
+	}
 }
 
 // poll returns the number of events that there are within some milliseconds. Go's
@@ -74,7 +106,7 @@ func (o *lone) is() bool { return o.possible && o.turns >= loneTurns }
 func (o *lone) saw(events []unix.EpollEvent, now time.Time) {
 	o.turns++
 	for i := range events {
-		if fd := events[i].Fd; fd != o.last {
+		if fd := events[i].Fd; fd != o.last && events[i].Pad >= 0 { // what was posted belongs to all
 			if fd != o.before {
 				o.turns = 0
 			}
