@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package loop runs event loops: one thread waits with epoll for many descriptors
+// Package loop runs event loops: one goroutine waits with epoll for many descriptors
 // and calls their handlers, one after the other. Everything that belongs to a loop
-// is done on its thread, so handlers need no locks and must never block. The package
+// is done by its goroutine, so handlers need no locks and must never block. The package
 // must not know what is carried, nor read or write a descriptor that it watches.
 package loop
 
