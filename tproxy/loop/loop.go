@@ -58,7 +58,8 @@ type Loop struct {
 	late  []func() // what was posted; likewise
 	flush []Flusher
 	lone  lone
-	outer *os.File // the epoll descriptor in Go's poller; nil: it isn't there
+	copy  int      // of epoll, to be put into Go's poller
+	outer *os.File // copy, in Go's poller; nil: it isn't there
 	ended chan struct{}
 
 	asleep atomic.Bool
@@ -87,7 +88,12 @@ func New(log *slog.Logger) (*Loop, error) {
 		_ = unix.Close(epoll)
 		return nil, fmt.Errorf("event loop: eventfd: %w", err)
 	}
-	l := &Loop{log: log, epoll: epoll, wake: wake, ended: make(chan struct{}), lone: newLone()}
+	fd, err := copyOf(epoll)
+	if err != nil {
+		_, _ = unix.Close(epoll), unix.Close(wake)
+		return nil, fmt.Errorf("event loop: copy the epoll descriptor: %w", err)
+	}
+	l := &Loop{log: log, epoll: epoll, copy: fd, wake: wake, ended: make(chan struct{}), lone: newLone()}
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(wake), Pad: -1}
 	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event); err != nil {
 		l.release()
@@ -177,7 +183,8 @@ func (l *Loop) Close() {
 }
 
 func (l *Loop) release() {
-	l.byItself()
+	_, _ = l.inPoller() // so that one way to close the copy does
+	_ = l.outer.Close()
 	_ = unix.Close(l.epoll)
 	_ = unix.Close(l.wake)
 }

@@ -20,8 +20,7 @@ import (
 func (l *Loop) wait(events []unix.EpollEvent) (n int) {
 	l.asleep.Store(true)
 	defer l.asleep.Store(false)
-	if l.lone.is() && !l.waiting() {
-		l.byItself()
+	if l.lone.is() && !l.waiting() && l.byItself() {
 		if n = l.poll(events, loneWait); n > 0 {
 			return n
 		}
@@ -41,26 +40,36 @@ func (l *Loop) wait(events []unix.EpollEvent) (n int) {
 	return n
 }
 
-// inPoller puts the epoll descriptor into Go's poller, by a copy.
+// inPoller puts the copy of the epoll descriptor into Go's poller.
 func (l *Loop) inPoller() (syscall.RawConn, error) {
 	if l.outer == nil {
-		fd, err := unix.FcntlInt(uintptr(l.epoll), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return nil, err
-		}
-		_ = unix.SetNonblock(fd, true) // else os.NewFile doesn't put it there
-		l.outer = os.NewFile(uintptr(fd), "epoll")
+		l.outer = os.NewFile(uintptr(l.copy), "epoll")
 	}
 	return l.outer.SyscallConn()
 }
 
-// byItself takes the epoll descriptor from Go's poller, which would wake a thread of the
-// runtime for each event.
-func (l *Loop) byItself() {
-	if l.outer != nil {
-		_ = l.outer.Close()
-		l.outer = nil
+// byItself takes the copy from Go's poller, which would wake a thread of the runtime for
+// each event, and makes the next one; false: there is no descriptor for it.
+func (l *Loop) byItself() bool {
+	if l.outer == nil {
+		return true
 	}
+	fd, err := copyOf(l.epoll)
+	if err != nil {
+		return false
+	}
+	_ = l.outer.Close()
+	l.outer, l.copy = nil, fd
+	return true
+}
+
+// copyOf is a copy of an epoll descriptor that os.NewFile puts into Go's poller.
+func copyOf(epoll int) (int, error) {
+	fd, err := unix.FcntlInt(uintptr(epoll), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	return fd, err
 }
 
 // poll returns the number of events that there are within some milliseconds. Go's
