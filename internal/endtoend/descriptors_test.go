@@ -111,8 +111,9 @@ func TestDescriptorsRunOut(t *testing.T) {
 		m.Nodes[0].Starter = []string{"prlimit", "--nofile=256:4096"}
 	}})
 	host1, host2 := m.Nodes[0], m.Nodes[1]
-	host2.StartAs(t, "db", host2.Bin("probe"), "listen", ":5432")
+	host2.MakeWorkload(t, "db") // else it may be registered without a port, later
 	host2.Tacit(t, "service", "register", "db", "--port", "5432")
+	host2.StartAs(t, "db", host2.Bin("probe"), "listen", ":5432")
 	host1.MakeWorkload(t, "web")
 	host1.Tacit(t, "intention", "allow", "web", "db", "--wait")
 	virtual, _ := host1.Virtual(t, "db")

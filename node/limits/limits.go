@@ -71,7 +71,6 @@ func (l *Limits) Run(ctx context.Context) error {
 
 func (l *Limits) look() {
 	use := l.Descriptors()
-	l.Headroom.Follow(use.Limit)
 	l.loosen(use.Used)
 	l.report(health.Descriptors, short(use))
 	l.memory.reread()

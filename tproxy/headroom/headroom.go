@@ -21,21 +21,15 @@ import (
 // so the number says how many were open.
 type Headroom struct {
 	memory  func() error
-	limit   atomic.Uint64 // of descriptors
+	limit   func() uint64 // of descriptors; it may change at any time
 	refused atomic.Uint64
 }
 
 // New returns a headroom. memory is asked for each connection, and returns an error
 // while no more memory may be used.
 func New(memory func() error) *Headroom {
-	h := &Headroom{memory: memory}
-	h.Follow(Limit())
-	return h
+	return &Headroom{memory: memory, limit: Limit}
 }
-
-// Follow takes a limit of descriptors that may have changed: to ask the kernel for each
-// connection would cost more than all else here.
-func (h *Headroom) Follow(limit uint64) { h.limit.Store(limit) }
 
 // Limit is how many descriptors this process may open now.
 func Limit() uint64 {
@@ -60,7 +54,7 @@ func (h *Headroom) Connection(fd int) error {
 	if h == nil {
 		return nil
 	}
-	limit := h.limit.Load()
+	limit := h.limit()
 	return h.admit(fd, limit-Kept(limit))
 }
 
@@ -69,7 +63,7 @@ func (h *Headroom) Lane(fd int) error {
 	if h == nil {
 		return nil
 	}
-	limit := h.limit.Load()
+	limit := h.limit()
 	return h.admit(fd, limit-Kept(limit)/2)
 }
 
@@ -79,7 +73,7 @@ func (h *Headroom) Share() int {
 	if h == nil {
 		return math.MaxInt
 	}
-	limit := h.limit.Load()
+	limit := h.limit()
 	return int((limit - Kept(limit)) / 4 * 3)
 }
 

@@ -43,7 +43,7 @@ func TestAdmission(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			memory = c.memory
-			h.Follow(c.limit)
+			h.limit = func() uint64 { return c.limit }
 			before, want := h.Refused(), uint64(0)
 			for _, one := range []struct {
 				got, want error
@@ -80,7 +80,7 @@ func TestConnections(t *testing.T) {
 	if err := Of(conn.(*net.TCPConn), h.Connection); err != nil {
 		t.Error(err)
 	}
-	h.Follow(4)
+	h.limit = func() uint64 { return 4 }
 	if err := Of(conn.(*net.TCPConn), h.Connection); !errors.Is(err, syscall.EMFILE) || !strings.Contains(err.Error(), "LimitNOFILE") {
 		t.Errorf("%v", err)
 	}
@@ -98,7 +98,7 @@ func TestConnections(t *testing.T) {
 func TestShare(t *testing.T) {
 	for limit, want := range map[uint64]int{256: 144, 4096: 2880, 20_000: 14_808} {
 		h := New(func() error { return nil })
-		h.Follow(limit)
+		h.limit = func() uint64 { return limit }
 		if got := h.Share(); got != want {
 			t.Errorf("%d of %d, want %d", got, limit, want)
 		}
