@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,18 +127,25 @@ func TestNotElsewhere(t *testing.T) {
 // is tried once more where there is no other one.
 func TestSameAgain(t *testing.T) {
 	for _, why := range []policy.Reason{policy.ReasonLane, policy.ReasonDrain} {
-		a, _ := pair(t, echo)
-		opens, open := 0, a.open
+		t.Run(string(why), func(t *testing.T) { sameAgain(t, why) })
+	}
+}
+
+func sameAgain(t *testing.T, why policy.Reason) {
+	a, _ := pair(t, echo)
+	var opens atomic.Int64
+	open := a.open
+	a.with(func() { // Pick, which comes before, takes the same lock
 		a.open = func(ctx context.Context, on *lane.Loop, to lane.Peer, o message.Opening, u lane.User) (*lane.Stream, error) {
-			if opens++; opens == 1 {
+			if opens.Add(1) == 1 {
 				return nil, policy.Refuse(why, "not now")
 			}
 			return open(ctx, on, to, o, u)
 		}
-		ask(t, a)
-		if f := a.lastFlow(1); f.End != policy.ReasonClosed || opens != 2 {
-			t.Errorf("%s: flow %+v after %d attempts", why, f, opens)
-		}
+	})
+	ask(t, a)
+	if f := a.lastFlow(1); f.End != policy.ReasonClosed || opens.Load() != 2 {
+		t.Errorf("flow %+v after %d attempts", f, opens.Load())
 	}
 }
 

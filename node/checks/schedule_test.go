@@ -173,12 +173,13 @@ func TestThresholds(t *testing.T) {
 func TestCheckWithoutDescriptors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager("", new(int))
-		said := "passing"
-		m.try = func(context.Context, *check) (string, string) { return said, said }
+		var said atomic.Value
+		said.Store("passing")
+		m.try = func(context.Context, *check) (string, string) { return said.Load().(string), "" }
 		running(t, m)
 		m.Set([]definition.Definition{define(t, "web", `check { tcp = "" interval = "10s" }`)})
 		pass(time.Minute)
-		testhost.WithDescriptors(t, 0, func() { said = "critical"; pass(time.Minute) })
+		testhost.WithDescriptors(t, 0, func() { said.Store("critical"); pass(time.Minute) })
 		if r := only(t, m); r.Status != "passing" {
 			t.Errorf("without descriptors: %+v", r)
 		}
