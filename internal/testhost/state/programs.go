@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package testhost
+package state
 
 import (
 	"fmt"
@@ -58,15 +58,8 @@ func queryOne(target, kind uint32) uint32 {
 		revision                         uint64
 	}
 	attr.target, attr.kind = target, kind
-	if sysBPF(unix.BPF_PROG_QUERY, unsafe.Pointer(&attr), unsafe.Sizeof(attr)) != nil {
+	if _, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_QUERY, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr)); errno != 0 {
 		return 0
 	}
 	return attr.count
-}
-
-func sysBPF(command uintptr, attr unsafe.Pointer, size uintptr) error {
-	if _, _, errno := unix.Syscall(unix.SYS_BPF, command, uintptr(attr), size); errno != 0 {
-		return errno
-	}
-	return nil
 }
