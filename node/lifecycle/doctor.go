@@ -127,7 +127,7 @@ func checkDescriptors(p probes) finding {
 	if err != nil {
 		return finding{Name: "descriptors", Says: err.Error()}
 	}
-	f := finding{Name: "descriptors", OK: limit >= minDescriptors, Says: fmt.Sprintf("%d at most, two for each connection", limit)}
+	f := finding{Name: "descriptors", OK: limit >= minDescriptors, Says: fmt.Sprintf("%d at most, one or two for each connection", limit)}
 	if !f.OK {
 		f.Hint = "raise LimitNOFILE of the unit"
 	}

@@ -74,23 +74,37 @@ func locate(groups, mounts string) (dir, root string, n names) {
 	return "", "", n
 }
 
-// openGroup opens the nearest cgroup that accounts for memory, from dir upwards.
+// openGroup opens the nearest cgroup that accounts for memory, from dir upwards. root is
+// one of them: in a container it is the container's own.
 func openGroup(dir, root string, n names) (group, error) {
 	g := group{names: n}
-	for dir != root && strings.HasPrefix(dir, root) {
-		if limit, err := os.Open(filepath.Join(dir, n.limit)); err == nil {
-			g.limits = append(g.limits, limit)
-			if g.now == nil {
-				now, err := os.Open(filepath.Join(dir, n.usage))
-				stat, err2 := os.Open(filepath.Join(dir, "memory.stat"))
-				if g.now, g.stat = now, stat; err != nil || err2 != nil {
-					return group{}, errors.Join(err, err2, g.close())
-				}
-			}
+	for root != "" && strings.HasPrefix(dir, root) {
+		if err := g.add(dir); err != nil {
+			return group{}, errors.Join(err, g.close())
+		}
+		if dir == root {
+			break
 		}
 		dir = filepath.Dir(dir)
 	}
 	return g, nil
+}
+
+// add opens the files of one cgroup, where it has them: that of the whole machine doesn't.
+func (g *group) add(dir string) error {
+	limit, err := os.Open(filepath.Join(dir, g.names.limit))
+	if err != nil {
+		return nil
+	}
+	g.limits = append(g.limits, limit)
+	if g.now != nil {
+		return nil
+	}
+	if g.now, err = os.Open(filepath.Join(dir, g.names.usage)); err != nil {
+		return err
+	}
+	g.stat, err = os.Open(filepath.Join(dir, "memory.stat"))
+	return err
 }
 
 func (g group) close() error {
